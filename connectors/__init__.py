@@ -1,0 +1,1 @@
+"""The edges: host collectors, Kafka and PostgreSQL."""

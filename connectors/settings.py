@@ -1,0 +1,94 @@
+"""What the edges need to know: Kafka, PostgreSQL, the agent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from schemas.units import Duration
+
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+HostId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")]
+
+
+class Section(BaseModel):
+    """A section of the settings: frozen, and strict about keys, so that a misspelt one is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSecurity(Section):
+    """How to reach a broker that asks who we are."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="SASL mechanism, for the SASL_* protocols."
+    )
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the brokers.")
+    certificate_file: Path | None = Field(default=None, description="PEM file with this client's certificate.")
+    key_file: Path | None = Field(default=None, description="PEM file with this client's private key.")
+
+
+class KafkaSettings(Section):
+    """The topics and the brokers that hold them."""
+
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="Brokers to ask first: host:port, ...")
+    usage_topic: Topic = "vacancy.usage"
+    inventory_topic: Topic = "vacancy.inventory"
+    dead_letter_topic: Topic = "vacancy.dead-letters"
+    partitions: int = Field(default=4, ge=1, le=10_000, description="Partitions of a topic that has to be created.")
+    replication_factor: int = Field(default=1, ge=1, le=100, description="Copies of a topic that has to be created.")
+    schema_registry_url: str | None = Field(
+        default=None, description="Confluent schema registry. Set: events use Confluent's wire format."
+    )
+    security: KafkaSecurity = KafkaSecurity()
+
+
+class PostgresSettings(Section):
+    """One connection string per role (libpq's key/value or URI form); each holds that role's password if it has one."""
+
+    owner_dsn: SecretStr = Field(
+        default=SecretStr("postgresql://127.0.0.1/vacancy"), description="Owns the tables: `vacancy migrate`."
+    )
+    job_dsn: SecretStr = Field(
+        default=SecretStr("postgresql://vacancy_job@127.0.0.1/vacancy"), description="Writes the tables: the job."
+    )
+    scheduler_dsn: SecretStr = Field(
+        default=SecretStr("postgresql://vacancy_scheduler@127.0.0.1/vacancy"), description="Reads and claims."
+    )
+    reader_dsn: SecretStr = Field(
+        default=SecretStr("postgresql://vacancy_reader@127.0.0.1/vacancy"), description="Reads: `vacancy hosts`."
+    )
+    connect_timeout: Duration = Field(default=timedelta(seconds=5), description="How long to wait for the server.")
+
+
+class AgentSettings(Section):
+    """What an agent sends, and how often."""
+
+    host_id: HostId | None = Field(
+        default=None, description="Stable identity of this node. Unset: made from the machine id."
+    )
+    name: str | None = Field(default=None, description="Name the scheduler knows the node by. Unset: the host name.")
+    zone: str | None = Field(default=None, description="Availability zone.")
+    aggregates: tuple[str, ...] = Field(default=(), description="UUIDs of the host aggregates the node is in.")
+    traits: tuple[str, ...] = Field(default=(), description="Traits beside those the collector finds.")
+    interval: Duration = Field(default=timedelta(seconds=1), description="Time between two usage events.")
+    inventory_interval: Duration = Field(
+        default=timedelta(minutes=5), description="Time between two inventory events if nothing changes."
+    )
+    collector: Literal["host"] = Field(default="host", description="Where the figures come from.")
+    buffer_events: int = Field(
+        default=600, ge=1, le=1_000_000, description="Usage events to keep while the broker is away; then the oldest go."
+    )
+    disk_path: Path = Field(default=Path("/"), description="A path on the file system that instances' disks live on.")
+    reserved_vcpus: int = Field(default=0, ge=0, description="VCPUs kept from instances.")
+    reserved_memory_mb: int = Field(default=512, ge=0, description="MiB of memory kept from instances.")
+    reserved_disk_gb: int = Field(default=0, ge=0, description="GiB of disk kept from instances.")
+    vcpu_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often a VCPU may be promised.")
+    memory_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often memory may be promised.")
+    disk_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often disk may be promised.")

@@ -1,0 +1,86 @@
+"""The event schemas: every released version, found by fingerprint, and the framing around a datum.
+
+What always holds:
+
+- Every version that was ever released lies in ``schemas/events/<event>/v<N>.avsc``; a reader that has this folder
+  decodes any of them, and any two versions of an event read each other (tested).
+- A frame is either the single-object encoding of the Avro specification (``C3 01``, then the CRC-64-AVRO fingerprint of
+  the writer's schema, little-endian, 8 bytes) or, where a schema registry is configured, Confluent's wire format
+  (``00``, then the schema id, big-endian, 4 bytes). The datum follows.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import fastavro.schema
+
+SINGLE_OBJECT_MARKER = b"\xc3\x01"
+SINGLE_OBJECT_HEADER_BYTES = 10
+CONFLUENT_MARKER = b"\x00"
+CONFLUENT_HEADER_BYTES = 5
+
+
+class Event(enum.Enum):
+    """The two records, by the folder that holds their versions."""
+
+    USAGE = "host_usage"
+    INVENTORY = "host_inventory"
+
+
+@dataclass(frozen=True)
+class SchemaVersion:
+    """One released version of an event's schema.
+
+    Attributes:
+        event: which record it describes.
+        version: 1 for the first release.
+        text: the schema as JSON text, as released.
+        fingerprint: CRC-64-AVRO of its parsing canonical form, 8 bytes, little-endian as on the wire.
+    """
+
+    event: Event
+    version: int
+    text: str
+    fingerprint: bytes
+
+    @property
+    def header(self) -> bytes:
+        """The 10 bytes in front of every single-object datum of this version."""
+        return SINGLE_OBJECT_MARKER + self.fingerprint
+
+    @functools.cached_property
+    def document(self) -> dict[str, Any]:
+        """The schema as parsed JSON."""
+        document: dict[str, Any] = json.loads(self.text)
+        return document
+
+
+def fingerprint(schema_text: str) -> bytes:
+    """CRC-64-AVRO of a schema's parsing canonical form, 8 bytes, little-endian."""
+    # Not the avro package's: its canonical form writes {"type":"long"} for a logical type, where the specification and
+    # Avro's Java, which other readers use, write "long".
+    canonical = fastavro.schema.to_parsing_canonical_form(json.loads(schema_text))
+    return bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
+
+
+@functools.cache
+def released(event: Event) -> tuple[SchemaVersion, ...]:
+    """Every released version of an event, oldest first."""
+    versions = []
+    for entry in resources.files("schemas").joinpath("events", event.value).iterdir():
+        if match := re.fullmatch(r"v(\d+)\.avsc", entry.name):
+            text = entry.read_text(encoding="utf-8")
+            versions.append(SchemaVersion(event, int(match[1]), text, fingerprint(text)))
+    return tuple(sorted(versions, key=lambda version: version.version))
+
+
+def newest(event: Event) -> SchemaVersion:
+    """The version that this release writes and reads into."""
+    return released(event)[-1]

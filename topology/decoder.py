@@ -1,0 +1,273 @@
+"""Bytes from the usage topic to columns, a whole Arrow batch at a time.
+
+Shapes: n payloads in, n reasons and n rows of :data:`COLUMNS` out, in the order of the payloads. A row whose reason is
+not None is bad and its columns hold zeros and Nones.
+
+What always holds:
+
+- A bad payload spoils its own row alone, whatever its bytes are, and costs little: framing is checked before decoding,
+  and a batch that fails is halved until the bad ones stand alone.
+- What comes out fits the tables: ids are printable ASCII, consumers are UUIDs, amounts and counters are never negative.
+- A counter that the writer's kernel does not have is :data:`ABSENT`, since a nullable column would leave Arrow's fast
+  path through pandas.
+- A field that the writer's version does not know gets the newest version's default; one that only the writer knows is
+  dropped.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyruhvro import deserialize_array, serialize_record_batch
+
+from schemas.events import (
+    CONFLUENT_HEADER_BYTES,
+    CONFLUENT_MARKER,
+    SINGLE_OBJECT_HEADER_BYTES,
+    SINGLE_OBJECT_MARKER,
+    Event,
+    SchemaVersion,
+    released,
+)
+
+ABSENT = -1
+MAX_PAYLOAD_BYTES = 65_536
+"""A usage event is some 250 bytes; what is larger than this is not one, and must not swell a batch."""
+
+IDS = ("host_id", "boot_id")
+AMOUNTS = (
+    "monotonic_ns",
+    "vcpus_capacity",
+    "vcpus_allocated",
+    "memory_mb_capacity",
+    "memory_mb_allocated",
+    "disk_gb_capacity",
+    "disk_gb_allocated",
+    "memory_mb_available",
+    "disk_gb_available",
+    "cpu_count",
+    "cpu_busy_ns",
+    "instances",
+)
+COUNTERS = (
+    "cpu_iowait_ns",
+    "cpu_steal_ns",
+    "disk_read_bytes",
+    "disk_write_bytes",
+    "net_rx_bytes",
+    "net_tx_bytes",
+    "cpu_pressure_us",
+    "memory_pressure_us",
+    "io_pressure_us",
+)
+CONSUMERS = "recent_consumers"
+COLUMNS = (*IDS, *AMOUNTS, *COUNTERS, CONSUMERS)
+"""What the dataflow reads of a usage event: two strings, then int64 columns, then a PostgreSQL array literal of UUIDs."""
+
+_READER = pa.schema(
+    [(name, pa.string()) for name in IDS]
+    + [(name, pa.int64()) for name in (*AMOUNTS, *COUNTERS)]
+    + [(CONSUMERS, pa.list_(pa.string()))]
+)
+_ID_PATTERN = r"^[\x21-\x7e]{1,255}$"
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+RegistryLookup = Callable[[int], str]
+"""Schema id to schema text; raises LookupError if the registry does not know it."""
+
+
+class _Bad(Exception):
+    """Why one payload is not a usage event."""
+
+
+@dataclass(frozen=True)
+class DecodedUsage:
+    """n reasons (None for a good row) and, by column, n values: object arrays for text, int64 arrays for the rest."""
+
+    reasons: list[str | None]
+    columns: dict[str, np.ndarray[Any, np.dtype[Any]]]
+
+
+@dataclass
+class _Run:
+    """Payloads of one writer's schema: their rows in the batch, and the data without the header."""
+
+    rows: list[int]
+    data: list[bytes]
+
+
+class UsageDecoder:
+    """Decodes the payloads of the usage topic.
+
+    Args:
+        versions: the versions to know, the reader's last; every released one unless a test says otherwise.
+        registry: looks up Confluent schema ids; None where no registry is configured.
+    """
+
+    def __init__(
+        self, versions: Sequence[SchemaVersion] | None = None, registry: RegistryLookup | None = None
+    ) -> None:
+        known = released(Event.USAGE) if versions is None else versions
+        self._defaults = {field["name"]: field.get("default") for field in known[-1].document["fields"]}
+        self._by_header = {version.header: version.text for version in known}
+        self._registry = registry
+
+    def decode(self, payloads: Sequence[bytes | None]) -> DecodedUsage:
+        """Decodes n payloads to n rows; never raises for what is in a payload."""
+        decoded = DecodedUsage(
+            reasons=[None] * len(payloads),
+            columns={name: np.full(len(payloads), None, dtype=object) for name in (*IDS, CONSUMERS)}
+            | {name: np.zeros(len(payloads), dtype=np.int64) for name in (*AMOUNTS, *COUNTERS)},
+        )
+        runs: dict[str, _Run] = {}
+        for row, payload in enumerate(payloads):
+            try:
+                writer, datum = self._unframe(payload)
+            except _Bad as bad:
+                decoded.reasons[row] = str(bad)
+                continue
+            run = runs.setdefault(writer, _Run([], []))
+            run.rows.append(row)
+            run.data.append(datum)
+        pieces: list[pa.RecordBatch] = []
+        rows: list[int] = []
+        for writer, run in runs.items():
+            batch, kept = _decode_run(writer, run, decoded.reasons)
+            pieces.append(self._as_reader(batch))
+            rows += kept
+        if pieces:
+            _fill(decoded, rows, pa.Table.from_batches(pieces).combine_chunks())
+        return decoded
+
+    def _unframe(self, payload: bytes | None) -> tuple[str, bytes]:
+        """The writer's schema text and the datum behind the header."""
+        if not payload:
+            raise _Bad("empty payload")
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise _Bad(f"payload of more than {MAX_PAYLOAD_BYTES} bytes")
+        if writer := self._by_header.get(payload[:SINGLE_OBJECT_HEADER_BYTES]):
+            return writer, payload[SINGLE_OBJECT_HEADER_BYTES:]
+        if payload.startswith(SINGLE_OBJECT_MARKER):
+            fingerprint = payload[len(SINGLE_OBJECT_MARKER) : SINGLE_OBJECT_HEADER_BYTES]
+            raise _Bad(f"unknown schema fingerprint {fingerprint.hex()}")
+        if self._registry is not None and payload.startswith(CONFLUENT_MARKER):
+            schema_id = int.from_bytes(payload[len(CONFLUENT_MARKER) : CONFLUENT_HEADER_BYTES], "big")
+            try:
+                return self._registry(schema_id), payload[CONFLUENT_HEADER_BYTES:]
+            except LookupError:
+                raise _Bad(f"the schema registry has no schema {schema_id}") from None
+        raise _Bad(f"not an Avro single-object encoding: starts with {payload[:2].hex()}")
+
+    def _as_reader(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch with the reader's columns and types; its default where the writer does not know one."""
+        return pa.RecordBatch.from_arrays(
+            [
+                batch.column(field.name).cast(field.type)
+                if batch.schema.get_field_index(field.name) >= 0
+                else pa.array([self._defaults[field.name]] * batch.num_rows, field.type)
+                for field in _READER
+            ],
+            schema=_READER,
+        )
+
+
+def _decode_run(writer: str, run: _Run, reasons: list[str | None]) -> tuple[pa.RecordBatch, list[int]]:
+    """A run's good data as one batch, and the row of each; notes the reasons of the bad."""
+    rows, data = run.rows, run.data
+    try:
+        batch = deserialize_array(data, writer)
+    except ValueError:
+        bad = _isolate(writer, data, 0)
+        for index, reason in bad.items():
+            reasons[rows[index]] = reason
+        data = [datum for index, datum in enumerate(data) if index not in bad]
+        rows = [row for index, row in enumerate(rows) if index not in bad]
+        batch = deserialize_array(data, writer)
+    for index, reason in _left_over(batch, writer, data).items():
+        reasons[rows[index]] = reason
+    return batch, rows
+
+
+def _isolate(writer: str, data: list[bytes], start: int) -> dict[int, str]:
+    """Why which data do not decode, by index counted from start: halves until the bad ones stand alone."""
+    try:
+        deserialize_array(data, writer)
+    except ValueError as error:
+        if len(data) == 1:
+            return {start: f"undecodable: {error}"}
+        middle = len(data) // 2
+        return _isolate(writer, data[:middle], start) | _isolate(writer, data[middle:], start + middle)
+    return {}
+
+
+def _fill(decoded: DecodedUsage, rows: list[int], table: pa.Table) -> None:
+    """Writes a table's columns into their rows, and the reasons of those that do not make sense."""
+    bad: dict[int, str] = {}
+    for name in IDS:
+        _flag(bad, pc.match_substring_regex(table[name], _ID_PATTERN), f"invalid: {name} is not 1 to 255 printable ASCII")
+        decoded.columns[name][rows] = table[name].to_numpy()
+    for name in (*AMOUNTS, *COUNTERS):
+        least = 1 if name == "cpu_count" else 0
+        if (pc.min(table[name]).as_py() or least) < least:
+            _flag(bad, pc.greater_equal(table[name], least), f"invalid: {name} is less than {least}")
+        decoded.columns[name][rows] = pc.fill_null(table[name], ABSENT).to_numpy()
+    decoded.columns[CONSUMERS][rows] = _consumer_literals(table[CONSUMERS], bad)
+    for index, reason in bad.items():
+        decoded.reasons[rows[index]] = decoded.reasons[rows[index]] or reason
+
+
+def _flag(bad: dict[int, str], good: pa.ChunkedArray, reason: str) -> None:
+    """Notes the reason for each index whose value is false; a null is good."""
+    if pc.all(good).as_py() is False:
+        for index in np.flatnonzero(~pc.fill_null(good, True).to_numpy()):
+            bad.setdefault(int(index), reason)
+
+
+@functools.cache
+def _parsed(writer: str) -> Any:
+    return fastavro.parse_schema(json.loads(writer))
+
+
+def _left_over(batch: pa.RecordBatch, writer: str, data: list[bytes]) -> dict[int, str]:
+    """Data that decodes before it ends: a forged length, or two data in one payload.
+
+    Encoding the batch again tells whose length differs at a fraction of a microsecond each; only those, which a writer
+    that blocks its arrays makes too, are then read with an eye on where the reader stops.
+    """
+    encoded = serialize_record_batch(batch, writer, 1)[0]
+    lengths = np.fromiter(map(len, data), dtype=np.int64, count=len(data))
+    suspects = np.flatnonzero(pc.binary_length(encoded).to_numpy(zero_copy_only=False) != lengths)
+    bad: dict[int, str] = {}
+    for index in map(int, suspects):
+        stream = io.BytesIO(data[index])
+        try:
+            fastavro.schemaless_reader(stream, _parsed(writer))
+        except (EOFError, ValueError, IndexError, StopIteration) as error:
+            bad[index] = f"undecodable: {error}"
+            continue
+        if rest := len(data[index]) - stream.tell():
+            bad[index] = f"undecodable: {rest} bytes left over"
+    return bad
+
+
+def _consumer_literals(consumers: pa.ChunkedArray, bad: dict[int, str]) -> list[str]:
+    """One PostgreSQL array literal a row, of UUIDs alone."""
+    lengths = pc.list_value_length(consumers).to_numpy()
+    literals = ["{}"] * len(consumers)
+    for index in map(int, np.flatnonzero(lengths)):
+        uuids = consumers[index].as_py()
+        if all(map(_UUID.fullmatch, uuids)):
+            literals[index] = "{" + ",".join(uuids) + "}"
+        else:
+            bad.setdefault(index, "invalid: recent_consumers holds what is not a UUID")
+    return literals
