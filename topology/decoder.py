@@ -114,9 +114,7 @@ class UsageDecoder:
         registry: looks up Confluent schema ids; None where no registry is configured.
     """
 
-    def __init__(
-        self, versions: Sequence[SchemaVersion] | None = None, registry: RegistryLookup | None = None
-    ) -> None:
+    def __init__(self, versions: Sequence[SchemaVersion] | None = None, registry: RegistryLookup | None = None) -> None:
         known = released(Event.USAGE) if versions is None else versions
         self._defaults = {field["name"]: field.get("default") for field in known[-1].document["fields"]}
         self._by_header = {version.header: version.text for version in known}
@@ -214,7 +212,9 @@ def _fill(decoded: DecodedUsage, rows: list[int], table: pa.Table) -> None:
     """Writes a table's columns into their rows, and the reasons of those that do not make sense."""
     bad: dict[int, str] = {}
     for name in IDS:
-        _flag(bad, pc.match_substring_regex(table[name], _ID_PATTERN), f"invalid: {name} is not 1 to 255 printable ASCII")
+        _flag(
+            bad, pc.match_substring_regex(table[name], _ID_PATTERN), f"invalid: {name} is not 1 to 255 printable ASCII"
+        )
         decoded.columns[name][rows] = table[name].to_numpy()
     for name in (*AMOUNTS, *COUNTERS):
         least = 1 if name == "cpu_count" else 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.units import Duration
 
@@ -20,7 +19,9 @@ class JobSettings(BaseModel):
         default=timedelta(seconds=60), description="What the least-free figures and the rates of a row reach back over."
     )
     emit: Duration = Field(
-        default=timedelta(seconds=1), description="How often a host's row may be rewritten; 100 ms or more."
+        default=timedelta(seconds=1),
+        ge=timedelta(milliseconds=100),
+        description="How often a host's row may be rewritten; 100 ms or more.",
     )
     idle_timeout: Duration = Field(
         default=timedelta(seconds=1),
@@ -36,9 +37,3 @@ class JobSettings(BaseModel):
         default_factory=lambda: (Path.cwd() / "checkpoints").as_uri(),
         description="URI of the directory that checkpoints go to.",
     )
-
-    @model_validator(mode="after")
-    def _emit_within_reason(self) -> Self:
-        if self.emit < timedelta(milliseconds=100):
-            raise ValueError("emit must be at least 100 ms")
-        return self

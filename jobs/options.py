@@ -1,0 +1,47 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from jobs.settings import Settings, find_config, load_settings
+from schemas.errors import ConfigError
+from schemas.units import parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings_options(function: F) -> F:
+    """Adds ``--config`` and ``--data-dir``; the command gets them as arguments for :func:`load`."""
+    function = click.option(
+        "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Use the local stack in this directory."
+    )(function)
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Settings file (TOML).  [default: vacancy.toml]",
+    )(function)
+
+
+def load(config: Path | None, data_dir: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings as the flags of a command say."""
+    if config is not None and data_dir is not None:
+        raise ConfigError("--config and --data-dir exclude each other: name the settings file or the local stack")
+    return load_settings(find_config(config, data_dir), flags)
+
+
+class DurationType(click.ParamType):
+    """A flag that takes a duration: ``500ms``, ``10s``, ``5min`` or seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The duration as a timedelta."""
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

@@ -1,0 +1,135 @@
+"""All settings in one frozen object.
+
+Precedence, highest first: command-line flags, ``VACANCY_*`` variables (``VACANCY_KAFKA__BOOTSTRAP_SERVERS`` for
+``kafka.bootstrap_servers``), the TOML file, the defaults.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import InitSettingsSource
+
+from connectors.settings import AgentSettings, KafkaSettings, PostgresSettings, Section
+from schemas.errors import ConfigError
+from schemas.units import Duration
+from topology.settings import JobSettings
+
+CONFIG_NAME = "vacancy.toml"
+
+
+class SchedulerSettings(Section):
+    """What a scheduler may rely on."""
+
+    max_age: Duration = Field(
+        default=timedelta(seconds=30), description="A host that has not reported for this long is not picked."
+    )
+
+
+class LocalSettings(Section):
+    """The local stack of `vacancy up`; port 0 picks a free one."""
+
+    kafka_port: int = Field(default=0, ge=0, le=65_535)
+    postgres_port: int = Field(default=0, ge=0, le=65_535)
+    flink_port: int = Field(default=0, ge=0, le=65_535, description="Flink's web UI.")
+    min_free_disk_mb: int = Field(
+        default=1024, ge=0, description="`vacancy up` does not start with less room than this in its data dir."
+    )
+
+
+class Settings(BaseSettings):
+    """Every setting there is; see the sections for what each means."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VACANCY_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    agent: AgentSettings = AgentSettings()
+    job: JobSettings = JobSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    local: LocalSettings = LocalSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags over environment over file; the two others are not ours."""
+        del dotenv_settings, file_secret_settings
+        assert isinstance(init_settings, InitSettingsSource)  # noqa: S101  # pydantic's own contract, for mypy
+        flags = init_settings.init_kwargs.pop("flags", {})
+        file = init_settings.init_kwargs.pop("file", {})
+        return (
+            InitSettingsSource(settings_cls, init_kwargs=flags),
+            env_settings,
+            InitSettingsSource(settings_cls, init_kwargs=file),
+        )
+
+
+def default_data_dir() -> Path:
+    """Where the local stack lives if no flag says otherwise: the platform's state directory."""
+    return platformdirs.user_state_path("vacancy")
+
+
+def find_config(config: Path | None, data_dir: Path | None) -> Path | None:
+    """The TOML file to read: the one named, else ./vacancy.toml, else the local stack's; None if there is none.
+
+    Raises:
+        ConfigError: a named file does not exist.
+    """
+    if config is not None:
+        if not config.is_file():
+            raise ConfigError(f"{config}: no such settings file")
+        return config
+    if data_dir is not None:
+        file = data_dir / CONFIG_NAME
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such settings file; has `vacancy up --data-dir {data_dir}` run?")
+        return file
+    candidates = (Path(CONFIG_NAME), default_data_dir() / CONFIG_NAME)
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from a TOML file (None: no file), the environment and flags (nested, as in the file).
+
+    Raises:
+        ConfigError: with every mistake in one line; never with a value, which may be a secret.
+    """
+    document: dict[str, Any] = {}
+    if file is not None:
+        try:
+            document = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: not TOML: {error}") from None
+    try:
+        return Settings(flags=dict(flags or {}), file=document)  # type: ignore[call-arg]  # for the sources, no fields
+    except ValidationError as error:
+        mistakes = "; ".join(_mistake(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors())
+        raise ConfigError(f"{file or 'settings'}: {mistakes}") from None
+
+
+def _mistake(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = ".".join(map(str, location))
+    if kind == "extra_forbidden":
+        return f"{key}: no such setting (see docs/settings.md)"
+    return f"{key}: {message.removeprefix('Value error, ')[:1].lower()}{message.removeprefix('Value error, ')[1:]}"

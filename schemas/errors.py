@@ -1,0 +1,15 @@
+"""Errors that a user sees as one line: what happened, where, and what to do."""
+
+from __future__ import annotations
+
+
+class VacancyError(Exception):
+    """Something failed that the user can do something about; the command ends with status 1."""
+
+    exit_status = 1
+
+
+class ConfigError(VacancyError):
+    """The settings or the arguments are wrong; the command ends with status 2."""
+
+    exit_status = 2
