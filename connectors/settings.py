@@ -86,7 +86,7 @@ class AgentSettings(Section):
         default=600,
         ge=1,
         le=1_000_000,
-        description="Usage events to keep while the broker is away; then the oldest go.",
+        description="Usage events kept while the broker is away; then the oldest go.",
     )
     disk_path: Path = Field(default=Path("/"), description="A path on the file system that instances' disks live on.")
     reserved_vcpus: int = Field(default=0, ge=0, description="VCPUs kept from instances.")

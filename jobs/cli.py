@@ -1,5 +1,6 @@
-"""The command line. Each command lives in a module of its own, imported when it runs, so that the agent never loads the
-job's dependencies nor the other way round.
+"""The command line.
+
+Each command lives in a module of its own, imported when it runs, so that the agent never loads the job's dependencies.
 
 Errors are one line on stderr that says what to do; status 2 is a usage or settings error, 1 a failure, 130 Ctrl-C.
 """
@@ -9,44 +10,57 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from schemas.errors import VacancyError
 
-# command -> (module, the extra whose dependencies it needs)
+
+class _Command(NamedTuple):
+    """Where a command lives (the module's attribute ``command``), the extra it needs, and its line in the help."""
+
+    module: str
+    extra: str
+    help: str
+
+
 _COMMANDS = {
-    "up": ("jobs.up", "local"),
-    "agent": ("jobs.agent", "agent"),
-    "simulate": ("jobs.simulate", "simulate"),
-    "job": ("jobs.job", "job"),
-    "hosts": ("jobs.hosts", "scheduler"),
-    "dead-letters": ("jobs.dead_letters", "kafka"),
-    "migrate": ("jobs.migrate", "scheduler"),
-    "doctor": ("jobs.doctor", "scheduler,kafka"),
+    "up": _Command("jobs.up", "local", "The whole system on this machine, with the table live."),
+    "agent": _Command("jobs.agent", "agent", "Emit this compute node's events."),
+    "simulate": _Command("jobs.simulate", "simulate", "Emit the events of a simulated fleet."),
+    "job": _Command("jobs.job", "job", "Run the Flink job."),
+    "hosts": _Command("jobs.hosts", "scheduler", "Show the table: free, rates, age, why a host is out."),
+    "dead-letters": _Command("jobs.dead_letters", "kafka", "Show the records that could not be decoded."),
+    "migrate": _Command("jobs.migrate", "scheduler", "Bring the tables to this version."),
+    "doctor": _Command("jobs.doctor", "scheduler,kafka", "Say what is wrong with a setup, and what to do."),
 }
 
 
 class _Commands(click.Group):
-    """Finds a command in its module: the attribute ``command``, a click command."""
+    """Imports a command when it runs; the help needs none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(_COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in _COMMANDS.items()])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        module, extra = _COMMANDS[cmd_name]
+        place = _COMMANDS[cmd_name]
         try:
-            command: click.Command = importlib.import_module(module).command
+            command: click.Command = importlib.import_module(place.module).command
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] in ("jobs", "topology", "connectors", "schemas"):
                 raise
             raise VacancyError(
-                f"`vacancy {cmd_name}` needs {error.name}, which is not installed; pip install 'vacancy[{extra}]'"
+                f"`vacancy {cmd_name}` needs {error.name}, which is not installed; pip install 'vacancy[{place.extra}]'"
             ) from None
         return command
 
@@ -54,7 +68,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vacancy")
 def cli() -> None:
-    """A live table of what every compute node has free, for schedulers.
+    r"""A live table of what every compute node has free, for schedulers.
 
     \b
     Try it on this machine:   vacancy up
@@ -72,7 +86,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         sys.exit(exit_.exit_code)
     except click.UsageError as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
-        _fail(f"{error.format_message()}{hint}", 2)
+        _fail(f"{error.format_message().rstrip('.')}{hint}", 2)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except VacancyError as error:
