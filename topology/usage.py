@@ -20,7 +20,7 @@ import functools
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,19 +30,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyruhvro import deserialize_array, serialize_record_batch
 
-from schemas.events import (
-    CONFLUENT_HEADER_BYTES,
-    CONFLUENT_MARKER,
-    SINGLE_OBJECT_HEADER_BYTES,
-    SINGLE_OBJECT_MARKER,
-    Event,
-    SchemaVersion,
-    released,
-)
+from schemas.events import Event, SchemaVersion, released
+from topology.framing import BadPayloadError, Framing, RegistryLookup
 
 ABSENT = -1
-MAX_PAYLOAD_BYTES = 65_536
-"""A usage event is some 250 bytes; what is larger than this is not one, and must not swell a batch."""
 
 IDS = ("host_id", "boot_id")
 AMOUNTS = (
@@ -72,7 +63,7 @@ COUNTERS = (
 )
 CONSUMERS = "recent_consumers"
 COLUMNS = (*IDS, *AMOUNTS, *COUNTERS, CONSUMERS)
-"""What the dataflow reads of a usage event: two strings, then int64 columns, then a PostgreSQL array literal of UUIDs."""
+"""What the dataflow reads of a usage event: two texts, then int64 columns, then a PostgreSQL array literal of UUIDs."""
 
 _READER = pa.schema(
     [(name, pa.string()) for name in IDS]
@@ -81,13 +72,6 @@ _READER = pa.schema(
 )
 _ID_PATTERN = r"^[\x21-\x7e]{1,255}$"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-RegistryLookup = Callable[[int], str]
-"""Schema id to schema text; raises LookupError if the registry does not know it."""
-
-
-class _Bad(Exception):
-    """Why one payload is not a usage event."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +101,7 @@ class UsageDecoder:
     def __init__(self, versions: Sequence[SchemaVersion] | None = None, registry: RegistryLookup | None = None) -> None:
         known = released(Event.USAGE) if versions is None else versions
         self._defaults = {field["name"]: field.get("default") for field in known[-1].document["fields"]}
-        self._by_header = {version.header: version.text for version in known}
-        self._registry = registry
+        self._framing = Framing(known, registry)
 
     def decode(self, payloads: Sequence[bytes | None]) -> DecodedUsage:
         """Decodes n payloads to n rows; never raises for what is in a payload."""
@@ -130,8 +113,8 @@ class UsageDecoder:
         runs: dict[str, _Run] = {}
         for row, payload in enumerate(payloads):
             try:
-                writer, datum = self._unframe(payload)
-            except _Bad as bad:
+                writer, datum = self._framing.unframe(payload)
+            except BadPayloadError as bad:
                 decoded.reasons[row] = str(bad)
                 continue
             run = runs.setdefault(writer, _Run([], []))
@@ -146,25 +129,6 @@ class UsageDecoder:
         if pieces:
             _fill(decoded, rows, pa.Table.from_batches(pieces).combine_chunks())
         return decoded
-
-    def _unframe(self, payload: bytes | None) -> tuple[str, bytes]:
-        """The writer's schema text and the datum behind the header."""
-        if not payload:
-            raise _Bad("empty payload")
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            raise _Bad(f"payload of more than {MAX_PAYLOAD_BYTES} bytes")
-        if writer := self._by_header.get(payload[:SINGLE_OBJECT_HEADER_BYTES]):
-            return writer, payload[SINGLE_OBJECT_HEADER_BYTES:]
-        if payload.startswith(SINGLE_OBJECT_MARKER):
-            fingerprint = payload[len(SINGLE_OBJECT_MARKER) : SINGLE_OBJECT_HEADER_BYTES]
-            raise _Bad(f"unknown schema fingerprint {fingerprint.hex()}")
-        if self._registry is not None and payload.startswith(CONFLUENT_MARKER):
-            schema_id = int.from_bytes(payload[len(CONFLUENT_MARKER) : CONFLUENT_HEADER_BYTES], "big")
-            try:
-                return self._registry(schema_id), payload[CONFLUENT_HEADER_BYTES:]
-            except LookupError:
-                raise _Bad(f"the schema registry has no schema {schema_id}") from None
-        raise _Bad(f"not an Avro single-object encoding: starts with {payload[:2].hex()}")
 
     def _as_reader(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch with the reader's columns and types; its default where the writer does not know one."""
@@ -212,9 +176,7 @@ def _fill(decoded: DecodedUsage, rows: list[int], table: pa.Table) -> None:
     """Writes a table's columns into their rows, and the reasons of those that do not make sense."""
     bad: dict[int, str] = {}
     for name in IDS:
-        _flag(
-            bad, pc.match_substring_regex(table[name], _ID_PATTERN), f"invalid: {name} is not 1 to 255 printable ASCII"
-        )
+        _flag(bad, pc.match_substring_regex(table[name], _ID_PATTERN), f"invalid: {name} is not printable ASCII")
         decoded.columns[name][rows] = table[name].to_numpy()
     for name in (*AMOUNTS, *COUNTERS):
         least = 1 if name == "cpu_count" else 0

@@ -1,0 +1,33 @@
+-- Table vacancy.host. Times and arrays go as text, which the server casts: the connector writes neither with a zone nor
+-- arrays at all.
+CREATE TEMPORARY TABLE host (
+  host_id STRING NOT NULL,
+  observed_at STRING NOT NULL,
+  window_start STRING NOT NULL,
+  window_end STRING NOT NULL,
+  samples BIGINT NOT NULL,
+  vcpus_capacity BIGINT,
+  vcpus_free BIGINT,
+  vcpus_free_min BIGINT,
+  memory_mb_capacity BIGINT,
+  memory_mb_free BIGINT,
+  memory_mb_free_min BIGINT,
+  disk_gb_capacity BIGINT,
+  disk_gb_free BIGINT,
+  disk_gb_free_min BIGINT,
+  memory_mb_available BIGINT,
+  disk_gb_available BIGINT,
+  cpu_utilization DOUBLE,
+  cpu_iowait DOUBLE,
+  cpu_steal DOUBLE,
+  disk_read_bytes_per_s DOUBLE,
+  disk_write_bytes_per_s DOUBLE,
+  net_rx_bytes_per_s DOUBLE,
+  net_tx_bytes_per_s DOUBLE,
+  cpu_pressure DOUBLE,
+  memory_pressure DOUBLE,
+  io_pressure DOUBLE,
+  instances INT,
+  recent_consumers STRING,
+  PRIMARY KEY (host_id) NOT ENFORCED
+) WITH ($options)

@@ -1,0 +1,9 @@
+-- The usage topic. Its records come with where they stand; time is the broker's append time.
+CREATE TEMPORARY TABLE usage_topic (
+  payload BYTES,
+  topic STRING NOT NULL METADATA VIRTUAL,
+  `partition` INT NOT NULL METADATA VIRTUAL,
+  `offset` BIGINT NOT NULL METADATA VIRTUAL,
+  append_time TIMESTAMP_LTZ(3) NOT NULL METADATA FROM 'timestamp' VIRTUAL,
+  WATERMARK FOR append_time AS append_time - $out_of_orderness
+) WITH ($options)

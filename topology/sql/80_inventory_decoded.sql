@@ -1,0 +1,11 @@
+-- Every record of the inventory topic, decoded once. A null payload retires the host that its key names.
+-- Grain: a Kafka record, good or bad.
+CREATE TEMPORARY VIEW inventory_decoded AS
+SELECT
+  topic,
+  `partition`,
+  `offset`,
+  append_time,
+  payload,
+  decode_inventory(host_key, CAST(payload AS VARBINARY(65537))) AS event
+FROM inventory_topic

@@ -1,0 +1,20 @@
+-- What each host is. Grain: an inventory event. Key of the sink: host_id; it keeps the newest by observed_at.
+INSERT INTO host_inventory
+SELECT
+  event.host_id,
+  CAST(append_time AS STRING) || 'Z' AS observed_at,
+  event.retired,
+  event.boot_id,
+  event.name,
+  event.zone,
+  event.status,
+  event.status_reason,
+  event.inventories,
+  event.traits,
+  event.aggregates,
+  event.numa_cells,
+  event.pci_pools,
+  event.reporting_interval_ms,
+  event.agent_version
+FROM inventory_decoded
+WHERE event.reason IS NULL
