@@ -1,0 +1,250 @@
+"""Child processes that never outlive what they belong to.
+
+What always holds for a :class:`Child`:
+
+- It runs in a session of its own, so that Ctrl-C on the terminal reaches `vacancy up` alone, which then ends its
+  children in order; its output goes to a log file.
+- The kernel sends it its stop signal when its parent dies, however that happens.
+- It and all its descendants carry :data:`MARKER` in their environment, by which a later run finds what is left over.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from schemas.errors import VacancyError
+
+MARKER = "VACANCY_STACK"
+"""Environment variable of every process of a local stack: the stack's directory."""
+MAX_LOG_BYTES = 16 * 1024 * 1024
+POLL_SECONDS = 0.05
+
+_PR_SET_PDEATHSIG = 1
+# Loaded here, since nothing may be imported or looked up between fork and exec.
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+class ServerUser(NamedTuple):
+    """The user that a server is to run as, where that is not our own."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+class Child:
+    """A process of the local stack."""
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str | Path],
+        *,
+        directory: Path,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        stop_seconds: float = 10,
+        user: ServerUser | None = None,
+    ) -> None:
+        """Describes the process; :meth:`start` starts it.
+
+        Args:
+            name: what messages call it.
+            arguments: the program and its arguments.
+            directory: the directory of the stack that it belongs to, for the marker.
+            log: the file that its output is appended to.
+            environment: variables over those of this process.
+            stop_signal: what makes it end in good order.
+            stop_seconds: how long it may take for that before it is killed.
+            user: whom to run as, when we are root.
+        """
+        self.name = name
+        self.log = log
+        self.stop_seconds = stop_seconds
+        self._arguments = [str(argument) for argument in arguments]
+        self._directory = directory
+        self._environment = dict(environment or {})
+        self._stop_signal = stop_signal
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, if it was started."""
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs or was never started."""
+        return self._process.poll() if self._process else None
+
+    def start(self) -> None:
+        """Starts it.
+
+        Raises:
+            VacancyError: the program could not be started.
+        """
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        bound_log(self.log)
+        our_pid, stop_signal = os.getpid(), int(self._stop_signal)
+
+        def die_with_parent() -> None:
+            # After the change of user, which would clear it.
+            _prctl(_PR_SET_PDEATHSIG, stop_signal)
+            if os.getppid() != our_pid:
+                os._exit(1)
+
+        user = self._user
+        with self.log.open("ab") as log:
+            try:
+                self._process = subprocess.Popen(
+                    self._arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **self._environment, MARKER: str(self._directory)},
+                    cwd="/",
+                    start_new_session=True,
+                    user=user.uid if user else None,
+                    group=user.gid if user else None,
+                    extra_groups=[] if user else None,
+                    preexec_fn=die_with_parent,  # nothing else can set the death signal
+                )
+            except OSError as error:
+                raise VacancyError(f"{self.name}: {self._arguments[0]} does not start: {error.strerror}") from None
+
+    def request_stop(self) -> None:
+        """Asks it to end; see :meth:`stop`."""
+        if self._process is not None and self.running:
+            self._process.send_signal(self._stop_signal)
+
+    def stop(self) -> None:
+        """Ends it: asks, waits, then kills it with its whole process group."""
+        if self._process is None:
+            return
+        self.request_stop()
+        try:
+            self._process.wait(self.stop_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return  # the usual case: nothing is left of the group
+
+    def kill(self) -> None:
+        """Kills it at once, as a crash would, with its process group."""
+        if self._process is not None and self.running:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def last_lines(self, count: int = 5) -> str:
+        """The last lines of its log, in one line."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
+                lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        except OSError:
+            return ""
+        return " | ".join(lines[-count:])
+
+    def describe_end(self) -> str:
+        """How it ended, where its log is and what that says last, in one line."""
+        status = self.exit_status
+        if status is None:
+            how = "does not answer"
+        elif status < 0:
+            how = f"was ended by {signal.Signals(-status).name}"
+        else:
+            how = f"ended with status {status}"
+        said = self.last_lines()
+        return f"{self.name} {how}; {self.log} ends with: {said}" if said else f"{self.name} {how}; see {self.log}"
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Waits until it is ready.
+
+        Raises:
+            VacancyError: it ended, or was not ready in time; with the last lines of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.running:
+                raise VacancyError(self.describe_end())
+            if time.monotonic() > deadline:
+                raise VacancyError(f"{self.name} was not ready after {seconds:.0f} s; {self.describe_end()}")
+            time.sleep(POLL_SECONDS)
+
+
+def bound_log(log: Path) -> None:
+    """Moves a log that has grown too large aside (one old one is kept), also while a process appends to it."""
+    try:
+        if log.stat().st_size <= MAX_LOG_BYTES:
+            return
+    except FileNotFoundError:
+        return
+    # Copied and emptied, not renamed: its writer keeps the file open, and appends.
+    old = log.with_name(log.name + ".1")
+    old.write_bytes(log.read_bytes())
+    os.truncate(log, 0)
+
+
+def leftovers(directory: Path) -> list[psutil.Process]:
+    """Processes that carry the marker of a stack's directory, but for this one and its ancestors."""
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in ours and _environment(process).get(MARKER) == str(directory)
+    ]
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except (psutil.Error, OSError):
+        return {}  # gone, or another user's
+
+
+def end_processes(processes: Iterable[psutil.Process], seconds: float, *signals: signal.Signals) -> int:
+    """Ends processes that need not be our children: each signal in turn, a bounded wait after each, then SIGKILL.
+
+    Returns:
+        How many there were.
+    """
+    alive = list(processes)
+    count = len(alive)
+    for each in (*signals, signal.SIGKILL):
+        for process in alive:
+            try:
+                process.send_signal(each)
+            except psutil.NoSuchProcess:
+                continue
+        _, alive = psutil.wait_procs(alive, timeout=seconds)
+        if not alive:
+            break
+    return count
+
+
+def end_leftovers(directory: Path, seconds: float = 5) -> int:
+    """Ends what is left of an earlier run of a stack; how many processes that were."""
+    count = 0
+    # Again until none is left, since what is being ended may still start something.
+    while found := leftovers(directory):
+        count += end_processes(found, seconds, signal.SIGTERM)
+    return count

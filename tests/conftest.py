@@ -1,0 +1,71 @@
+"""Real servers for the tests: one broker and one database server a session, in directories of their own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from jobs.kafka_server import KafkaServer
+    from jobs.postgres_server import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaServer]:
+    """A Kafka broker; ``stop()`` and ``start()`` bounce it on its port with its data."""
+    from jobs.jars import ensure_jars
+    from jobs.kafka_server import KafkaServer
+
+    directory = Path(tempfile.mkdtemp(prefix="vacancy-kafka-"))
+    server = KafkaServer(directory, 0, ensure_jars("kafka"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server."""
+    from jobs.postgres_server import PostgresServer
+
+    directory = reachable_directory()
+    server = PostgresServer(directory)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> Iterator[str]:
+    """The owner's DSN of a fresh, empty database."""
+    import psycopg2
+
+    name = f"test_{uuid.uuid4().hex}"
+    connection = psycopg2.connect(postgres_server.owner_dsn)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+            yield postgres_server.owner_dsn.rpartition("/")[0] + "/" + name
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        connection.close()
+
+
+def reachable_directory() -> Path:
+    """A new directory that PostgreSQL's user can reach, which pytest's own are not when root runs the tests."""
+    directory = Path(tempfile.mkdtemp(prefix="vacancy-postgres-"))
+    directory.chmod(0o711)
+    return directory
