@@ -1,0 +1,304 @@
+"""Kafka: client properties, the producer, and the three topics with the settings that the system relies on.
+
+What always holds:
+
+- Event time is the broker's append time, so every topic has ``message.timestamp.type=LogAppendTime``.
+- The inventory topic is compacted and never deleted from: it holds each host's newest inventory for ever.
+- Whatever fits the usage topic fits the dead-letter topic with its headers.
+- The client library's own log lines go to the logger ``vacancy.librdkafka`` at level DEBUG; what matters of them also
+  arrives as an error, which we say in our own words.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from connectors.settings import KafkaSettings
+from schemas.errors import ConfigError, VacancyError
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+_LIBRARY_LOG = logging.getLogger("vacancy.librdkafka")
+_HOUR_MS = 3_600_000
+_MIB = 1_048_576
+_MAX_EVENT_BYTES = _MIB + 65_536
+"""Largest record batch of the two event topics: a value of 1 MiB and what surrounds it."""
+_MAX_DEAD_LETTER_BYTES = 2 * _MIB
+_MAX_HEADERS_BYTES = 65_536
+
+
+class Problem(NamedTuple):
+    """Something wrong with a setup: what, and the command or setting that mends it."""
+
+    what: str
+    mend: str
+
+
+class _LibraryLog:
+    """What the client library takes for a logger."""
+
+    def log(self, level: int, message: str, *args: Any) -> None:
+        del level  # The library calls every lost connection an error; to us it is a detail.
+        _LIBRARY_LOG.debug(message, *args)
+
+
+def client_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Properties of any client (librdkafka's names): where the brokers are and how to prove who we are."""
+    security = settings.security
+    optional = {
+        "sasl.mechanism": security.mechanism,
+        "sasl.username": security.username,
+        "sasl.password": None if security.password is None else security.password.get_secret_value(),
+        "ssl.ca.location": security.ca_file,
+        "ssl.certificate.location": security.certificate_file,
+        "ssl.key.location": security.key_file,
+    }
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "security.protocol": security.protocol,
+        # A topic that a broker makes up by itself would have none of the settings that we rely on.
+        "allow.auto.create.topics": False,
+        "logger": _LibraryLog(),
+        **{name: str(value) for name, value in optional.items() if value is not None},
+    }
+
+
+def producer(settings: KafkaSettings, **more: Any) -> Producer:
+    """A producer that neither loses, repeats nor reorders what it accepts, while the broker is away for hours too.
+
+    Args:
+        settings: where the brokers are.
+        more: further properties or other values; underscores stand for the dots in their names.
+
+    Raises:
+        ConfigError: the client refuses the settings.
+    """
+    config = client_config(settings) | {
+        "enable.idempotence": True,
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        # Never: whoever produces decides what to drop.
+        "message.timeout.ms": 0,
+        "message.max.bytes": _MAX_EVENT_BYTES,
+        "reconnect.backoff.max.ms": 5_000,
+    }
+    try:
+        return Producer(config | {name.replace("_", "."): value for name, value in more.items()})
+    except KafkaException as error:
+        raise _refused(error) from None
+
+
+def topic_configs(settings: KafkaSettings) -> dict[str, dict[str, str]]:
+    """The three topics by name, and the settings each is created with."""
+    common = {
+        "message.timestamp.type": "LogAppendTime",
+        # With three copies an acknowledged event is on two brokers.
+        "min.insync.replicas": "2" if settings.replication_factor >= 3 else "1",
+    }
+    return {
+        settings.usage_topic: common
+        | {
+            "cleanup.policy": "delete",
+            "retention.ms": str(24 * _HOUR_MS),
+            # Only closed segments are deleted.
+            "segment.ms": str(_HOUR_MS),
+            "max.message.bytes": str(_MAX_EVENT_BYTES),
+        },
+        settings.inventory_topic: common
+        | {
+            "cleanup.policy": "compact",
+            # A retired host stays readable as such for a job that was away this long.
+            "delete.retention.ms": str(7 * 24 * _HOUR_MS),
+            # Only closed segments are compacted, and by default they close at 1 GiB or after a week.
+            "segment.ms": str(_HOUR_MS),
+            "segment.bytes": str(16 * _MIB),
+            "min.cleanable.dirty.ratio": "0.1",
+            "max.compaction.lag.ms": str(2 * _HOUR_MS),
+            "max.message.bytes": str(_MAX_EVENT_BYTES),
+        },
+        settings.dead_letter_topic: common
+        | {
+            "cleanup.policy": "delete",
+            "retention.ms": str(14 * 24 * _HOUR_MS),
+            "max.message.bytes": str(_MAX_DEAD_LETTER_BYTES),
+        },
+    }
+
+
+def ensure_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> list[str]:
+    """Creates the topics that are missing and returns their names; waits until the brokers serve them.
+
+    Topics that exist are left as they are, see :func:`topic_problems`. Safe when two run at once.
+
+    Raises:
+        VacancyError: no broker answers, or it refuses a topic.
+    """
+    from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # public, but not in its __all__
+
+    admin, errors = _admin(settings)
+    deadline = time.monotonic() + timeout_s
+    missing = topic_configs(settings).keys() - _topics(admin, settings, errors, timeout_s).keys()
+    wanted = [
+        NewTopic(name, settings.partitions, settings.replication_factor, config=config)
+        for name, config in topic_configs(settings).items()
+        if name in missing
+    ]
+    created = []
+    futures = admin.create_topics(wanted, request_timeout=timeout_s) if wanted else {}
+    for name, future in futures.items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise VacancyError(f"Kafka does not create the topic {name}: {_reason(error)}") from None
+    while waited_for := {name for name in missing if not _topics(admin, settings, errors, timeout_s).get(name)}:
+        if time.monotonic() > deadline:
+            names = ", ".join(sorted(waited_for))
+            raise VacancyError(f"Kafka created {names}, but no broker leads its partitions after {timeout_s:g} s")
+        time.sleep(0.02)
+    return sorted(created)
+
+
+def topic_problems(settings: KafkaSettings, timeout_s: float = 10.0) -> list[Problem]:
+    """What is wrong with the topics, where the system relies on it; sizes and retention are the operator's choice.
+
+    Raises:
+        VacancyError: no broker answers.
+    """
+    from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # as above
+
+    admin, errors = _admin(settings)
+    topics = _topics(admin, settings, errors, timeout_s)
+    problems = [
+        Problem(f"topic {name} does not exist", _create_command(settings, name, config))
+        for name, config in topic_configs(settings).items()
+        if name not in topics
+    ]
+    problems += [
+        Problem(f"topic {name} has a partition without a leader", "start the Kafka brokers that hold it")
+        for name, led in topics.items()
+        if not led
+    ]
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+    actual: dict[str, dict[str, str]] = {}
+    futures = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
+    for resource, future in futures.items():
+        try:
+            actual[resource.name] = {name: entry.value or "" for name, entry in future.result().items()}
+        except KafkaException as error:
+            raise VacancyError(f"Kafka does not show the settings of {resource.name}: {_reason(error)}") from None
+    for name, config in actual.items():
+        right = _corrections(settings, name, config, actual.get(settings.usage_topic, {}))
+        problems += [
+            Problem(
+                f"topic {name} has {key}={config.get(key)}, must be {value}", _alter_command(settings, name, key, value)
+            )
+            for key, value in right.items()
+        ]
+    return problems
+
+
+def _corrections(
+    settings: KafkaSettings, name: str, config: Mapping[str, str], usage: Mapping[str, str]
+) -> dict[str, str]:
+    """The settings of a topic that have to change, and to what."""
+    ours = topic_configs(settings)[name]
+    right = {key: ours[key] for key in ("message.timestamp.type", "cleanup.policy") if config.get(key) != ours[key]}
+    if int(config.get("min.insync.replicas", 1)) < int(ours["min.insync.replicas"]):
+        right["min.insync.replicas"] = ours["min.insync.replicas"]
+    if name == settings.dead_letter_topic:
+        # Measured against the usage topic as it is: an operator may have made that one larger or smaller.
+        least_bytes = int(usage.get("max.message.bytes", _MAX_EVENT_BYTES)) + _MAX_HEADERS_BYTES
+        if int(config.get("max.message.bytes", least_bytes)) < least_bytes:
+            right["max.message.bytes"] = str(least_bytes)
+    return right
+
+
+def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) -> VacancyError:
+    """The error for a broker that does not answer."""
+    why = f": {reason}" if reason else ""
+    return VacancyError(
+        f"no Kafka broker answers at {settings.bootstrap_servers} within {waited_s:g} s{why}; "
+        "start it, or set kafka.bootstrap_servers and kafka.security"
+    )
+
+
+def brief(error: KafkaError) -> str:
+    """An error of the client library without its thread and broker names."""
+    return re.sub(r"^\S+: | \(after \d+ms in state \w+\)", "", str(error.str()))
+
+
+class LastError:
+    """Keeps the newest connection error, which tells more than the timeout that follows it."""
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        """The client's ``error_cb``."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its names of local errors begin so
+            self.text = brief(error)
+
+
+def _admin(settings: KafkaSettings) -> tuple[AdminClient, LastError]:
+    # Imported here: the agent needs no admin client.
+    from confluent_kafka.admin import AdminClient
+
+    errors = LastError()
+    try:
+        return AdminClient(client_config(settings) | {"error_cb": errors}), errors
+    except KafkaException as error:
+        raise _refused(error) from None
+
+
+def _topics(admin: AdminClient, settings: KafkaSettings, errors: LastError, timeout_s: float) -> dict[str, bool]:
+    """Those of our topics that exist, and whether all partitions of each have a leader."""
+    try:
+        topics = admin.list_topics(timeout=timeout_s).topics
+    except KafkaException as error:
+        admin.poll(0)
+        raise unreachable(settings, timeout_s, errors.text or _reason(error)) from None
+    return {
+        name: all(partition.leader >= 0 for partition in topics[name].partitions.values())
+        for name in topic_configs(settings)
+        if name in topics and topics[name].partitions
+    }
+
+
+def _code(error: KafkaException) -> int:
+    code: int = error.args[0].code()
+    return code
+
+
+def _reason(error: KafkaException) -> str:
+    return str(error.args[0].str())
+
+
+def _refused(error: KafkaException) -> ConfigError:
+    return ConfigError(f"the Kafka client refuses the settings under kafka: {_reason(error)}")
+
+
+def _create_command(settings: KafkaSettings, name: str, config: Mapping[str, str]) -> str:
+    options = " ".join(f"--config {key}={value}" for key, value in config.items())
+    return (
+        f"kafka-topics.sh {_where(settings)} --create --topic {name} --partitions {settings.partitions} "
+        f"--replication-factor {settings.replication_factor} {options}"
+    )
+
+
+def _alter_command(settings: KafkaSettings, name: str, key: str, value: str) -> str:
+    what = f"--entity-type topics --entity-name {name} --add-config {key}={value}"
+    return f"kafka-configs.sh {_where(settings)} --alter {what}"
+
+
+def _where(settings: KafkaSettings) -> str:
+    where = f"--bootstrap-server {settings.bootstrap_servers}"
+    return where if settings.security.protocol == "PLAINTEXT" else f"{where} --command-config client.properties"

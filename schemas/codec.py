@@ -1,0 +1,135 @@
+"""Single events to bytes, for the agent, and back, for tools and tests; the job decodes whole batches on its own.
+
+What always holds: an event is encoded with the newest version of its schema, and its frame says which that is
+(:mod:`schemas.events` describes the two frames).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fastavro
+
+from schemas.events import (
+    CONFLUENT_HEADER_BYTES,
+    CONFLUENT_MARKER,
+    SINGLE_OBJECT_HEADER_BYTES,
+    SINGLE_OBJECT_MARKER,
+    Event,
+    SchemaVersion,
+    newest,
+    released,
+)
+
+SchemaLookup = Callable[[int], str]
+"""A registry's schema id to the schema's text; raises LookupError for an id that the registry does not know."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One event as the newest version of its schema sees it.
+
+    Attributes:
+        event: which record it is.
+        writer: version that wrote it; None if only the schema registry knows the writer's schema.
+        record: the fields by name; ``agent_time`` is a datetime in UTC.
+    """
+
+    event: Event
+    writer: int | None
+    record: dict[str, Any]
+
+
+class Encoder:
+    """Encodes one kind of event.
+
+    Args:
+        event: which record.
+        schema_id: the newest version's id in the schema registry; None for the single-object encoding.
+    """
+
+    def __init__(self, event: Event, schema_id: int | None = None) -> None:
+        version = newest(event)
+        self._schema = _parsed(version.text)
+        self._header = version.header if schema_id is None else CONFLUENT_MARKER + schema_id.to_bytes(4, "big")
+
+    def encode(self, record: Mapping[str, Any]) -> bytes:
+        """The framed bytes of a record; a field that has a default may be left out.
+
+        Raises:
+            ValueError: a field is missing, not in the schema, or not of its type.
+        """
+        stream = io.BytesIO(self._header)
+        stream.seek(len(self._header))
+        try:
+            fastavro.schemaless_writer(stream, self._schema, record, strict_allow_default=True)
+        except (TypeError, AttributeError, OverflowError) as error:
+            # What fastavro raises for a value of another type.
+            raise ValueError(str(error)) from error
+        return stream.getvalue()
+
+
+def decode(payload: bytes, lookup: SchemaLookup | None = None) -> Decoded:
+    """Decodes a payload of any released version.
+
+    Args:
+        payload: the framed bytes.
+        lookup: knows the schemas of Confluent's wire format; without it such a payload is an error.
+
+    Raises:
+        ValueError: the payload is not one whole event; says why.
+    """
+    if version := _by_header().get(payload[:SINGLE_OBJECT_HEADER_BYTES]):
+        record = _read(payload[SINGLE_OBJECT_HEADER_BYTES:], version.text, version.event)
+        return Decoded(version.event, version.version, record)
+    if payload.startswith(SINGLE_OBJECT_MARKER):
+        fingerprint = payload[len(SINGLE_OBJECT_MARKER) : SINGLE_OBJECT_HEADER_BYTES]
+        raise ValueError(f"unknown schema fingerprint {fingerprint.hex()}")
+    if lookup is not None and payload.startswith(CONFLUENT_MARKER) and len(payload) >= CONFLUENT_HEADER_BYTES:
+        schema_id = int.from_bytes(payload[len(CONFLUENT_MARKER) : CONFLUENT_HEADER_BYTES], "big")
+        try:
+            text = lookup(schema_id)
+        except LookupError:
+            raise ValueError(f"the schema registry has no schema {schema_id}") from None
+        event = _event_of(text)
+        known = next((version.version for version in released(event) if version.text == text), None)
+        return Decoded(event, known, _read(payload[CONFLUENT_HEADER_BYTES:], text, event))
+    raise ValueError(f"not an Avro event: starts with {payload[:2].hex() or 'nothing'}")
+
+
+@functools.cache
+def _by_header() -> dict[bytes, SchemaVersion]:
+    return {version.header: version for event in Event for version in released(event)}
+
+
+@functools.cache
+def _parsed(text: str) -> Any:
+    return fastavro.parse_schema(json.loads(text))
+
+
+@functools.cache
+def _event_of(text: str) -> Event:
+    """Which record a schema text describes, by its name."""
+    document = json.loads(text)
+    for event in Event:
+        ours = newest(event).document
+        if (document.get("namespace"), document.get("name")) == (ours["namespace"], ours["name"]):
+            return event
+    raise ValueError(f"a schema of {document.get('name')!r}, which is no event of ours")
+
+
+def _read(datum: bytes, writer_text: str, event: Event) -> dict[str, Any]:
+    stream = io.BytesIO(datum)
+    try:
+        record: Any = fastavro.schemaless_reader(stream, _parsed(writer_text), _parsed(newest(event).text))
+    except (EOFError, IndexError, OverflowError, StopIteration, ValueError) as error:
+        # What fastavro raises for bytes that are not the writer's.
+        raise ValueError(f"undecodable: {error or type(error).__name__}") from None
+    if rest := len(datum) - stream.tell():
+        raise ValueError(f"undecodable: {rest} bytes left over")
+    return dict(record)
