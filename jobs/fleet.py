@@ -1,7 +1,7 @@
 """A seeded fleet of compute nodes, as columns of numbers that ticks advance.
 
-Shapes: a fleet of N hosts is N rows; a column is an array of N values. Rows are sorted by the hosts' phases, so that the
-hosts which report in one tick are one slice of every column. The interval between two reports of a host is cut into
+Shapes: a fleet of N hosts is N rows; a column is an array of N values. Rows are sorted by the hosts' phases, so that
+the hosts which report in one tick are one slice of every column. The interval between two reports of a host is cut into
 ``slices`` equal ticks; tick t lets the hosts of slice ``t % slices`` report.
 
 What always holds:
@@ -58,6 +58,7 @@ _COUNTERS = (
     "io_pressure_us",
 )
 PRESSURE = ("cpu_pressure_us", "memory_pressure_us", "io_pressure_us")
+_VERSION = metadata.version("vacancy")
 _DAY_S = 86_400.0
 _NOISE_MEMORY_S = 30.0  # how long a host's load remembers its noise
 # The last row is what an empty slot (flavour -1) holds.
@@ -194,7 +195,7 @@ class Fleet:
             "numa_cells": numa_cells(shape, vcpus, memory_mb),
             "pci_pools": pci_pools(shape, int(self.instances[row])),
             "reporting_interval_ms": self.interval_ns // 1_000_000,
-            "agent_version": metadata.version("vacancy"),
+            "agent_version": _VERSION,
         }
 
     # The start
