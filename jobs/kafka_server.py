@@ -44,7 +44,7 @@ class KafkaServer:
             "Kafka",
             self._java("kafka.Kafka", properties),
             directory=stack or directory,
-            log=(stack or directory) / "log" / "kafka.log",
+            log=(stack or directory) / "logs" / "kafka.log",
             stop_seconds=STOP_SECONDS,
         )
 
@@ -59,13 +59,17 @@ class KafkaServer:
         Raises:
             VacancyError: it did not come up; with the last lines of its log.
         """
+        self.spawn()
+        self.child.wait_until(self.is_ready, START_SECONDS)
+
+    def spawn(self) -> None:
+        """Starts it and does not wait."""
         self.directory.mkdir(parents=True, exist_ok=True)
         data = self.directory / "data"
         if not data.exists():
             self._format(data)
         self._write_properties(self.directory / "server.properties", data)
         self.child.start()
-        self.child.wait_until(self.is_ready, START_SECONDS)
 
     def stop(self) -> None:
         """Ends it in good order."""
@@ -103,7 +107,7 @@ class KafkaServer:
         unfinished.rename(data)
 
     def _write_properties(self, file: Path, data: Path) -> None:
-        controller = f"{ports.HOST}:{ports.free_port()}"
+        controller = f"{ports.HOST}:{ports.free_port(self.port)}"
         lines = {
             "process.roles": "broker,controller",
             "node.id": 1,

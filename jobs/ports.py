@@ -24,14 +24,14 @@ def is_free(port: int) -> bool:
         return True
 
 
-def free_port() -> int:
-    """A port that nothing listens on.
+def free_port(*taken: int) -> int:
+    """A port that nothing listens on, and that is none of those taken.
 
     Raises:
         VacancyError: there is none.
     """
     for port in random.sample(_CANDIDATES, 200):
-        if is_free(port):
+        if port not in taken and is_free(port):
             return port
     raise VacancyError(f"no free port on {HOST} among 200 tried; name free ones in the settings' section [local]")
 

@@ -21,6 +21,7 @@ import psutil
 import psycopg2
 
 from jobs import ports
+from jobs.files import write_private
 from jobs.processes import Child, ServerUser, end_processes
 from schemas.errors import VacancyError
 
@@ -81,6 +82,11 @@ class PostgresServer:
         Raises:
             VacancyError: it did not come up; with the last lines of its log.
         """
+        self.spawn()
+        self.child.wait_until(self.is_ready, START_SECONDS)
+
+    def spawn(self) -> None:
+        """Starts it and does not wait."""
         self.directory.mkdir(parents=True, exist_ok=True)
         binaries = self._reachable_binaries()
         link = self.directory / "cluster"
@@ -93,13 +99,12 @@ class PostgresServer:
             "PostgreSQL",
             [binaries / "postgres", "-D", cluster, "-p", str(self.port), *options],
             directory=self._stack,
-            log=self._stack / "log" / "postgres.log",
+            log=self._stack / "logs" / "postgres.log",
             stop_signal=signal.SIGINT,  # "fast": ends its sessions
             stop_seconds=STOP_SECONDS,
             user=self._user,
         )
         self._child.start()
-        self._child.wait_until(self.is_ready, START_SECONDS)
 
     def stop(self) -> None:
         """Ends it in good order."""
@@ -132,8 +137,8 @@ class PostgresServer:
         unfinished.mkdir(mode=0o700)
         password = secrets.token_urlsafe(24)
         password_file = unfinished.with_name("initdb-password")
-        _write_private(password_file, password)
-        _write_private(self._password_file, password)
+        write_private(password_file, password)
+        write_private(self._password_file, password)
         if self._user:
             for path in (unfinished, password_file):
                 os.chown(path, self._user.uid, self._user.gid)
@@ -252,9 +257,3 @@ def _reaches(user: ServerUser, path: Path) -> bool:
     """Whether a user can traverse to a path, and enter or execute it."""
     test = ["test", "-x", str(path)]
     return not subprocess.run(test, check=False, user=user.uid, group=user.gid, extra_groups=[], cwd="/").returncode
-
-
-def _write_private(file: Path, text: str) -> None:
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text)

@@ -10,12 +10,13 @@ What always holds for a :class:`Child`:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +52,6 @@ class Child:
         *,
         directory: Path,
         log: Path,
-        environment: Mapping[str, str] | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_seconds: float = 10,
         user: ServerUser | None = None,
@@ -63,7 +63,6 @@ class Child:
             arguments: the program and its arguments.
             directory: the directory of the stack that it belongs to, for the marker.
             log: the file that its output is appended to.
-            environment: variables over those of this process.
             stop_signal: what makes it end in good order.
             stop_seconds: how long it may take for that before it is killed.
             user: whom to run as, when we are root.
@@ -73,10 +72,10 @@ class Child:
         self.stop_seconds = stop_seconds
         self._arguments = [str(argument) for argument in arguments]
         self._directory = directory
-        self._environment = dict(environment or {})
         self._stop_signal = stop_signal
         self._user = user
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     @property
     def pid(self) -> int | None:
@@ -94,11 +93,12 @@ class Child:
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
-        """Starts it.
+        """Starts it, or starts it again after it ended.
 
         Raises:
             VacancyError: the program could not be started.
         """
+        self._kill_group()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         bound_log(self.log)
         our_pid, stop_signal = os.getpid(), int(self._stop_signal)
@@ -110,14 +110,17 @@ class Child:
                 os._exit(1)
 
         user = self._user
+        # Settings reach it by file alone: a variable that is meant for us would win over what we put there.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("VACANCY_")}
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             try:
                 self._process = subprocess.Popen(
                     self._arguments,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **self._environment, MARKER: str(self._directory)},
+                    env=environment | {MARKER: str(self._directory)},
                     cwd="/",
                     start_new_session=True,
                     user=user.uid if user else None,
@@ -143,16 +146,25 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return  # the usual case: nothing is left of the group
+        self._kill_group()
 
     def kill(self) -> None:
         """Kills it at once, as a crash would, with its process group."""
-        if self._process is not None and self.running:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._kill_group()
+        if self._process is not None:
             self._process.wait()
+
+    def _kill_group(self) -> None:
+        """Kills it and what it left behind."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # the usual case: nothing is left
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def has_said(self, line: str) -> bool:
+        """Whether its output since it was started holds a line."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return line.encode() in log.read().splitlines()
 
     def last_lines(self, count: int = 5) -> str:
         """The last lines of its log, in one line."""

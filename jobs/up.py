@@ -1,0 +1,230 @@
+"""``vacancy up``: the whole system on this machine, with the table live on the terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+import click
+import psycopg2
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.status import Status
+from rich.text import Text
+
+from jobs.files import exclusive
+from jobs.options import DurationType
+from jobs.settings import CONFIG_NAME, Settings, default_data_dir, find_config, load_settings
+from jobs.stack import STEPS, Fleet, Report, Stack
+from schemas.errors import VacancyError
+
+REDRAW_SECONDS = 1.0
+LINE_SECONDS = 10.0
+WATCH_SECONDS = 0.2
+KEPT_EVENTS = 3
+
+
+class _Stop(BaseException):
+    """A signal asked us to end; no error, so that nobody handles it on its way up."""
+
+
+@click.command(name="up")
+@click.option("--hosts", type=click.IntRange(min=0), default=0, help="Simulated hosts beside this one.")
+@click.option(
+    "--interval",
+    type=DurationType(),
+    default="1s",
+    show_default=True,
+    help="Time between two events of a simulated host.",
+)
+@click.option("--for", "seconds", type=click.FloatRange(min=0), help="End after this many seconds of the live table.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the stack lives.  [default: the platform's state directory]",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Settings file (TOML).  [default: vacancy.toml, if it is here]",
+)
+@click.option("--emit", type=DurationType(), help="How often a host's row may be rewritten, as job.emit.")
+@click.option("--window", type=DurationType(), help="What rates reach back over, as job.window.")
+def command(
+    hosts: int,
+    interval: timedelta,
+    seconds: float | None,
+    data_dir: Path | None,
+    config: Path | None,
+    emit: timedelta | None,
+    window: timedelta | None,
+) -> int:
+    r"""Run the whole system on this machine, with the table live.
+
+    Kafka, PostgreSQL, Flink, the agent on this machine and, with --hosts, simulated ones. Ctrl-C ends all of it; the
+    next `vacancy up` on the same data directory resumes.
+
+    \b
+    vacancy up
+    vacancy up --hosts 1000 --interval 1s
+    vacancy up --for 60 --data-dir /tmp/vacancy
+    """
+    flags = {name: value for name, value in (("emit", emit), ("window", window)) if value is not None}
+    settings = load_settings(find_config(config, None) if config else _file_here(), {"job": flags})
+    directory = (data_dir or default_data_dir()).absolute()
+    try:
+        return up(directory, settings, Fleet(hosts, interval) if hosts else None, seconds, Console())
+    except OSError as error:
+        raise VacancyError(f"{error.filename or directory}: {error.strerror or error}") from None
+
+
+def _file_here() -> Path | None:
+    """The settings file in the working directory; never the stack's own, which is what we write."""
+    file = Path(CONFIG_NAME)
+    return file if file.is_file() else None
+
+
+def up(directory: Path, settings: Settings, fleet: Fleet | None, seconds: float | None, console: Console) -> int:
+    """Runs a stack until a signal, the death of our parent or the end of its time; the exit status.
+
+    Raises:
+        VacancyError: it could not be started or kept running.
+    """
+    # Others may traverse it (PostgreSQL's user, where that is not us), not list it.
+    directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with exclusive(directory):
+        stack = Stack(directory, settings, fleet)
+        ready = False
+        try:
+            with _stop_on_signals():
+                try:
+                    _start(stack, console)
+                    ready = True
+                    _show(stack, console, seconds)
+                finally:
+                    _end(stack, console)
+        except (_Stop, KeyboardInterrupt) as stop:
+            return 130 if isinstance(stop, KeyboardInterrupt) and not ready else 0
+        return 0
+
+
+def _start(stack: Stack, console: Console) -> None:
+    for name, step in STEPS:
+        began = time.monotonic()
+        with console.status(f"{name} ...") as status:
+            detail = step(stack, _reporter(name, status))
+        _line(console, f"{name:<15} {detail}  ({time.monotonic() - began:.1f} s)")
+    _line(console, f"Settings of this stack: {stack.config_file}")
+
+
+def _reporter(name: str, status: Status) -> Report:
+    return lambda text: status.update(f"{name}: {text} ...")
+
+
+def _end(stack: Stack, console: Console) -> None:
+    """Ends all parts, in order and within bounds; further signals are waited out."""
+    try:
+        _ignore_signals()
+    finally:  # a last signal may have come in between
+        with console.status("ending all parts ..."):
+            stack.stop()
+    _line(console, "All parts have ended.")
+
+
+def _show(stack: Stack, console: Console, seconds: float | None) -> None:
+    """Shows the table until the time is over, and looks after the parts."""
+    until = None if seconds is None else time.monotonic() + seconds
+    events: list[str] = []
+    if not console.is_terminal:
+        for _ in _ticks(stack, events, LINE_SECONDS, until):
+            while events:
+                _line(console, events.pop(0))
+            _line(console, _summary(stack.settings))
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        for _ in _ticks(stack, events, REDRAW_SECONDS, until):
+            del events[:-KEPT_EVENTS]
+            live.update(_screen(stack.settings, events, console), refresh=True)
+
+
+def _ticks(stack: Stack, events: list[str], every_s: float, until: float | None) -> Iterator[None]:
+    """Yields every so many seconds until the time is over, watching the stack meanwhile."""
+    due = time.monotonic()
+    while until is None or time.monotonic() < until:
+        events += stack.watch()
+        if time.monotonic() >= due:
+            yield
+            due = max(due + every_s, time.monotonic())
+        time.sleep(WATCH_SECONDS)
+
+
+def _screen(settings: Settings, events: list[str], console: Console) -> RenderableType:
+    del console
+    return Group(Text(_summary(settings)), *map(Text, events))
+
+
+def _summary(settings: Settings) -> str:
+    """The table in one line."""
+    max_age = settings.scheduler.max_age
+    try:
+        connection = psycopg2.connect(settings.postgres.reader_dsn.get_secret_value(), connect_timeout=2)
+    except psycopg2.OperationalError:
+        return "the database does not answer"
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*), count(*) FILTER (WHERE age <= %(max_age)s), min(age), max(age) FILTER "
+                "(WHERE age <= %(max_age)s) FROM vacancy.schedulable_host",
+                {"max_age": max_age},
+            )
+            hosts, fresh, newest, oldest = cursor.fetchone() or (0, 0, None, None)
+    except psycopg2.OperationalError:
+        return "the database does not answer"
+    finally:
+        connection.close()
+    ages = "" if oldest is None else f", {newest.total_seconds():.1f} to {oldest.total_seconds():.1f} s old"
+    return f"{time.strftime('%H:%M:%S')} {hosts} hosts, {fresh} fresh{ages}"
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[None]:
+    """Turns the signals that ask us to end, and the death of our parent, into an exception, once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        _ignore_signals()
+        raise KeyboardInterrupt if number == signal.SIGINT else _Stop
+
+    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # nohup ignores it: then we are to outlive the terminal, and our parent too.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        former[signal.SIGHUP] = signal.signal(signal.SIGHUP, stop)
+        threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_with(parent: int) -> None:
+    """Ends us when our parent is no longer the one it was."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
