@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -70,11 +70,12 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def producer(settings: KafkaSettings, **more: Any) -> Producer:
+def producer(settings: KafkaSettings, on_error: Callable[[KafkaError], None] | None = None, **more: Any) -> Producer:
     """A producer that neither loses, repeats nor reorders what it accepts, while the broker is away for hours too.
 
     Args:
         settings: where the brokers are.
+        on_error: told of lost connections and the like, from within poll().
         more: further properties or other values; underscores stand for the dots in their names.
 
     Raises:
@@ -88,6 +89,7 @@ def producer(settings: KafkaSettings, **more: Any) -> Producer:
         "message.timeout.ms": 0,
         "message.max.bytes": _MAX_EVENT_BYTES,
         "reconnect.backoff.max.ms": 5_000,
+        **({} if on_error is None else {"error_cb": on_error}),
     }
     try:
         return Producer(config | {name.replace("_", "."): value for name, value in more.items()})

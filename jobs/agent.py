@@ -1,0 +1,322 @@
+"""`vacancy agent`: reads this compute node's figures every interval and sends them as events.
+
+What always holds:
+
+- A usage event leaves at ``first + k * interval`` on a monotonic clock, where ``first`` is random within the first
+  interval: a fleet does not beat in step, nothing drifts, and what was missed (a stall, a suspend) is not made up for.
+- No failing read and no broker ends the agent; it says once that it fails and once that it works again.
+- On SIGTERM and SIGINT it delivers what it can within :data:`FLUSH_LIMIT_S`, says what it could not, and ends with 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import logging
+import math
+import os
+import random
+import select
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import click
+
+from connectors.collector import Collector, InventoryReading
+from connectors.host import HostCollector
+from connectors.outbox import Outbox
+from connectors.settings import AgentSettings, KafkaSettings
+from jobs.options import DurationType, load, settings_options
+from jobs.settings import default_data_dir
+from schemas.codec import Encoder
+from schemas.errors import VacancyError
+from schemas.events import Event
+from schemas.units import format_duration, milliseconds_of
+
+FLUSH_LIMIT_S = 5.0
+_LOOK_FOR_CHANGES_S = 5.0
+_REGISTRY_RETRY_S = 5.0
+_APPLICATION = uuid.UUID("0f0bd27e-25ce-4c1b-b4b8-1dd2a4c5c8f2")
+_LOG = logging.getLogger("vacancy.agent")
+
+
+@click.command(
+    help="""Emit this compute node's events until SIGTERM or Ctrl-C.
+
+    \b
+    Into the local stack:     vacancy agent
+    On a compute node:        vacancy agent --config /etc/vacancy.toml
+    Ten times a second:       vacancy agent --interval 100ms
+    Without a settings file:  VACANCY_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 vacancy agent
+    """
+)
+@settings_options
+@click.option("--host-id", help="Identity of this node.  [default: made from the machine id]")
+@click.option("--interval", type=DurationType(), help="Time between two usage events.  [default: 1s]")
+def command(config: Path | None, data_dir: Path | None, host_id: str | None, interval: Any) -> None:
+    """Runs the agent."""
+    flags = {name: value for name, value in (("host_id", host_id), ("interval", interval)) if value is not None}
+    settings = load(config, data_dir, {"agent": flags} if flags else None)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    identity = settings.agent.host_id or default_host_id(data_dir or default_data_dir())
+    collector = HostCollector(settings.agent)
+    outbox = Outbox(settings.kafka, identity, settings.agent.buffer_events)
+    with StopSignal() as stop:
+        encoders = make_encoders(settings.kafka, stop)
+        if encoders is None:
+            return
+        _LOG.info(
+            "host %s sends to %s every %s",
+            identity,
+            settings.kafka.bootstrap_servers,
+            format_duration(settings.agent.interval),
+        )
+        run(Agent(settings.agent, identity, collector, outbox, encoders), outbox, stop)
+        left = outbox.close(FLUSH_LIMIT_S)
+        what = f"{left.usage} usage events{' and the inventory' if left.inventory else ''}"
+        total = f"{outbox.delivered} usage events delivered, {outbox.dropped} dropped"
+        if left:
+            _LOG.warning("stopped; %s; not delivered within %g s: %s", total, FLUSH_LIMIT_S, what)
+        else:
+            _LOG.info("stopped; %s", total)
+
+
+class Schedule:
+    """Moments ``first + k * interval`` on a monotonic clock, in seconds."""
+
+    def __init__(self, first: float, interval: float) -> None:
+        self._first = first
+        self._interval = interval
+
+    def after(self, now: float) -> float:
+        """The first moment later than now."""
+        k = max(0, math.floor((now - self._first) / self._interval) + 1)
+        moment = self._first + k * self._interval
+        # Rounding may put it on now itself.
+        return moment if moment > now else moment + self._interval
+
+
+class Agent:
+    """What is due when: usage every interval; the inventory at the start, on change and every inventory interval.
+
+    Args:
+        settings: the intervals.
+        host_id: who this is.
+        collector: reads the figures.
+        outbox: takes the events.
+        encoders: one for each event.
+        clock: monotonic seconds.
+        wall_clock: seconds since 1970.
+        rng: picks the phases.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        host_id: str,
+        collector: Collector,
+        outbox: Outbox,
+        encoders: Mapping[Event, Encoder],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._host_id = host_id
+        self._collector = collector
+        self._outbox = outbox
+        self._encoders = encoders
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._version = metadata.version("vacancy")
+        self._seq = 0
+        self._sent: InventoryReading | None = None
+        self._failing: set[str] = set()
+        rng = rng or random.Random()  # noqa: S311  # spreads a fleet, hides nothing
+        now = clock()
+        self._usage_schedule = _with_random_phase(now, settings.interval.total_seconds(), rng)
+        # A phase of its own: agents that are started together would otherwise send their inventories together.
+        self._inventory_schedule = _with_random_phase(now, settings.inventory_interval.total_seconds(), rng)
+        self._usage_due = self._usage_schedule.after(now)
+        self._inventory_due = now
+        self._look_due = now + _LOOK_FOR_CHANGES_S
+
+    def turn(self) -> float:
+        """Does what is due, and returns when the next thing is, on the agent's clock."""
+        now = self._clock()
+        if now >= self._inventory_due:
+            self._inventory(even_if_same=True)
+            self._inventory_due = self._inventory_schedule.after(now)
+        elif now >= self._usage_due and now >= self._look_due:
+            self._inventory(even_if_same=False)
+            self._look_due = now + _LOOK_FOR_CHANGES_S
+        if now >= self._usage_due:
+            self._usage()
+            self._usage_due = self._usage_schedule.after(now)
+        return min(self._usage_due, self._inventory_due)
+
+    def _usage(self) -> None:
+        with self._going_on("usage"):
+            reading = dataclasses.asdict(self._collector.usage())
+            payload = self._encoders[Event.USAGE].encode(reading | self._sender() | {"seq": self._seq})
+            self._seq += 1
+            self._outbox.add_usage(payload)
+
+    def _inventory(self, even_if_same: bool) -> None:
+        with self._going_on("inventory"):
+            reading = self._collector.inventory()
+            if reading == self._sent and not even_if_same:
+                return
+            more = {
+                "reporting_interval_ms": milliseconds_of(self._settings.interval),
+                "agent_version": self._version,
+            }
+            record = dataclasses.asdict(reading) | self._sender() | more
+            self._outbox.set_inventory(self._encoders[Event.INVENTORY].encode(record))
+            self._sent = reading
+
+    def _sender(self) -> dict[str, Any]:
+        return {"host_id": self._host_id, "agent_time": round(self._wall_clock() * 1000)}
+
+    def _going_on(self, what: str) -> _GoingOn:
+        return _GoingOn(what, self._failing)
+
+
+class _GoingOn:
+    """Goes on after a failure; says it once, and once that it is over."""
+
+    def __init__(self, what: str, failing: set[str]) -> None:
+        self._what = what
+        self._failing = failing
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if error is None:
+            if self._what in self._failing:
+                self._failing.remove(self._what)
+                _LOG.warning("the %s can be read again", self._what)
+            return False
+        if not isinstance(error, Exception):
+            return False
+        if self._what not in self._failing:
+            self._failing.add(self._what)
+            _LOG.error("the %s cannot be read, trying on: %s: %s", self._what, type(error).__name__, error)
+        return True
+
+
+class StopSignal:
+    """SIGTERM and SIGINT as something to wait for. A second Ctrl-C ends the process at once."""
+
+    def __init__(self) -> None:
+        self._received = False
+
+    def __enter__(self) -> Self:
+        # The signal's number is written to one end, so that a wait on the other end sees it however they interleave.
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._wakeup_before = signal.set_wakeup_fd(self._writer.fileno())
+        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._reader.close()
+        self._writer.close()
+
+    def is_set(self) -> bool:
+        """Whether one has come."""
+        return self._received
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for one, but not longer than that; whether it has come."""
+        if not self._received:
+            select.select([self._reader], [], [], max(0.0, seconds))
+        return self._received
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._received = True
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def run(agent: Agent, outbox: Outbox, stop: StopSignal, clock: Callable[[], float] = time.monotonic) -> None:
+    """Takes turns until stopped; between them it listens to the broker if it has to, and sleeps if not."""
+    while not stop.is_set():
+        due = agent.turn()
+        while not stop.is_set() and (left_s := due - clock()) > 0:
+            if outbox.left:
+                outbox.serve(min(left_s, 0.1))
+            else:
+                stop.wait(left_s)
+
+
+def make_encoders(settings: KafkaSettings, stop: StopSignal) -> dict[Event, Encoder] | None:
+    """An encoder for each event; with a schema registry it waits for that to answer. None: stopped before it did."""
+    if settings.schema_registry_url is None:
+        return {event: Encoder(event) for event in Event}
+    from connectors.registry import Registry
+
+    registry = Registry(settings.schema_registry_url)
+    topics = {Event.USAGE: settings.usage_topic, Event.INVENTORY: settings.inventory_topic}
+    failing = False
+    while not stop.is_set():
+        try:
+            return {event: Encoder(event, registry.register(event, topic)) for event, topic in topics.items()}
+        except VacancyError as error:
+            if not failing:
+                _LOG.warning("%s; waiting for it", error)
+            failing = True
+            stop.wait(random.uniform(0.5, 1.5) * _REGISTRY_RETRY_S)  # noqa: S311  # spreads a fleet, hides nothing
+    return None
+
+
+def default_host_id(state_dir: Path, machine_id: Path = Path("/etc/machine-id")) -> str:
+    """A UUID that stays the same: made from the machine id, or else made up once and kept in state_dir.
+
+    The machine id itself is confidential (machine-id(5)), so what is used is a keyed hash of it.
+
+    Raises:
+        VacancyError: there is no machine id, and state_dir cannot be written.
+    """
+    try:
+        key = bytes.fromhex(machine_id.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        key = b""
+    if len(key) == 16 and any(key):
+        return str(uuid.UUID(bytes=hmac.digest(key, _APPLICATION.bytes, hashlib.sha256)[:16], version=4))
+    file = state_dir / "host-id"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(f"host-id.{os.getpid()}")
+        unfinished.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        try:
+            # Unlike a rename this leaves one that another agent has just made.
+            file.hardlink_to(unfinished)
+        except FileExistsError:
+            pass
+        finally:
+            unfinished.unlink()
+        return str(uuid.UUID(file.read_text(encoding="ascii").strip()))
+    except (OSError, ValueError) as error:
+        raise VacancyError(f"{file}: cannot keep this node's identity: {error}; set agent.host_id") from None
+
+
+def _with_random_phase(now: float, interval: float, rng: random.Random) -> Schedule:
+    return Schedule(now + rng.uniform(0, interval), interval)
