@@ -25,6 +25,7 @@ from schemas.errors import VacancyError
 Group = Literal["kafka", "flink"]
 LOCK_FILE = Path(__file__).with_name("jars.lock.toml")
 TRIES = 3
+PAUSE_SECONDS = 1.0
 PARALLEL_DOWNLOADS = 4
 
 # What the lock is made from. Each root is resolved on its own: resolved together, the dependency management of one
@@ -126,7 +127,7 @@ def _download_one(jar: Jar, directory: Path, download: Download) -> None:
     reason = ""
     for attempt in range(TRIES):
         if attempt:
-            time.sleep(2 ** (attempt - 1))
+            time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
         # A directory of its own, so that neither a killed download nor a parallel one leaves half a jar behind.
         with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as partial:
             try:

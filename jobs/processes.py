@@ -29,6 +29,7 @@ MARKER = "VACANCY_STACK"
 MAX_LOG_BYTES = 16 * 1024 * 1024
 POLL_SECONDS = 0.05
 
+_STACK_TRACE = ("at ", "... ", "File ", "^")  # Java's and Python's
 _PR_SET_PDEATHSIG = 1
 # Loaded here, since nothing may be imported or looked up between fork and exec.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -166,15 +167,15 @@ class Child:
             log.seek(self._log_start)
             return line.encode() in log.read().splitlines()
 
-    def last_lines(self, count: int = 5) -> str:
-        """The last lines of its log, in one line."""
+    def last_lines(self, count: int = 3) -> str:
+        """What it said last since it was started, in one line, without the lines of stack traces."""
         try:
             with self.log.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
-                lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+                log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 8192))
+                lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
         except OSError:
             return ""
-        return " | ".join(lines[-count:])
+        return " | ".join([line for line in lines if line and not line.startswith(_STACK_TRACE)][-count:])
 
     def describe_end(self) -> str:
         """How it ended, where its log is and what that says last, in one line."""
