@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -42,7 +43,7 @@ class DeadLetter:
         offset: the original's offset.
         reason: why it could not be decoded.
         payload: the original's value.
-        written_ms: when the broker appended the dead letter itself, ms since 1970.
+        written: when the broker appended the dead letter itself (ms since 1970), its partition and offset.
     """
 
     append_time: str | None
@@ -51,7 +52,7 @@ class DeadLetter:
     offset: int | None
     reason: str | None
     payload: bytes
-    written_ms: int
+    written: tuple[int, int, int]
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -85,7 +86,7 @@ def command(config: Path | None, data_dir: Path | None, as_json: bool, limit: in
     """Prints the dead letters."""
     letters: Iterable[DeadLetter] = read(load(config, data_dir).kafka)
     if limit is not None:
-        letters = reversed(heapq.nlargest(limit, letters, key=lambda letter: letter.written_ms))
+        letters = reversed(heapq.nlargest(limit, letters, key=lambda letter: letter.written))
     if as_json:
         _print_json(letters)
     else:
@@ -106,6 +107,7 @@ def read(settings: KafkaSettings) -> Iterator[DeadLetter]:
             "group.id": "vacancy-dead-letters",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 100,
             "error_cb": errors,
         }
     )
@@ -148,10 +150,10 @@ def _of_message(message: Message, ends: dict[int, int]) -> Iterator[DeadLetter]:
             raise KafkaException(error)
         ends.pop(partition, None)
     elif offset < ends.get(partition, 0):
-        yield _dead_letter(message)
+        yield _dead_letter(message, (message.timestamp()[1], partition, offset))
 
 
-def _dead_letter(message: Message) -> DeadLetter:
+def _dead_letter(message: Message, written: tuple[int, int, int]) -> DeadLetter:
     headers = {name: _text(value) for name, value in dict(message.headers() or []).items()}
     return DeadLetter(
         append_time=headers.get("vacancy.append_time"),
@@ -160,7 +162,7 @@ def _dead_letter(message: Message) -> DeadLetter:
         offset=_number(headers.get("vacancy.offset")),
         reason=headers.get("vacancy.reason"),
         payload=message.value() or b"",
-        written_ms=message.timestamp()[1],
+        written=written,
     )
 
 
@@ -182,14 +184,15 @@ def _print_json(letters: Iterable[DeadLetter]) -> None:
 
 
 def _print_table(letters: Iterable[DeadLetter]) -> None:
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("append_time", no_wrap=True)
-    table.add_column("topic")
-    table.add_column("partition", justify="right")
-    table.add_column("offset", justify="right")
-    table.add_column("reason")
-    table.add_column("payload_bytes", justify="right")
-    table.add_column("payload", no_wrap=True)
+    # Widths that leave something of each column on a terminal of 80.
+    table.add_column("topic", min_width=8, overflow="fold")
+    table.add_column("partition", min_width=5, justify="right", overflow="fold")
+    table.add_column("offset", min_width=6, justify="right", overflow="fold")
+    table.add_column("reason", min_width=13, overflow="fold")
+    table.add_column("payload_bytes", min_width=7, justify="right", overflow="fold")
+    table.add_column("payload", min_width=8, overflow="fold")
     for letter in letters:
         more = " …" if len(letter.payload) > _SHOWN_BYTES else ""
         cells = (letter.append_time, letter.topic, letter.partition, letter.offset, letter.reason, len(letter.payload))
