@@ -97,6 +97,7 @@ class Report:
     Attributes:
         rows: the n hosts that send a usage event.
         usage: n values by field of HostUsage; agent_time is ms since 1970-01-01, recent_consumers tuples of UUIDs.
+            May lack the fields if n is 0.
         without_pressure: which of the n have no PSI: their pressure counters are null, whatever ``usage`` holds.
         inventory_rows: those of ``rows`` that send an inventory event as well; see :meth:`Fleet.inventory`.
     """
@@ -105,6 +106,9 @@ class Report:
     usage: dict[str, npt.NDArray[Any]]
     without_pressure: Flags
     inventory_rows: Integers
+
+
+_NOTHING = Report(np.empty(0, np.int64), {}, np.empty(0, np.bool_), np.empty(0, np.int64))
 
 
 class Fleet:
@@ -160,6 +164,8 @@ class Fleet:
         turn = self.ticks % self.slices
         self.ticks += 1
         first, end = int(self._bounds[turn]), int(self._bounds[turn + 1])
+        if first == end:
+            return _NOTHING
         rows = slice(first, end)
         self._forget_consumers(at_ns)
         elapsed_ns = np.full(end - first, self.interval_ns if self.ticks > self.slices else 0, dtype=np.int64)

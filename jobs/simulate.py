@@ -224,7 +224,8 @@ class Outbox:
     @property
     def acknowledged(self) -> int:
         """Events that the broker has acknowledged, at least; exact once closed."""
-        return self._taken.total() - self._failed.total() - self.queued
+        # The queue's length also counts what the client library has to tell.
+        return max(0, self._taken.total() - self._failed.total() - self.queued)
 
     def acknowledged_of(self, topic: str) -> int:
         """Events of one topic that the broker has acknowledged; right once closed."""
