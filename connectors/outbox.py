@@ -182,14 +182,16 @@ class Outbox:
         now = self._clock()
         self._handed_over_at = now
         self._errors.text = None
+        what = []
         if topic in self._away_since:
-            away_s = now - self._away_since.pop(topic)
-            _LOG.warning("topic %s takes events again after %.0f s", topic, away_s)
+            what.append(f"topic {topic} takes events again after {now - self._away_since.pop(topic):.0f} s")
         if topic == self._settings.usage_topic:
             self._refusing = False
             if self._dropped_unsaid:
-                _LOG.warning("%d usage events were dropped, %d waited", self._dropped_unsaid, self.left.usage + 1)
+                what.append(f"{self._dropped_unsaid} usage events were dropped, {self.left.usage + 1} waited")
                 self._dropped_unsaid = 0
+        if what:
+            _LOG.warning("%s", "; ".join(what))
 
     def _note_failure(self, topic: str, error: KafkaError) -> None:
         # A fatal error is the end of an idempotent producer; a new one takes over.
@@ -222,4 +224,10 @@ class Outbox:
         self._dropped_unsaid += 1
 
     def _new_producer(self) -> Producer:
-        return producer(self._settings, on_error=self._errors, client_id="vacancy-agent")
+        return producer(
+            self._settings,
+            on_error=self._errors,
+            client_id="vacancy-agent",
+            # So that a missing topic is called that, and not a broker that gives no answer.
+            topic_metadata_propagation_max_ms=round(_AWAY_AFTER_S * 500),
+        )

@@ -1,0 +1,96 @@
+"""The released schemas: found by fingerprint, documented, and able to read each other."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from schemas.compatibility import incompatibilities
+from schemas.events import Event, SchemaVersion, fingerprint, newest, released
+
+VERSIONS = [version for event in Event for version in released(event)]
+PAIRS = [pair for event in Event for pair in itertools.product(released(event), repeat=2)]
+
+
+def _name(version: SchemaVersion) -> str:
+    return f"{version.event.value}-v{version.version}"
+
+
+@pytest.mark.parametrize(
+    ("schema", "crc"),
+    [
+        # From Avro's own test data, share/test/data/schema-tests.txt.
+        ('"null"', 0x63DD24E7CC258F8A),
+        ('"int"', 0x7275D51A3F395C8F),
+        ('{"type": "string"}', 0x8F014872634503C7),
+    ],
+)
+def test_fingerprint_is_crc_64_avro(schema: str, crc: int) -> None:
+    assert fingerprint(schema) == crc.to_bytes(8, "little")
+
+
+def test_fingerprint_ignores_docs_defaults_and_logical_types() -> None:
+    bare = '{"type": "record", "name": "R", "fields": [{"name": "a", "type": "long"}]}'
+    dressed = (
+        '{"name": "R", "type": "record", "doc": "d", "fields":'
+        ' [{"doc": "f", "name": "a", "default": 0, "type": {"type": "long", "logicalType": "timestamp-millis"}}]}'
+    )
+    assert fingerprint(bare) == fingerprint(dressed)
+
+
+@pytest.mark.parametrize("event", Event)
+def test_versions_are_numbered_from_one_without_gaps(event: Event) -> None:
+    assert [version.version for version in released(event)] == list(range(1, len(released(event)) + 1))
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=_name)
+def test_every_version_is_found_by_its_header_alone(version: SchemaVersion) -> None:
+    assert version.header == b"\xc3\x01" + fingerprint(version.text)
+    assert [other for other in VERSIONS if other.header == version.header] == [version]
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=_name)
+def test_every_record_and_field_has_a_doc(version: SchemaVersion) -> None:
+    undocumented = [name for name, doc in _docs(version.document) if not doc.strip()]
+    assert undocumented == []
+
+
+@pytest.mark.parametrize(("reader", "writer"), PAIRS, ids=_name)
+def test_any_two_versions_read_each_other(reader: SchemaVersion, writer: SchemaVersion) -> None:
+    assert incompatibilities(reader.text, writer.text) == []
+
+
+@pytest.mark.parametrize("event", Event)
+def test_a_field_without_a_default_is_refused(event: Event) -> None:
+    document = copy.deepcopy(newest(event).document)
+    document["fields"].append({"name": "added", "type": "long", "doc": "No default."})
+    assert incompatibilities(json.dumps(document), newest(event).text) != []
+    assert incompatibilities(newest(event).text, json.dumps(document)) == []
+
+
+def test_a_changed_type_is_refused() -> None:
+    document = copy.deepcopy(newest(Event.USAGE).document)
+    next(field for field in document["fields"] if field["name"] == "seq")["type"] = "string"
+    assert incompatibilities(json.dumps(document), newest(Event.USAGE).text) != []
+    assert incompatibilities(newest(Event.USAGE).text, json.dumps(document)) != []
+
+
+def _docs(schema: Any) -> Iterator[tuple[str, str]]:
+    """Name and doc of every record, enum and field in a schema."""
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from _docs(branch)
+    if isinstance(schema, dict):
+        if schema["type"] in ("record", "enum"):
+            yield schema["name"], schema.get("doc", "")
+        for field in schema.get("fields", []):
+            yield f"{schema['name']}.{field['name']}", field.get("doc", "")
+            yield from _docs(field["type"])
+        for inner in ("type", "items", "values"):
+            if isinstance(schema.get(inner), dict | list):
+                yield from _docs(schema[inner])
