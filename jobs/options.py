@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ def load(config: Path | None, data_dir: Path | None, flags: Mapping[str, Any] | 
     return load_settings(find_config(config, data_dir), flags)
 
 
-class DurationType(click.ParamType):
+class DurationType(click.ParamType[timedelta]):
     """A flag that takes a duration: ``500ms``, ``10s``, ``5min`` or seconds."""
 
     name = "duration"

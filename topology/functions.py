@@ -48,7 +48,10 @@ class DecodeUsage(ScalarFunction):  # type: ignore[misc]  # PyFlink ships no ann
     def eval(self, payload: pd.Series) -> pd.DataFrame:
         """A batch of payloads to a batch of rows."""
         decoded = self._decoder.decode(payload.tolist())
-        return pd.DataFrame({"reason": pd.Series(decoded.reasons, dtype=object), **decoded.columns}, copy=False)
+        columns = {"reason": pd.Series(decoded.reasons, dtype=object)} | {
+            name: decoded.columns[name] for name in usage.COLUMNS
+        }
+        return pd.DataFrame(columns, copy=False)
 
 
 class DecodeInventory(ScalarFunction):  # type: ignore[misc]  # PyFlink ships no annotations

@@ -1,0 +1,68 @@
+"""What Flink makes of the graph: EXPLAIN of every INSERT, between the production edges. Nothing runs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def plan() -> str:
+    """The optimized execution plan of all INSERTs together, as the job submits them."""
+    from pyflink.datastream import StreamExecutionEnvironment
+    from pyflink.table import StreamTableEnvironment
+
+    from connectors.flink import production_edges
+    from connectors.settings import KafkaSettings, PostgresSettings
+    from jobs.jars import ensure_jars
+    from topology.graph import Edges, build, configuration
+    from topology.settings import JobSettings
+
+    settings = JobSettings()
+    flink = configuration(settings)
+    flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in ensure_jars("flink")))
+    edges = production_edges(
+        KafkaSettings(),
+        PostgresSettings().job_dsn,
+        emit=settings.emit,
+        idle_timeout=settings.idle_timeout,
+        out_of_orderness=settings.out_of_orderness,
+    )
+    environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
+    explained: str = build(environment, settings, Edges(edges)).explain()
+    return explained[explained.index("== Optimized Execution Plan ==") :]
+
+
+def test_each_decoder_appears_once(plan: str) -> None:
+    assert plan.count("decode_usage(") == 1, plan
+    assert plan.count("decode_inventory(") == 1, plan
+
+
+def test_no_other_python_operator(plan: str) -> None:
+    assert re.findall(r"Python\w+", plan) == ["PythonCalc", "PythonCalc"], plan
+
+
+def test_all_sinks_are_fed(plan: str) -> None:
+    assert sorted(re.findall(r"Sink\(table=\[default_catalog\.default_database\.(\w+)\]", plan)) == [
+        "dead_letters",
+        "host",
+        "host_inventory",
+    ], plan
+
+
+def test_no_changelog_operators(plan: str) -> None:
+    """Rows are only ever added: nothing in the plan keeps rows to take them back."""
+    for operator in ("ChangelogNormalize", "SinkMaterializer", "GroupAggregate", "Rank", "Deduplicate", "Join"):
+        assert operator not in plan, plan
+
+
+def test_windows_are_not_sliced(plan: str) -> None:
+    """The cost of an event does not depend on window over emit: one range over events, no slices to merge."""
+    assert "RANGE BETWEEN 60000 PRECEDING AND CURRENT ROW" in plan, plan
+    for windowing in ("WindowAggregate", "HOP(", "TUMBLE(", "CUMULATE("):
+        assert windowing not in plan, plan
+
+
+def test_the_plan_shows_no_secret(plan: str) -> None:
+    assert "password" not in plan
