@@ -1,0 +1,255 @@
+"""`vacancy simulate` and a real broker: what it says was acknowledged is what the topics hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from connectors.kafka import client_config, ensure_topics
+from connectors.settings import KafkaSettings
+from jobs.fleet import NS_PER_S, Behaviour, Fleet
+from jobs.kafka_server import KafkaServer
+from jobs.simulate import Outbox, Progress, Simulation, Totals
+from schemas.codec import decode
+
+TOTALS = re.compile(r"acknowledged (\d+) usage and (\d+) inventory events, dropped (\d+), in (\d+\.\d) s \(\d+ usage")
+
+
+class Counts(NamedTuple):
+    """What a topic, or the last line of a run, says."""
+
+    usage: int
+    inventory: int
+
+
+@pytest.fixture
+def kafka(kafka_broker: KafkaServer) -> KafkaSettings:
+    """The broker with topics of the test's own."""
+    name = uuid.uuid4().hex
+    return KafkaSettings(
+        bootstrap_servers=kafka_broker.bootstrap_servers,
+        usage_topic=f"{name}.usage",
+        inventory_topic=f"{name}.inventory",
+        dead_letter_topic=f"{name}.dead-letters",
+        partitions=2,
+    )
+
+
+@contextmanager
+def a_command(kafka: KafkaSettings, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    environment = {
+        f"VACANCY_KAFKA__{name.upper()}": str(value)
+        for name, value in kafka.model_dump(include={"bootstrap_servers", "partitions"}).items()
+    } | {
+        f"VACANCY_KAFKA__{name.upper()}": str(getattr(kafka, name))
+        for name in ("usage_topic", "inventory_topic", "dead_letter_topic")
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", "from jobs.cli import main; main()", "simulate", *arguments],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def finish(process: subprocess.Popen[str]) -> Counts:
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    totals = TOTALS.match(output.splitlines()[-1])
+    assert totals is not None, output
+    assert int(totals[3]) == 0, output
+    return Counts(int(totals[1]), int(totals[2]))
+
+
+@contextmanager
+def a_consumer(kafka: KafkaSettings) -> Iterator[Consumer]:
+    config = {"group.id": "test", "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    consumer = Consumer(client_config(kafka) | config)
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def ends(consumer: Consumer, kafka: KafkaSettings, topic: str) -> list[int]:
+    """How many records each partition has ever taken."""
+    return [end_of(consumer, TopicPartition(topic, number)) for number in range(kafka.partitions)]
+
+
+def end_of(consumer: Consumer, partition: TopicPartition) -> int:
+    found: list[int] = []
+
+    def answered() -> bool:
+        try:
+            found.append(consumer.get_watermark_offsets(partition, timeout=20)[1])
+        except KafkaException:
+            return False  # a broker that has just made the topic may not know yet that it leads
+        return True
+
+    wait_until(answered, f"the end of {partition}")
+    return found[0]
+
+
+def counts(kafka: KafkaSettings) -> Counts:
+    with a_consumer(kafka) as consumer:
+        return Counts(*(sum(ends(consumer, kafka, topic)) for topic in (kafka.usage_topic, kafka.inventory_topic)))
+
+
+def records(kafka: KafkaSettings, topic: str) -> list[dict[str, Any]]:
+    """Every event of a topic, in order within a host."""
+    found: list[dict[str, Any]] = []
+    with a_consumer(kafka) as consumer:
+        wanted = sum(ends(consumer, kafka, topic))
+        consumer.assign([TopicPartition(topic, number, 0) for number in range(kafka.partitions)])
+        deadline = time.monotonic() + 30
+        while len(found) < wanted:
+            assert time.monotonic() < deadline, f"only {len(found)} of {wanted} records of {topic} after 30 s"
+            for message in consumer.consume(10_000, timeout=1.0):
+                assert message.error() is None
+                record = decode(message.value() or b"").record
+                assert message.key() == record["host_id"].encode()
+                found.append(record)
+    return found
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    moment = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"not after {seconds:g} s: {what}"
+        moment.wait(0.05)
+
+
+class Run:
+    """A simulation in a thread, and how it stands."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.progress: list[Progress] = []
+        self.totals: list[Totals] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(simulation,))
+        self._thread.start()
+
+    def _run(self, simulation: Simulation) -> None:
+        self.totals.append(simulation.run(None, self._stop.is_set, self.progress.append, 0.1))
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(60)
+
+
+@contextmanager
+def running(simulation: Simulation) -> Iterator[Run]:
+    run = Run(simulation)
+    try:
+        yield run
+    finally:
+        run.stop()
+
+
+def test_a_run_leaves_in_the_topics_what_it_says_was_acknowledged(kafka: KafkaSettings) -> None:
+    with a_command(kafka, "--hosts", "500", "--interval", "500ms", "--for", "3") as process:
+        said = finish(process)
+    assert said == counts(kafka)
+    assert 2900 <= said.usage <= 3000  # some hosts may have fallen silent
+    assert said.inventory == 500
+    inventory = {record["host_id"]: record for record in records(kafka, kafka.inventory_topic)}
+    usage = records(kafka, kafka.usage_topic)
+    assert {record["host_id"] for record in usage} == inventory.keys()
+    assert all(record["reporting_interval_ms"] == 500 for record in inventory.values())
+
+
+def test_sigterm_flushes_and_counts(kafka: KafkaSettings) -> None:
+    ensure_topics(kafka)
+    with a_command(kafka, "--hosts", "2000") as process:
+        wait_until(lambda: counts(kafka).usage > 3000, "3,000 usage events in the topic")
+        process.send_signal(signal.SIGTERM)
+        assert finish(process) == counts(kafka)
+
+
+def test_a_restart_is_a_reboot_of_the_same_hosts(kafka: KafkaSettings) -> None:
+    for _ in range(2):
+        with a_command(kafka, "--hosts", "50", "--interval", "200ms", "--seed", "9", "--for", "1") as process:
+            finish(process)
+    boots: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for record in records(kafka, kafka.usage_topic):
+        boots[record["host_id"]][record["boot_id"]].append(record)
+    assert len(boots) == 50
+    for by_boot in boots.values():
+        assert len(by_boot) == 2
+        for events in by_boot.values():
+            assert [event["seq"] for event in events] == list(range(len(events)))
+            for before, after in pairwise(events):
+                assert before["monotonic_ns"] < after["monotonic_ns"]
+                assert before["cpu_busy_ns"] <= after["cpu_busy_ns"]
+
+
+def test_goes_on_through_a_broker_that_is_away(
+    kafka: KafkaSettings, kafka_broker: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.simulate.QUEUE_EVENTS", 3000)
+    ensure_topics(kafka)
+    calm = Behaviour(reboots_per_s=0.0, silences_per_s=0.0)
+    fleet = Fleet(1000, NS_PER_S, 1, 0, behaviour=calm)
+    with running(Simulation(fleet, Outbox(kafka, 1000.0), kafka)) as run:
+        wait_until(lambda: bool(run.progress) and run.progress[-1].acknowledged > 2000, "2,000 events acknowledged")
+        kafka_broker.stop()
+        try:
+            wait_until(lambda: run.progress[-1].dropped > 1000, "1,000 events dropped")
+            # The client library's own news count as queued.
+            assert run.progress[-1].queued < 3100
+        finally:
+            kafka_broker.start()
+        before = run.progress[-1].acknowledged
+        wait_until(lambda: run.progress[-1].acknowledged > before + 3000, "3,000 more events acknowledged")
+        run.stop()
+    [totals] = run.totals
+    # Nothing is unaccounted for: seq counts from 0, and every host has sent its inventory.
+    assert totals.usage + totals.inventory + totals.dropped == fleet.seq.sum() + 1000 + 1000
+    # The schedule went on.
+    assert fleet.tick_at_ns(fleet.ticks) / NS_PER_S == pytest.approx(totals.seconds - totals.lost_s, abs=2.0)
+    # An event that was dropped while it was in flight may have arrived all the same.
+    in_topics = sum(counts(kafka))
+    assert totals.usage + totals.inventory <= in_topics <= totals.usage + totals.inventory + totals.dropped
+
+
+def test_says_when_it_cannot_keep_up(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.simulate.QUEUE_EVENTS", 10_000)
+    ensure_topics(kafka)
+    fleet = Fleet(20_000, 1_000_000, 1, 0)
+    progress: list[Progress] = []
+    simulation = Simulation(fleet, Outbox(kafka, 20e6), kafka)
+    totals = simulation.run(4.0, lambda: False, progress.append, 0.5)
+    assert totals.lost_s > 0
+    assert "the schedule slipped by" in str(totals)
+    late = [str(each) for each in progress if each.lost_s]
+    assert late
+    assert re.search(r"cannot keep up: reached [\d,]+ of 20,000,000 usage events/s", late[-1])
+
+
+def test_an_unreachable_broker_is_one_line() -> None:
+    nowhere = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+    with a_command(nowhere, "--hosts", "1", "--for", "1") as process:
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output == ""
+    assert re.fullmatch(r"vacancy: no Kafka broker answers at 127\.0\.0\.1:1 .*\n", errors)
