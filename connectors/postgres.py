@@ -86,7 +86,7 @@ def _require_tables(cursor: Cursor, dsn: SecretStr) -> None:
     # By the catalog, which every role may read; an empty schema is what a migration that failed leaves.
     cursor.execute("SELECT 1 FROM pg_views WHERE schemaname = 'vacancy' AND viewname = 'schedulable_host'")
     if cursor.fetchone() is None:
-        raise MissingTablesError(f"{where(dsn)} has no Vacancy tables: run `vacancy migrate`")
+        raise MissingTablesError(f"{where(dsn)} has no Vacancy tables; run `vacancy migrate`")
 
 
 def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -> Connection:
