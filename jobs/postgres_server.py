@@ -218,9 +218,14 @@ class PostgresServer:
         They overwrite their environment, but a server and all its processes work in the cluster's directory.
         """
         former = [process for process in psutil.process_iter(["name"]) if _works_in(process, cluster)]
-        end_processes(former, STOP_SECONDS, signal.SIGINT, signal.SIGQUIT)
-        # Its process id may be another program's by now, which the server would take for a server.
-        (cluster / "postmaster.pid").unlink(missing_ok=True)
+        lock = cluster / "postmaster.pid"
+        server_pid = lock.read_text(encoding="utf-8").partition("\n")[0] if lock.exists() else ""
+        if any(str(process.pid) == server_pid for process in former):
+            end_processes(former, STOP_SECONDS, signal.SIGINT)
+        else:  # sessions without their server: they have nothing left to do in good order
+            end_processes(former, STOP_SECONDS)
+        # The process id in it may be another program's by now, which the server would take for a server.
+        lock.unlink(missing_ok=True)
 
 
 def _works_in(process: psutil.Process, cluster: Path) -> bool:

@@ -77,6 +77,7 @@ class Child:
         self._user = user
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+        self._asked = False
 
     @property
     def pid(self) -> int | None:
@@ -100,6 +101,7 @@ class Child:
             VacancyError: the program could not be started.
         """
         self._kill_group()
+        self._asked = False
         self.log.parent.mkdir(parents=True, exist_ok=True)
         bound_log(self.log)
         our_pid, stop_signal = os.getpid(), int(self._stop_signal)
@@ -133,8 +135,9 @@ class Child:
                 raise VacancyError(f"{self.name}: {self._arguments[0]} does not start: {error.strerror}") from None
 
     def request_stop(self) -> None:
-        """Asks it to end; see :meth:`stop`."""
-        if self._process is not None and self.running:
+        """Asks it to end, once; see :meth:`stop`."""
+        if self._process is not None and self.running and not self._asked:
+            self._asked = True
             self._process.send_signal(self._stop_signal)
 
     def stop(self) -> None:
@@ -167,7 +170,7 @@ class Child:
             log.seek(self._log_start)
             return line.encode() in log.read().splitlines()
 
-    def last_lines(self, count: int = 3) -> str:
+    def last_lines(self, count: int = 5) -> str:
         """What it said last since it was started, in one line, without the lines of stack traces."""
         try:
             with self.log.open("rb") as log:
