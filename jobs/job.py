@@ -159,7 +159,6 @@ def _mini_cluster_options(settings: Settings, checkpoint: Path | None) -> dict[s
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
         "restart-strategy.exponential-delay.max-backoff": "10 s",
-        "restart-strategy.exponential-delay.attempts-before-reset-backoff": "infinite",
     }
     if checkpoint is not None:
         options["execution.state-recovery.path"] = checkpoint.as_uri()
