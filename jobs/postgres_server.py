@@ -34,6 +34,8 @@ _OPTIONS = {
     "listen_addresses": ports.HOST,
     "unix_socket_directories": "",
     "log_checkpoints": "off",
+    # When a row was committed, beside when its event was appended: how fresh the table is, from the database itself.
+    "track_commit_timestamp": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
