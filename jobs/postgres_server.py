@@ -123,9 +123,8 @@ class PostgresServer:
 
     def end_leftovers(self) -> None:
         """Ends a server that an earlier run left behind on our data."""
-        cluster = self.directory / "cluster"
-        if cluster.exists():
-            self._end_former(cluster.resolve())
+        for name in ("cluster", "cluster.unfinished"):
+            self._end_former((self.directory / name).resolve())
 
     @property
     def _password_file(self) -> Path:
@@ -135,6 +134,7 @@ class PostgresServer:
         """Makes a new cluster, in one step as seen from outside, so that a kill leaves none that is half made."""
         home = self._home()
         unfinished = home / "cluster.unfinished"
+        self._end_former(unfinished)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         password = secrets.token_urlsafe(24)
@@ -148,23 +148,17 @@ class PostgresServer:
             *("--pgdata", unfinished, "--username", SUPERUSER, "--pwfile", password_file),
             *("--auth-host", "scram-sha-256", "--auth-local", "reject", "--encoding", "UTF8", "--no-locale"),
         ]
+        initdb = Child(
+            "initdb",
+            [binaries / "initdb", *arguments],
+            directory=self._stack,
+            log=self._stack / "logs" / "postgres.log",
+            user=self._user,
+        )
         try:
-            result = subprocess.run(
-                [binaries / "initdb", *arguments],
-                capture_output=True,
-                text=True,
-                check=False,
-                cwd="/",
-                user=self._user.uid if self._user else None,
-                group=self._user.gid if self._user else None,
-                extra_groups=[] if self._user else None,
-            )
-        except OSError as error:
-            raise VacancyError(f"{binaries / 'initdb'} does not start: {error.strerror}") from None
+            initdb.run(START_SECONDS)
         finally:
             password_file.unlink()
-        if result.returncode:
-            raise VacancyError(f"{unfinished}: cannot be made by initdb: {result.stderr.strip()[-500:]}")
         cluster = unfinished.rename(home / "cluster")
         if cluster != link:
             link.unlink(missing_ok=True)

@@ -134,6 +134,21 @@ class Child:
             except OSError as error:
                 raise VacancyError(f"{self.name}: {self._arguments[0]} does not start: {error.strerror}") from None
 
+    def run(self, seconds: float) -> None:
+        """Starts it and waits until it has done its work.
+
+        Raises:
+            VacancyError: it could not be started, failed, or took too long; with the last lines of its log.
+        """
+        self.start()
+        deadline = time.monotonic() + seconds
+        while self.running and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        if self.exit_status != 0:
+            reason = self.describe_end()
+            self.kill()
+            raise VacancyError(reason)
+
     def request_stop(self) -> None:
         """Asks it to end, once; see :meth:`stop`."""
         if self._process is not None and self.running and not self._asked:

@@ -127,7 +127,7 @@ class Stack:
         owner_dsn = server_dsn.rpartition("/")[0] + "/" + DATABASE
         if not _query(server_dsn, "SELECT FROM pg_database WHERE datname = %s", DATABASE):
             _execute(server_dsn, f"CREATE DATABASE {DATABASE}")
-        migrate(SecretStr(owner_dsn))
+        applied = migrate(SecretStr(owner_dsn))
         passwords = self._passwords()
         for name, role in _LOGINS.items():
             if not _query(owner_dsn, "SELECT FROM pg_roles WHERE rolname = %s", f"local_{name}"):
@@ -135,7 +135,7 @@ class Stack:
             _execute(owner_dsn, f"ALTER ROLE local_{name} PASSWORD %s", passwords[name])
         dsns = {name: self._postgres.dsn(f"local_{name}", DATABASE, passwords[name]) for name in _LOGINS}
         self._write_settings(owner_dsn, dsns)
-        return str(self.config_file)
+        return f"{len(applied)} migrations applied" if applied else "up to date"
 
     def make_topics(self, report: Report) -> str:
         """Makes the topics that are missing."""
@@ -156,7 +156,7 @@ class Stack:
             hosts, interval = str(self._fleet.hosts), format_duration(self._fleet.interval)
             self._start_command("simulated hosts", "simulate", "--hosts", hosts, "--interval", interval, "--seed", "0")
         self._wait(lambda: job.has_said("ready"), JOB_READY_SECONDS, f"the job does not run; see {job.log}")
-        return f"http://{ports.HOST}:{self.settings.local.flink_port}"
+        return f"http://{ports.HOST}:{self.settings.local.flink_port}, the job runs"
 
     def wait_for_row(self, report: Report) -> str:
         """Waits until an event of this run has become a row of the table."""
@@ -168,7 +168,7 @@ class Stack:
             FIRST_ROW_SECONDS,
             f"no row came in; run `vacancy doctor --data-dir {self.directory}`, and see {self.directory / 'logs'}",
         )
-        return "there"
+        return "is in the table"
 
     def watch(self) -> list[str]:
         """Looks after all parts; returns at once, with a line for each event; see :meth:`Supervisor.watch`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,13 +15,11 @@ from pathlib import Path
 from types import FrameType
 
 import click
-import psycopg2
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Console
 from rich.status import Status
-from rich.text import Text
 
 from jobs.files import exclusive
+from jobs.hosts import LiveTable, open_reader
 from jobs.options import DurationType
 from jobs.settings import CONFIG_NAME, Settings, default_data_dir, find_config, load_settings
 from jobs.stack import STEPS, Fleet, Report, Stack
@@ -28,7 +28,6 @@ from schemas.errors import VacancyError
 REDRAW_SECONDS = 1.0
 LINE_SECONDS = 10.0
 WATCH_SECONDS = 0.2
-KEPT_EVENTS = 3
 
 
 class _Stop(BaseException):
@@ -77,18 +76,20 @@ def command(
     vacancy up --for 60 --data-dir /tmp/vacancy
     """
     flags = {name: value for name, value in (("emit", emit), ("window", window)) if value is not None}
-    settings = load_settings(find_config(config, None) if config else _file_here(), {"job": flags})
     directory = (data_dir or default_data_dir()).absolute()
+    settings = load_settings(find_config(config, None) if config else _file_here(directory), {"job": flags})
+    # Where there is no terminal a line is a line, however long.
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
     try:
-        return up(directory, settings, Fleet(hosts, interval) if hosts else None, seconds, Console())
+        return up(directory, settings, Fleet(hosts, interval) if hosts else None, seconds, console)
     except OSError as error:
         raise VacancyError(f"{error.filename or directory}: {error.strerror or error}") from None
 
 
-def _file_here() -> Path | None:
-    """The settings file in the working directory; never the stack's own, which is what we write."""
-    file = Path(CONFIG_NAME)
-    return file if file.is_file() else None
+def _file_here(directory: Path) -> Path | None:
+    """The settings file in the working directory, unless it is the one that we wrote for the stack."""
+    file = Path(CONFIG_NAME).absolute()
+    return file if file.is_file() and file.parent.resolve() != directory.resolve() else None
 
 
 def up(directory: Path, settings: Settings, fleet: Fleet | None, seconds: float | None, console: Console) -> int:
@@ -121,7 +122,7 @@ def _start(stack: Stack, console: Console) -> None:
         with console.status(f"{name} ...") as status:
             detail = step(stack, _reporter(name, status))
         _line(console, f"{name:<15} {detail}  ({time.monotonic() - began:.1f} s)")
-    _line(console, f"Settings of this stack: {stack.config_file}")
+    _line(console, f"{'Settings file':<15} {stack.config_file}, for every other command: --data-dir {stack.directory}")
 
 
 def _reporter(name: str, status: Status) -> Report:
@@ -132,69 +133,30 @@ def _end(stack: Stack, console: Console) -> None:
     """Ends all parts, in order and within bounds; further signals are waited out."""
     try:
         _ignore_signals()
-    finally:  # a last signal may have come in between
-        with console.status("ending all parts ..."):
-            stack.stop()
+        _line(console, "Ending all parts ...")
+    finally:  # whatever else: a last signal may have come in between, and the terminal may be gone
+        stack.stop()
     _line(console, "All parts have ended.")
 
 
 def _show(stack: Stack, console: Console, seconds: float | None) -> None:
     """Shows the table until the time is over, and looks after the parts."""
-    until = None if seconds is None else time.monotonic() + seconds
-    events: list[str] = []
-    if not console.is_terminal:
-        for _ in _ticks(stack, events, LINE_SECONDS, until):
-            while events:
-                _line(console, events.pop(0))
-            _line(console, _summary(stack.settings))
-        return
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        for _ in _ticks(stack, events, REDRAW_SECONDS, until):
-            del events[:-KEPT_EVENTS]
-            live.update(_screen(stack.settings, events, console), refresh=True)
-
-
-def _ticks(stack: Stack, events: list[str], every_s: float, until: float | None) -> Iterator[None]:
-    """Yields every so many seconds until the time is over, watching the stack meanwhile."""
-    due = time.monotonic()
-    while until is None or time.monotonic() < until:
-        events += stack.watch()
-        if time.monotonic() >= due:
-            yield
-            due = max(due + every_s, time.monotonic())
-        time.sleep(WATCH_SECONDS)
-
-
-def _screen(settings: Settings, events: list[str], console: Console) -> RenderableType:
-    del console
-    return Group(Text(_summary(settings)), *map(Text, events))
-
-
-def _summary(settings: Settings) -> str:
-    """The table in one line."""
-    max_age = settings.scheduler.max_age
-    try:
-        connection = psycopg2.connect(settings.postgres.reader_dsn.get_secret_value(), connect_timeout=2)
-    except psycopg2.OperationalError:
-        return "the database does not answer"
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*), count(*) FILTER (WHERE age <= %(max_age)s), min(age), max(age) FILTER "
-                "(WHERE age <= %(max_age)s) FROM vacancy.schedulable_host",
-                {"max_age": max_age},
-            )
-            hosts, fresh, newest, oldest = cursor.fetchone() or (0, 0, None, None)
-    except psycopg2.OperationalError:
-        return "the database does not answer"
-    finally:
-        connection.close()
-    ages = "" if oldest is None else f", {newest.total_seconds():.1f} to {oldest.total_seconds():.1f} s old"
-    return f"{time.strftime('%H:%M:%S')} {hosts} hosts, {fresh} fresh{ages}"
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    redraw_at, message = 0.0, None
+    with LiveTable(lambda: open_reader(stack.settings), console) as table:
+        while time.monotonic() < end:
+            for event in stack.watch():
+                message = f"{time.strftime('%H:%M:%S')} {event}"
+                if not console.is_terminal:
+                    _line(console, message)
+            if time.monotonic() >= redraw_at:
+                redraw_at = time.monotonic() + (REDRAW_SECONDS if console.is_terminal else LINE_SECONDS)
+                table.refresh(message if console.is_terminal else None)
+            time.sleep(WATCH_SECONDS)
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager

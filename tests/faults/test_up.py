@@ -1,0 +1,249 @@
+"""`vacancy up` leaves nothing behind, loses nothing, and says in one line what it cannot do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+
+from jobs.processes import end_leftovers, leftovers
+from jobs.settings import load_settings
+from tests.conftest import reachable_directory
+from tests.waiting import wait_until
+
+START_SECONDS = 240
+STOP_SECONDS = 60
+HOSTS = 20
+
+
+class Up:
+    """A running `vacancy up`, in a session of its own."""
+
+    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
+        self.directory = directory
+        self._output = directory.with_name(directory.name + ".output")
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "jobs", "up", "--data-dir", str(directory), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd="/",
+                env=os.environ | environment,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(encoding="utf-8")
+
+    def wait_for(self, pattern: str, seconds: float = START_SECONDS, count: int = 1) -> None:
+        """Waits until the output matches a pattern so many times."""
+
+        def said() -> bool:
+            assert self.process.poll() is None or len(re.findall(pattern, self.output)) >= count, self.output
+            return len(re.findall(pattern, self.output)) >= count
+
+        wait_until(said, seconds, f"no {pattern!r} in the output of vacancy up")
+
+    def end(self, number: signal.Signals) -> int:
+        """Sends a signal and gives the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    parent = reachable_directory()
+    yield parent / "stack"
+    end_leftovers(parent / "stack", seconds=1)
+    wait_until(lambda: not servers_on(parent), 30, "PostgreSQL is still there")
+    shutil.rmtree(parent)
+
+
+@contextmanager
+def running(directory: Path, *arguments: str, **environment: str) -> Iterator[Up]:
+    up = Up(directory, *arguments, **environment)
+    try:
+        yield up
+    finally:
+        if up.process.poll() is None:
+            up.process.kill()
+            up.process.wait()
+
+
+def servers_on(directory: Path) -> list[psutil.Process]:
+    """PostgreSQL's processes that work below a directory; they do not show their environment."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        try:
+            if process.info["name"] == "postgres" and Path(process.cwd()).is_relative_to(directory):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def all_parts(directory: Path) -> list[psutil.Process]:
+    return leftovers(directory) + servers_on(directory)
+
+
+def suspended(process: psutil.Process) -> bool:
+    """Stops a process, unless it has ended of itself."""
+    try:
+        process.suspend()
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def part(directory: Path, word: str) -> psutil.Process:
+    """The process of a stack that has a word on its command line."""
+    (process,) = [process for process in leftovers(directory) if word in process.cmdline()]
+    return process
+
+
+def rows(directory: Path) -> dict[str, object]:
+    """When each host was last seen, as the table has it."""
+    dsn = load_settings(directory / "vacancy.toml").postgres.reader_dsn.get_secret_value()
+    connection = psycopg2.connect(dsn)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT host_id, observed_at FROM vacancy.host")
+            return dict(cursor.fetchall())
+    finally:
+        connection.close()
+
+
+def refusal(directory: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    """The exit status and the last line of an `up` that ends by itself."""
+    with running(directory, *arguments, **environment) as up:
+        status = up.process.wait(60)
+        return status, up.output.splitlines()[-1]
+
+
+@pytest.mark.timeout(900)
+def test_a_life_of_a_stack(directory: Path) -> None:
+    """Start; refuse a second; restart a killed part; kill -9; resume with nothing lost; end."""
+    with running(directory, "--hosts", str(HOSTS)) as up:
+        up.wait_for(rf"{HOSTS + 1} schedulable")
+        for private in ("vacancy.toml", "secrets"):
+            assert (directory / private).stat().st_mode & 0o777 == 0o600
+
+        status, line = refusal(directory)
+        assert status == 1
+        assert f"already, as process {up.process.pid}" in line
+
+        part(directory, "agent").kill()
+        up.wait_for("agent was ended by SIGKILL", 30)
+        up.wait_for("agent was started again", 30)
+        part(directory, "kafka.Kafka").kill()
+        up.wait_for("Kafka was started again", 30)
+        before = rows(directory)
+        wait_until(lambda: min(map(str, rows(directory).values())) > max(map(str, before.values())), 120, "no new rows")
+
+        before = rows(directory)
+        up.process.kill()
+        up.process.wait()
+
+    with running(directory, "--hosts", str(HOSTS)) as up:
+        up.wait_for(rf"{HOSTS + 1} schedulable")
+        after = rows(directory)
+        assert after.keys() == before.keys()
+        assert all(after[host] >= before[host] for host in before)  # type: ignore[operator]  # times
+        assert up.end(signal.SIGTERM) == 0
+    assert all_parts(directory) == []
+
+
+@pytest.mark.timeout(600)
+def test_it_ends_by_itself_after_its_time(directory: Path) -> None:
+    with running(directory, "--for", "1", "--emit", "200ms") as up:
+        assert up.process.wait(START_SECONDS) == 0, up.output
+        assert "1 schedulable" in up.output
+    assert all_parts(directory) == []
+    assert load_settings(directory / "vacancy.toml").job.emit.total_seconds() == 0.2
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
+def test_a_signal_while_it_starts_ends_it(directory: Path, number: signal.Signals, status: int) -> None:
+    with running(directory) as up:
+        wait_until(lambda: leftovers(directory), START_SECONDS, "no part has started")
+        assert up.end(number) == status
+    assert all_parts(directory) == []
+
+
+def test_it_ends_when_its_parent_is_killed(directory: Path) -> None:
+    code = f"""
+import subprocess, sys
+up = subprocess.Popen([sys.executable, "-m", "jobs", "up", "--data-dir", {str(directory)!r}], start_new_session=True)
+print(up.pid, flush=True)
+up.wait()
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        up = psutil.Process(int(parent.stdout.readline()))
+        wait_until(lambda: leftovers(directory), START_SECONDS, "no part has started")
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: not up.is_running(), STOP_SECONDS, "vacancy up outlives its parent")
+    assert all_parts(directory) == []
+
+
+def test_what_a_killed_run_leaves_behind_is_ended_by_the_next(directory: Path) -> None:
+    with running(directory) as up:
+        up.wait_for("PostgreSQL  ")
+        # Stopped, they cannot follow when the kernel tells them that their parent is gone.
+        former = [process for process in all_parts(directory) if suspended(process)]
+        up.process.kill()
+        up.process.wait()
+    assert {process.name() for process in former} >= {"java", "postgres"}
+    with running(directory) as up:
+        up.wait_for("ended [1-9][0-9]* leftover processes")
+        up.wait_for("PostgreSQL  ")
+        assert not [process for process in former if process.is_running() and process.status() != "zombie"]
+        assert up.end(signal.SIGTERM) == 0
+    assert all_parts(directory) == []
+
+
+@pytest.mark.parametrize("setting", ["kafka_port", "postgres_port", "flink_port"])
+def test_a_port_in_use_is_named_with_its_setting(directory: Path, setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        status, line = refusal(directory, **{f"VACANCY_LOCAL__{setting.upper()}": str(port)})
+    assert status == 1
+    assert line.startswith(f"vacancy: port {port} of local.{setting} is in use")
+
+
+def test_a_disk_that_is_full_is_named(directory: Path) -> None:
+    status, line = refusal(directory, VACANCY_LOCAL__MIN_FREE_DISK_MB="1000000000")
+    assert status == 1
+    assert re.match(
+        rf"vacancy: {directory}: \d+ MiB free, less than local.min_free_disk_mb = 1000000000; make room", line
+    )
+
+
+def test_a_directory_that_cannot_be_made_is_named() -> None:
+    arguments = [sys.executable, "-m", "jobs", "up", "--data-dir", "/proc/nowhere"]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr.startswith("vacancy: /proc/nowhere: ")
+
+
+def test_a_wrong_key_is_named(directory: Path) -> None:
+    config = directory.with_name("mistaken.toml")
+    config.write_text("[local]\nkafka_prot = 1\n", encoding="utf-8")
+    status, line = refusal(directory, "--config", str(config))
+    assert status == 2
+    assert line.startswith(f"vacancy: {config}: local.kafka_prot: no such setting")
