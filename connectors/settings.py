@@ -23,12 +23,14 @@ class Section(BaseModel):
 class KafkaSecurity(Section):
     """How to reach a broker that asks who we are."""
 
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="Whether the connection is encrypted (SSL) and asks who we are (SASL)."
+    )
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         default=None, description="SASL mechanism, for the SASL_* protocols."
     )
-    username: str | None = None
-    password: SecretStr | None = None
+    username: str | None = Field(default=None, description="SASL user.")
+    password: SecretStr | None = Field(default=None, description="SASL password; better in the environment.")
     ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the brokers.")
     certificate_file: Path | None = Field(default=None, description="PEM file with this client's certificate.")
     key_file: Path | None = Field(default=None, description="PEM file with this client's private key.")
@@ -38,9 +40,9 @@ class KafkaSettings(Section):
     """The topics and the brokers that hold them."""
 
     bootstrap_servers: str = Field(default="127.0.0.1:9092", description="Brokers to ask first: host:port, ...")
-    usage_topic: Topic = "vacancy.usage"
-    inventory_topic: Topic = "vacancy.inventory"
-    dead_letter_topic: Topic = "vacancy.dead-letters"
+    usage_topic: Topic = Field(default="vacancy.usage", description="What each host has in use, every interval.")
+    inventory_topic: Topic = Field(default="vacancy.inventory", description="What each host is; compacted.")
+    dead_letter_topic: Topic = Field(default="vacancy.dead-letters", description="What could not be decoded.")
     partitions: int = Field(default=4, ge=1, le=10_000, description="Partitions of a topic that has to be created.")
     replication_factor: int = Field(default=1, ge=1, le=100, description="Copies of a topic that has to be created.")
     schema_registry_url: str | None = Field(

@@ -36,8 +36,8 @@ class SchedulerSettings(Section):
 class LocalSettings(Section):
     """The local stack of `vacancy up`; port 0 picks a free one."""
 
-    kafka_port: int = Field(default=0, ge=0, le=65_535)
-    postgres_port: int = Field(default=0, ge=0, le=65_535)
+    kafka_port: int = Field(default=0, ge=0, le=65_535, description="The broker.")
+    postgres_port: int = Field(default=0, ge=0, le=65_535, description="The database server.")
     flink_port: int = Field(default=0, ge=0, le=65_535, description="Flink's web UI.")
     min_free_disk_mb: int = Field(
         default=1024, ge=0, description="`vacancy up` does not start with less room than this in its data dir."

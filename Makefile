@@ -1,0 +1,48 @@
+# The habits. Everything runs in .venv, which `make venv` makes from the locked dependencies.
+BIN := .venv/bin
+
+.PHONY: venv test fast unit plan flink integration faults lint format goldens lock jars bench
+
+venv: $(BIN)/vacancy
+$(BIN)/vacancy: requirements/dev.lock pyproject.toml
+	test -d .venv || python3.11 -m venv .venv
+	$(BIN)/pip install -q -r requirements/dev.lock
+	$(BIN)/pip install -q --no-deps -e .
+	touch $@
+
+test:  ## everything that must pass, on a fresh machine too
+	./test.sh
+
+fast: venv  ## seconds: no JVM, no server
+	$(BIN)/pytest tests/unit
+
+unit plan flink integration faults: venv  ## one layer
+	$(BIN)/pytest tests/$@
+
+lint: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+goldens: venv  ## rewrites the golden cases' expected outputs: read the difference
+	VACANCY_REGENERATE_GOLDENS=1 $(BIN)/pytest tests/flink/test_golden.py tests/unit/test_settings.py
+
+lock: venv  ## the newest versions that the ranges in pyproject.toml allow
+	$(BIN)/uv pip compile -q -U pyproject.toml --extra dev --generate-hashes --python-version 3.11 --no-header \
+		--no-emit-index-url --no-emit-find-links -o requirements/dev.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra local -c requirements/dev.lock --generate-hashes \
+		--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/local.lock
+
+jars: venv  ## the same for the jars
+	$(BIN)/python -m jobs.jars lock
+
+bench: venv
+	$(BIN)/python -m bench.simulate_rate
+	$(BIN)/python -m bench.agent_cost
+	$(BIN)/python -m bench.freshness
+	$(BIN)/python -m bench.poison

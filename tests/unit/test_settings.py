@@ -1,0 +1,117 @@
+"""The settings: where they come from, what is refused, and that their page says all of it."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from jobs.settings import Settings, find_config, load_settings
+from schemas.errors import ConfigError
+from schemas.units import format_duration
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+INTRODUCTION = """# Settings
+
+One TOML file: by default `vacancy.toml` in the working directory, else the local stack's (in `--data-dir`, by default
+the platform's state directory). Over it go variables, `VACANCY_` + section + `__` + key (`VACANCY_KAFKA__USAGE_TOPIC`),
+and over them flags. Durations are written `"100 ms"`, `"1 s"`, `"5 min"`, `"1 h"`, or as a number of seconds. All
+mistakes are reported at once; a key that does not exist is one. Passwords are never printed.
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("VACANCY_")]:
+        monkeypatch.delenv(name)
+    return tmp_path / "vacancy.toml"
+
+
+def test_flags_over_environment_over_file_over_defaults(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text('[job]\nemit = "2 s"\nwindow = "2 min"\nidle_timeout = 3\n', encoding="utf-8")
+    monkeypatch.setenv("VACANCY_JOB__WINDOW", "90 s")
+    monkeypatch.setenv("VACANCY_JOB__EMIT", "90 s")
+    job = load_settings(file, {"job": {"emit": "100ms"}}).job
+    assert job.emit == timedelta(milliseconds=100)
+    assert job.window == timedelta(seconds=90)
+    assert job.idle_timeout == timedelta(seconds=3)
+    assert job.parallelism == Settings.model_fields["job"].get_default().parallelism
+
+
+def test_all_mistakes_at_once_and_no_secret(file: Path) -> None:
+    file.write_text(
+        '[kafka]\nbotstrap_servers = "x"\n[job]\nemit = "10 ms"\nwindow = "soon"\n'
+        '[postgres]\njob_dsn = ["hunter2"]\n[nonsense]\nkey = 1\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_settings(file)
+    message = str(caught.value)
+    for key in ("kafka.botstrap_servers", "job.emit", "job.window", "postgres.job_dsn", "nonsense"):
+        assert key in message
+    assert "hunter2" not in message
+    assert str(file) in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("text", "complaint"), [("[job\n", "not TOML"), ("job = 3\n", "job:")])
+def test_a_broken_file_says_where(file: Path, text: str, complaint: str) -> None:
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=complaint):
+        load_settings(file)
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such settings file"):
+        find_config(tmp_path / "none.toml", None)
+    with pytest.raises(ConfigError, match="has `vacancy up --data-dir"):
+        find_config(None, tmp_path)
+
+
+def test_the_page_tells_every_setting() -> None:
+    """``make goldens`` writes the page anew."""
+    if os.environ.get("VACANCY_REGENERATE_GOLDENS"):
+        PAGE.write_text(_page(), encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == _page()
+
+
+def _page() -> str:
+    sections = [_section(name, field.annotation) for name, field in Settings.model_fields.items()]
+    return INTRODUCTION + "".join(sections)
+
+
+def _section(name: str, model: object) -> str:
+    assert isinstance(model, type)
+    assert issubclass(model, BaseModel)
+    lines = [
+        f"\n## {name}\n",
+        (model.__doc__ or "").splitlines()[0] + "\n",
+        "| key | default | what it is |\n|---|---|---|",
+    ]
+    subsections = ""
+    for key, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            subsections += _section(f"{name}.{key}", field.annotation)
+            continue
+        assert field.description, f"{name}.{key} has no description"
+        lines.append(f"| `{name}.{key}` | {_default(field)} | {field.description} |")
+    return "\n".join(lines) + "\n" + subsections
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "`checkpoints` in the working directory"
+    value = field.default
+    if isinstance(value, timedelta):
+        value = format_duration(value)
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if value is None:
+        return "unset"
+    if isinstance(value, tuple):
+        return "`[]`"
+    return f"`{value}`" if isinstance(value, int | float) else f'`"{value}"`'
