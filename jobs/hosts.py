@@ -144,19 +144,19 @@ class _Column(NamedTuple):
 
 
 _COLUMNS = (
-    _Column("VCPUs\nfree (least) / all", lambda row: amounts(row.vcpus_free, row.vcpus_free_min, row.vcpus_capacity)),
+    _Column("VCPUs free\n(least) / all", lambda row: amounts(row.vcpus_free, row.vcpus_free_min, row.vcpus_capacity)),
     _Column(
-        "memory, GiB\nfree (least) / all",
+        "memory, GiB\n(least) / all",
         lambda row: amounts(*map(_gib, (row.memory_mb_free, row.memory_mb_free_min, row.memory_mb_capacity))),
     ),
-    _Column("\navailable", lambda row: _text(_gib(row.memory_mb_available)), 110),
+    _Column("\navailable", lambda row: _text(_gib(row.memory_mb_available)), 104),
     _Column(
-        "disk, GiB\nfree (least) / all",
+        "disk, GiB\n(least) / all",
         lambda row: amounts(row.disk_gb_free, row.disk_gb_free_min, row.disk_gb_capacity),
-        96,
+        90,
     ),
-    _Column("\navailable", lambda row: _text(row.disk_gb_available), 120),
-    _Column("inst.", lambda row: _text(row.instances), 120),
+    _Column("\navailable", lambda row: _text(row.disk_gb_available), 124),
+    _Column("inst.", lambda row: _text(row.instances), 124),
     _Column("CPU", lambda row: percent(row.cpu_utilization)),
     _Column("disk/s\nread", lambda row: size(row.disk_read_bytes_per_s), 156),
     _Column("disk/s\nwritten", lambda row: size(row.disk_write_bytes_per_s), 156),
@@ -358,7 +358,7 @@ def command(config: Path | None, data_dir: Path | None, watch: bool, as_json: bo
     r"""Show the table: free, rates, age, why a host is out.
 
     \b
-    free (least) / all: free now, the least in the window (job.window), and the capacity.
+    free (least) / all: free now, least free in the window (job.window), the capacity.
     available: what the kernel measures, whatever instances were promised.
 
     \b

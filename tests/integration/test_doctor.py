@@ -1,0 +1,190 @@
+"""`vacancy doctor`: what is wrong is found, and one broken part hides no other."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import make_dsn
+from pydantic import SecretStr
+
+from connectors.migrations import migrate
+from jobs import doctor
+from jobs.doctor import Finding, diagnose
+from jobs.settings import Settings, load_settings
+from tests.integration.upserts import upsert_inventory, upsert_usage
+
+LIMIT_SECONDS = 60.0
+NO_BROKER = "127.0.0.1:1"
+
+
+@pytest.fixture
+def dsns(database: str) -> Iterator[dict[str, str]]:
+    """A migrated database with a login per role."""
+    migrate(SecretStr(database))
+    suffix = uuid.uuid4().hex
+    with closing(psycopg2.connect(database)) as owner, owner.cursor() as cursor:
+        owner.autocommit = True
+        made = {"owner_dsn": database}
+        for role in ("job", "scheduler", "reader"):
+            cursor.execute(f"CREATE ROLE {role}_{suffix} LOGIN PASSWORD 'secret' IN ROLE vacancy_{role}")
+            made[f"{role}_dsn"] = make_dsn(database, user=f"{role}_{suffix}", password="secret")
+        yield made
+        for role in ("job", "scheduler", "reader"):
+            cursor.execute(f"DROP OWNED BY {role}_{suffix}")
+            cursor.execute(f"DROP ROLE {role}_{suffix}")
+
+
+def settings(dsns: dict[str, str], **sections: Any) -> Settings:
+    """Settings with a broker that is not there."""
+    return load_settings(None, {"kafka": {"bootstrap_servers": NO_BROKER}, "postgres": dsns, **sections})
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there is given up on soon."""
+    monkeypatch.setattr(doctor, "TIMEOUT_SECONDS", 1.0)
+
+
+def wrong(findings: list[Finding], check: str) -> list[str]:
+    return [finding.message for finding in findings if finding.check == check and finding.remedy is not None]
+
+
+def test_a_healthy_database_is_healthy_though_the_broker_is_away(dsns: dict[str, str]) -> None:
+    with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner:
+        upsert_inventory(owner)
+        upsert_usage(owner, observed_at=datetime.now(UTC))
+    findings = diagnose(settings(dsns))
+    assert [finding.check for finding in findings if finding.remedy is not None] == ["broker"]
+    assert {finding.check for finding in findings} >= {"schemas", "tables", "table", "postgres.job_dsn"}
+
+
+def test_an_unreachable_database_fails_its_checks_and_no_other() -> None:
+    dsn = "postgresql://u:hush@127.0.0.1:1/x"
+    findings = diagnose(settings({f"{role}_dsn": dsn for role in ("owner", "job", "scheduler", "reader")}))
+    for check in ("postgres.owner_dsn", "postgres.job_dsn", "tables", "table"):
+        assert "cannot be reached" in wrong(findings, check)[0]
+    assert not wrong(findings, "schemas")
+    assert "hush" not in repr(findings)
+
+
+def test_missing_and_excess_rights_are_named(dsns: dict[str, str]) -> None:
+    swapped = dsns | {"job_dsn": dsns["reader_dsn"], "scheduler_dsn": dsns["job_dsn"], "reader_dsn": dsns["owner_dsn"]}
+    findings = diagnose(settings(swapped))
+    job, scheduler = wrong(findings, "postgres.job_dsn"), wrong(findings, "postgres.scheduler_dsn")
+    assert "may not INSERT vacancy.host, UPDATE vacancy.host, INSERT vacancy.host_inventory" in job[0]
+    assert "SELECT vacancy.schedulable_host" in job[1]
+    assert "may not SELECT vacancy.schedulable_host" in scheduler[0]
+    assert "superuser" in wrong(findings, "postgres.reader_dsn")[0]
+
+
+def test_a_table_that_stands_still_is_said(dsns: dict[str, str]) -> None:
+    assert "no host is in the table" in wrong(diagnose(settings(dsns)), "table")[0]
+    with closing(psycopg2.connect(dsns["owner_dsn"])) as owner:
+        with owner:
+            upsert_inventory(owner)
+            upsert_usage(owner, observed_at=datetime.now(UTC) - timedelta(hours=1))
+            upsert_usage(owner, host_id="nameless", observed_at=datetime.now(UTC))
+        nameless, stale = wrong(diagnose(settings(dsns)), "table")
+        assert "1 hosts sent usage but no inventory" in nameless
+        assert "every host is stale" in stale
+        with owner:
+            upsert_usage(owner, observed_at=datetime.now(UTC) + timedelta(hours=1))
+        assert "from the future" in wrong(diagnose(settings(dsns)), "table")[1]
+
+
+def test_missing_and_newer_migrations_are_said(dsns: dict[str, str]) -> None:
+    with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner.cursor() as cursor:
+        with owner:
+            cursor.execute("DELETE FROM vacancy.schema_migration WHERE name = '0006_roles'")
+        assert wrong(diagnose(settings(dsns)), "tables") == ["1 migrations are missing"]
+        with owner:
+            cursor.execute("INSERT INTO vacancy.schema_migration (name, sha256) VALUES ('9999_future', '')")
+        assert "newer version" in wrong(diagnose(settings(dsns)), "tables")[0]
+
+
+class _Flink(http.server.BaseHTTPRequestHandler):
+    """Flink's REST interface, as far as the check reads it."""
+
+    state = "RUNNING"
+
+    def do_GET(self) -> None:
+        body = json.dumps({"jobs": [{"state": self.state}] if self.path == "/jobs/overview" else []}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
+        del format, args
+
+
+@pytest.mark.parametrize(("state", "message"), [("RUNNING", None), ("RESTARTING", "the job is restarting")])
+def test_the_job_is_asked_for_its_state(
+    dsns: dict[str, str], monkeypatch: pytest.MonkeyPatch, state: str, message: str | None
+) -> None:
+    monkeypatch.setattr(_Flink, "state", state)
+    with http.server.HTTPServer(("127.0.0.1", 0), _Flink) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        findings = diagnose(settings(dsns, local={"flink_port": server.server_port}))
+        server.shutdown()
+        thread.join()
+    assert wrong(findings, "job") == ([] if message is None else [message])
+    findings = diagnose(settings(dsns, local={"flink_port": 1}))
+    assert "does not answer" in wrong(findings, "job")[0]
+
+
+def test_a_check_that_breaks_is_a_finding(dsns: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "schema_state", lambda *_, **__: 1 / 0)
+    findings = diagnose(settings(dsns))
+    assert "ZeroDivisionError" in wrong(findings, "tables")[0]
+    assert not wrong(findings, "postgres.job_dsn")
+
+
+def test_the_command_prints_json_alone_and_fails(dsns: dict[str, str], tmp_path: Path) -> None:
+    variables = {f"VACANCY_POSTGRES__{name.upper()}": dsn for name, dsn in dsns.items()}
+    environment = {**os.environ, **variables, "VACANCY_KAFKA__BOOTSTRAP_SERVERS": NO_BROKER}
+    command = [sys.executable, "-c", "from jobs.cli import main; main()", "doctor"]
+    for arguments in ([], ["--json"]):
+        result = subprocess.run(
+            [*command, *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_SECONDS,
+        )
+        assert (result.returncode, result.stderr) == (1, "")
+        if arguments:
+            assert any(not finding["ok"] and finding["check"] == "broker" for finding in json.loads(result.stdout))
+        else:
+            assert all(line.startswith(("ok ", "!! ")) for line in result.stdout.splitlines())
+
+
+def test_wrong_settings_are_the_only_finding(tmp_path: Path) -> None:
+    (tmp_path / "vacancy.toml").write_text("[kafka]\nbootstrap = 'x'\n", encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "-c", "from jobs.cli import main; main()", "doctor"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_SECONDS,
+    )
+    assert result.returncode == 1
+    assert result.stdout.startswith("!! settings: ")
+    assert "kafka.bootstrap" in result.stdout
+    assert len(result.stdout.splitlines()) == 1

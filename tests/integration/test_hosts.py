@@ -1,0 +1,200 @@
+"""`vacancy hosts` against a real database."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from pydantic import SecretStr
+from rich.console import Console
+
+from connectors.migrations import migrate
+from connectors.postgres import connect
+from jobs.hosts import HostRow, LiveTable, fetch, summarize
+from jobs.postgres_server import PostgresServer
+from tests.conftest import reachable_directory
+from tests.integration.upserts import query, retire, upsert_inventory, upsert_usage, wait_until
+
+LIMIT_SECONDS = 30.0
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    """A migrated database with four hosts: two that are up, one stale and disabled each; and a retired one."""
+    migrate(SecretStr(database))
+    now = datetime.now(UTC)
+    with closing(psycopg2.connect(database)) as opened:
+        opened.autocommit = True
+        for host in ("b", "a", "stale", "disabled", "retired"):
+            status = {"status": "DISABLED", "status_reason": "repair"} if host == "disabled" else {}
+            upsert_inventory(opened, host_id=f"id-{host}", name=host, **status)
+            age = timedelta(hours=1) if host == "stale" else timedelta()
+            upsert_usage(opened, host_id=f"id-{host}", observed_at=now - age)
+        retire(opened, host_id="id-retired", observed_at=now)
+        yield opened
+
+
+def vacancy_hosts(database: str, directory: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command as a process."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from jobs.cli import main; main()", "hosts", *arguments],
+        env={**os.environ, "VACANCY_POSTGRES__READER_DSN": database},
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_schedulable_hosts_come_first_then_by_name(connection: Connection) -> None:
+    assert [row.name for row in fetch(connection)] == ["a", "b", "disabled", "stale"]
+    assert [row.name for row in fetch(connection, 1)] == ["a"]
+
+
+def test_the_summary_counts_all_and_adds_up_the_schedulable(connection: Connection) -> None:
+    summary = summarize(connection)
+    assert (summary.hosts, summary.schedulable, summary.disabled, summary.stale) == (4, 2, 1, 1)
+    assert summary.vcpus_free == 2 * 32
+    assert summary.oldest_age is not None
+    assert summary.oldest_age >= timedelta(hours=1)
+
+
+def test_json_is_the_view_and_nothing_else(connection: Connection, database: str, tmp_path: Path) -> None:
+    output, errors = vacancy_hosts(database, tmp_path, "--json").communicate(timeout=LIMIT_SECONDS)
+    assert errors == ""
+    documents = json.loads(output)
+    columns = [
+        name
+        for (name,) in query(
+            connection,
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'vacancy.schedulable_host'::regclass ORDER BY attnum",
+        )
+    ]
+    assert [list(document) for document in documents] == [columns] * 4
+    assert {field.name for field in fields(HostRow)} <= set(columns)
+    first, disabled = documents[0], documents[2]
+    assert datetime.fromisoformat(first["observed_at"]).utcoffset() == timedelta()
+    assert 0 <= first["age"] < LIMIT_SECONDS
+    assert first["recent_consumers"] == ["e19c4b3a-5b9c-4b52-a6d2-1e2f5c0a9b77"]
+    assert first["inventories"]["VCPU"]["total"] == 64
+    assert first["cpu_iowait"] is None
+    assert disabled["reason"] == "disabled: repair"
+
+
+def test_the_table_names_who_is_out_and_why(connection: Connection, database: str, tmp_path: Path) -> None:
+    del connection
+    output, errors = vacancy_hosts(database, tmp_path).communicate(timeout=LIMIT_SECONDS)
+    assert errors == ""
+    assert "disabled: repair" in output
+    assert "4 hosts, 2 schedulable, 1 stale, 1 disabled" in output
+    assert "\x1b" not in output
+
+
+@pytest.mark.parametrize(
+    ("dsn", "message"),
+    [
+        ("postgresql://u:hush@127.0.0.1:1/x", "PostgreSQL at 127.0.0.1:1, database x as u cannot be reached"),
+        ("postgresql://u:hu@sh@127.0.0.1/x", "percent-encoded"),
+        ("hush", "cannot be parsed"),
+    ],
+)
+def test_no_server_is_one_line_without_the_password(tmp_path: Path, dsn: str, message: str) -> None:
+    runner = vacancy_hosts(dsn, tmp_path)
+    output, errors = runner.communicate(timeout=LIMIT_SECONDS)
+    assert runner.returncode == 1
+    assert output == ""
+    assert len(errors.splitlines()) == 1
+    assert message in errors
+    assert "hush" not in errors
+    assert "sh@" not in errors
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "dbname", "message"),
+    [
+        ("postgres", "wrong-secret", "postgres", "check the user and the password"),
+        ("nobody_there", "wrong-secret", "postgres", "check the user and the password"),
+        ("postgres", None, "no_such_database", "createdb"),
+        ("postgres", None, "template1", "run `vacancy migrate`"),
+    ],
+)
+def test_refusals_say_what_to_do(
+    postgres_server: PostgresServer, tmp_path: Path, user: str, password: str | None, dbname: str, message: str
+) -> None:
+    dsn = postgres_server.owner_dsn.rpartition("/")[0] + "/" + dbname
+    if password is not None:
+        dsn = postgres_server.dsn(user, dbname, password)
+    _, errors = vacancy_hosts(dsn, tmp_path).communicate(timeout=LIMIT_SECONDS)
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+    assert "wrong-secret" not in errors
+
+
+def test_watch_and_json_exclude_each_other(tmp_path: Path) -> None:
+    runner = vacancy_hosts("", tmp_path, "--watch", "--json")
+    _, errors = runner.communicate(timeout=LIMIT_SECONDS)
+    assert runner.returncode == 2
+    assert len(errors.splitlines()) == 1
+
+
+def test_watch_goes_on_until_ctrl_c(connection: Connection, database: str, tmp_path: Path) -> None:
+    del connection
+    runner = vacancy_hosts(database, tmp_path, "--watch")
+    assert runner.stdout is not None
+    for _ in range(2):
+        assert "4 hosts, 2 schedulable" in runner.stdout.readline()
+    runner.send_signal(signal.SIGINT)
+    _, errors = runner.communicate(timeout=LIMIT_SECONDS)
+    assert (runner.returncode, errors) == (0, "")
+
+
+def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database() -> None:
+    directory = reachable_directory()
+    server = PostgresServer(directory)
+    try:
+        server.start()
+        dsn = SecretStr(server.owner_dsn)
+        migrate(dsn)
+        with closing(psycopg2.connect(server.owner_dsn)) as writer, writer:
+            for index in range(100):
+                upsert_inventory(writer, host_id=f"id-{index}", name=f"compute-{index:03}")
+        screen = io.StringIO()
+        console = Console(file=screen, force_terminal=True, width=160, height=20, color_system=None)
+
+        def redrawn() -> str:
+            screen.seek(0)
+            screen.truncate()
+            table.refresh()
+            return screen.getvalue()
+
+        with LiveTable(
+            lambda: connect(dsn, connect_timeout=timedelta(seconds=2), application_name="test", read_only=True),
+            console,
+        ) as table:
+            picture = redrawn()
+            assert picture.count("compute-") == 20 - 7
+            assert "87 more hosts not shown" in picture
+            assert len(picture.splitlines()) <= 20
+            server.stop()
+            picture = redrawn()
+            assert "figures stand still" in picture
+            assert "compute-000" in picture
+            server.start()
+            wait_until(lambda: "figures stand still" not in redrawn(), "the table does not come back")
+            assert "compute-000" in redrawn()
+    finally:
+        server.stop()
+        shutil.rmtree(directory)

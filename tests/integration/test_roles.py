@@ -1,0 +1,161 @@
+"""What each role may do, tried as a login role that is a member of it and nothing else."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import psycopg2
+import pytest
+from psycopg2.errors import InsufficientPrivilege
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from psycopg2.extensions import make_dsn
+from pydantic import SecretStr
+
+from connectors.migrations import migrate, schema_state
+from tests.integration.upserts import at, query, retire, upsert_inventory, upsert_usage
+
+Login = Callable[[str], str]
+TABLES = ("vacancy.host", "vacancy.host_inventory")
+WRITES = tuple(
+    statement.format(table)
+    for table in TABLES
+    for statement in (
+        "DELETE FROM {}",
+        "TRUNCATE {}",
+        "INSERT INTO {} (host_id, observed_at) VALUES ('x', now())",
+        "UPDATE {} SET observed_at = now()",
+        "ALTER TABLE {} DISABLE TRIGGER ALL",
+        "DROP TABLE {}",
+    )
+)
+DDL = (
+    "CREATE TABLE vacancy.mine ()",
+    "DROP VIEW vacancy.schedulable_host",
+    "UPDATE vacancy.schema_migration SET sha256 = ''",
+    "DELETE FROM vacancy.schema_migration",
+    "CREATE OR REPLACE FUNCTION vacancy.retire_host() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    "CREATE TRIGGER mine AFTER INSERT ON vacancy.host EXECUTE FUNCTION vacancy.drop_row()",
+)
+FORBIDDEN = {
+    "vacancy_job": (
+        *(write for write in WRITES if not write.startswith(("INSERT", "UPDATE"))),
+        *DDL,
+        "SELECT * FROM vacancy.schedulable_host",
+        "SELECT * FROM vacancy.schema_migration",
+    ),
+    "vacancy_scheduler": (
+        *WRITES,
+        *DDL,
+        *(f"SELECT * FROM {table}" for table in TABLES),
+        "SELECT * FROM vacancy.schema_migration",
+        "SELECT host_id FROM vacancy.host FOR UPDATE",
+    ),
+    "vacancy_reader": (*WRITES, *DDL, "SELECT host_id FROM vacancy.host FOR UPDATE"),
+}
+
+
+@pytest.fixture
+def login(database: str) -> Iterator[Login]:
+    """Makes a login role in a group role, and gives its DSN."""
+    migrate(SecretStr(database))
+    made: list[str] = []
+    with closing(psycopg2.connect(database)) as owner:
+        owner.autocommit = True
+        with owner.cursor() as cursor:
+
+            def make(group: str) -> str:
+                name = f"login_{uuid.uuid4().hex}"
+                cursor.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE {group}")
+                made.append(name)
+                return make_dsn(database, user=name, password="secret")
+
+            yield make
+            for name in made:
+                cursor.execute(f"DROP ROLE {name}")
+
+
+@contextmanager
+def connected(dsn: str) -> Iterator[Connection]:
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        yield connection
+
+
+def test_the_job_writes_retires_and_revives_through_its_own_rights_alone(login: Login, database: str) -> None:
+    with connected(login("vacancy_job")) as job, connected(database) as owner:
+        for second in (1, 2):
+            upsert_inventory(job, observed_at=at(second))
+            upsert_usage(job, observed_at=at(second))
+        retire(job, observed_at=at(3))
+        assert query(owner, "SELECT count(*) FROM vacancy.host") == [(0,)]
+        upsert_usage(job, observed_at=at(4))
+        upsert_inventory(job, observed_at=at(5))
+        upsert_usage(job, observed_at=at(5))
+        assert query(owner, "SELECT reason FROM vacancy.schedulable_host") == [("stale",)]
+        retire(job, host_id="long gone", observed_at=at(-10 * 86_400))
+        assert query(owner, "SELECT count(*) FROM vacancy.host_inventory WHERE retired") == [(0,)]
+
+
+def test_a_scheduler_reads_the_view_and_sets_what_stale_means(login: Login, database: str) -> None:
+    with connected(database) as owner, connected(login("vacancy_scheduler")) as scheduler:
+        upsert_inventory(owner)
+        upsert_usage(owner)
+        query(scheduler, "SELECT set_config('vacancy.max_age', '10 d', false)")
+        assert query(scheduler, "SELECT host_id, reason FROM vacancy.schedulable_host") == [("host-1", None)]
+
+
+def test_a_reader_reads_all_of_it(login: Login) -> None:
+    dsn = login("vacancy_reader")
+    with connected(dsn) as reader:
+        for relation in (*TABLES, "vacancy.schedulable_host", "vacancy.schema_migration"):
+            query(reader, f"SELECT * FROM {relation}")
+    assert not schema_state(SecretStr(dsn)).pending
+
+
+@pytest.mark.parametrize("group", FORBIDDEN)
+def test_what_a_role_must_not_do_is_refused(login: Login, group: str) -> None:
+    with connected(login(group)) as connection, connection.cursor() as cursor:
+        for statement in FORBIDDEN[group]:
+            try:
+                cursor.execute(statement)
+            except InsufficientPrivilege:
+                continue
+            pytest.fail(f"{group} may: {statement}")
+
+
+def test_who_is_in_no_role_may_nothing(database: str) -> None:
+    migrate(SecretStr(database))
+    name = f"stranger_{uuid.uuid4().hex}"
+    with connected(database) as owner, owner.cursor() as cursor:
+        cursor.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+        try:
+            with (
+                connected(make_dsn(database, user=name, password="secret")) as stranger,
+                pytest.raises(InsufficientPrivilege),
+            ):
+                query(stranger, "SELECT * FROM vacancy.schedulable_host")
+        finally:
+            cursor.execute(f"DROP ROLE {name}")
+
+
+def test_group_roles_do_not_log_in(database: str) -> None:
+    migrate(SecretStr(database))
+    with connected(database) as owner:
+        logins = "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s) AND rolcanlogin"
+        assert query(owner, logins, list(FORBIDDEN)) == []
+
+
+def test_functions_with_the_owners_rights_have_a_fixed_search_path(database: str) -> None:
+    migrate(SecretStr(database))
+    with connected(database) as owner:
+        functions = query(
+            owner,
+            "SELECT proname, proconfig, has_function_privilege('public', oid, 'EXECUTE') FROM pg_proc "
+            "WHERE pronamespace = 'vacancy'::regnamespace AND prosecdef",
+        )
+    assert functions
+    for name, config, callable_by_all in functions:
+        assert config == ["search_path=pg_catalog, pg_temp"], name
+        assert not callable_by_all, name

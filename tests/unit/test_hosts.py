@@ -1,0 +1,139 @@
+"""The table's cells, and what fits where."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from jobs import hosts
+from jobs.hosts import HostRow, Summary, duration, percent, render, size, summary_line
+
+ROW = HostRow(
+    host_id="host-1",
+    name="compute-1",
+    reason=None,
+    age=timedelta(seconds=0.75),
+    vcpus_capacity=64,
+    vcpus_free=32,
+    vcpus_free_min=16,
+    memory_mb_capacity=262_144,
+    memory_mb_free=131_072,
+    memory_mb_free_min=65_536,
+    memory_mb_available=200_704,
+    disk_gb_capacity=4000,
+    disk_gb_free=2000,
+    disk_gb_free_min=1000,
+    disk_gb_available=3000,
+    cpu_utilization=0.256,
+    disk_read_bytes_per_s=1.5e6,
+    disk_write_bytes_per_s=0.0,
+    net_rx_bytes_per_s=1.2e9,
+    net_tx_bytes_per_s=None,
+    instances=3,
+)
+SUMMARY = Summary(
+    hosts=10_000,
+    schedulable=9_990,
+    disabled=3,
+    without_usage=0,
+    stale=7,
+    oldest_age=timedelta(hours=5),
+    vcpus_free=64_000,
+    memory_mb_free=1_048_576,
+    disk_gb_free=8_000,
+)
+
+
+def shown(rows: list[HostRow], width: int = 160, message: str | None = None, terminal: bool = False) -> str:
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=terminal, color_system="standard" if terminal else None
+    )
+    console.print(render(rows, SUMMARY, width=width, message=message))
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
+
+
+def test_a_row_in_human_units() -> None:
+    line = next(line for line in shown([ROW]).splitlines() if "compute-1" in line)
+    assert " ".join(line.split()) == (
+        "compute-1 ok 32 (16) / 64 128 (64) / 256 196 2000 (1000) / 4000 3,000 3 26% 1.5 MB 0 B 1.2 GB - 0.8 s"
+    )
+
+
+def test_a_host_without_usage_shows_no_figures() -> None:
+    blank = dict.fromkeys(vars(ROW)) | {"host_id": "host-2", "name": "compute-2", "reason": "no usage yet"}
+    line = next(line for line in shown([HostRow(**blank)]).splitlines() if "compute-2" in line)  # type: ignore[arg-type]  # nulls and text
+    assert line.split() == ["compute-2", "no", "usage", "yet", *"-" * 12]
+
+
+@pytest.mark.parametrize("width", [80, 96, 110, 120, 156, 250])
+def test_every_figure_is_whole_at_every_width(width: int) -> None:
+    row = replace(ROW, name="compute-" + "x" * 250, reason="disabled: " + "because " * 20)
+    lines = shown([row], width).splitlines()
+    line = next(line for line in lines if "compute-" in line)
+    assert line.count("…") == 2  # the name's and the reason's
+    assert "32 (16) / 64" in line
+    assert "128 (64) / 256" in line
+    assert line.rstrip().endswith("0.8 s")
+    assert sum("compute-" in line for line in lines) == 1
+
+
+def test_the_summary_counts_what_is_not_shown() -> None:
+    assert summary_line(SUMMARY) == (
+        "10,000 hosts, 9,990 schedulable, 7 stale, 3 disabled, oldest 5 h; "
+        "free: 64,000 VCPUs, 1,024 GiB memory, 8,000 GiB disk"
+    )
+    assert "9,999 more hosts not shown" in shown([ROW], 250)
+
+
+def test_no_colours_off_a_terminal_and_a_message_below() -> None:
+    assert "\x1b" not in shown([ROW], message="trying again")
+    assert shown([ROW], message="trying again").rstrip().endswith("trying again")
+    assert "\x1b" in shown([ROW], terminal=True)
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    output = shown([replace(ROW, name="evil\x1b[2J[red]\nname", reason="\x07")])
+    assert "\x1b" not in output
+    assert "evil?[2J[red]?name" in output
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0, "0 B"), (999.4, "999 B"), (999.6, "1.0 kB"), (12_345_678, "12.3 MB"), (5e12, "5.0 TB")],
+)
+def test_sizes(value: float | None, text: str) -> None:
+    assert size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0.04, "0.0 s"),
+        (119, "119.0 s"),
+        (120, "2 min"),
+        (7_200, "2 h"),
+        (200_000, "2 d"),
+        (-0.5, "-0.5 s"),
+    ],
+)
+def test_ages(seconds: float | None, text: str) -> None:
+    assert duration(None if seconds is None else timedelta(seconds=seconds)) == text
+
+
+def test_percent() -> None:
+    assert (percent(None), percent(0.0), percent(0.999)) == ("-", "0%", "100%")
+
+
+def test_json_values() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+    assert hosts._json_value(moment) == "2026-01-02T03:04:05.678000Z"
+    assert hosts._json_value(timedelta(days=1, milliseconds=250)) == 86_400.25
+    assert hosts._json_value(float("nan")) is None
+    assert hosts._json_value(["a"]) == ["a"]
