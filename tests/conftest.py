@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from jobs.kafka_server import KafkaServer
     from jobs.postgres_server import PostgresServer
+
+# A machine that is busy is no failure: no test is timed.
+hypothesis.settings.register_profile("vacancy", deadline=None)
+hypothesis.settings.load_profile("vacancy")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,10 @@ RegistryLookup = Callable[[int], str]
 """Schema id to schema text; raises LookupError if the registry does not know it."""
 
 
+DATUM_ERRORS = (ArithmeticError, EOFError, LookupError, MemoryError, StopIteration, TypeError, ValueError)
+"""What fastavro raises for bytes that are no datum of the schema."""
+
+
 class BadPayloadError(Exception):
     """Why one payload is not an event: a few words, to be stored with it."""
 
@@ -48,6 +52,8 @@ class Framing:
         if writer := self._by_header.get(payload[:SINGLE_OBJECT_HEADER_BYTES]):
             return writer, payload[SINGLE_OBJECT_HEADER_BYTES:]
         if payload.startswith(SINGLE_OBJECT_MARKER):
+            if len(payload) < SINGLE_OBJECT_HEADER_BYTES:
+                raise BadPayloadError(f"header cut short after {len(payload)} bytes")
             fingerprint = payload[len(SINGLE_OBJECT_MARKER) : SINGLE_OBJECT_HEADER_BYTES]
             raise BadPayloadError(f"unknown schema fingerprint {fingerprint.hex()}")
         if self._registry is not None and payload.startswith(CONFLUENT_MARKER):

@@ -18,7 +18,7 @@ from typing import Any
 import fastavro
 
 from schemas.events import Event, SchemaVersion, released
-from topology.framing import BadPayloadError, Framing, RegistryLookup
+from topology.framing import DATUM_ERRORS, BadPayloadError, Framing, RegistryLookup
 
 TEXTS = (
     "boot_id",
@@ -88,7 +88,7 @@ class InventoryDecoder:
         stream = io.BytesIO(datum)
         try:
             event = fastavro.schemaless_reader(stream, _parsed(writer), self._reader)
-        except (ArithmeticError, EOFError, LookupError, MemoryError, TypeError, ValueError, StopIteration) as error:
+        except DATUM_ERRORS as error:
             raise BadPayloadError(f"undecodable: {error or type(error).__name__}") from None
         if rest := len(datum) - stream.tell():
             raise BadPayloadError(f"undecodable: {rest} bytes left over")

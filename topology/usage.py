@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +30,7 @@ import pyarrow.compute as pc
 from pyruhvro import deserialize_array, serialize_record_batch
 
 from schemas.events import Event, SchemaVersion, released
-from topology.framing import BadPayloadError, Framing, RegistryLookup
+from topology.framing import DATUM_ERRORS, BadPayloadError, Framing, RegistryLookup
 
 ABSENT = -1
 
@@ -71,7 +70,7 @@ _READER = pa.schema(
     + [(CONSUMERS, pa.list_(pa.string()))]
 )
 _ID_PATTERN = r"^[\x21-\x7e]{1,255}$"
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID_PATTERN = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 
 
 @dataclass(frozen=True)
@@ -176,11 +175,14 @@ def _fill(decoded: DecodedUsage, rows: list[int], table: pa.Table) -> None:
     """Writes a table's columns into their rows, and the reasons of those that do not make sense."""
     bad: dict[int, str] = {}
     for name in IDS:
-        _flag(bad, pc.match_substring_regex(table[name], _ID_PATTERN), f"invalid: {name} is not printable ASCII")
-        decoded.columns[name][rows] = table[name].to_numpy()
+        # Nobody has looked yet whether a text is UTF-8; what matches is ASCII, and what does not goes no further.
+        good = pc.match_substring_regex(table[name], _ID_PATTERN)
+        _flag(bad, good, f"invalid: {name} is not printable ASCII")
+        decoded.columns[name][rows] = pc.if_else(good, table[name], None).to_numpy()
     for name in (*AMOUNTS, *COUNTERS):
         least = 1 if name == "cpu_count" else 0
-        if (pc.min(table[name]).as_py() or least) < least:
+        smallest = pc.min(table[name]).as_py()
+        if smallest is not None and smallest < least:
             _flag(bad, pc.greater_equal(table[name], least), f"invalid: {name} is less than {least}")
         decoded.columns[name][rows] = pc.fill_null(table[name], ABSENT).to_numpy()
     decoded.columns[CONSUMERS][rows] = _consumer_literals(table[CONSUMERS], bad)
@@ -214,8 +216,8 @@ def _left_over(batch: pa.RecordBatch, writer: str, data: list[bytes]) -> dict[in
         stream = io.BytesIO(data[index])
         try:
             fastavro.schemaless_reader(stream, _parsed(writer))
-        except (EOFError, ValueError, IndexError, StopIteration) as error:
-            bad[index] = f"undecodable: {error}"
+        except DATUM_ERRORS as error:
+            bad[index] = f"undecodable: {error or type(error).__name__}"
             continue
         if rest := len(data[index]) - stream.tell():
             bad[index] = f"undecodable: {rest} bytes left over"
@@ -224,12 +226,13 @@ def _left_over(batch: pa.RecordBatch, writer: str, data: list[bytes]) -> dict[in
 
 def _consumer_literals(consumers: pa.ChunkedArray, bad: dict[int, str]) -> list[str]:
     """One PostgreSQL array literal a row, of UUIDs alone."""
-    lengths = pc.list_value_length(consumers).to_numpy()
     literals = ["{}"] * len(consumers)
-    for index in map(int, np.flatnonzero(lengths)):
-        uuids = consumers[index].as_py()
-        if all(map(_UUID.fullmatch, uuids)):
-            literals[index] = "{" + ",".join(uuids) + "}"
-        else:
-            bad.setdefault(index, "invalid: recent_consumers holds what is not a UUID")
+    uuids = pc.list_flatten(consumers)
+    parents = pc.list_parent_indices(consumers).to_numpy()
+    good = pc.match_substring_regex(uuids, _UUID_PATTERN).to_numpy()
+    for index in parents[~good]:
+        bad.setdefault(int(index), "invalid: recent_consumers holds what is not a UUID")
+    for index in np.unique(parents):
+        if int(index) not in bad:
+            literals[index] = "{" + ",".join(consumers[int(index)].as_py()) + "}"
     return literals
