@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.settings import KafkaSettings
 from schemas.errors import ConfigError, VacancyError
@@ -161,10 +161,12 @@ def ensure_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> list[str]
         except KafkaException as error:
             if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise VacancyError(f"Kafka does not create the topic {name}: {_reason(error)}") from None
-    while waited_for := {name for name in missing if not _topics(admin, settings, errors, timeout_s).get(name)}:
+    while not _take_requests(admin, missing, timeout_s):
         if time.monotonic() > deadline:
-            names = ", ".join(sorted(waited_for))
-            raise VacancyError(f"Kafka created {names}, but no broker leads its partitions after {timeout_s:g} s")
+            raise VacancyError(
+                f"Kafka created {', '.join(sorted(missing))} but does not serve all partitions after {timeout_s:g} s; "
+                "see the brokers' logs"
+            )
         time.sleep(0.02)
     return sorted(created)
 
@@ -273,6 +275,17 @@ def _topics(admin: AdminClient, settings: KafkaSettings, errors: LastError, time
         for name in topic_configs(settings)
         if name in topics and topics[name].partitions
     }
+
+
+def _take_requests(admin: AdminClient, names: set[str], timeout_s: float) -> bool:
+    """Whether every partition of some topics answers: a leader is named in the metadata before it knows that it is."""
+    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # public, but not in its __all__
+
+    topics = admin.list_topics(timeout=timeout_s).topics
+    partitions = [TopicPartition(name, number) for name in names & topics.keys() for number in topics[name].partitions]
+    newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no annotations
+    futures = admin.list_offsets(dict.fromkeys(partitions, newest), request_timeout=timeout_s) if partitions else {}
+    return names <= topics.keys() and all(future.exception() is None for future in futures.values())
 
 
 def _code(error: KafkaException) -> int:

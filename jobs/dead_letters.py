@@ -145,12 +145,16 @@ def _of_message(message: Message, ends: dict[int, int]) -> Iterator[DeadLetter]:
     assert partition is not None and offset is not None  # noqa: S101  # so in any message from a broker
     error = message.error()
     if error is not None:
-        # The end of what is committed may come before the end of the partition.
+        # Comes where the partition ends without a record: after an open or aborted transaction.
         if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # the library's names of local errors begin so
             raise KafkaException(error)
         ends.pop(partition, None)
-    elif offset < ends.get(partition, 0):
+        return
+    if offset < ends.get(partition, 0):
         yield _dead_letter(message, (message.timestamp()[1], partition, offset))
+    # Not only at the end of the partition, which moves on for as long as dead letters come in.
+    if offset + 1 >= ends.get(partition, 0):
+        ends.pop(partition, None)
 
 
 def _dead_letter(message: Message, written: tuple[int, int, int]) -> DeadLetter:

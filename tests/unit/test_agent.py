@@ -1,0 +1,361 @@
+"""The agent's schedule, its outbox and its turns; the clock is advanced by hand, and no broker ever answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import random
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.collector import Inventory, InventoryReading, UsageReading
+from connectors.outbox import Left, Outbox
+from connectors.settings import AgentSettings, KafkaSettings
+from jobs.agent import Agent, Schedule, StopSignal, default_host_id, make_encoders, run
+from schemas.codec import Encoder, decode
+from schemas.errors import VacancyError
+from schemas.events import Event
+
+NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+MACHINE_ID = "3d1219c7c4c5404aaa1f6d2a48adfda4"
+
+
+class Clock:
+    """Seconds, advanced by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class StillNode:
+    """A collector whose readings are set by hand."""
+
+    def __init__(self) -> None:
+        self.usage_reading = UsageReading("boot", 1, 2, 0, 3, 0, 4, 0, 5, 6, 2, 7, 0)
+        self.inventory_reading = InventoryReading("boot", "node", {"VCPU": Inventory(2, 0, 2, 1.0)})
+        self.error: Exception | None = None
+
+    def usage(self) -> UsageReading:
+        if self.error:
+            raise self.error
+        return self.usage_reading
+
+    def inventory(self) -> InventoryReading:
+        if self.error:
+            raise self.error
+        return self.inventory_reading
+
+
+class Sink(Outbox):
+    """An outbox that shows what is put into it."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(NOWHERE, "host", 1_000_000, clock)
+        self.usage: list[bytes] = []
+        self.inventories: list[bytes] = []
+
+    def add_usage(self, payload: bytes) -> None:
+        self.usage.append(payload)
+
+    def set_inventory(self, payload: bytes) -> None:
+        self.inventories.append(payload)
+
+
+@dataclasses.dataclass
+class Bench:
+    """An agent between a still node and a sink."""
+
+    clock: Clock
+    node: StillNode
+    sink: Sink
+    agent: Agent
+
+    def until(self, moment: float) -> list[float]:
+        """Lets the agent take its turns up to a moment; the times at which usage events left."""
+        times = []
+        while True:
+            events = len(self.sink.usage)
+            due = self.agent.turn()
+            times += [self.clock.now] * (len(self.sink.usage) - events)
+            if due > moment:
+                self.clock.now = moment
+                return times
+            self.clock.now = due
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return _bench(AgentSettings())
+
+
+def _bench(settings: AgentSettings, seed: int = 1) -> Bench:
+    clock, node = Clock(), StillNode()
+    sink = Sink(clock)
+    encoders = {event: Encoder(event) for event in Event}
+    agent = Agent(settings, "host", node, sink, encoders, clock=clock, wall_clock=lambda: 12.5, rng=random.Random(seed))
+    return Bench(clock, node, sink, agent)
+
+
+# Schedule
+
+
+@given(first=st.floats(0, 1e7), interval=st.floats(0.001, 1e5), now=st.floats(0, 1e7))
+def test_the_next_moment_is_later_than_now_and_on_the_grid(first: float, interval: float, now: float) -> None:
+    moment = Schedule(first, interval).after(now)
+    assert moment > now
+    assert moment - max(now, first) <= interval + 1e-6
+    steps = (moment - first) / interval
+    assert abs(steps - round(steps)) * interval < 1e-5
+
+
+def test_a_fleet_does_not_beat_in_step() -> None:
+    phases = {round(_bench(AgentSettings(), seed).until(1001.0)[0] - 1000, 6) for seed in range(50)}
+    assert len(phases) == 50
+    assert min(phases) < 0.2
+    assert max(phases) > 0.8
+
+
+def test_events_leave_each_interval_and_never_drift(bench: Bench) -> None:
+    times = bench.until(1100.0)
+    assert len(times) == 100
+    assert all(abs((time - times[0]) - k) < 1e-6 for k, time in enumerate(times))
+
+
+def test_what_a_stall_missed_is_not_made_up_for(bench: Bench) -> None:
+    before = bench.until(1010.0)
+    bench.clock.now = 4610.25
+    after = bench.until(4612.0)
+    assert len(after) <= 3
+    assert abs((after[-1] - before[0]) % 1.0 - 0.5) > 0.49  # still on the grid
+
+
+# Usage and inventory
+
+
+def test_usage_events_are_numbered_and_signed(bench: Bench) -> None:
+    bench.until(1003.0)
+    records = [decode(payload).record for payload in bench.sink.usage]
+    assert [record["seq"] for record in records] == [0, 1, 2]
+    assert {record["host_id"] for record in records} == {"host"}
+    assert {record["agent_time"].timestamp() for record in records} == {12.5}
+
+
+def test_the_inventory_leaves_at_the_start_and_each_inventory_interval(bench: Bench) -> None:
+    bench.agent.turn()
+    assert len(bench.sink.inventories) == 1
+    record = decode(bench.sink.inventories[0]).record
+    assert (record["name"], record["reporting_interval_ms"]) == ("node", 1000)
+    bench.until(1000.0 + 300)
+    assert len(bench.sink.inventories) == 2
+    bench.until(1000.0 + 3000)
+    assert len(bench.sink.inventories) == 11
+
+
+def test_a_changed_inventory_leaves_within_seconds(bench: Bench) -> None:
+    bench.until(1010.0)
+    bench.node.inventory_reading = dataclasses.replace(bench.node.inventory_reading, status="DISABLED")
+    bench.until(1017.0)
+    assert decode(bench.sink.inventories[-1]).record["status"] == "DISABLED"
+
+
+def test_a_failing_collector_is_said_once_and_gone_on_with(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.until(1003.0)
+    bench.node.error = OSError("no such device")
+    bench.until(1010.0)
+    bench.node.error = None
+    bench.until(1013.0)
+    assert [decode(payload).record["seq"] for payload in bench.sink.usage] == list(range(6))
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        "the usage cannot be read, trying on: OSError: no such device",
+        "the inventory cannot be read, trying on: OSError: no such device",
+        "the usage can be read again",
+    ] or messages == [
+        "the usage cannot be read, trying on: OSError: no such device",
+        "the inventory cannot be read, trying on: OSError: no such device",
+        "the inventory can be read again",
+        "the usage can be read again",
+    ]
+
+
+def test_a_reading_that_does_not_fit_the_schema_does_not_end_the_agent(bench: Bench) -> None:
+    good = bench.node.usage_reading
+    bench.node.usage_reading = dataclasses.replace(good, cpu_busy_ns=2**63)
+    bench.until(1003.0)
+    bench.node.usage_reading = good
+    bench.until(1005.0)
+    assert len(bench.sink.usage) == 2
+
+
+# Outbox
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _outbox(clock: Clock, capacity: int) -> Outbox:
+    return Outbox(NOWHERE, "host", capacity, clock)
+
+
+@given(capacity=st.integers(1, 200), added=st.integers(0, 500), served=st.sets(st.integers(0, 500), max_size=3))
+def test_every_event_waits_or_is_counted_as_dropped(capacity: int, added: int, served: set[int]) -> None:
+    outbox = _outbox(Clock(), capacity)
+    for number in range(added):
+        outbox.add_usage(b"%d" % number)
+        if number in served:
+            outbox.serve(0)
+        assert outbox.left.usage <= max(capacity, 2)
+        assert outbox.left.usage + outbox.dropped == number + 1
+    assert outbox.close(0).usage + outbox.dropped == added
+
+
+def test_the_oldest_are_dropped_and_the_newest_inventory_is_kept(clock: Clock) -> None:
+    outbox = _outbox(clock, 100)
+    for number in range(250):
+        outbox.add_usage(b"%d" % number)
+        outbox.set_inventory(b"i%d" % number)
+    assert list(outbox._usage) == [b"%d" % number for number in range(150, 250)]
+    assert outbox._inventory == b"i249"
+    assert outbox.left == Left(100, True)
+    assert outbox.dropped == 150
+
+
+def test_what_is_handed_over_comes_back_in_order_when_it_fails(clock: Clock) -> None:
+    outbox = _outbox(clock, 100)
+    for number in range(100):
+        outbox.add_usage(b"%d" % number)
+    outbox.serve(0)
+    assert outbox._usage_handed_over == 25
+    outbox._producer.purge()  # fails all of them
+    clock.now += 0.5
+    outbox.serve(0)
+    assert outbox._usage_handed_over == 0
+    assert list(outbox._usage) == [b"%d" % number for number in range(100)]
+
+
+def test_an_absent_broker_is_said_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    outbox = _outbox(clock, 7)
+    outbox.add_usage(b"x")
+    for _ in range(20):
+        outbox.serve(0.01)
+        clock.now += 1
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("topic vacancy.usage at 127.0.0.1:1 takes no events: ")
+    assert line.endswith("keeping the newest 7 events")
+    outbox.close(0)
+
+
+def test_an_event_too_large_for_kafka_is_dropped_said_once_and_counted(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = _outbox(clock, 10)
+    for _ in range(3):
+        outbox.add_usage(bytes(3_000_000))
+        outbox.set_inventory(bytes(3_000_000))
+        outbox.serve(0)
+        outbox.serve(0)
+    assert outbox.left == Left(0, False)
+    assert outbox.dropped == 3
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "of 3000000 bytes dropped" in line
+
+
+# Stopping
+
+
+@pytest.fixture
+def stop() -> Iterator[StopSignal]:
+    with StopSignal() as stop_signal:
+        yield stop_signal
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait(stop: StopSignal, number: signal.Signals) -> None:
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    timer.start()
+    assert stop.wait(60)
+    timer.join()
+    assert stop.wait(60)  # at once
+
+
+def test_run_takes_turns_until_it_is_stopped(stop: StopSignal) -> None:
+    settings = AgentSettings.model_validate({"interval": "10ms", "buffer_events": 5})
+    outbox = Outbox(NOWHERE, "host", settings.buffer_events)
+    agent = Agent(settings, "host", StillNode(), outbox, {event: Encoder(event) for event in Event})
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    run(agent, outbox, stop)
+    timer.join()
+    left = outbox.close(0)
+    assert left == Left(5, True)
+    assert 10 < outbox.dropped + left.usage <= 51
+
+
+def test_a_registry_that_does_not_answer_is_said_once_and_waited_for(stop: StopSignal) -> None:
+    said = []
+
+    def stop_when_said(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        os.kill(os.getpid(), signal.SIGTERM)
+        return True
+
+    log = logging.getLogger("vacancy.agent")
+    log.addFilter(stop_when_said)
+    try:
+        assert make_encoders(KafkaSettings(schema_registry_url="http://user:secret@127.0.0.1:1"), stop) is None
+    finally:
+        log.removeFilter(stop_when_said)
+    (line,) = said
+    assert line.startswith("the schema registry at 127.0.0.1:1 fails: ")
+    assert "secret" not in line
+
+
+def test_with_a_registry_events_are_in_confluents_format(stop: StopSignal) -> None:
+    encoders = make_encoders(KafkaSettings(schema_registry_url="mock://agent"), stop)
+    assert encoders is not None
+    record = dataclasses.asdict(StillNode().usage()) | {"host_id": "h", "seq": 0, "agent_time": 0}
+    assert encoders[Event.USAGE].encode(record)[:1] == b"\x00"
+
+
+# Identity
+
+
+def test_the_host_id_is_made_from_the_machine_id_without_showing_it(tmp_path: Path) -> None:
+    file = tmp_path / "machine-id"
+    file.write_text(f"{MACHINE_ID}\n")
+    first, second = (default_host_id(tmp_path / "state", file) for _ in range(2))
+    assert first == second
+    assert uuid.UUID(first).hex != MACHINE_ID
+    assert not (tmp_path / "state").exists()
+    file.write_text(MACHINE_ID[::-1])
+    assert default_host_id(tmp_path / "state", file) != first
+
+
+@pytest.mark.parametrize("content", [None, "", "uninitialized\n", "0" * 32, "abc"])
+def test_without_a_machine_id_one_is_made_up_and_kept(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "machine-id"
+    if content is not None:
+        file.write_text(content)
+    first, second = (default_host_id(tmp_path / "state", file) for _ in range(2))
+    assert first == second
+    assert uuid.UUID(first)
+    assert default_host_id(tmp_path / "other", file) != first
+
+
+def test_an_identity_that_cannot_be_kept_is_an_error_that_says_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VacancyError, match=r"set agent\.host_id"):
+        default_host_id(tmp_path / "file", tmp_path / "none")
