@@ -46,8 +46,8 @@ from schemas.errors import VacancyError
 from schemas.units import format_duration
 
 DATABASE = "vacancy"
-JOB_READY_SECONDS = 120
-FIRST_ROW_SECONDS = 120
+JOB_READY_SECONDS = 300
+FIRST_ROW_SECONDS = 300
 _CONNECT_TIMEOUT = timedelta(seconds=5)
 _LOGINS = {"job": "vacancy_job", "scheduler": "vacancy_scheduler", "reader": "vacancy_reader"}
 _STOP_SECONDS = {"job": 20.0, "agent": 5.0, "simulated hosts": 5.0}
