@@ -68,7 +68,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vacancy")
 def cli() -> None:
-    r"""A live table of what every compute node has free, for schedulers.
+    """A live table of what every compute node has free, for schedulers.
 
     \b
     Try it on this machine:   vacancy up
@@ -84,6 +84,9 @@ def main(args: list[str] | None = None) -> NoReturn:
         status: Any = cli.main(args=args, prog_name="vacancy", standalone_mode=False)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(2)
     except click.UsageError as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
         _fail(f"{error.format_message().rstrip('.')}{hint}", 2)

@@ -268,7 +268,7 @@ def _without_password(url: str) -> str:
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array alone.")
 def command(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
-    r"""Say what is wrong with a setup, and what to do.
+    """Say what is wrong with a setup, and what to do.
 
     Each line is "ok" or "!!" with what is wrong and what to do. Status 1 if anything is wrong.
 

@@ -355,7 +355,7 @@ def _console() -> Console:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array alone.")
 @click.option("--limit", type=click.IntRange(min=1), help="Show this many hosts at most.")
 def command(config: Path | None, data_dir: Path | None, watch: bool, as_json: bool, limit: int | None) -> None:
-    r"""Show the table: free, rates, age, why a host is out.
+    """Show the table: free, rates, age, why a host is out.
 
     \b
     free (least) / all: free now, least free in the window (job.window), the capacity.

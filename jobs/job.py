@@ -37,7 +37,7 @@ def command() -> None:
 @settings_options
 @click.option("--fresh", is_flag=True, help="Start without a checkpoint: read the topics from their beginning.")
 def run(config: Path | None, data_dir: Path | None, fresh: bool) -> None:
-    r"""Run the job in this process until it is stopped.
+    """Run the job in this process until it is stopped.
 
     It resumes from the newest checkpoint under job.checkpoint_dir. Ctrl-C or SIGTERM stops it; what it had not
     checkpointed by then it reads again.

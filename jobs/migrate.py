@@ -13,7 +13,7 @@ from jobs.options import load, settings_options
 @click.command("migrate")
 @settings_options
 def command(config: Path | None, data_dir: Path | None) -> None:
-    r"""Bring the tables to this version.
+    """Bring the tables to this version.
 
     Connects as postgres.owner_dsn. Safe to run again, and by several at once.
 

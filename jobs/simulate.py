@@ -351,7 +351,7 @@ def command(
     config: Path | None,
     data_dir: Path | None,
 ) -> None:
-    r"""Emit the events of a simulated fleet.
+    """Emit the events of a simulated fleet.
 
     Its instances come and go, its load has waves, hosts reboot, fall silent and have wrong clocks. The same seed gives
     the same fleet; starting it again looks like a reboot of all its hosts.

@@ -65,7 +65,7 @@ def command(
     emit: timedelta | None,
     window: timedelta | None,
 ) -> int:
-    r"""Run the whole system on this machine, with the table live.
+    """Run the whole system on this machine, with the table live.
 
     Kafka, PostgreSQL, Flink, the agent on this machine and, with --hosts, simulated ones. Ctrl-C ends all of it; the
     next `vacancy up` on the same data directory resumes.
