@@ -337,7 +337,15 @@ def build_simulation(settings: Settings, hosts: int, seed: int) -> Simulation:
     return Simulation(fleet, Outbox(settings.kafka, hosts * NS_PER_S / interval_ns), settings.kafka)
 
 
-@click.command()
+_EXAMPLES = """\b
+Examples:
+  vacancy simulate --hosts 1000                             a small cloud for the local stack
+  vacancy simulate --hosts 30000 --interval 60s             nodes that report each minute
+  vacancy simulate --hosts 30000 --interval 1s --for 60     30,000 events/s, for a minute
+"""
+
+
+@click.command(epilog=_EXAMPLES)
 @click.option("--hosts", type=click.IntRange(1, 1_000_000), required=True, help="How many hosts.")
 @click.option("--interval", type=DurationType(), help="Time between two usage events of a host.  [default: as agents]")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which fleet.")
@@ -355,11 +363,6 @@ def command(
 
     Its instances come and go, its load has waves, hosts reboot, fall silent and have wrong clocks. The same seed gives
     the same fleet; starting it again looks like a reboot of all its hosts.
-
-    \b
-    A small cloud, once a second, for the local stack:  vacancy simulate --hosts 1000
-    30,000 nodes that report each minute:               vacancy simulate --hosts 30000 --interval 60s
-    30,000 events a second, for a minute:               vacancy simulate --hosts 30000 --interval 1s --for 60
     """
     flags = {"agent": {"interval": interval}} if interval is not None else None
     settings = load(config, data_dir, flags)
