@@ -8,7 +8,7 @@ from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibi
 
 def incompatibilities(reader_text: str, writer_text: str) -> list[str]:
     """Why a reader's schema (JSON text) cannot read a writer's data; empty if it can."""
-    result = ReaderWriterCompatibilityChecker().get_compatibility(
+    result = ReaderWriterCompatibilityChecker().get_compatibility(  # type: ignore[no-untyped-call]  # avro annotates the rest
         avro.schema.parse(reader_text), avro.schema.parse(writer_text)
     )
     if result.compatibility is SchemaCompatibilityType.compatible:
