@@ -19,6 +19,9 @@ from urllib.parse import unquote, urlparse
 import click
 
 from connectors.flink import production_edges
+from connectors.kafka import ensure_topics
+from connectors.postgres import connect
+from jobs import ports
 from jobs.jars import ensure_jars
 from jobs.options import load, settings_options
 from jobs.settings import Settings
@@ -58,9 +61,10 @@ def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -
 
     Raises:
         ConfigError: the checkpoint directory is not on this machine.
-        VacancyError: the job failed for good.
+        VacancyError: something it needs is missing at its start, or the job failed for good.
     """
     checkpoints = checkpoint_directory(settings.job.checkpoint_dir)
+    _check(settings, checkpoints)
     prepare_java(checkpoints.parent / "logs")
     # PyFlink finds Java and its log directory by the environment, when it is imported.
     from pyflink.common import JobStatus
@@ -87,16 +91,46 @@ def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -
         ),
         registry_factory(settings.kafka.schema_registry_url),
     )
-    client = inserts.execute().get_job_client()
+    try:
+        client = inserts.execute().get_job_client()
+    except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
+        raise VacancyError(f"the job does not start: {_cause(error)}; see {checkpoints.parent / 'logs'}") from None
     ready = False
     while not stop.wait(0.2):
         status = client.get_job_status().result()
         if status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.FINISHED):
-            raise VacancyError(f"the job ended as {status.name}: {_cause(client)}")
+            raise VacancyError(f"the job ended as {status.name}: {_end(client)}; see {checkpoints.parent / 'logs'}")
         if status == JobStatus.RUNNING and not ready:
             ready = True
             print("ready", flush=True)
     client.cancel().result()
+
+
+def _check(settings: Settings, checkpoints: Path) -> None:
+    """What Flink would find out late, try for ever, or say in a hundred lines.
+
+    Raises:
+        VacancyError: the port or the directory is not to be had, or broker, topics, database or tables are not there.
+    """
+    port = settings.local.flink_port
+    if port and not ports.is_free(port):
+        raise VacancyError(
+            f"port {port} of local.flink_port is in use; end what listens there, or set another (0: a free one)"
+        )
+    for directory in (checkpoints, checkpoints.parent / "logs"):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise VacancyError(
+                f"{directory} cannot be made: {error.strerror}; set job.checkpoint_dir to where the job may write"
+            ) from None
+    ensure_topics(settings.kafka)
+    connect(
+        settings.postgres.job_dsn,
+        connect_timeout=settings.postgres.connect_timeout,
+        application_name="vacancy-job",
+        read_only=True,
+    ).close()
 
 
 def checkpoint_directory(uri: str) -> Path:
@@ -166,11 +200,16 @@ def _mini_cluster_options(settings: Settings, checkpoint: Path | None) -> dict[s
     return options
 
 
-def _cause(client: Any) -> str:
+def _end(client: Any) -> str:
     """The innermost reason that a job gave for its end."""
     try:
         client.get_job_execution_result().result()
-    except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
-        causes = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
-        return (causes[-1] if causes else str(error).splitlines()[0]).removeprefix("Caused by: ")
+    except Exception as error:  # noqa: BLE001  # as above
+        return _cause(error)
     return "no reason given"
+
+
+def _cause(error: Exception) -> str:
+    """The innermost cause of what Java threw."""
+    causes = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
+    return (causes[-1] if causes else str(error).splitlines()[0]).removeprefix("Caused by: ")

@@ -1,0 +1,498 @@
+"""What the end-to-end tests share: a topic as histories, the table as the oracle says it, the job as a process."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import psutil
+import psycopg2
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from psycopg2 import extensions
+from pydantic import SecretStr
+
+from connectors.kafka import client_config, ensure_topics, producer
+from connectors.migrations import migrate
+from connectors.settings import KafkaSettings, PostgresSettings
+from jobs import ports, toml
+from jobs.processes import end_leftovers, leftovers
+from jobs.settings import LocalSettings, Settings
+from schemas.codec import decode
+from tests import oracle
+from tests.histories import encode_usage, usage_event
+from tests.oracle import Record
+from tests.waiting import wait_until
+from topology.settings import JobSettings
+
+READY_SECONDS = 180.0
+"""Flink's start takes some 10 s on two idle cores, and several times that on busy ones."""
+END_SECONDS = 60.0
+TABLE_SECONDS = 120.0
+CLOSING_HOST = "closing"
+_UUIDS = extensions.new_array_type((2951,), "uuid[]", psycopg2.STRING)
+
+
+class TopicRecord(NamedTuple):
+    """A record as it stands in its topic; append_ms is the broker's time in ms since 1970."""
+
+    partition: int
+    offset: int
+    append_ms: int
+    value: bytes | None
+
+
+def own_topics(bootstrap_servers: str, partitions: int = 2) -> KafkaSettings:
+    """Topics that no other test has; made by :func:`install`."""
+    name = uuid.uuid4().hex
+    return KafkaSettings(
+        bootstrap_servers=bootstrap_servers,
+        usage_topic=f"{name}.usage",
+        inventory_topic=f"{name}.inventory",
+        dead_letter_topic=f"{name}.dead-letters",
+        partitions=partitions,
+    )
+
+
+def install(directory: Path, kafka: KafkaSettings, owner_dsn: str, job: Mapping[str, Any]) -> Settings:
+    """Makes topics and tables, and writes ``vacancy.toml``; all of the job's files lie in the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    ensure_topics(kafka)
+    dsn = SecretStr(owner_dsn)
+    migrate(dsn)
+    settings = Settings().model_copy(
+        update={
+            "kafka": kafka,
+            "postgres": PostgresSettings(owner_dsn=dsn, job_dsn=dsn, scheduler_dsn=dsn, reader_dsn=dsn),
+            "job": JobSettings(checkpoint_dir=(directory / "checkpoints").as_uri(), **job),
+            "local": LocalSettings(flink_port=ports.free_port()),
+        }
+    )
+    config_file(directory).write_text(toml.dumps(settings), encoding="utf-8")
+    return settings
+
+
+def config_file(directory: Path) -> Path:
+    """The settings file of an installation."""
+    return directory / "vacancy.toml"
+
+
+def vacancy(*arguments: str | Path) -> list[str]:
+    """A command line of ours, for subprocess."""
+    return [sys.executable, "-m", "jobs", *map(str, arguments)]
+
+
+def own_environment(**more: str) -> dict[str, str]:
+    """The environment without settings of whoever runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("VACANCY_")} | more
+
+
+class Job:
+    """`vacancy job run` in a process group of its own; a context manager that kills what is left at the end."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._log = directory / "job.log"
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        self._former_checkpoints = self._checkpoints()
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                vacancy("job", "run", "--config", config_file(directory)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env=own_environment(),
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+
+    @property
+    def output(self) -> str:
+        """What it said since it was started."""
+        return self._log.read_bytes()[self._log_start :].decode(errors="replace")
+
+    def wait_until_ready(self) -> None:
+        """Waits until it says that it runs."""
+
+        def ready() -> bool:
+            assert self.process.poll() is None, f"the job ended: {self.output}"
+            return "ready" in self.output.splitlines()
+
+        wait_until(ready, READY_SECONDS, f"the job is not ready; see {self._log}")
+
+    def wait_for_checkpoint(self) -> None:
+        """Waits until it has completed one more checkpoint, which it does when all of it works."""
+        wait_until(
+            lambda: self._checkpoints() - self._former_checkpoints,
+            READY_SECONDS,
+            f"the job makes no checkpoint; see {self._log}",
+        )
+        self._former_checkpoints |= self._checkpoints()
+
+    def _checkpoints(self) -> set[Path]:
+        return set(self._directory.glob("checkpoints/*/chk-*/_metadata"))
+
+    def stop(self) -> None:
+        """Ends it in good order; nothing of its group is left."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(END_SECONDS) == 0, self.output
+        wait_until(lambda: not group(self.process.pid), END_SECONDS, f"left over: {group(self.process.pid)}")
+
+    def kill(self) -> None:
+        """Kills its whole group at once, as a crash of the machine would."""
+        if self.process.poll() is None or group(self.process.pid):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        wait_until(lambda: not group(self.process.pid), END_SECONDS, f"left over: {group(self.process.pid)}")
+
+
+def group(group_id: int) -> list[psutil.Process]:
+    """The living processes of a process group."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getpgid(process.pid) == group_id and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+class Up:
+    """`vacancy up` on a directory, in a session of its own; a context manager that leaves nothing running.
+
+    Args:
+        directory: the stack's.
+        arguments: further flags.
+        prefix: a command that runs it, such as ``ip netns exec``.
+    """
+
+    def __init__(self, directory: Path, *arguments: str, prefix: Sequence[str] = ()) -> None:
+        self._directory = directory
+        self._output = directory.with_name(f"{directory.name}-{uuid.uuid4().hex[:8]}.output")
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*prefix, *vacancy("up", "--data-dir", directory, *arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=directory.parent,
+                env=own_environment(),
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        end_leftovers(self._directory, seconds=1)
+
+    @property
+    def output(self) -> str:
+        """What it said."""
+        return self._output.read_text(encoding="utf-8")
+
+    def wait_until_up(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Waits until its first row is in the table, looking at something else meanwhile."""
+
+        def is_up() -> bool:
+            assert self.process.poll() is None, f"vacancy up ended: {self.output}"
+            meanwhile()
+            return "Settings file" in self.output
+
+        wait_until(is_up, 2 * READY_SECONDS, f"vacancy up is not up; {self.output}")
+
+    def stop(self) -> None:
+        """Ends it in good order; no part of it is left."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(END_SECONDS) == 0, self.output
+        assert all_parts(self._directory) == []
+
+
+def all_parts(directory: Path) -> list[psutil.Process]:
+    """The living processes of a stack."""
+    parts = leftovers(directory)
+    for process in psutil.process_iter(["name"]):
+        try:
+            # PostgreSQL's processes overwrite their environment, but they work in their data directory.
+            if process.info["name"] == "postgres" and Path(process.cwd()).is_relative_to(directory):
+                parts.append(process)
+        except psutil.Error:
+            continue
+    return [process for process in dict.fromkeys(parts) if process.is_running()]
+
+
+class FlinkJob(NamedTuple):
+    """What Flink's REST interface says of the one job of a cluster."""
+
+    state: str
+    restarts: int
+    failures: list[str]
+
+
+def ask_flink(settings: Settings) -> FlinkJob:
+    """The job's state, how often it was restarted, and the first line of each failure that it went through."""
+    jobs = f"http://{ports.HOST}:{settings.local.flink_port}/jobs"
+    (job,) = _get(f"{jobs}/overview")["jobs"]
+    metrics = {each["id"]: each["value"] for each in _get(f"{jobs}/{job['jid']}/metrics?get=numRestarts")}
+    history = _get(f"{jobs}/{job['jid']}/exceptions")["exceptionHistory"]["entries"]
+    failures = [entry["stacktrace"].splitlines()[0] for entry in history]
+    return FlinkJob(job["state"], int(metrics["numRestarts"]), failures)
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310  # our own
+        return json.load(response)
+
+
+def read_topic(kafka: KafkaSettings, topic: str) -> list[TopicRecord]:
+    """Every record up to the present end of a topic, in order within a partition."""
+    config = {"group.id": "test", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
+    consumer = Consumer(client_config(kafka) | config)
+    found: list[TopicRecord] = []
+    try:
+        ends = {}
+        for number in consumer.list_topics(topic, timeout=30).topics[topic].partitions:
+            start, end = _offsets(consumer, TopicPartition(topic, number))
+            if end > start:
+                ends[number] = end
+        consumer.assign([TopicPartition(topic, number, 0) for number in ends])
+        deadline = time.monotonic() + 60
+        while ends:
+            assert time.monotonic() < deadline, f"partitions {sorted(ends)} of {topic} were not read to their end"
+            for message in consumer.consume(10_000, timeout=0.5):
+                assert message.error() is None, message.error()
+                partition, offset = message.partition(), message.offset()
+                assert partition is not None and offset is not None
+                if offset < ends.get(partition, 0):
+                    found.append(TopicRecord(partition, offset, message.timestamp()[1], message.value()))
+                if offset >= ends.get(partition, math.inf) - 1:
+                    ends.pop(partition)
+    finally:
+        consumer.close()
+    return found
+
+
+def _offsets(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    answers: list[tuple[int, int]] = []
+
+    def answered() -> bool:
+        try:
+            answers.append(consumer.get_watermark_offsets(partition, timeout=10))
+        except KafkaException:
+            return False  # a broker that has just started may not know yet that it leads
+        return True
+
+    wait_until(answered, 60, f"the broker does not tell the end of {partition}")
+    return answers[0]
+
+
+def count_records(kafka: KafkaSettings, topic: str) -> int:
+    """How many records a topic has taken; nothing may have been deleted from it."""
+    consumer = Consumer(client_config(kafka) | {"group.id": "test"})
+    try:
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        return sum(_offsets(consumer, TopicPartition(topic, number))[1] for number in partitions)
+    finally:
+        consumer.close()
+
+
+def histories(records: Iterable[TopicRecord]) -> dict[str, list[Record]]:
+    """The usage events of a topic by host, in the order of their partition.
+
+    What does not decode is left out, and so is what closes windows.
+    """
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        try:
+            event = decode(record.value or b"").record
+        except ValueError:
+            continue
+        if not event["host_id"].startswith(CLOSING_HOST):
+            found[event["host_id"]].append(Record(record.append_ms, event))
+    return dict(found)
+
+
+def oracle_row(history: Sequence[Record], window_ms: int, observed_ms: float = math.inf) -> dict[str, Any] | None:
+    """The oracle's row of one host's newest event up to a time; None if there is no event.
+
+    As :func:`tests.oracle.rows` would give it among all others, which costs the square of a long history.
+    """
+    by_boot: dict[str, list[Record]] = defaultdict(list)
+    newest: Record | None = None
+    for record in history:
+        boot = by_boot[record.event["boot_id"]]
+        if not boot or record.event["monotonic_ns"] > boot[-1].event["monotonic_ns"]:
+            boot.append(record)
+            newest = record if record.append_ms <= observed_ms else newest
+    if newest is None:
+        return None
+    return oracle._row(newest, by_boot[newest.event["boot_id"]], window_ms)
+
+
+class Sender:
+    """Produces to the usage topic, and remembers what the broker acknowledged: partition, offset and value."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._producer: Producer = producer(kafka, linger_ms=0)
+        self.acknowledged: dict[tuple[int, int], bytes | None] = {}
+
+    def send(self, values: Iterable[bytes | None], key: str | None = None, partition: int = -1) -> None:
+        """Hands records over, to the key's partition or to one named."""
+        for value in values:
+            while True:
+                try:
+                    self._producer.produce(
+                        self._kafka.usage_topic, value, key, partition, on_delivery=self._delivered(value)
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+
+    def _delivered(self, value: bytes | None) -> Any:
+        def remember(error: object, message: Any) -> None:
+            if error is None:
+                self.acknowledged[message.partition(), message.offset()] = value
+
+        return remember
+
+    def poll(self, seconds: float) -> None:
+        """Serves acknowledgements for so long."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._producer.poll(left)
+
+    def flush(self, seconds: float = 60) -> None:
+        """Waits until everything is acknowledged."""
+        assert self._producer.flush(seconds) == 0, f"not acknowledged after {seconds:g} s"
+
+    def close_windows(self) -> None:
+        """Puts an event of an extra host into every partition: its later time makes the job write what came before."""
+        for partition in range(self._kafka.partitions):
+            event = usage_event(host_id=f"{CLOSING_HOST}-{partition}", monotonic_ns=time.monotonic_ns())
+            self.send([encode_usage(event)], partition=partition)
+        self.flush()
+
+
+class Table:
+    """Reads vacancy.host; survives a server that goes away."""
+
+    def __init__(self, dsn: SecretStr) -> None:
+        self._dsn = dsn.get_secret_value()
+        self._connection: Any = None
+
+    def observed_ms(self) -> dict[str, int]:
+        """When each host was last seen, but for those that close windows; empty while the server is away."""
+        rows = self._query("SELECT host_id, round(extract(epoch FROM observed_at) * 1000)::bigint FROM vacancy.host")
+        return {host_id: ms for host_id, ms in rows if not host_id.startswith(CLOSING_HOST)}
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Each host's row as the oracle has it."""
+        rows = self._query(
+            "SELECT to_jsonb(h) - '{observed_at,window_start,window_end,recent_consumers}'::text[],"
+            " round(extract(epoch FROM observed_at) * 1000)::bigint, recent_consumers, window_end = observed_at"
+            " FROM vacancy.host h"
+        )
+        assert all(ends_with_event for *_, ends_with_event in rows)
+        return {
+            row["host_id"]: row | {"observed_ms": ms, "recent_consumers": consumers}
+            for row, ms, consumers, _ in rows
+            if not row["host_id"].startswith(CLOSING_HOST)
+        }
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _query(self, statement: str) -> list[tuple[Any, ...]]:
+        try:
+            if self._connection is None:
+                self._connection = psycopg2.connect(self._dsn, connect_timeout=5)
+                self._connection.autocommit = True
+                extensions.register_type(_UUIDS, self._connection)
+            with self._connection.cursor() as cursor:
+                cursor.execute(statement)
+                return list(cursor.fetchall())
+        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            self.close()
+            return []
+
+
+@contextmanager
+def open_table(dsn: SecretStr) -> Iterator[Table]:
+    """The table, for as long as the context lasts."""
+    table = Table(dsn)
+    try:
+        yield table
+    finally:
+        table.close()
+
+
+def differences(row: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> list[str]:
+    """How a row of the table differs from the oracle's, which may be nothing; rates may differ by rounding."""
+    if row is None:
+        return [f"{expected['host_id']} has no row"]
+    return [
+        f"{expected['host_id']}.{name} is {row[name]}, should be {value}"
+        for name, value in expected.items()
+        if not _same(row[name], value)
+    ]
+
+
+def _same(value: Any, right: Any) -> bool:
+    if isinstance(right, float) and value is not None:  # a float that is whole comes as an integer
+        return math.isclose(value, right, rel_tol=1e-9)
+    return bool(value == right)
+
+
+def wait_for_table(table: Table, fleet: Mapping[str, Sequence[Record]], window_ms: int, sender: Sender) -> None:
+    """Waits until the table is exactly what the oracle says, closing windows meanwhile; names the first differences."""
+    expected = {host_id: row for host_id, history in fleet.items() if (row := oracle_row(history, window_ms))}
+    newest = {host_id: row["observed_ms"] for host_id, row in expected.items()}
+    found: list[str] = ["nothing was read yet"]
+
+    def settled() -> bool:
+        sender.close_windows()
+        sender.poll(0.2)
+        observed = table.observed_ms()
+        if observed != newest:
+            behind = [host_id for host_id, ms in newest.items() if observed.get(host_id) != ms]
+            found[:] = [
+                f"{len(behind)} of {len(newest)} hosts are not at their newest event, first "
+                f"{[(host_id, newest[host_id], observed.get(host_id)) for host_id in behind[:3]]}"
+            ]
+            return False
+        rows = table.rows()
+        found[:] = [line for host_id, row in expected.items() for line in differences(rows.get(host_id), row)]
+        return not found
+
+    deadline = time.monotonic() + TABLE_SECONDS
+    while not settled():
+        assert time.monotonic() < deadline, f"after {TABLE_SECONDS:g} s: {len(found)} differences: {found[:5]}"
