@@ -266,10 +266,29 @@ def end_processes(processes: Iterable[psutil.Process], seconds: float, *signals:
                 process.send_signal(each)
             except psutil.NoSuchProcess:
                 continue
-        _, alive = psutil.wait_procs(alive, timeout=seconds)
+        alive = wait_gone(alive, seconds)
         if not alive:
             break
     return count
+
+
+def wait_gone(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Waits until processes have ended; those that have not in time.
+
+    A killed process that held much memory takes its time, and no longer shows its environment meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    while (alive := [process for process in processes if _lives(process)]) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        # What nobody has reaped yet is no process any more.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def end_leftovers(directory: Path, seconds: float = 5) -> int:

@@ -39,7 +39,7 @@ from jobs.files import write_private
 from jobs.jars import ensure_jars
 from jobs.kafka_server import KafkaServer
 from jobs.postgres_server import PostgresServer
-from jobs.processes import POLL_SECONDS, Child, end_leftovers
+from jobs.processes import POLL_SECONDS, Child, end_leftovers, leftovers, wait_gone
 from jobs.settings import CONFIG_NAME, Settings
 from jobs.supervisor import Supervisor
 from schemas.errors import VacancyError
@@ -49,6 +49,7 @@ DATABASE = "vacancy"
 JOB_READY_SECONDS = 300
 FIRST_ROW_SECONDS = 300
 _CONNECT_TIMEOUT = timedelta(seconds=5)
+_GONE_SECONDS = 10
 _LOGINS = {"job": "vacancy_job", "scheduler": "vacancy_scheduler", "reader": "vacancy_reader"}
 _STOP_SECONDS = {"job": 20.0, "agent": 5.0, "simulated hosts": 5.0}
 
@@ -176,10 +177,12 @@ class Stack:
 
     def stop(self) -> None:
         """Ends everything, what emits first and what keeps last; nothing is left after it."""
+        parts = leftovers(self.directory)
         _stop_together(self._children[1:])
         _stop_together(self._children[:1])
         _stop_together([server.child for server in (self._kafka, self._postgres) if server and server.child.running])
         self._end_leftovers()
+        wait_gone(parts, _GONE_SECONDS)
 
     def _end_leftovers(self) -> int:
         count = end_leftovers(self.directory)
