@@ -218,13 +218,17 @@ class Up:
 
     def wait_until_up(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Waits until its first row is in the table, looking at something else meanwhile."""
+        self.wait_for("Settings file  ", meanwhile)
 
-        def is_up() -> bool:
+    def wait_for(self, text: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Waits until it says something."""
+
+        def said() -> bool:
             assert self.process.poll() is None, f"vacancy up ended: {self.output}"
             meanwhile()
-            return "Settings file" in self.output
+            return text in self.output
 
-        wait_until(is_up, 2 * READY_SECONDS, f"vacancy up is not up; {self.output}")
+        wait_until(said, 2 * READY_SECONDS, f"vacancy up does not say {text!r}")
 
     def stop(self) -> None:
         """Ends it in good order; no part of it is left."""
