@@ -87,7 +87,6 @@ class Stack:
         self._postgres: PostgresServer | None = None
         self._children: list[Child] = []
         """The job, then what emits."""
-        self._started_at: object = None
 
     def prepare(self, report: Report) -> str:
         """Ends what an earlier run left behind, then checks the disk and the ports."""
@@ -146,30 +145,29 @@ class Stack:
         return f"{kafka.usage_topic}, {kafka.inventory_topic}, {kafka.dead_letter_topic}"
 
     def start_job(self, report: Report) -> str:
-        """Starts the job and whatever emits events, and waits until the job runs."""
+        """Starts the job and waits until it runs."""
         ensure_jars("flink", progress=lambda done, count, jar: report(f"jar {done} of {count}: {jar}"))
-        reader_dsn = self.settings.postgres.reader_dsn.get_secret_value()
-        self._started_at = _query(reader_dsn, "SELECT clock_timestamp()")[0][0]
         report("starting")
         job = self._start_command("job", "job", "run")
+        self._wait(lambda: job.has_said("ready"), JOB_READY_SECONDS, f"the job does not run; see {job.log}")
+        return f"http://{ports.HOST}:{self.settings.local.flink_port}, the job runs"
+
+    def start_emitters(self, report: Report) -> str:
+        """Starts what emits events, and waits until one of them has become a row of the table."""
+        reader_dsn = self.settings.postgres.reader_dsn.get_secret_value()
+        started_at = _query(reader_dsn, "SELECT clock_timestamp()")[0][0]
         self._start_command("agent", "agent")
         if self._fleet:
             hosts, interval = str(self._fleet.hosts), format_duration(self._fleet.interval)
             self._start_command("simulated hosts", "simulate", "--hosts", hosts, "--interval", interval, "--seed", "0")
-        self._wait(lambda: job.has_said("ready"), JOB_READY_SECONDS, f"the job does not run; see {job.log}")
-        return f"http://{ports.HOST}:{self.settings.local.flink_port}, the job runs"
-
-    def wait_for_row(self, report: Report) -> str:
-        """Waits until an event of this run has become a row of the table."""
-        report("on its way: agent, Kafka, job, PostgreSQL")
-        reader_dsn = self.settings.postgres.reader_dsn.get_secret_value()
-        fresh = "SELECT FROM vacancy.host WHERE observed_at > %s LIMIT 1"
+        report("waiting for the first row")
+        fresh = "SELECT FROM vacancy.schedulable_host WHERE observed_at > %s LIMIT 1"
         self._wait(
-            lambda: bool(_query(reader_dsn, fresh, self._started_at)),
+            lambda: bool(_query(reader_dsn, fresh, started_at)),
             FIRST_ROW_SECONDS,
             f"no row came in; run `vacancy doctor --data-dir {self.directory}`, and see {self.directory / 'logs'}",
         )
-        return "is in the table"
+        return "the agent" + (f" and {self._fleet.hosts} simulated hosts" if self._fleet else "") + ", rows come in"
 
     def watch(self) -> list[str]:
         """Looks after all parts; returns at once, with a line for each event; see :meth:`Supervisor.watch`."""
@@ -274,7 +272,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("Tables", Stack.make_tables),
     ("Topics", Stack.make_topics),
     ("Flink", Stack.start_job),
-    ("First row", Stack.wait_for_row),
+    ("Hosts", Stack.start_emitters),
 )
 """What starts a stack, in order: a name to show, and what does it; that returns what to show when it is done."""
 

@@ -171,7 +171,7 @@ def test_a_life_of_a_stack(directory: Path) -> None:
 def test_it_ends_by_itself_after_its_time(directory: Path) -> None:
     with running(directory, "--for", "1", "--emit", "200ms") as up:
         assert up.process.wait(START_SECONDS) == 0, up.output
-        assert "1 schedulable" in up.output
+        assert "1 hosts, " in up.output
     assert all_parts(directory) == []
     assert load_settings(directory / "vacancy.toml").job.emit.total_seconds() == 0.2
 
