@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import sys
 import tempfile
 import threading
+import time
+import urllib.request
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,8 @@ from schemas.units import milliseconds_of
 
 _JVM_ARGS = "-XX:MaxRAMPercentage=20"
 """The window's events are on the heap: some 0.5 KiB each."""
+_WATCH_SECONDS = 0.5
+_CLUSTER_END_SECONDS = 60.0
 
 
 @click.group(name="job")
@@ -69,13 +74,44 @@ def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -
     prepare_java(checkpoints.parent / "logs")
     # PyFlink finds Java and its log directory by the environment, when it is imported.
     from pyflink.common import JobStatus
+
+    port = settings.local.flink_port or ports.free_port()
+    former = newest_checkpoint(checkpoints)
+    ignored = former if fresh else None
+    client = _start(settings, port, None if fresh else former)
+    ready = False
+    while not stop.wait(_WATCH_SECONDS):
+        status = client.get_job_status().result()
+        if status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.FINISHED):
+            raise VacancyError(f"the job ended as {status.name}: {_end(client)}; see {checkpoints.parent / 'logs'}")
+        if status == JobStatus.RUNNING and not ready:
+            ready = True
+            print("ready", flush=True)
+        # Where an operator fails to close after a failure (the database's sink does, while that is away), Flink ends
+        # the task manager (FLINK-38180). A cluster's is started again by whoever runs it; this is ours.
+        if not _task_managers(port):
+            client.cancel().result()
+            _wait_until_free(port)
+            newest = newest_checkpoint(checkpoints)
+            newest = None if newest == ignored else newest
+            print(f"the task manager has failed; starting again from {newest or 'the beginning'}", flush=True)
+            client = _start(settings, port, newest)
+    client.cancel().result()
+
+
+def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
+    """Starts a mini cluster with the job in it; the client of the job.
+
+    Raises:
+        VacancyError: the job does not start.
+    """
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
     from topology.graph import Edges, build, configuration
 
     flink = configuration(settings.job)
-    for key, value in _mini_cluster_options(settings, None if fresh else newest_checkpoint(checkpoints)).items():
+    for key, value in _mini_cluster_options(settings, port, checkpoint).items():
         flink.set_string(key, value)
     environment = StreamExecutionEnvironment.get_execution_environment(flink)
     inserts = build(
@@ -93,18 +129,33 @@ def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -
         registry_factory(settings.kafka.schema_registry_url),
     )
     try:
-        client = inserts.execute().get_job_client()
+        return inserts.execute().get_job_client()
     except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
-        raise VacancyError(f"the job does not start: {_cause(error)}; see {checkpoints.parent / 'logs'}") from None
-    ready = False
-    while not stop.wait(0.2):
-        status = client.get_job_status().result()
-        if status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.FINISHED):
-            raise VacancyError(f"the job ended as {status.name}: {_end(client)}; see {checkpoints.parent / 'logs'}")
-        if status == JobStatus.RUNNING and not ready:
-            ready = True
-            print("ready", flush=True)
-    client.cancel().result()
+        raise VacancyError(f"the job does not start: {_cause(error)}; see {os.environ['FLINK_LOG_DIR']}") from None
+
+
+def _task_managers(port: int) -> int:
+    """How many task managers the mini cluster has; 1 if it does not say."""
+    try:
+        with urllib.request.urlopen(f"http://{ports.HOST}:{port}/overview", timeout=10) as response:
+            return int(json.load(response)["taskmanagers"])
+    except (OSError, ValueError, KeyError):
+        return 1
+
+
+def _wait_until_free(port: int) -> None:
+    """Waits until the former mini cluster has let go of its port.
+
+    Raises:
+        VacancyError: it does not.
+    """
+    deadline = time.monotonic() + _CLUSTER_END_SECONDS
+    while not ports.is_free(port):
+        if time.monotonic() > deadline:
+            raise VacancyError(
+                f"the job's cluster does not end within {_CLUSTER_END_SECONDS:.0f} s; start the job again"
+            )
+        time.sleep(_WATCH_SECONDS)
 
 
 def _check(settings: Settings, checkpoints: Path) -> None:
@@ -175,7 +226,7 @@ def registry_factory(url: str | None) -> Any:
     return functools.partial(registry_lookup, url)
 
 
-def _mini_cluster_options(settings: Settings, checkpoint: Path | None) -> dict[str, str]:
+def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None) -> dict[str, str]:
     jars = ensure_jars("flink")
     options = {
         "pipeline.name": "vacancy",
@@ -185,7 +236,7 @@ def _mini_cluster_options(settings: Settings, checkpoint: Path | None) -> dict[s
         "io.tmp.dirs": tempfile.gettempdir(),
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
-        "rest.bind-port": str(settings.local.flink_port),
+        "rest.bind-port": str(port),
         "execution.checkpointing.interval": f"{milliseconds_of(settings.job.checkpoint_interval)} ms",
         "execution.checkpointing.dir": settings.job.checkpoint_dir,
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",

@@ -1,0 +1,211 @@
+"""Whatever is killed: what was acknowledged stays, the table catches up by itself, and no row goes back."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobs.settings import Settings, load_settings
+from tests.conftest import reachable_directory
+from tests.endtoend import (
+    TABLE_SECONDS,
+    Job,
+    Sender,
+    Table,
+    TopicRecord,
+    Up,
+    all_parts,
+    ask_flink,
+    config_file,
+    differences,
+    histories,
+    install,
+    open_table,
+    oracle_row,
+    own_topics,
+    read_topic,
+    wait_for_table,
+)
+from tests.histories import encode_usage, usage_event
+from tests.oracle import Record
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from jobs.kafka_server import KafkaServer
+
+HOSTS = 1000
+WITNESSES = 5
+WINDOW = timedelta(seconds=10)
+WINDOW_MS = 10_000
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory that PostgreSQL's user can reach."""
+    parent = reachable_directory()
+    yield parent / "stack"
+    shutil.rmtree(parent)
+
+
+@pytest.mark.timeout(1200)
+def test_kill_of_the_whole_stack_loses_nothing(directory: Path) -> None:
+    """kill -9 of `vacancy up` amid 1,000 hosts at 1 Hz, with a client of our own that sees what is acknowledged."""
+    arguments = ("--hosts", str(HOSTS), "--interval", "1s", "--window", f"{WINDOW_MS}ms")
+    with Up(directory, *arguments) as first:
+        first.wait_until_up()
+        settings = load_settings(config_file(directory))
+        usage = settings.kafka.usage_topic
+        with open_table(settings.postgres.reader_dsn) as table, sending_witnesses(Sender(settings.kafka)) as sender:
+            newest = Newest(table)
+            wait_until(lambda: len(newest.look()) >= HOSTS + WITNESSES + 1, TABLE_SECONDS, "hosts are missing")
+            before, parts = newest.look(), all_parts(directory)
+            first.process.kill()
+            first.process.wait()
+
+            with Up(directory, *arguments) as second:
+                second.wait_until_up(newest.look)
+                assert not [process for process in parts if process.is_running()]
+                assert load_settings(config_file(directory)) == settings
+                # Some hosts of a simulated fleet fall silent, so not all of them come back.
+                wait_until(
+                    lambda: sum(ms > before.get(host, 0) for host, ms in newest.look().items()) > 0.95 * len(before),
+                    TABLE_SECONDS,
+                    "the table does not go on",
+                )
+                newest.wait_for(read_topic(settings.kafka, usage))
+                rows = table.rows()
+                sender.flush()
+                topic = read_topic(settings.kafka, usage)
+                second.stop()
+
+    stored = {(record.partition, record.offset): record.value for record in topic}
+    assert len(sender.acknowledged) > 100
+    assert [place for place, value in sender.acknowledged.items() if stored.get(place) != value] == []
+    fleet = histories(topic)
+    assert rows.keys() == fleet.keys()
+    for host, row in rows.items():
+        assert numbering(fleet[host]) == []
+        expected = oracle_row(fleet[host], WINDOW_MS, row["observed_ms"])
+        assert expected is not None
+        assert differences(row, expected) == []
+
+
+@pytest.mark.timeout(900)
+def test_the_job_survives_its_broker_and_its_database(
+    kafka_broker: KafkaServer, directory: Path, tmp_path: Path
+) -> None:
+    """Both are killed and started again under the running job, while events go on."""
+    from jobs.postgres_server import PostgresServer
+
+    postgres = PostgresServer(directory)
+    postgres.start()
+    kafka = own_topics(kafka_broker.bootstrap_servers)
+    settings = install(tmp_path, kafka, postgres.owner_dsn, {"window": WINDOW, "checkpoint_interval": "1s"})
+    try:
+        with Job(tmp_path) as job, open_table(settings.postgres.reader_dsn) as table:
+            newest = Newest(table)
+            with sending_witnesses(Sender(kafka)) as sender:
+                job.wait_for_checkpoint()
+                newest.wait_for(read_topic(kafka, kafka.usage_topic))
+                kafka_broker.child.kill()
+                sender.poll(1.0)
+                kafka_broker.start()
+                newest.wait_for(read_topic(kafka, kafka.usage_topic))
+
+                postgres.child.kill()
+                wait_until(lambda: has_failed(settings), TABLE_SECONDS, "the job does not notice")
+                postgres.start()
+                newest.wait_for(read_topic(kafka, kafka.usage_topic))
+                # It runs on: what it was restarted for is over.
+                failures = ask_flink(settings).failures
+                job.wait_for_checkpoint()
+                newest.wait_for(read_topic(kafka, kafka.usage_topic))
+                assert ask_flink(settings) == ("RUNNING", failures)
+            topic = read_topic(kafka, kafka.usage_topic)
+            stored = {(record.partition, record.offset): record.value for record in topic}
+            assert [place for place, value in sender.acknowledged.items() if stored.get(place) != value] == []
+            wait_for_table(table, histories(topic), WINDOW_MS, sender)
+            newest.look()
+            job.stop()
+    finally:
+        postgres.stop()
+
+
+def has_failed(settings: Settings) -> bool:
+    """Whether the job has failed, or even its cluster, which it then starts again."""
+    try:
+        return ask_flink(settings).failures != []
+    except OSError:
+        return True
+
+
+class Newest:
+    """The newest event that each host's row was seen to hold; a row that is older than it was fails the test."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._looked_at = -1.0
+        self._observed_ms: dict[str, int] = {}
+
+    def look(self) -> dict[str, int]:
+        """Looks at the table, but for five times a second at most; ms since 1970 by host."""
+        if time.monotonic() > self._looked_at + 0.2:
+            now = self._table.observed_ms()
+            if now:  # else the server is away
+                back = {host: (ms, now.get(host)) for host, ms in self._observed_ms.items() if now.get(host, 0) < ms}
+                assert not back, f"rows went back or away, first {list(back.items())[:3]}"
+            self._observed_ms = self._observed_ms | now
+            self._looked_at = time.monotonic()
+        return dict(self._observed_ms)
+
+    def wait_for(self, topic: list[TopicRecord]) -> None:
+        """Waits until the table has reached what is in a topic."""
+        reached = {host: seen[-1].append_ms for host, seen in histories(topic).items()}
+
+        def behind() -> list[str]:
+            observed = self.look()
+            return [host for host, ms in reached.items() if observed.get(host, 0) < ms]
+
+        wait_until(lambda: not behind(), TABLE_SECONDS, f"{len(behind())} of {len(reached)} hosts do not catch up")
+
+
+@contextmanager
+def sending_witnesses(sender: Sender) -> Iterator[Sender]:
+    """Sends events of a few hosts of our own, ten times a second each, until all is acknowledged at the end."""
+    stop = threading.Event()
+
+    def send() -> None:
+        seq = 0
+        while not stop.wait(0.1):
+            for number in range(WITNESSES):
+                host = f"witness-{number}"
+                event = usage_event(host_id=host, boot_id="witness", seq=seq, monotonic_ns=time.monotonic_ns())
+                sender.send([encode_usage(event)], host)
+            sender.poll(0)
+            seq += 1
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield sender
+    finally:
+        stop.set()
+        thread.join()
+        sender.flush()
+
+
+def numbering(history: list[Record]) -> list[tuple[str, list[int]]]:
+    """The boots of a host whose events do not count from 0 without a gap."""
+    boots: dict[str, list[int]] = defaultdict(list)
+    for record in history:
+        boots[record.event["boot_id"]].append(record.event["seq"])
+    return [(boot, numbers) for boot, numbers in boots.items() if numbers != list(range(len(numbers)))]
