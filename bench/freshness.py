@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import baseline
-from bench.common import cpu_seconds, load_of_others, percentiles, save
+from bench.common import OTHERS, cpu_seconds, percentiles, save
 from connectors.kafka import client_config
 from jobs.files import exclusive
 from jobs.options import DurationType
@@ -71,12 +71,10 @@ def main(
     runs = []
     for emit in emits:
         for count in hosts:
-            load = load_of_others()
             with _stack(count, emit) as stack:
                 run: dict[str, Any] = {
                     "hosts": count,
                     "emit": format_duration(emit),
-                    "load_of_others": load,
                     "job": _measure(stack, "vacancy.host", count, seconds, warm_up_s, stack.watch),
                 }
                 if with_baseline:
@@ -132,6 +130,7 @@ def _measure(
             complaints = [
                 line for line in simulator_log.read_text(encoding="utf-8")[log_bytes:].splitlines() if "cannot" in line
             ]
+    others_s = cpu.pop(OTHERS)
     return {
         "latency_s": percentiles(latencies_s),
         "rows_sampled": len(latencies_s),
@@ -139,6 +138,7 @@ def _measure(
         "rows_per_s": round(written / elapsed_s),
         "hot_share": round(hot / updated, 4) if updated else None,
         "cores_busy": {part: round(cpu_s / elapsed_s, 3) for part, cpu_s in cpu.items()},
+        "others_cores_busy": round(others_s / elapsed_s, 2),
         "simulator": complaints[-1] if complaints else "kept up",
     }
 
@@ -221,7 +221,21 @@ def _query(connection: Connection, statement: str, *values: object) -> list[tupl
 
 def _table(runs: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="Seconds from append to committed row")
-    for column in ("hosts", "emit", "", "p50", "p90", "p99", "max", "events/s", "rows/s", "HOT", "cores", "simulator"):
+    for column in (
+        "hosts",
+        "emit",
+        "",
+        "p50",
+        "p90",
+        "p99",
+        "max",
+        "events/s",
+        "rows/s",
+        "HOT",
+        "cores",
+        "others",
+        "simulator",
+    ):
         table.add_column(column, justify="right")
     for run in runs:
         for who in ("job", "baseline"):
@@ -235,6 +249,7 @@ def _table(runs: Sequence[dict[str, Any]]) -> Table:
                     f"{figures['rows_per_s']:,}",
                     f"{figures['hot_share']:.2%}",
                     f"{sum(figures['cores_busy'].values()):.2f}",
+                    f"{figures['others_cores_busy']:.2f}",
                     figures["simulator"],
                 )
         if ratio := run.get("p99_to_baseline"):

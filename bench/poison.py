@@ -32,7 +32,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from rich.console import Console
 from rich.table import Table
 
-from bench.common import cpu_seconds, load_of_others, save
+from bench.common import OTHERS, cpu_seconds, save
 from connectors.flink import production_edges
 from connectors.kafka import client_config, ensure_topics, producer
 from connectors.settings import KafkaSettings, PostgresSettings
@@ -87,10 +87,10 @@ class Run(NamedTuple):
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(records: int, rounds: int, saved: bool) -> None:
     """Measures each mix in each round; prints a table, writes bench/results/poison.json."""
-    load = load_of_others()
     runs: dict[Mix, list[Run]] = {mix: [] for mix in MIXES}
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
         prepare_java(Path(name) / "logs")
+        cpu, start_s = cpu_seconds(), time.monotonic()
         server = KafkaServer(Path(name) / "kafka", 0, ensure_jars("kafka"))
         try:
             server.start()
@@ -106,6 +106,7 @@ def main(records: int, rounds: int, saved: bool) -> None:
                         raise VacancyError(f"{mix.name}: {run.dead_letters} dead letters of {bad[mix]} bad records")
                     runs[mix].append(run)
                     _CONSOLE.print(f"{mix.name:>10}: {run.good_per_s:>9,.0f} good records/s")
+            others = cpu_seconds(cpu)[OTHERS] / (time.monotonic() - start_s)
         finally:
             server.stop()
     alone = statistics.median(run.good_per_s for run in runs[MIXES[0]])
@@ -122,7 +123,7 @@ def main(records: int, rounds: int, saved: bool) -> None:
     ]
     _CONSOLE.print(_table(figures))
     if saved:
-        _CONSOLE.print(save("poison", {"good_records": good, "load_of_others": load, "mixes": figures}))
+        _CONSOLE.print(save("poison", {"good_records": good, "others_cores_busy": round(others, 2), "mixes": figures}))
 
 
 def _fill(kafka: KafkaSettings, fleet_rounds: int) -> tuple[int, dict[Mix, int]]:
