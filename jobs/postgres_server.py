@@ -70,6 +70,11 @@ class PostgresServer:
         return self._child
 
     @property
+    def running(self) -> bool:
+        """Whether its process is there; false, too, if it never was."""
+        return self._child is not None and self._child.running
+
+    @property
     def owner_dsn(self) -> str:
         """The superuser's connection to the database ``postgres``."""
         return self.dsn(SUPERUSER, "postgres", self._password_file.read_text(encoding="utf-8"))

@@ -178,7 +178,10 @@ class Stack:
         parts = leftovers(self.directory)
         _stop_together(self._children[1:])
         _stop_together(self._children[:1])
-        _stop_together([server.child for server in (self._kafka, self._postgres) if server and server.child.running])
+        servers = [self._kafka.child] if self._kafka and self._kafka.child.running else []
+        if self._postgres and self._postgres.running:
+            servers.append(self._postgres.child)
+        _stop_together(servers)
         self._end_leftovers()
         wait_gone(parts, _GONE_SECONDS)
 

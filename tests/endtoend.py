@@ -389,7 +389,7 @@ class Sender:
         while (left := end - time.monotonic()) > 0:
             self._producer.poll(left)
 
-    def flush(self, seconds: float = 60) -> None:
+    def flush(self, seconds: float = 240) -> None:
         """Waits until everything is acknowledged."""
         assert self._producer.flush(seconds) == 0, f"not acknowledged after {seconds:g} s"
 
