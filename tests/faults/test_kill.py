@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from connectors.settings import KafkaSettings
 from jobs.settings import Settings, load_settings
 from tests.conftest import reachable_directory
 from tests.endtoend import (
@@ -64,7 +63,7 @@ def test_kill_of_the_whole_stack_loses_nothing(directory: Path) -> None:
         first.wait_until_up()
         settings = load_settings(config_file(directory))
         usage = settings.kafka.usage_topic
-        with open_table(settings.postgres.reader_dsn) as table, sending_witnesses(Sender(settings.kafka)) as sender:
+        with open_table(settings.postgres.reader_dsn) as table, Witnesses(settings.kafka) as witnesses:
             newest = Newest(table)
             wait_until(lambda: len(newest.look()) >= HOSTS + WITNESSES + 1, TABLE_SECONDS, "hosts are missing")
             before, parts = newest.look(), all_parts(directory)
@@ -75,26 +74,25 @@ def test_kill_of_the_whole_stack_loses_nothing(directory: Path) -> None:
                 second.wait_until_up(newest.look)
                 assert not [process for process in parts if process.is_running()]
                 again = load_settings(config_file(directory))
-                assert again.model_dump() == settings.model_dump()
+                assert (again.kafka, again.postgres) == (settings.kafka, settings.postgres)
                 # Some hosts of a simulated fleet fall silent, so not all of them come back.
                 wait_until(
                     lambda: sum(ms > before.get(host, 0) for host, ms in newest.look().items()) > 0.95 * len(before),
                     TABLE_SECONDS,
                     "the table does not go on",
                 )
+                acknowledged = witnesses.finish()
                 newest.wait_for(read_topic(settings.kafka, usage))
                 rows = table.rows()
-                sender.flush()
                 topic = read_topic(settings.kafka, usage)
                 second.stop()
 
-    stored = {(record.partition, record.offset): record.value for record in topic}
-    assert len(sender.acknowledged) > 100
-    assert [place for place, value in sender.acknowledged.items() if stored.get(place) != value] == []
+    assert len(acknowledged) > 100
+    assert missing(acknowledged, topic) == []
     fleet = histories(topic)
     assert rows.keys() == fleet.keys()
+    assert [wrong for history in fleet.values() for wrong in numbering(history)] == []
     for host, row in rows.items():
-        assert numbering(fleet[host]) == []
         expected = oracle_row(fleet[host], WINDOW_MS, row["observed_ms"])
         assert expected is not None
         assert differences(row, expected) == []
@@ -112,29 +110,32 @@ def test_the_job_survives_its_broker_and_its_database(
     kafka = own_topics(kafka_broker.bootstrap_servers)
     settings = install(tmp_path, kafka, postgres.owner_dsn, {"window": WINDOW, "checkpoint_interval": "1s"})
     try:
-        with Job(tmp_path) as job, open_table(settings.postgres.reader_dsn) as table:
+        with (
+            Job(tmp_path) as job,
+            open_table(settings.postgres.reader_dsn) as table,
+            Witnesses(kafka) as witnesses,
+        ):
             newest = Newest(table)
-            with sending_witnesses(Sender(kafka)) as sender:
-                job.wait_for_checkpoint()
-                newest.wait_for(read_topic(kafka, kafka.usage_topic))
-                kafka_broker.child.kill()
-                sender.poll(1.0)
-                kafka_broker.start()
-                newest.wait_for(read_topic(kafka, kafka.usage_topic))
+            job.wait_for_checkpoint()
+            newest.wait_for(read_topic(kafka, kafka.usage_topic))
+            kafka_broker.child.kill()
+            kafka_broker.start()
+            newest.wait_for(read_topic(kafka, kafka.usage_topic))
 
-                postgres.child.kill()
-                wait_until(lambda: has_failed(settings), TABLE_SECONDS, "the job does not notice")
-                postgres.start()
-                newest.wait_for(read_topic(kafka, kafka.usage_topic))
-                # It runs on: what it was restarted for is over.
-                failures = ask_flink(settings).failures
-                job.wait_for_checkpoint()
-                newest.wait_for(read_topic(kafka, kafka.usage_topic))
-                assert ask_flink(settings) == ("RUNNING", failures)
+            postgres.child.kill()
+            wait_until(lambda: has_failed(settings), TABLE_SECONDS, "the job does not notice")
+            postgres.start()
+            newest.wait_for(read_topic(kafka, kafka.usage_topic))
+            # It runs on: what it failed for is over.
+            failures = ask_flink(settings).failures
+            job.wait_for_checkpoint()
+            newest.wait_for(read_topic(kafka, kafka.usage_topic))
+            assert ask_flink(settings) == ("RUNNING", failures)
+
+            acknowledged = witnesses.finish()
             topic = read_topic(kafka, kafka.usage_topic)
-            stored = {(record.partition, record.offset): record.value for record in topic}
-            assert [place for place, value in sender.acknowledged.items() if stored.get(place) != value] == []
-            wait_for_table(table, histories(topic), WINDOW_MS, sender)
+            assert missing(acknowledged, topic) == []
+            wait_for_table(table, histories(topic), WINDOW_MS, witnesses.sender)
             newest.look()
             job.stop()
     finally:
@@ -179,34 +180,53 @@ class Newest:
         wait_until(lambda: not behind(), TABLE_SECONDS, f"{len(behind())} of {len(reached)} hosts do not catch up")
 
 
-@contextmanager
-def sending_witnesses(sender: Sender) -> Iterator[Sender]:
-    """Sends events of a few hosts of our own, ten times a second each, until all is acknowledged at the end."""
-    stop = threading.Event()
+class Witnesses:
+    """Sends events of a few hosts of our own, ten times a second each, from a thread; a context manager."""
 
-    def send() -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self.sender = Sender(kafka)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def finish(self) -> dict[tuple[int, int], bytes | None]:
+        """Sends no more, and gives all that was sent and acknowledged: by partition and offset."""
+        self._stop.set()
+        self._thread.join()
+        self.sender.flush()
+        return self.sender.acknowledged
+
+    def _send(self) -> None:
         seq = 0
-        while not stop.wait(0.1):
+        while not self._stop.wait(0.1):
             for number in range(WITNESSES):
                 host = f"witness-{number}"
                 event = usage_event(host_id=host, boot_id="witness", seq=seq, monotonic_ns=time.monotonic_ns())
-                sender.send([encode_usage(event)], host)
-            sender.poll(0)
+                self.sender.send([encode_usage(event)], host)
+            self.sender.poll(0)
             seq += 1
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield sender
-    finally:
-        stop.set()
-        thread.join()
-        sender.flush()
+
+def missing(acknowledged: dict[tuple[int, int], bytes | None], topic: list[TopicRecord]) -> list[tuple[int, int]]:
+    """Where something was acknowledged that the topic does not hold there."""
+    stored = {(record.partition, record.offset): record.value for record in topic}
+    return [place for place, value in acknowledged.items() if stored.get(place) != value]
 
 
-def numbering(history: list[Record]) -> list[tuple[str, list[int]]]:
-    """The boots of a host whose events do not count from 0 without a gap."""
-    boots: dict[str, list[int]] = defaultdict(list)
+def numbering(history: list[Record]) -> list[str]:
+    """Where the events of a host's boots do not count without a gap; an agent that starts again counts from 0."""
+    last: dict[str, int] = {}
+    wrong = []
     for record in history:
-        boots[record.event["boot_id"]].append(record.event["seq"])
-    return [(boot, numbers) for boot, numbers in boots.items() if numbers != list(range(len(numbers)))]
+        boot, seq = record.event["boot_id"], record.event["seq"]
+        if seq not in (0, last.get(boot, -1) + 1):
+            wrong.append(f"{seq} of {record.event['host_id']}, {boot} after {last.get(boot)} at {record.append_ms} ms")
+        last[boot] = seq
+    return wrong
