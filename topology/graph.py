@@ -35,6 +35,8 @@ def configuration(settings: JobSettings) -> Configuration:
         "parallelism.default": settings.parallelism,
         "pipeline.object-reuse": "true",
         "pipeline.auto-watermark-interval": f"{bundle_ms} ms",
+        # An event crosses three exchanges; at the default of 100 ms each could hold it back longer than an emit.
+        "execution.buffer-timeout.interval": "10 ms",
         "python.fn-execution.bundle.time": bundle_ms,
         "python.fn-execution.bundle.size": 2000,
         "python.fn-execution.arrow.batch.size": 2000,
