@@ -247,7 +247,9 @@ def observation(directory: Path, network: Network | None) -> Observation:
     assert len(in_window) == row["samples"]
     (_, first_at, first_ns), (_, last_at, last_ns) = events[in_window[0] - 1], events[in_window[-1]]
     elapsed_s = (last_ns - first_ns) / 1e9
-    return Observation(hosts, row, elapsed_s, sampler.at(first_at), sampler.at(last_at), disk_bytes)
+    observation = Observation(hosts, row, elapsed_s, sampler.at(first_at), sampler.at(last_at), disk_bytes)
+    print(observation)  # shown when a test fails
+    return observation
 
 
 def test_there_is_one_row_for_this_machine(observation: Observation) -> None:
