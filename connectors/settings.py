@@ -1,4 +1,4 @@
-"""What the edges need to know: Kafka, PostgreSQL, the agent."""
+"""What the edges need to know: Kafka, PostgreSQL, the agent, the scheduler."""
 
 from __future__ import annotations
 
@@ -97,3 +97,28 @@ class AgentSettings(Section):
     vcpu_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often a VCPU may be promised.")
     memory_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often memory may be promised.")
     disk_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often disk may be promised.")
+
+
+class SchedulerSettings(Section):
+    """How schedulers pick and claim; a request may say otherwise."""
+
+    max_age: Duration = Field(
+        default=timedelta(seconds=30), description="A host that has not reported for this long is not picked."
+    )
+    claim_ttl: Duration = Field(
+        default=timedelta(minutes=2),
+        description="How long a claim counts if its host never shows its consumer; longer than an instance takes to start.",
+    )
+    sample: int = Field(
+        default=32, ge=1, le=10_000, description="Hosts to look at for a claim; all of them only where none of these fits."
+    )
+    strategy: Literal["spread", "pack", "random"] = Field(
+        default="spread", description="Which of the hosts that fit: the emptiest, the fullest, any."
+    )
+    connections: int = Field(default=4, ge=1, le=1000, description="Connections that one scheduler process opens at most.")
+    statement_timeout: Duration = Field(
+        default=timedelta(seconds=5), description="How long the database may take over one call."
+    )
+    retry_for: Duration = Field(
+        default=timedelta(seconds=15), description="How long a call tries again while the database is away or busy."
+    )

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from connectors.hosts import ORDER, HostRow, fetch
 from connectors.postgres import UnreachableError, connect, explained
 from jobs.options import load, settings_options
 from jobs.settings import Settings
@@ -36,36 +37,7 @@ _CHROME_LINES = 7
 """Lines of the live view that are no hosts: the table's head and rules, the summary, a message, the cursor's."""
 _FILE_WIDTH = 160
 """Columns to fill where there is no terminal to ask."""
-# Schedulable hosts first; by name, so that a row keeps its place while its figures move.
-_ORDER = sql.SQL(" ORDER BY reason IS NOT NULL, name, host_id LIMIT %(limit)s")
 _UUIDS = extensions.new_array_type((2951,), "uuid[]", psycopg2.STRING)
-
-
-@dataclass(frozen=True)
-class HostRow:
-    """What the table shows of a host: columns of the view of the same names. A null figure is not known yet."""
-
-    host_id: str
-    name: str
-    reason: str | None
-    age: timedelta | None
-    vcpus_capacity: int | None
-    vcpus_free: int | None
-    vcpus_free_min: int | None
-    memory_mb_capacity: int | None
-    memory_mb_free: int | None
-    memory_mb_free_min: int | None
-    memory_mb_available: int | None
-    disk_gb_capacity: int | None
-    disk_gb_free: int | None
-    disk_gb_free_min: int | None
-    disk_gb_available: int | None
-    cpu_utilization: float | None
-    disk_read_bytes_per_s: float | None
-    disk_write_bytes_per_s: float | None
-    net_rx_bytes_per_s: float | None
-    net_tx_bytes_per_s: float | None
-    instances: int | None
 
 
 @dataclass(frozen=True)
@@ -98,15 +70,6 @@ FROM vacancy.schedulable_host
 """
 
 
-def fetch(connection: Connection, limit: int | None = None) -> list[HostRow]:
-    """The hosts, schedulable ones first, then by name; at most limit of them."""
-    names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(HostRow))
-    query = sql.SQL("SELECT {} FROM vacancy.schedulable_host").format(names) + _ORDER
-    with connection.cursor() as cursor:
-        cursor.execute(query, {"limit": limit})
-        return [HostRow(*row) for row in cursor.fetchall()]
-
-
 def summarize(connection: Connection) -> Summary:
     """The whole view in one row."""
     with connection.cursor() as cursor:
@@ -118,7 +81,7 @@ def fetch_documents(connection: Connection, limit: int | None = None) -> Iterato
     """The hosts as JSON objects: the view's columns as keys, times ISO 8601 in UTC, ages in seconds."""
     with connection.cursor() as cursor:
         extensions.register_type(_UUIDS, cursor)
-        cursor.execute(sql.SQL("SELECT * FROM vacancy.schedulable_host") + _ORDER, {"limit": limit})
+        cursor.execute(sql.SQL("SELECT * FROM vacancy.schedulable_host") + ORDER, {"limit": limit})
         names = [column.name for column in cursor.description or ()]
         for row in cursor:
             yield dict(zip(names, map(_json_value, row), strict=True))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,11 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import InitSettingsSource
 
-from connectors.settings import AgentSettings, KafkaSettings, PostgresSettings, Section
+from connectors.settings import AgentSettings, KafkaSettings, PostgresSettings, SchedulerSettings, Section
 from schemas.errors import ConfigError
-from schemas.units import Duration
 from topology.settings import JobSettings
 
 CONFIG_NAME = "vacancy.toml"
-
-
-class SchedulerSettings(Section):
-    """What a scheduler may rely on."""
-
-    max_age: Duration = Field(
-        default=timedelta(seconds=30), description="A host that has not reported for this long is not picked."
-    )
 
 
 class LocalSettings(Section):

@@ -1,0 +1,393 @@
+"""The scheduler adapter: picks and claims hosts, in one round trip each.
+
+>>> scheduler = Scheduler("postgresql://scheduler@db/vacancy")                        # doctest: +SKIP
+>>> [claim] = scheduler.claim(Request(vcpus=4, memory_mb=8192, disk_gb=40))           # doctest: +SKIP
+>>> claim.host_name                                                                   # doctest: +SKIP
+'compute-17'
+
+The work is done by SQL functions (``schemas/migrations/0008_claim_functions.sql``); this module keeps connections, tries
+again where that is safe, and turns answers into types.
+
+What always holds: a call that was cut off, by a restart of the database say, is made again with the same consumers, so
+that no claim is lost and none is made twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar
+
+import psycopg2
+import tenacity
+from psycopg2 import errors
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from psycopg2.extras import register_uuid
+from psycopg2.pool import ThreadedConnectionPool
+from pydantic import Field, SecretStr
+
+from connectors.hosts import HostRow, fetch
+from connectors.postgres import UnreachableError, dial_options, explained, refused_explained, where
+from connectors.settings import SchedulerSettings, Section
+from schemas.errors import ConfigError, VacancyError
+from schemas.units import Duration, milliseconds_of
+
+CONNECT_TIMEOUT = timedelta(seconds=5)
+Strategy = Literal["spread", "pack", "random"]
+_T = TypeVar("_T")
+_MEASURES = {
+    "vcpus_free": "vcpus",
+    "memory_mb_free": "memory_mb, by what is promised,",
+    "disk_gb_free": "disk_gb, by what is promised,",
+    "memory_mb_available": "memory_mb, by what the kernel measures,",
+    "disk_gb_available": "disk_gb, by what the kernel measures,",
+}
+
+
+class Weights(Section):
+    """What a fraction of each is worth in a host's score; see docs/claims.md."""
+
+    vcpus: float = 1.0
+    memory_mb: float = 1.0
+    disk_gb: float = 1.0
+    load: float = 1.0
+    age: float = 0.1
+
+
+class Request(Section):
+    """What an instance needs of a host. Hosts are named by id or name; a part that is not given is no matter.
+
+    Raises:
+        pydantic.ValidationError: an amount is negative or a part is unknown.
+    """
+
+    vcpus: int = Field(default=0, ge=0, description="VCPUs.")
+    memory_mb: int = Field(default=0, ge=0, description="MiB of memory.")
+    disk_gb: int = Field(default=0, ge=0, description="GiB of disk.")
+    distinct_hosts: bool = Field(default=False, description="No two of the claims on one host.")
+    required: tuple[str, ...] = Field(default=(), description="Traits that the host must have.")
+    any_of: tuple[tuple[str, ...], ...] = Field(default=(), description="Of each group it must have one trait at least.")
+    forbidden: tuple[str, ...] = Field(default=(), description="Traits that it must not have.")
+    aggregates: tuple[str, ...] = Field(default=(), description="It must be in one of these aggregates.")
+    zone: str | None = Field(default=None, description="Its availability zone.")
+    include: tuple[str, ...] = Field(default=(), description="Only these hosts.")
+    avoid: tuple[str, ...] = Field(default=(), description="None of these hosts.")
+    max_cpu_utilization: float | None = Field(default=None, description="At most this fraction of its CPUs is busy.")
+    max_cpu_steal: float | None = Field(default=None, description="At most this fraction is stolen.")
+    max_cpu_pressure: float | None = Field(default=None, description="Tasks wait for a CPU at most this fraction.")
+    max_memory_pressure: float | None = Field(default=None, description="Tasks wait for memory at most this fraction.")
+    max_io_pressure: float | None = Field(default=None, description="Tasks wait for I/O at most this fraction.")
+    min_memory_mb_available: int = Field(default=0, ge=0, description="MiB to be left available after the claim.")
+    strategy: Strategy | None = Field(default=None, description="None: as the settings say.")
+    weights: Weights = Weights()
+    sample: int | None = Field(default=None, ge=1, description="None: as the settings say.")
+    max_age: Duration | None = Field(default=None, description="None: as the settings say.")
+    claim_ttl: Duration | None = Field(default=None, description="None: as the settings say.")
+
+    def document(self, settings: SchedulerSettings) -> str:
+        """The request as the SQL functions take it, in JSON."""
+        given = self.model_dump(exclude_defaults=True)
+        for name in ("strategy", "sample", "max_age", "claim_ttl"):
+            value = getattr(self, name) or getattr(settings, name)
+            given[name] = f"{milliseconds_of(value)} ms" if isinstance(value, timedelta) else value
+        return json.dumps(given)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim in flight, or one that its host shows by now.
+
+    Attributes:
+        consumer: whom it is for.
+        host_id: where.
+        host_name: its name; None if the host was retired meanwhile.
+        claimed_at: when, by the database's clock.
+        expires_at: when it ends to count if the host does not show the consumer before.
+        already: it was there before this call.
+    """
+
+    consumer: uuid.UUID
+    host_id: str
+    host_name: str | None
+    claimed_at: datetime
+    expires_at: datetime
+    already: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A host that fits; a higher score is better, and scores of different requests do not compare."""
+
+    host_id: str
+    host_name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class NearestMiss:
+    """The host that came nearest; `had` is its figure in the dimension that ran out, None where that is no amount."""
+
+    host_id: str
+    name: str
+    had: float | None
+    ruled_out_by: list[str]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why no host fits.
+
+    Attributes:
+        hosts: how many were looked at: all there are.
+        ruled_out: hosts by the first dimension that ruled each out.
+        dimension: the one that ruled out the last ones left: it ran out. "hosts": there are none.
+        requested: how much of it was asked for; None where it is no amount.
+        nearest: the host that came nearest to having it.
+        claimable: how many of `count` could have been claimed.
+        count: how many were to be claimed.
+    """
+
+    hosts: int
+    ruled_out: dict[str, int]
+    dimension: str
+    requested: float | None
+    nearest: NearestMiss | None
+    claimable: int
+    count: int
+
+
+class NoHostFitsError(VacancyError):
+    """No host fits, or not enough do; nothing was claimed."""
+
+    exit_status = 3
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(_explain(refusal))
+
+
+class ContendedError(VacancyError):
+    """Others kept claiming the hosts that fit; nothing was claimed. Claiming again with the same consumers is safe."""
+
+
+class TimedOutError(VacancyError):
+    """The database took longer than `scheduler.statement_timeout`. Claiming again with the same consumers is safe."""
+
+
+@dataclass
+class Counters:
+    """What a scheduler did since it was made; each only grows.
+
+    Attributes:
+        claims: claims made, one a consumer.
+        refusals: calls that no host fitted.
+        retries: calls made again because others were in the way (serialization failures and deadlocks).
+        reconnects: calls made again because the connection broke or could not be had.
+        contended_hosts: hosts passed over since others were claiming from them at that moment.
+    """
+
+    claims: int = 0
+    refusals: int = 0
+    retries: int = 0
+    reconnects: int = 0
+    contended_hosts: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, **amounts: int) -> None:
+        """Adds to some of them at once."""
+        with self._lock:
+            for name, amount in amounts.items():
+                setattr(self, name, getattr(self, name) + amount)
+
+
+class _TransientError(VacancyError):
+    """The server says that the call may succeed when it is made again."""
+
+
+class Scheduler:
+    """Picks and claims. Safe to share between threads; after a fork the child has connections of its own.
+
+    Args:
+        dsn: libpq's connection string, of a login in the role ``vacancy_scheduler``.
+        settings: max_age, claim_ttl, sample and strategy where a request does not say; connections and time-outs.
+
+    Every method raises:
+        UnreachableError: the database stayed away for `settings.retry_for`.
+        TimedOutError: it took too long over the call.
+        ConfigError: the request makes no sense.
+        VacancyError: anything else that PostgreSQL refuses.
+    """
+
+    def __init__(self, dsn: str | SecretStr, settings: SchedulerSettings | None = None) -> None:
+        self.counters = Counters()
+        self._dsn = dsn if isinstance(dsn, SecretStr) else SecretStr(dsn)
+        self._settings = settings or SchedulerSettings()
+        where(self._dsn)  # a wrong connection string is said now
+        self._open()
+        _SCHEDULERS.add(self)
+
+    def candidates(self, request: Request) -> list[Candidate]:
+        """Up to 8 of the best hosts for a request, best first; claims none. [] if none fits."""
+        return self._call(
+            lambda cursor: [Candidate(*row) for row in cursor.fetchall()],
+            "SELECT host_id, host_name, score FROM vacancy.candidates(%s)",
+            request.document(self._settings),
+        )
+
+    def claim(
+        self, request: Request, consumers: Sequence[uuid.UUID | str] | None = None, *, count: int = 1
+    ) -> list[Claim]:
+        """Claims a host for each consumer: for all of them or for none.
+
+        A consumer that has a claim keeps it, so a call can be made again whenever it is not known how it ended.
+
+        Args:
+            request: what each of them needs.
+            consumers: whom the claims are for, the ids of the instances to be; None: `count` new ids.
+            count: how many, where no consumers are given.
+
+        Returns:
+            a claim for each consumer, in their order.
+
+        Raises:
+            NoHostFitsError: says which dimension ran out, and the nearest miss.
+            ContendedError: others kept claiming the hosts that fit.
+        """
+        ids = [str(consumer) for consumer in consumers] if consumers else [str(uuid.uuid4()) for _ in range(count)]
+        rows = self._call(
+            lambda cursor: cursor.fetchall(),
+            "SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already"
+            " FROM vacancy.claim(%s::uuid[], %s)",
+            ids,
+            request.document(self._settings),
+        )
+        refusal, contended = rows[0][:2]
+        if refusal is not None:
+            self.counters.add(refusals=1, contended_hosts=contended)
+            nearest = refusal["nearest"] and NearestMiss(**refusal["nearest"])
+            raise NoHostFitsError(Refusal(**refusal | {"nearest": nearest}))
+        claims = [Claim(*row[2:]) for row in rows]
+        self.counters.add(claims=sum(not claim.already for claim in claims), contended_hosts=contended)
+        return claims
+
+    def release(self, *consumers: uuid.UUID | str) -> list[uuid.UUID]:
+        """Gives claims back; the consumers that had one. Once more is harmless."""
+        ids = [str(consumer) for consumer in consumers]
+        return self._call(
+            lambda cursor: [row[0] for row in cursor.fetchall()], "SELECT vacancy.release(%s::uuid[])", ids
+        )
+
+    def hosts(self, limit: int | None = None) -> list[HostRow]:
+        """The table: schedulable hosts first, then by name; at most `limit` of them."""
+
+        def read(cursor: Any) -> list[HostRow]:
+            return fetch(cursor.connection, limit)
+
+        max_age = f"{milliseconds_of(self._settings.max_age)} ms"
+        return self._call(read, "SELECT set_config('vacancy.max_age', %s, false)", max_age)
+
+    def close(self) -> None:
+        """Closes the connections; the scheduler can be used no more."""
+        self._pool.closeall()
+
+    def _open(self) -> None:
+        """Makes an empty pool. What a parent process opened is left to it: psycopg2 closes it in no child."""
+        options = f"-c statement_timeout={milliseconds_of(self._settings.statement_timeout)}"
+        self._places = threading.BoundedSemaphore(self._settings.connections)
+        self._pool = ThreadedConnectionPool(
+            0,
+            self._settings.connections,
+            self._dsn.get_secret_value(),
+            options=options,
+            **dial_options(connect_timeout=CONNECT_TIMEOUT, application_name="vacancy scheduler"),
+        )
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A connection that is ours alone; it commits each statement by itself, and is closed if it broke."""
+        pool = self._pool
+        with self._places:
+            with refused_explained(self._dsn, CONNECT_TIMEOUT):
+                connection = pool.getconn()
+            try:
+                if not connection.autocommit:
+                    connection.autocommit = True
+                    register_uuid(conn_or_curs=connection)
+                yield connection
+            finally:
+                pool.putconn(connection)  # which forgets it if it is closed
+
+    def _call(self, read: Callable[[Any], _T], statement: str, *values: object) -> _T:
+        """Runs a statement and reads its answer; again where that may help."""
+
+        def count(state: tenacity.RetryCallState) -> None:
+            error = state.outcome and state.outcome.exception()
+            self.counters.add(**{"retries" if isinstance(error, _TransientError) else "reconnects": 1})
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((UnreachableError, _TransientError)),
+            stop=tenacity.stop_after_delay(self._settings.retry_for.total_seconds()),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
+            before_sleep=count,
+            reraise=True,
+        )
+        try:
+            return retrying(self._once, read, statement, values)
+        except _TransientError as error:
+            raise ContendedError(str(error)) from None
+
+    def _once(self, read: Callable[[Any], _T], statement: str, values: Sequence[object]) -> _T:
+        place = where(self._dsn)
+        with self._connection() as connection, explained(self._dsn):
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(statement, values)
+                    return read(cursor)
+            except errors.QueryCanceled:
+                limit = self._settings.statement_timeout.total_seconds()
+                raise TimedOutError(
+                    f"{place}: no answer within scheduler.statement_timeout = {limit:g} s; "
+                    "claim again with the same consumers"
+                ) from None
+            except (errors.SerializationFailure, errors.DeadlockDetected) as error:
+                raise _TransientError(f"{place}: {error.diag.message_primary}; claim again") from None
+            except psycopg2.DataError as error:
+                raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                connection.close()
+                raise
+
+
+_SCHEDULERS: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+
+
+def _open_all() -> None:
+    for scheduler in _SCHEDULERS:
+        scheduler._open()  # noqa: SLF001  # this module's own
+
+
+# Connections cannot be shared with a parent, and its threads may have held the locks.
+os.register_at_fork(after_in_child=_open_all)
+
+
+def _explain(refusal: Refusal) -> str:
+    """A refusal in one line: what ran out, and the nearest miss."""
+    if not refusal.hosts:
+        return "no host fits: the table has no hosts; do agents report (`vacancy doctor`)?"
+    last = refusal.ruled_out[refusal.dimension]
+    text = f"no host fits: {_MEASURES.get(refusal.dimension, refusal.dimension)} ruled out the last {last} of "
+    text += f"{refusal.hosts} hosts"
+    if refusal.count > 1:
+        text = f"no host fits for {refusal.count - refusal.claimable} of {refusal.count}: {text.partition(': ')[2]}"
+    if refusal.nearest:
+        text += f"; nearest: {refusal.nearest.name}"
+        if refusal.nearest.had is not None and refusal.requested is not None:
+            text += f" with {refusal.nearest.had:g} for {refusal.requested:g}"
+    return text
