@@ -93,9 +93,9 @@ def _require_tables(cursor: Cursor, dsn: SecretStr) -> None:
 def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -> Connection:
     """A connection to a database, whatever is in it; arguments and errors as for :func:`connect`."""
     with refused_explained(dsn, connect_timeout):
-        return psycopg2.connect(
-            dsn.get_secret_value(), **dial_options(connect_timeout=connect_timeout, application_name=application_name)
-        )
+        options = dial_options(connect_timeout=connect_timeout, application_name=application_name)
+        connection: Connection = psycopg2.connect(dsn.get_secret_value(), **options)
+        return connection
 
 
 def dial_options(*, connect_timeout: timedelta, application_name: str) -> dict[str, Any]:
@@ -116,9 +116,10 @@ def refused_explained(dsn: SecretStr, connect_timeout: timedelta) -> Iterator[No
     place = where(dsn)
     try:
         yield
-        return
     except psycopg2.OperationalError as error:
         text = str(error)
+    else:
+        return
     if "FATAL:" in text:
         refusal = " ".join(text.split("FATAL:")[-1].split())
         remedy = next((remedy for pattern, remedy in _REFUSALS if pattern.search(refusal)), "see the server's log")

@@ -5,8 +5,8 @@
 >>> claim.host_name                                                                   # doctest: +SKIP
 'compute-17'
 
-The work is done by SQL functions (``schemas/migrations/0008_claim_functions.sql``); this module keeps connections, tries
-again where that is safe, and turns answers into types.
+The work is done by SQL functions (``schemas/migrations/0008_claim_functions.sql``); this module keeps connections,
+tries again where that is safe, and turns answers into types.
 
 What always holds: a call that was cut off, by a restart of the database say, is made again with the same consumers, so
 that no claim is lost and none is made twice.
@@ -73,7 +73,9 @@ class Request(Section):
     disk_gb: int = Field(default=0, ge=0, description="GiB of disk.")
     distinct_hosts: bool = Field(default=False, description="No two of the claims on one host.")
     required: tuple[str, ...] = Field(default=(), description="Traits that the host must have.")
-    any_of: tuple[tuple[str, ...], ...] = Field(default=(), description="Of each group it must have one trait at least.")
+    any_of: tuple[tuple[str, ...], ...] = Field(
+        default=(), description="Of each group it must have one trait at least."
+    )
     forbidden: tuple[str, ...] = Field(default=(), description="Traits that it must not have.")
     aggregates: tuple[str, ...] = Field(default=(), description="It must be in one of these aggregates.")
     zone: str | None = Field(default=None, description="Its availability zone.")
@@ -319,7 +321,7 @@ class Scheduler:
             try:
                 if not connection.autocommit:
                     connection.autocommit = True
-                    register_uuid(conn_or_curs=connection)
+                    register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]  # its stubs name no types
                 yield connection
             finally:
                 pool.putconn(connection)  # which forgets it if it is closed
@@ -339,9 +341,10 @@ class Scheduler:
             reraise=True,
         )
         try:
-            return retrying(self._once, read, statement, values)
+            answer: _T = retrying(self._once, read, statement, values)
         except _TransientError as error:
             raise ContendedError(str(error)) from None
+        return answer
 
     def _once(self, read: Callable[[Any], _T], statement: str, values: Sequence[object]) -> _T:
         place = where(self._dsn)

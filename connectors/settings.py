@@ -107,15 +107,20 @@ class SchedulerSettings(Section):
     )
     claim_ttl: Duration = Field(
         default=timedelta(minutes=2),
-        description="How long a claim counts if its host never shows its consumer; longer than an instance takes to start.",
+        description="How long a claim counts whose host never shows its consumer: longer than a start takes.",
     )
     sample: int = Field(
-        default=32, ge=1, le=10_000, description="Hosts to look at for a claim; all of them only where none of these fits."
+        default=32,
+        ge=1,
+        le=10_000,
+        description="Hosts to look at for a claim; all of them only where none of these fits.",
     )
     strategy: Literal["spread", "pack", "random"] = Field(
         default="spread", description="Which of the hosts that fit: the emptiest, the fullest, any."
     )
-    connections: int = Field(default=4, ge=1, le=1000, description="Connections that one scheduler process opens at most.")
+    connections: int = Field(
+        default=4, ge=1, le=1000, description="Connections that one scheduler process opens at most."
+    )
     statement_timeout: Duration = Field(
         default=timedelta(seconds=5), description="How long the database may take over one call."
     )

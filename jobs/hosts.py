@@ -7,6 +7,8 @@ import math
 import os
 import sys
 import time
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,7 +30,9 @@ from rich.text import Text
 
 from connectors.hosts import ORDER, HostRow, fetch
 from connectors.postgres import UnreachableError, connect, explained
+from connectors.scheduler import Request
 from jobs.options import load, settings_options
+from jobs.requests import parse_request, request_options
 from jobs.settings import Settings
 
 REFRESH_SECONDS = 1.0
@@ -37,6 +41,14 @@ _CHROME_LINES = 7
 """Lines of the live view that are no hosts: the table's head and rules, the summary, a message, the cursor's."""
 _FILE_WIDTH = 160
 """Columns to fill where there is no terminal to ask."""
+_ALL = sql.SQL("SELECT * FROM vacancy.schedulable_host")
+_WHY = sql.SQL(
+    "SELECT name, host_id, reason, ruled_out_by"
+    " FROM vacancy.schedulable_host JOIN vacancy.why(%(request)s) USING (host_id)"
+)
+_ALL_AND_WHY = sql.SQL(
+    "SELECT s.*, w.ruled_out_by FROM vacancy.schedulable_host AS s JOIN vacancy.why(%(request)s) AS w USING (host_id)"
+)
 _UUIDS = extensions.new_array_type((2951,), "uuid[]", psycopg2.STRING)
 
 
@@ -77,22 +89,25 @@ def summarize(connection: Connection) -> Summary:
         return Summary(*cursor.fetchall()[0])
 
 
-def fetch_documents(connection: Connection, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """The hosts as JSON objects: the view's columns as keys, times ISO 8601 in UTC, ages in seconds."""
+def documents(connection: Connection, query: str | sql.Composable, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A query's rows as JSON objects: columns as keys, times ISO 8601 in UTC, ages in seconds."""
     with connection.cursor() as cursor:
         extensions.register_type(_UUIDS, cursor)
-        cursor.execute(sql.SQL("SELECT * FROM vacancy.schedulable_host") + ORDER, {"limit": limit})
+        cursor.execute(query, values)
         names = [column.name for column in cursor.description or ()]
         for row in cursor:
-            yield dict(zip(names, map(_json_value, row), strict=True))
+            yield dict(zip(names, map(json_value, row), strict=True))
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """A value of a column as JSON has it."""
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case timedelta():
             return value.total_seconds()
+        case uuid.UUID():
+            return str(value)
         case float() if not math.isfinite(value):
             return None  # JSON has no such number
     return value
@@ -307,7 +322,8 @@ def open_reader(settings: Settings) -> Connection:
     )
 
 
-def _console() -> Console:
+def table_console() -> Console:
+    """A console for a table: as wide as the terminal, or wide enough for all where there is none."""
     # Rich takes 80 columns where there is no terminal.
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH, highlight=False)
 
@@ -317,33 +333,61 @@ def _console() -> Console:
 @click.option("--watch", is_flag=True, help="Redraw each second until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array alone.")
 @click.option("--limit", type=click.IntRange(min=1), help="Show this many hosts at most.")
-def command(config: Path | None, data_dir: Path | None, watch: bool, as_json: bool, limit: int | None) -> None:
+@click.option(
+    "--why", is_flag=True, help="Say of each host what rules it out, for the request that the flags below make."
+)
+@request_options
+def command(
+    config: Path | None, data_dir: Path | None, watch: bool, as_json: bool, limit: int | None, why: bool, **flags: Any
+) -> None:
     """Show the table: free, rates, age, why a host is out.
 
     \b
-    free (least) / all: free now, least free in the window (job.window), the capacity.
-    available: what the kernel measures, whatever instances were promised.
+    free (least) / all: free now, least free in the window (job.window), the capacity; less the claims in flight.
+    available: what the kernel measures, whatever instances were promised; less the claims in flight.
 
     \b
     Examples:
       vacancy hosts
       vacancy hosts --watch
       vacancy hosts --json | jq '.[] | select(.reason == null) | .name'
+      vacancy hosts --why --vcpus 4 --memory-mb 8192
     """
-    if watch and as_json:
-        raise click.UsageError("--watch and --json exclude each other: call `vacancy hosts --json` as often as needed")
+    request = parse_request(**flags)
+    if watch and (as_json or why):
+        raise click.UsageError("--watch goes with neither --json nor --why: call `vacancy hosts` as often as needed")
+    if not why and request != Request():
+        raise click.UsageError("what an instance needs goes with --why")
     settings = load(config, data_dir)
     if watch:
-        with LiveTable(lambda: open_reader(settings), _console(), limit) as table:
+        with LiveTable(lambda: open_reader(settings), table_console(), limit) as table:
             try:
                 while True:
                     table.refresh()
                     time.sleep(REFRESH_SECONDS)
             except KeyboardInterrupt:
                 return
+    values = {"limit": limit, "request": request.document(settings.scheduler)}
     with closing(open_reader(settings)) as connection, explained(settings.postgres.reader_dsn):
         if as_json:
-            click.echo(json.dumps(list(fetch_documents(connection, limit)), ensure_ascii=False))
-            return
-        console = _console()
-        console.print(render(fetch(connection, limit), summarize(connection), width=console.width))
+            query = _ALL_AND_WHY if why else _ALL
+            click.echo(json.dumps(list(documents(connection, query + ORDER, values)), ensure_ascii=False))
+        elif why:
+            table_console().print(_render_why(list(documents(connection, _WHY + ORDER, values))))
+        else:
+            console = table_console()
+            console.print(render(fetch(connection, limit), summarize(connection), width=console.width))
+
+
+def _render_why(rows: Sequence[dict[str, Any]]) -> RenderableType:
+    """Hosts and what rules each out, then how many each dimension rules out first."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("host")
+    table.add_column("ruled out by")
+    for row in rows:
+        out = row["ruled_out_by"]
+        table.add_row(_cut(row["name"]), _cut(", ".join(out) or "fits", "yellow" if out else "green"))
+    counts = Counter(row["ruled_out_by"][0] for row in rows if row["ruled_out_by"])
+    line = f"{sum(not row['ruled_out_by'] for row in rows):,} of {len(rows):,} hosts fit"
+    line += "".join(f", {count:,} {dimension}" for dimension, count in counts.most_common())
+    return Group(table, Text(line, "bold"))

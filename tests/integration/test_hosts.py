@@ -21,9 +21,10 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from pydantic import SecretStr
 from rich.console import Console
 
+from connectors.hosts import HostRow, fetch
 from connectors.migrations import migrate
 from connectors.postgres import connect
-from jobs.hosts import HostRow, LiveTable, fetch, summarize
+from jobs.hosts import LiveTable, summarize
 from jobs.postgres_server import PostgresServer
 from tests.conftest import reachable_directory
 from tests.integration.upserts import query, retire, upsert_inventory, upsert_usage, wait_until

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
+from connectors.hosts import HostRow
 from jobs import hosts
-from jobs.hosts import HostRow, Summary, duration, percent, render, size, summary_line
+from jobs.hosts import Summary, duration, percent, render, size, summary_line
 
 ROW = HostRow(
     host_id="host-1",
@@ -34,6 +35,7 @@ ROW = HostRow(
     net_rx_bytes_per_s=1.2e9,
     net_tx_bytes_per_s=None,
     instances=3,
+    claims=0,
 )
 SUMMARY = Summary(
     hosts=10_000,
@@ -133,7 +135,7 @@ def test_percent() -> None:
 
 def test_json_values() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
-    assert hosts._json_value(moment) == "2026-01-02T03:04:05.678000Z"
-    assert hosts._json_value(timedelta(days=1, milliseconds=250)) == 86_400.25
-    assert hosts._json_value(float("nan")) is None
-    assert hosts._json_value(["a"]) == ["a"]
+    assert hosts.json_value(moment) == "2026-01-02T03:04:05.678000Z"
+    assert hosts.json_value(timedelta(days=1, milliseconds=250)) == 86_400.25
+    assert hosts.json_value(float("nan")) is None
+    assert hosts.json_value(["a"]) == ["a"]

@@ -1,0 +1,57 @@
+"""The flags that say what an instance needs, shared by the commands that ask for hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from connectors.scheduler import Request
+from jobs.options import DurationType
+from schemas.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+_FRACTION = click.FloatRange(0, 1)
+_AMOUNT = click.IntRange(min=0)
+_OPTIONS = (
+    click.option("--vcpus", type=_AMOUNT, default=0, help="VCPUs."),
+    click.option("--memory-mb", type=_AMOUNT, default=0, help="MiB of memory."),
+    click.option("--disk-gb", type=_AMOUNT, default=0, help="GiB of disk."),
+    click.option("--require", "required", multiple=True, metavar="TRAIT", help="The host has this trait."),
+    click.option("--any-of", multiple=True, metavar="TRAIT,TRAIT", help="The host has one of these traits."),
+    click.option("--forbid", "forbidden", multiple=True, metavar="TRAIT", help="The host does not have this trait."),
+    click.option("--aggregate", "aggregates", multiple=True, metavar="UUID", help="The host is in one of these."),
+    click.option("--zone", help="The host is in this availability zone."),
+    click.option("--include", multiple=True, metavar="HOST", help="Only these hosts, by name or id."),
+    click.option("--avoid", multiple=True, metavar="HOST", help="None of these hosts, by name or id."),
+    click.option("--max-cpu-utilization", type=_FRACTION, help="At most this fraction of its CPUs is busy."),
+    click.option("--max-cpu-steal", type=_FRACTION, help="At most this fraction of its CPU time is stolen."),
+    click.option("--max-cpu-pressure", type=_FRACTION, help="Tasks wait for a CPU at most this fraction of the time."),
+    click.option("--max-memory-pressure", type=_FRACTION, help="The same for memory."),
+    click.option("--max-io-pressure", type=_FRACTION, help="The same for I/O."),
+    click.option("--min-memory-mb-available", type=_AMOUNT, default=0, help="MiB to be left available."),
+    click.option("--max-age", type=DurationType(), help="The host has reported within this time."),
+)
+
+
+def request_options(function: F) -> F:
+    """Adds the flags; the command gets them as keyword arguments for :func:`parse_request`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def parse_request(**flags: Any) -> Request:
+    """The request that the flags make.
+
+    Raises:
+        ConfigError: a flag makes no sense.
+    """
+    flags["any_of"] = [group.split(",") for group in flags["any_of"]]
+    try:
+        return Request(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise ConfigError(f"--{str(detail['loc'][0]).replace('_', '-')}: {detail['msg']}") from None
