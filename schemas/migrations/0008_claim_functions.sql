@@ -178,6 +178,7 @@ BEGIN
       LIMIT 8
     ) AS run
     WHERE run.ruled_out_by = '{}'
+    GROUP BY run.host_id, run.score  -- runs may overlap
     ORDER BY run.score DESC, random()
     LIMIT 8
   );
