@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from connectors.scheduler import Claim, NoHostFitsError, Scheduler
+from connectors.scheduler import Claim, NoHostFitsError
+from jobs.hosts import json_value
 from jobs.options import DurationType, load, settings_options
-from jobs.requests import parse_request, request_options
+from jobs.requests import open_scheduler, parse_request, request_options
 
 
 @click.command("claim")
@@ -31,7 +32,7 @@ def command(
     consumers: tuple[uuid.UUID, ...],
     as_json: bool,
     **flags: Any,
-) -> int:
+) -> None:
     """Pick hosts and claim them.
 
     A claim counts against its host until the host itself shows the consumer, it is released, or scheduler.claim_ttl
@@ -49,25 +50,20 @@ def command(
     if consumers and count not in (1, len(consumers)):
         raise click.UsageError(f"--count {count} with {len(consumers)} --consumer: leave one of them out")
     settings = load(config, data_dir)
-    scheduler = Scheduler(settings.postgres.scheduler_dsn, settings.scheduler)
-    try:
-        claims = scheduler.claim(request, consumers or None, count=count)
-    except NoHostFitsError as error:
-        if as_json:
-            click.echo(json.dumps(dataclasses.asdict(error.refusal)))
-        raise
-    finally:
-        scheduler.close()
+    with open_scheduler(settings) as scheduler:
+        try:
+            claims = scheduler.claim(request, consumers or None, count=count)
+        except NoHostFitsError as error:
+            if as_json:
+                click.echo(json.dumps(dataclasses.asdict(error.refusal)))
+            raise
     if as_json:
         click.echo(json.dumps([_document(claim) for claim in claims]))
     else:
         for claim in claims:
             click.echo(f"{claim.consumer}  {claim.host_name or claim.host_id}" + ("  already" if claim.already else ""))
-    return 0
 
 
 def _document(claim: Claim) -> dict[str, Any]:
     """A claim as JSON: times ISO 8601 in UTC."""
-    from jobs.hosts import json_value
-
     return {name: json_value(value) for name, value in dataclasses.asdict(claim).items()}

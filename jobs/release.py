@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from connectors.scheduler import Scheduler
 from jobs.options import load, settings_options
+from jobs.requests import open_scheduler
 from schemas.errors import VacancyError
 
 
@@ -26,11 +26,8 @@ def command(config: Path | None, data_dir: Path | None, consumers: tuple[uuid.UU
     Example:  vacancy release 5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11
     """
     settings = load(config, data_dir)
-    scheduler = Scheduler(settings.postgres.scheduler_dsn, settings.scheduler)
-    try:
+    with open_scheduler(settings) as scheduler:
         released = scheduler.release(*consumers)
-    finally:
-        scheduler.close()
     if as_json:
         click.echo(json.dumps([str(consumer) for consumer in released]))
     else:

@@ -1,15 +1,17 @@
-"""The flags that say what an instance needs, shared by the commands that ask for hosts."""
+"""What the commands that ask for hosts share: the flags that say what an instance needs, and a scheduler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 from pydantic import ValidationError
 
-from connectors.scheduler import Request
+from connectors.scheduler import Request, Scheduler
 from jobs.options import DurationType
+from jobs.settings import Settings
 from schemas.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,3 +57,16 @@ def parse_request(**flags: Any) -> Request:
     except ValidationError as error:
         detail = error.errors()[0]
         raise ConfigError(f"--{str(detail['loc'][0]).replace('_', '-')}: {detail['msg']}") from None
+
+
+@contextmanager
+def open_scheduler(settings: Settings) -> Iterator[Scheduler]:
+    """A scheduler for one command. Whoever waits at a terminal hears of a database that is away before long."""
+    patience = min(settings.scheduler.retry_for, settings.postgres.connect_timeout)
+    scheduler = Scheduler(
+        settings.postgres.scheduler_dsn, settings.scheduler.model_copy(update={"retry_for": patience, "connections": 1})
+    )
+    try:
+        yield scheduler
+    finally:
+        scheduler.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,6 +97,27 @@ def vacancy(*arguments: str | Path) -> list[str]:
 def own_environment(**more: str) -> dict[str, str]:
     """The environment without settings of whoever runs the tests."""
     return {name: value for name, value in os.environ.items() if not name.startswith("VACANCY_")} | more
+
+
+class Ended:
+    """How a command ended."""
+
+    def __init__(self, directory: Path, *arguments: str | Path, seconds: float = 60) -> None:
+        result = subprocess.run(
+            vacancy(*arguments),
+            cwd=directory,
+            env=own_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+        self.status, self.output, self.errors = result.returncode, result.stdout, result.stderr
+
+    def error(self) -> str:
+        """The one line of stderr."""
+        assert re.fullmatch(r"vacancy: [^\n]+\n", self.errors), self.errors
+        return self.errors.removeprefix("vacancy: ").rstrip()
 
 
 class Job:

@@ -21,38 +21,18 @@ from pydantic import SecretStr
 from connectors.migrations import migrate
 from jobs.settings import load_settings
 from tests.conftest import reachable_directory
-from tests.endtoend import END_SECONDS, Up, all_parts, config_file, own_environment, vacancy
+from tests.endtoend import END_SECONDS, Ended, Up, all_parts, config_file, own_environment, vacancy
 
 if TYPE_CHECKING:
     from jobs.kafka_server import KafkaServer
 
 SETTINGS_COMMANDS = ["up", "agent", "simulate --hosts 1", "job run", "hosts", "dead-letters", "migrate", "doctor"]
+SETTINGS_COMMANDS += ["claim --vcpus 1", "release 5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11", "claims"]
 NEWER = "9999_of_the_future"
 NOWHERE = '[kafka]\nbootstrap_servers = "127.0.0.1:1"\n[postgres]\n' + "".join(
     f'{role}_dsn = "postgresql://somebody:hush@127.0.0.1:1/vacancy"\n'
     for role in ("owner", "job", "scheduler", "reader")
 )
-
-
-class Ended:
-    """How a command ended."""
-
-    def __init__(self, directory: Path, *arguments: str | Path, seconds: float = 60) -> None:
-        result = subprocess.run(
-            vacancy(*arguments),
-            cwd=directory,
-            env=own_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
-        self.status, self.output, self.errors = result.returncode, result.stdout, result.stderr
-
-    def error(self) -> str:
-        """The one line of stderr."""
-        assert re.fullmatch(r"vacancy: [^\n]+\n", self.errors), self.errors
-        return self.errors.removeprefix("vacancy: ").rstrip()
 
 
 @pytest.fixture

@@ -1,0 +1,115 @@
+"""`vacancy claim`, `release`, `claims` and `hosts --why`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from pydantic import SecretStr
+
+from connectors.migrations import migrate
+from tests.endtoend import Ended
+from tests.integration.upserts import upsert_inventory, upsert_usage
+
+
+@pytest.fixture
+def owner(database: str, tmp_path: Path) -> Iterator[Connection]:
+    """A database with a big host, a small one and a silent one, and a settings file for it."""
+    migrate(SecretStr(database))
+    dsns = "".join(f'{role}_dsn = "{database}"\n' for role in ("owner", "job", "scheduler", "reader"))
+    (tmp_path / "vacancy.toml").write_text(f"[postgres]\n{dsns}", encoding="utf-8")
+    with closing(psycopg2.connect(database)) as connection:
+        connection.autocommit = True
+        now = datetime.now(UTC)
+        for name, observed_at, free in (("big", now, 32), ("small", now, 2), ("silent", None, 64)):
+            upsert_inventory(connection, host_id=f"id-{name}", name=name)
+            at = {"observed_at": observed_at} if observed_at else {}
+            upsert_usage(connection, host_id=f"id-{name}", vcpus_free=free, recent_consumers="{}", **at)
+        yield connection
+
+
+def vacancy_json(directory: Path, *arguments: str) -> Any:
+    """What a command prints as JSON, alone."""
+    ended = Ended(directory, *arguments, "--json")
+    assert (ended.status, ended.errors) == (0, "")
+    return json.loads(ended.output)
+
+
+@pytest.mark.usefixtures("owner")
+def test_claim_claims_and_release(tmp_path: Path) -> None:
+    consumer = str(uuid.uuid4())
+    (claim,) = vacancy_json(tmp_path, "claim", "--vcpus", "4", "--memory-mb", "8192", "--consumer", consumer)
+    assert claim | {"claimed_at": 0, "expires_at": 0} == {
+        "consumer": consumer,
+        "host_id": "id-big",
+        "host_name": "big",
+        "claimed_at": 0,
+        "expires_at": 0,
+        "already": False,
+    }
+    assert claim["claimed_at"].endswith("Z")
+    again = Ended(tmp_path, "claim", "--vcpus", "4", "--consumer", consumer)
+    assert (again.status, again.output) == (0, f"{consumer}  big  already\n")
+
+    (listed,) = vacancy_json(tmp_path, "claims")
+    assert (listed["consumer"], listed["host_name"], listed["vcpus"]) == (consumer, "big", 4)
+    assert "1 claims in flight" in Ended(tmp_path, "claims").output
+    host = next(host for host in vacancy_json(tmp_path, "hosts") if host["name"] == "big")
+    assert (host["vcpus_free"], host["claims"]) == (28, 1)
+
+    assert Ended(tmp_path, "release", consumer).output == f"{consumer}  released\n"
+    once_more = Ended(tmp_path, "release", consumer)
+    assert once_more.status == 1
+    assert f"no claim of {consumer}" in once_more.error()
+    assert vacancy_json(tmp_path, "claims") == []
+
+
+@pytest.mark.usefixtures("owner")
+def test_no_host_fits(tmp_path: Path) -> None:
+    refused = Ended(tmp_path, "claim", "--vcpus", "33")
+    assert refused.status == 3
+    assert refused.error() == "no host fits: vcpus ruled out the last 2 of 3 hosts; nearest: big with 32 for 33"
+    refused = Ended(tmp_path, "claim", "--vcpus", "2", "--count", "18", "--json")
+    assert refused.status == 3
+    assert json.loads(refused.output)["claimable"] == 17
+    assert "no host fits for 1 of 18" in refused.error()
+
+
+@pytest.mark.usefixtures("owner")
+def test_why(tmp_path: Path) -> None:
+    hosts = vacancy_json(tmp_path, "hosts", "--why", "--vcpus", "4", "--forbid", "HW_CPU_X86_AVX2")
+    assert {host["name"]: host["ruled_out_by"] for host in hosts} == {
+        "big": ["forbidden"],
+        "small": ["forbidden", "vcpus_free"],
+        "silent": ["stale", "forbidden"],
+    }
+    table = Ended(tmp_path, "hosts", "--why", "--vcpus", "4").output
+    assert "1 of 3 hosts fit, 1 vcpus_free, 1 stale" in table
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["claim"],
+        ["claim", "--vcpus", "-1"],
+        ["claim", "--vcpus", "1", "--count", "0"],
+        ["claim", "--vcpus", "1", "--consumer", "me"],
+        ["claim", "--vcpus", "1", "--count", "3", "--consumer", str(uuid.UUID(int=1))],
+        ["claim", "--vcpus", "1", "--max-cpu-steal", "2"],
+        ["release"],
+        ["hosts", "--vcpus", "1"],
+        ["hosts", "--why", "--watch"],
+    ],
+)
+def test_usage_errors(tmp_path: Path, arguments: list[str]) -> None:
+    ended = Ended(tmp_path, *arguments)
+    assert ended.status == 2
+    ended.error()

@@ -1,0 +1,86 @@
+"""The plans inside claim() at 100,000 hosts, as the server makes them: the sampled path reads nothing in full."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from pydantic import SecretStr
+
+from connectors.migrations import migrate
+from tests.integration.upserts import query
+
+HOSTS = 100_000
+INVENTORY = """
+INSERT INTO vacancy.host_inventory
+  (host_id, observed_at, boot_id, name, status, inventories, traits, aggregates, numa_cells, pci_pools)
+SELECT 'host-' || i, now(), 'boot', 'compute-' || i, 'ENABLED',
+  '{"VCPU": {"min_unit": 1, "max_unit": 64, "step_size": 1}}', '{HW_CPU_X86_AVX2}', '{}', '[]', '[]'
+FROM generate_series(1, %s) AS i
+"""
+USAGE = """
+INSERT INTO vacancy.host
+  (host_id, observed_at, window_start, window_end, samples, vcpus_capacity, vcpus_free, vcpus_free_min,
+   memory_mb_capacity, memory_mb_free, memory_mb_free_min, memory_mb_available, disk_gb_capacity, disk_gb_free,
+   disk_gb_free_min, disk_gb_available, instances, recent_consumers)
+SELECT 'host-' || i, now(), now(), now(), 1, 64, 32, 32, 65536, 32768, 32768, 32768, 100, 50, 50, 50, 0, '{}'
+FROM generate_series(1, %s) AS i
+"""
+CLAIM = "SELECT host_id, refusal FROM vacancy.claim(ARRAY[%s]::uuid[], %s)"
+
+
+@pytest.fixture
+def explaining(database: str) -> Iterator[Connection]:
+    """A connection whose notices hold the plans of all statements, those in functions too; 100,000 hosts."""
+    migrate(SecretStr(database))
+    with closing(psycopg2.connect(database)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(INVENTORY, (HOSTS,))
+        cursor.execute(USAGE, (HOSTS,))
+        cursor.execute("VACUUM ANALYZE")
+        cursor.execute("LOAD 'auto_explain'")
+        for name, value in {
+            "auto_explain.log_min_duration": "0",
+            "auto_explain.log_nested_statements": "on",
+            "auto_explain.log_level": "notice",
+            "client_min_messages": "notice",
+            "vacancy.max_age": "1 d",
+        }.items():
+            query(connection, "SELECT set_config(%s, %s, false)", name, value)
+        yield connection
+
+
+def plans(connection: Connection, request: str) -> list[str]:
+    """The plans of one claim, which has to find a host."""
+    connection.notices.clear()
+    ((host_id, _),) = query(connection, CLAIM, str(uuid.uuid4()), request)
+    assert host_id
+    found = [notice for notice in connection.notices if "plan:" in notice]
+    assert any("best_of_sample" in plan or "host_inventory_sample" in plan for plan in found), found
+    return found
+
+
+def test_the_sampled_path_reads_by_index_alone(explaining: Connection) -> None:
+    """At first, with a table of claims that is empty, when plans are made and kept; and when it has filled."""
+    for claims in (1, 1000):
+        for _ in range(claims - 1):
+            query(explaining, CLAIM, str(uuid.uuid4()), '{"vcpus": 1}')
+        for plan in plans(explaining, '{"vcpus": 1, "required": ["HW_CPU_X86_AVX2"]}'):
+            assert "Seq Scan" not in plan, plan
+            if "GROUP BY run.host_id" in plan or "INSERT INTO vacancy.claim" in plan:
+                # By host, and not by time of expiry, which would read all that is in flight.
+                assert "claim_in_flight" in plan, plan
+                assert "claim_expiry" not in plan, plan
+
+
+def test_a_claim_reads_a_sample_whatever_the_number_of_hosts(explaining: Connection) -> None:
+    query(explaining, "SELECT set_config('auto_explain.log_analyze', 'on', false)")
+    query(explaining, "SELECT set_config('auto_explain.log_buffers', 'on', false)")
+    (sampled,) = (plan for plan in plans(explaining, '{"vcpus": 1, "sample": 32}') if "GROUP BY run.host_id" in plan)
+    pages = int(sampled.partition("Buffers: shared hit=")[2].split()[0])
+    assert pages < 32 * 16, sampled
