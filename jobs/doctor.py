@@ -34,18 +34,30 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     "job": frozenset(
         (table, right) for table in ("host", "host_inventory") for right in ("SELECT", "INSERT", "UPDATE")
     ),
-    "scheduler": frozenset({("schedulable_host", "SELECT")}),
+    "scheduler": frozenset(
+        {("schedulable_host", "SELECT")}
+        | {(function, "EXECUTE") for function in ("claim()", "release()", "candidates()", "why()")}
+    ),
     "reader": frozenset(
-        (relation, "SELECT") for relation in ("host", "host_inventory", "schedulable_host", "schema_migration")
+        {("why()", "EXECUTE")}
+        | {
+            (relation, "SELECT")
+            for relation in ("host", "host_inventory", "claim", "schedulable_host", "schema_migration")
+        }
     ),
 }
-"""What each role may do to the relations of the schema; nothing else."""
+"""What each role may do to the relations and functions of the schema; nothing else."""
 _RIGHTS = """
 SELECT c.relname, r.name
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN unnest(%s) AS r (name)
 WHERE n.nspname = 'vacancy' AND c.relkind IN ('r', 'v') AND has_table_privilege(c.oid, r.name)
+UNION ALL
+SELECT p.proname || '()', 'EXECUTE'
+FROM pg_proc p
+JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = 'vacancy' AND p.proname <> 'max_age' AND has_function_privilege(p.oid, 'EXECUTE')
 """
 _AGES = """
 SELECT
