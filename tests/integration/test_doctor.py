@@ -87,7 +87,7 @@ def test_missing_and_excess_rights_are_named(dsns: dict[str, str]) -> None:
     assert "may not INSERT vacancy.host, UPDATE vacancy.host, INSERT vacancy.host_inventory" in job[0]
     assert "SELECT vacancy.schedulable_host" in job[1]
     assert "may not EXECUTE vacancy.candidates(), EXECUTE vacancy.claim()" in scheduler[0]
-        assert "SELECT vacancy.schedulable_host" in scheduler[0]
+    assert "SELECT vacancy.schedulable_host" in scheduler[0]
     assert "superuser" in wrong(findings, "postgres.reader_dsn")[0]
 
 
