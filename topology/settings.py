@@ -25,7 +25,8 @@ class JobSettings(BaseModel):
     )
     idle_timeout: Duration = Field(
         default=timedelta(seconds=1),
-        description="After this time a silent partition no longer holds back the watermark of Flink's metrics. No row waits for it.",
+        description="After this time a silent partition no longer holds back the watermark that Flink's metrics show; "
+        "no row waits for it.",
     )
     parallelism: int = Field(default=2, ge=1, le=32_768, description="Parallel instances of each operator.")
     checkpoint_interval: Duration = Field(default=timedelta(seconds=10), description="Time between two checkpoints.")

@@ -5,10 +5,10 @@ import java.util.Arrays;
 /**
  * What the job remembers of one boot of a host: how far it has got, and its events of the window.
  *
- * <p>An event costs O(1) amortised, however many the window holds. Sums are kept running. The minima are those of a queue made
- * of two stacks that share one ring: the older entries are <em>folded</em>, each holding the least of itself and the folded ones
- * after it, so that the oldest knows the least of them all; of the later ones one running minimum is kept. When the last folded
- * entry leaves, the later ones are folded in turn, each once.
+ * <p>An event costs O(1) amortised, however many the window holds. Sums are kept running. The minima are those of a
+ * queue made of two stacks that share one ring: the older entries are <em>folded</em>, each holding the least of
+ * itself and the folded ones after it, so that the oldest knows the least of them all; of the later ones one running
+ * minimum is kept. When the last folded entry leaves, the later ones are folded in turn, each once.
  *
  * <p>What always holds between calls:
  *
@@ -81,9 +81,9 @@ public final class HostWindow {
     /**
      * Takes the next event of the boot, in the order of its partition.
      *
-     * <p>Should append times go back, as a change of the partition's leader may make them do, the event counts as appended with
-     * the newest one before it. By more than a window they go back for good: the window begins anew, lest it grow until the
-     * clock has caught up.
+     * <p>Should append times go back, as a change of the partition's leader may make them do, the event counts as
+     * appended with the newest one before it. By more than a window they go back for good: the window begins anew,
+     * lest it grow until the clock has caught up.
      *
      * @param appendMs when the broker appended it, in ms since 1970
      * @param windowMs how far the window reaches back

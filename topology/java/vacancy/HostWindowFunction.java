@@ -10,9 +10,9 @@ import org.apache.flink.table.functions.AggregateFunction;
 /**
  * The SQL function {@code host_window}: what a host's window holds once an event has come in.
  *
- * <p>It is called for each event of one boot of a host, in the order of its partition, over all events so far: it forgets by
- * itself those that have left the window. The result is NULL for an event that is late or repeated, whose monotonic clock is not
- * above all before it. A sum is NULL where no step in the window has the figure.
+ * <p>It is called for each event of one boot of a host, in the order of its partition, over all events so far: it
+ * forgets by itself those that have left the window. The result is NULL for an event that is late or repeated, whose
+ * monotonic clock is not above all before it. A sum is NULL where no step in the window has the figure.
  */
 @FunctionHint(
         accumulator =

@@ -8,11 +8,12 @@ import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputView;
 
 /**
- * How a {@link HostWindow} is stored: a byte that says in which version, an int that says how many bytes follow, and these.
+ * How a {@link HostWindow} is stored: a byte that says in which version, an int that says how many bytes follow, and
+ * these.
  *
- * <p>The version is that of the bytes alone. A later one is written anew and read beside this one, so that state of either is
- * restored; a state of a version that is not known fails the restore, and says so. The class is part of Flink's description of
- * the state: it keeps its name and its {@code serialVersionUID}.
+ * <p>The version is that of the bytes alone. A later one is written anew and read beside this one, so that state of
+ * either is restored; a state of a version that is not known fails the restore, and says so. The class is part of
+ * Flink's description of the state: it keeps its name and its {@code serialVersionUID}.
  */
 public final class HostWindowSerializer extends TypeSerializerSingleton<HostWindow> {
 
