@@ -34,7 +34,7 @@ def configuration(settings: JobSettings) -> Configuration:
     options = {
         "parallelism.default": settings.parallelism,
         "pipeline.object-reuse": "true",
-        # An event crosses three exchanges; at the default of 100 ms each could hold it back longer than an emit.
+        # An event crosses one exchange; the default of 100 ms could hold it back as long as the shortest emit.
         "execution.buffer-timeout.interval": "10 ms",
         "python.fn-execution.bundle.time": bundle_ms,
         "python.fn-execution.bundle.size": 2000,

@@ -227,14 +227,18 @@ public final class HostWindow {
         return true;
     }
 
+    private int capacity() {
+        return ring.length / WIDTH;
+    }
+
     /** Where an entry stands in the ring, counted from the oldest. */
     private int at(int index) {
-        return (oldest + index & ring.length / WIDTH - 1) * WIDTH;
+        return ((oldest + index) & (capacity() - 1)) * WIDTH;
     }
 
     /** Adds an entry without a step; where it stands. */
     private int append(long appendMs, long[] free) {
-        if (size == ring.length / WIDTH) {
+        if (size == capacity()) {
             resize(2 * size);
         }
         int entry = at(size++);
@@ -252,13 +256,12 @@ public final class HostWindow {
             fold();
         }
         count(at(0), -1);
-        oldest = oldest + 1 & ring.length / WIDTH - 1;
+        oldest = (oldest + 1) & (capacity() - 1);
         size--;
         folded--;
         // A burst, as of a fleet that catches up, does not take room for ever.
-        int capacity = ring.length / WIDTH;
-        if (capacity > LEAST_CAPACITY && size < capacity / 4) {
-            resize(capacity / 2);
+        if (capacity() > LEAST_CAPACITY && size < capacity() / 4) {
+            resize(capacity() / 2);
         }
     }
 

@@ -24,6 +24,6 @@ final class VarLongReader {
 
     long readSigned() {
         long value = read();
-        return value >>> 1 ^ -(value & 1);
+        return (value >>> 1) ^ -(value & 1);
     }
 }

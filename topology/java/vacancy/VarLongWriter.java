@@ -22,7 +22,7 @@ final class VarLongWriter {
         }
         long rest = value;
         while ((rest & ~0x7FL) != 0) {
-            bytes[length++] = (byte) (rest & 0x7F | 0x80);
+            bytes[length++] = (byte) ((rest & 0x7F) | 0x80);
             rest >>>= 7;
         }
         bytes[length++] = (byte) rest;
@@ -30,7 +30,7 @@ final class VarLongWriter {
 
     /** Writes any long; those near 0 are short. */
     void writeSigned(long value) {
-        write(value << 1 ^ value >> 63);
+        write((value << 1) ^ (value >> 63));
     }
 
     /** What has been written, from 0 to {@link #length}; not a copy. */
