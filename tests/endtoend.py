@@ -409,8 +409,7 @@ class Table:
         )
         assert all(ends_with_event for *_, ends_with_event in rows)
         return {
-            row["host_id"]: row | {"observed_ms": ms, "recent_consumers": consumers}
-            for row, ms, consumers, _ in rows
+            row["host_id"]: row | {"observed_ms": ms, "recent_consumers": consumers} for row, ms, consumers, _ in rows
         }
 
     def close(self) -> None:
