@@ -38,6 +38,7 @@ from connectors.kafka import client_config, ensure_topics, producer
 from connectors.settings import KafkaSettings, PostgresSettings
 from jobs import ports
 from jobs.fleet import NS_PER_S, Fleet
+from jobs.flink_jars import flink_jars
 from jobs.jars import ensure_jars
 from jobs.job import prepare_java
 from jobs.kafka_server import KafkaServer
@@ -194,7 +195,7 @@ def _run(kafka: KafkaSettings, mix: Mix, good: int) -> Run:
     for key, value in {
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
-        "pipeline.jars": ";".join(jar.as_uri() for jar in ensure_jars("flink")),
+        "pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars()),
         "rest.address": ports.HOST,
         "rest.bind-port": str(port),
         "metrics.fetcher.update-interval": "100 ms",
@@ -205,7 +206,6 @@ def _run(kafka: KafkaSettings, mix: Mix, good: int) -> Run:
         PostgresSettings().job_dsn,
         emit=settings.emit,
         idle_timeout=settings.idle_timeout,
-        out_of_orderness=settings.out_of_orderness,
         bounded=True,
     )
     edges = Edges([_without_database(statement) for statement in statements])

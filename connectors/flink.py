@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from connectors.settings import KafkaSecurity, KafkaSettings
 from schemas.errors import ConfigError
-from schemas.units import interval_literal, milliseconds_of
+from schemas.units import milliseconds_of
 
 MAX_DEAD_LETTER_REQUEST_BYTES = 2 * 1024 * 1024
 """What fits the usage topic fits the dead-letter topic with its headers."""
@@ -29,7 +29,6 @@ def production_edges(
     *,
     emit: timedelta,
     idle_timeout: timedelta,
-    out_of_orderness: timedelta,
     bounded: bool = False,
 ) -> list[str]:
     """CREATE TABLE statements for the five tables of the graph.
@@ -38,8 +37,7 @@ def production_edges(
         kafka: brokers and topics.
         job_dsn: the job's role in PostgreSQL.
         emit: how often a host's row may be rewritten: the sink gathers rows for this long and keeps a host's newest.
-        idle_timeout: after this time a silent partition no longer holds the watermark back.
-        out_of_orderness: how far the watermark stays behind the newest event of a partition.
+        idle_timeout: after this time a silent partition no longer holds back the watermark that Flink shows.
         bounded: read to the topics' present end and stop, for benchmarks and tests of the whole path.
     """
     source = kafka_client_options(kafka) | {
@@ -55,11 +53,7 @@ def production_edges(
     if bounded:
         source["scan.bounded.mode"] = "latest-offset"
     return [
-        _statement(
-            "usage_topic",
-            source | {"topic": kafka.usage_topic, "format": "raw"},
-            out_of_orderness=interval_literal(out_of_orderness),
-        ),
+        _statement("usage_topic", source | {"topic": kafka.usage_topic, "format": "raw"}),
         _statement(
             "inventory_topic",
             source
@@ -97,9 +91,9 @@ def with_clause(options: Mapping[str, str]) -> str:
     return ",\n  ".join(f"{literal(key)} = {literal(value)}" for key, value in options.items())
 
 
-def _statement(table: str, options: Mapping[str, str], **parameters: str) -> str:
+def _statement(table: str, options: Mapping[str, str]) -> str:
     text = resources.files("connectors").joinpath("sql", f"{table}.sql").read_text(encoding="utf-8")
-    return Template(text).substitute(parameters, options=f"\n  {with_clause(options)}\n")
+    return Template(text).substitute(options=f"\n  {with_clause(options)}\n")
 
 
 def _jdbc_options(dsn: SecretStr, table: str, emit: timedelta) -> dict[str, str]:

@@ -22,7 +22,7 @@ import platformdirs
 
 from schemas.errors import VacancyError
 
-Group = Literal["kafka", "flink"]
+Group = Literal["kafka", "flink", "ecj"]
 LOCK_FILE = Path(__file__).with_name("jars.lock.toml")
 TRIES = 3
 PAUSE_SECONDS = 1.0
@@ -41,6 +41,7 @@ _ROOTS_ALONE = {
         "org.apache.flink:flink-connector-jdbc-postgres:4.0.0-2.0",
         "org.postgresql:postgresql:42.7.14",
     ],
+    "ecj": ["org.eclipse.jdt:ecj:3.38.0"],  # compiles the dataflow's Java; runs on Java 17
 }
 
 Progress = Callable[[int, int, str], None]

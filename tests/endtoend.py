@@ -32,7 +32,6 @@ from jobs.processes import end_leftovers, leftovers
 from jobs.settings import LocalSettings, Settings
 from schemas.codec import decode
 from tests import oracle
-from tests.histories import encode_usage, usage_event
 from tests.oracle import Record
 from tests.waiting import wait_until
 from topology.settings import JobSettings
@@ -41,7 +40,6 @@ READY_SECONDS = 180.0
 """Flink's start takes some 10 s on two idle cores, and several times that on busy ones."""
 END_SECONDS = 60.0
 TABLE_SECONDS = 120.0
-CLOSING_HOST = "closing"
 _UUIDS = extensions.new_array_type((2951,), "uuid[]", psycopg2.STRING)
 
 
@@ -346,18 +344,14 @@ def count_records(kafka: KafkaSettings, topic: str) -> int:
 
 
 def histories(records: Iterable[TopicRecord]) -> dict[str, list[Record]]:
-    """The usage events of a topic by host, in the order of their partition.
-
-    What does not decode is left out, and so is what closes windows.
-    """
+    """The usage events of a topic by host, in the order of their partition; what does not decode is left out."""
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         try:
             event = decode(record.value or b"").record
         except ValueError:
             continue
-        if not event["host_id"].startswith(CLOSING_HOST):
-            found[event["host_id"]].append(Record(record.append_ms, event))
+        found[event["host_id"]].append(Record(record.append_ms, event))
     return dict(found)
 
 
@@ -415,13 +409,6 @@ class Sender:
         """Waits until everything is acknowledged."""
         assert self._producer.flush(seconds) == 0, f"not acknowledged after {seconds:g} s"
 
-    def close_windows(self) -> None:
-        """Puts an event of an extra host into every partition: its later time makes the job write what came before."""
-        for partition in range(self._kafka.partitions):
-            event = usage_event(host_id=f"{CLOSING_HOST}-{partition}", monotonic_ns=time.monotonic_ns())
-            self.send([encode_usage(event)], partition=partition)
-        self.flush()
-
 
 class Table:
     """Reads vacancy.host; survives a server that goes away."""
@@ -431,9 +418,9 @@ class Table:
         self._connection: Any = None
 
     def observed_ms(self) -> dict[str, int]:
-        """When each host was last seen, but for those that close windows; empty while the server is away."""
+        """When each host was last seen; empty while the server is away."""
         rows = self._query("SELECT host_id, round(extract(epoch FROM observed_at) * 1000)::bigint FROM vacancy.host")
-        return {host_id: ms for host_id, ms in rows if not host_id.startswith(CLOSING_HOST)}
+        return dict(rows)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Each host's row as the oracle has it."""
@@ -444,9 +431,7 @@ class Table:
         )
         assert all(ends_with_event for *_, ends_with_event in rows)
         return {
-            row["host_id"]: row | {"observed_ms": ms, "recent_consumers": consumers}
-            for row, ms, consumers, _ in rows
-            if not row["host_id"].startswith(CLOSING_HOST)
+            row["host_id"]: row | {"observed_ms": ms, "recent_consumers": consumers} for row, ms, consumers, _ in rows
         }
 
     def close(self) -> None:
@@ -497,13 +482,12 @@ def _same(value: Any, right: Any) -> bool:
 
 
 def wait_for_table(table: Table, fleet: Mapping[str, Sequence[Record]], window_ms: int, sender: Sender) -> None:
-    """Waits until the table is exactly what the oracle says, closing windows meanwhile; names the first differences."""
+    """Waits until the table is exactly what the oracle says, and names the first differences otherwise."""
     expected = {host_id: row for host_id, history in fleet.items() if (row := oracle_row(history, window_ms))}
     newest = {host_id: row["observed_ms"] for host_id, row in expected.items()}
     found: list[str] = ["nothing was read yet"]
 
     def settled() -> bool:
-        sender.close_windows()
         sender.poll(0.2)
         observed = table.observed_ms()
         if observed != newest:

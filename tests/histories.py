@@ -55,6 +55,8 @@ def encode_usage(event: dict[str, Any]) -> bytes:
 def host_history(random: Random, host_id: str) -> list[Record]:
     """One host's records in the order of its partition: boots, resets, gaps, repeats, late events, skewed clocks.
 
+    Append times go back a little now and then, as they may when a partition changes its leader.
+
     From a seeded generator and not drawn by Hypothesis, whose bookkeeping takes longer than the graph for a fleet.
     """
     skew_ms = random.choice((0, -3_600_000, 86_400_000))
@@ -63,16 +65,20 @@ def host_history(random: Random, host_id: str) -> list[Record]:
     records: list[Record] = []
     event = _boot(host_id, 0, absent)
     for number in range(random.randint(1, 14)):
-        kind = random.choice(("next",) * 4 + ("reset", "reboot", "repeat", "late", "same_ms", "gap", "gain"))
+        kind = random.choice(("next",) * 4 + ("reset", "reboot", "repeat", "late", "same_ms", "gap", "gain", "back"))
         gap_ms = 0 if kind == "same_ms" else random.randint(1, 4_000)
         if kind == "gap":
             gap_ms += random.choice((9_000, 30_000, 70_000))
         append_ms += gap_ms
+        if kind == "back":
+            append_ms = max([append_ms - gap_ms, *(record.append_ms for record in records)]) - random.randint(1, 400)
         if kind in ("repeat", "late") and records:
             repeated = records[-1] if kind == "repeat" else random.choice(records)
             records.append(Record(append_ms, repeated.event))
             continue
         if kind == "reboot":
+            # It takes longer than clocks are apart: boots share no append time.
+            append_ms = max([append_ms, *(record.append_ms + 1 for record in records)])
             event = _boot(host_id, number + 1, absent)
         else:
             event = _advance(random, event, max(1, gap_ms + random.randint(-1, 1)))

@@ -5,7 +5,7 @@ It follows the prose of docs/semantics.md, event by event in plain Python, and s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 COUNTERS = {
@@ -39,8 +39,8 @@ def rows(history: list[Record], window_ms: int) -> list[dict[str, Any]]:
     for record in history:
         boot = by_boot.setdefault(record.event["boot_id"], [])
         if not boot or record.event["monotonic_ns"] > boot[-1].event["monotonic_ns"]:
-            boot.append(record)
-            taken.append(record)
+            boot.append(record if not boot else replace(record, append_ms=max(record.append_ms, boot[-1].append_ms)))
+            taken.append(boot[-1])
     return [_row(record, by_boot[record.event["boot_id"]], window_ms) for record in taken]
 
 

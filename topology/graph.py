@@ -34,8 +34,7 @@ def configuration(settings: JobSettings) -> Configuration:
     options = {
         "parallelism.default": settings.parallelism,
         "pipeline.object-reuse": "true",
-        "pipeline.auto-watermark-interval": f"{bundle_ms} ms",
-        # An event crosses three exchanges; at the default of 100 ms each could hold it back longer than an emit.
+        # An event crosses one exchange; the default of 100 ms could hold it back as long as the shortest emit.
         "execution.buffer-timeout.interval": "10 ms",
         "python.fn-execution.bundle.time": bundle_ms,
         "python.fn-execution.bundle.size": 2000,
@@ -47,7 +46,7 @@ def configuration(settings: JobSettings) -> Configuration:
         # The sinks keep the newest row of a key by themselves, in the database.
         "table.exec.sink.require-on-conflict": "false",
         "table.exec.sink.upsert-materialize": "NONE",
-        # A boot's progress is forgotten a day after its last event, or when a window's worth of it has gone.
+        # A boot is forgotten a day after its last event, or two windows if these are longer.
         "table.exec.state.ttl": f"{max(86_400_000, 2 * milliseconds_of(settings.window))} ms",
     }
     result = Configuration()
@@ -84,7 +83,7 @@ def _statements(settings: JobSettings) -> list[str]:
     """The SQL of this folder, in order, with the settings' durations filled in."""
     parameters = {
         "window": interval_literal(settings.window),
-        "window_ns": str(milliseconds_of(settings.window) * 1_000_000),
+        "window_ms": str(milliseconds_of(settings.window)),
     }
     files = sorted(resources.files("topology").joinpath("sql").iterdir(), key=lambda file: file.name)
     return [Template(file.read_text(encoding="utf-8")).substitute(parameters) for file in files]

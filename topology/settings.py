@@ -25,11 +25,8 @@ class JobSettings(BaseModel):
     )
     idle_timeout: Duration = Field(
         default=timedelta(seconds=1),
-        description="After this time a silent partition no longer holds the others' events back.",
-    )
-    out_of_orderness: Duration = Field(
-        default=timedelta(milliseconds=20),
-        description="How far apart in append time two partitions' events may come in when one of them was idle.",
+        description="After this time a silent partition no longer holds back the watermark that Flink's metrics show; "
+        "no row waits for it.",
     )
     parallelism: int = Field(default=2, ge=1, le=32_768, description="Parallel instances of each operator.")
     checkpoint_interval: Duration = Field(default=timedelta(seconds=10), description="Time between two checkpoints.")

@@ -13,7 +13,7 @@ from typing import Any
 
 from connectors.flink import production_edges
 from connectors.settings import KafkaSettings, PostgresSettings
-from jobs.jars import ensure_jars
+from jobs.flink_jars import flink_jars
 from topology.settings import JobSettings
 
 
@@ -54,7 +54,7 @@ def run_graph(
     flink = configuration(settings)
     flink.set_string("python.executable", sys.executable)
     flink.set_string("python.client.executable", sys.executable)
-    flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in ensure_jars("flink")))
+    flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in flink_jars()))
     environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
     build(environment, settings, Edges(bounded_edges(directory, settings))).execute().wait()
     return Output(*(_read(directory / sink) for sink in ("host", "host_inventory", "dead_letters")))
@@ -67,7 +67,6 @@ def bounded_edges(directory: Path, settings: JobSettings) -> list[str]:
         PostgresSettings().job_dsn,
         emit=settings.emit,
         idle_timeout=settings.idle_timeout,
-        out_of_orderness=settings.out_of_orderness,
     )
     return [_on_files(statement, directory) for statement in statements]
 

@@ -15,19 +15,18 @@ def plan() -> str:
 
     from connectors.flink import production_edges
     from connectors.settings import KafkaSettings, PostgresSettings
-    from jobs.jars import ensure_jars
+    from jobs.flink_jars import flink_jars
     from topology.graph import Edges, build, configuration
     from topology.settings import JobSettings
 
     settings = JobSettings()
     flink = configuration(settings)
-    flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in ensure_jars("flink")))
+    flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in flink_jars()))
     edges = production_edges(
         KafkaSettings(),
         PostgresSettings().job_dsn,
         emit=settings.emit,
         idle_timeout=settings.idle_timeout,
-        out_of_orderness=settings.out_of_orderness,
     )
     environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
     explained: str = build(environment, settings, Edges(edges)).explain()
@@ -57,9 +56,15 @@ def test_no_changelog_operators(plan: str) -> None:
         assert operator not in plan, plan
 
 
-def test_windows_are_not_sliced(plan: str) -> None:
-    """The cost of an event does not depend on window over emit: one range over events, no slices to merge."""
-    assert "RANGE BETWEEN 60000 PRECEDING AND CURRENT ROW" in plan, plan
+def test_an_event_crosses_one_exchange_to_one_window(plan: str) -> None:
+    """The cost of an event does not depend on the window: one function keeps it, in the order of arrival.
+
+    Nothing waits for a watermark, and there are no slices to merge.
+    """
+    assert plan.count("OverAggregate(") == 1, plan
+    assert "window=[ ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW]" in plan, plan
+    assert len(re.findall(r"host_window\(append_time, 60000:BIGINT", plan)) == 1, plan
+    assert plan.count("Exchange(") == 1, plan
     for windowing in ("WindowAggregate", "HOP(", "TUMBLE(", "CUMULATE("):
         assert windowing not in plan, plan
 

@@ -40,9 +40,7 @@ def test_sasl_reaches_all_three_kafka_edges_and_no_other() -> None:
         )
     )
     second = timedelta(seconds=1)
-    edges = production_edges(
-        kafka, SecretStr("host=h user=u"), emit=second, idle_timeout=second, out_of_orderness=second
-    )
+    edges = production_edges(kafka, SecretStr("host=h user=u"), emit=second, idle_timeout=second)
     assert ["ScramLoginModule" in edge for edge in edges] == [True, True, False, False, True]
     assert 'username="us\\"er" password="it\'\'s";' in edges[0]
 

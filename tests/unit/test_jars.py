@@ -113,7 +113,7 @@ def test_another_lock_has_another_directory(lock_file: Path) -> None:
     assert default_directory("group", lock_file) != before
 
 
-@pytest.mark.parametrize("group", ["kafka", "flink"])
+@pytest.mark.parametrize("group", ["kafka", "flink", "ecj"])
 def test_the_committed_lock_holds_each_artifact_once_with_its_sum(group: str) -> None:
     entries = locked(group)
     artifacts = Counter(entry.coordinate.rpartition(":")[0] for entry in entries)
