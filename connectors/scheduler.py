@@ -42,7 +42,11 @@ from schemas.units import Duration, milliseconds_of
 CONNECT_TIMEOUT = timedelta(seconds=5)
 Strategy = Literal["spread", "pack", "random"]
 _T = TypeVar("_T")
-_MEASURES = {
+_UNITS = "by min_unit, max_unit and step_size,"
+_LABELS = {
+    "vcpus_unit": f"vcpus, {_UNITS}",
+    "memory_mb_unit": f"memory_mb, {_UNITS}",
+    "disk_gb_unit": f"disk_gb, {_UNITS}",
     "vcpus_free": "vcpus",
     "memory_mb_free": "memory_mb, by what is promised,",
     "disk_gb_free": "disk_gb, by what is promised,",
@@ -385,7 +389,7 @@ def _explain(refusal: Refusal) -> str:
     if not refusal.hosts:
         return "no host fits: the table has no hosts; do agents report (`vacancy doctor`)?"
     last = refusal.ruled_out[refusal.dimension]
-    text = f"no host fits: {_MEASURES.get(refusal.dimension, refusal.dimension)} ruled out the last {last} of "
+    text = f"no host fits: {_LABELS.get(refusal.dimension, refusal.dimension)} ruled out the last {last} of "
     text += f"{refusal.hosts} hosts"
     if refusal.count > 1:
         text = f"no host fits for {refusal.count - refusal.claimable} of {refusal.count}: {text.partition(': ')[2]}"

@@ -373,18 +373,19 @@ def command(
             query = _ALL_AND_WHY if why else _ALL
             click.echo(json.dumps(list(documents(connection, query + ORDER, values)), ensure_ascii=False))
         elif why:
-            table_console().print(_render_why(list(documents(connection, _WHY + ORDER, values))))
+            rows = list(documents(connection, _WHY + ORDER, values | {"limit": None}))
+            table_console().print(_render_why(rows, limit))
         else:
             console = table_console()
             console.print(render(fetch(connection, limit), summarize(connection), width=console.width))
 
 
-def _render_why(rows: Sequence[dict[str, Any]]) -> RenderableType:
-    """Hosts and what rules each out, then how many each dimension rules out first."""
+def _render_why(rows: Sequence[dict[str, Any]], limit: int | None) -> RenderableType:
+    """The first hosts and what rules each out, then how many of all each dimension rules out first."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("host")
     table.add_column("ruled out by")
-    for row in rows:
+    for row in rows[:limit]:
         out = row["ruled_out_by"]
         table.add_row(_cut(row["name"]), _cut(", ".join(out) or "fits", "yellow" if out else "green"))
     counts = Counter(row["ruled_out_by"][0] for row in rows if row["ruled_out_by"])

@@ -91,8 +91,9 @@ def test_why(tmp_path: Path) -> None:
         "small": ["forbidden", "vcpus_free"],
         "silent": ["stale", "forbidden"],
     }
-    table = Ended(tmp_path, "hosts", "--why", "--vcpus", "4").output
+    table = Ended(tmp_path, "hosts", "--why", "--vcpus", "4", "--limit", "1").output
     assert "1 of 3 hosts fit, 1 vcpus_free, 1 stale" in table
+    assert "silent" not in table
 
 
 @pytest.mark.parametrize(
