@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
@@ -92,34 +91,19 @@ def _require_tables(cursor: Cursor, dsn: SecretStr) -> None:
 
 def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -> Connection:
     """A connection to a database, whatever is in it; arguments and errors as for :func:`connect`."""
-    with refused_explained(dsn, connect_timeout):
-        options = dial_options(connect_timeout=connect_timeout, application_name=application_name)
-        connection: Connection = psycopg2.connect(dsn.get_secret_value(), **options)
-        return connection
-
-
-def dial_options(*, connect_timeout: timedelta, application_name: str) -> dict[str, Any]:
-    """Keyword arguments for psycopg2.connect, beside the connection string; as for :func:`dial`."""
-    return {
-        "connect_timeout": max(2, round(connect_timeout.total_seconds())),
-        "application_name": application_name,
-        # A server that vanishes without a word is noticed within some 10 s.
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-    }
-
-
-@contextmanager
-def refused_explained(dsn: SecretStr, connect_timeout: timedelta) -> Iterator[None]:
-    """Turns psycopg2's errors while connecting into one line each; errors as for :func:`connect`."""
     place = where(dsn)
     try:
-        yield
+        return psycopg2.connect(
+            dsn.get_secret_value(),
+            connect_timeout=max(2, round(connect_timeout.total_seconds())),
+            application_name=application_name,
+            # A server that vanishes without a word is noticed within some 10 s.
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+        )
     except psycopg2.OperationalError as error:
         text = str(error)
-    else:
-        return
     if "FATAL:" in text:
         refusal = " ".join(text.split("FATAL:")[-1].split())
         remedy = next((remedy for pattern, remedy in _REFUSALS if pattern.search(refusal)), "see the server's log")

@@ -30,11 +30,10 @@ import tenacity
 from psycopg2 import errors
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extras import register_uuid
-from psycopg2.pool import ThreadedConnectionPool
 from pydantic import Field, SecretStr
 
 from connectors.hosts import HostRow, fetch
-from connectors.postgres import UnreachableError, dial_options, explained, refused_explained, where
+from connectors.postgres import UnreachableError, dial, explained, where
 from connectors.settings import SchedulerSettings, Section
 from schemas.errors import ConfigError, VacancyError
 from schemas.units import Duration, milliseconds_of
@@ -300,35 +299,39 @@ class Scheduler:
         return self._call(read, "SELECT set_config('vacancy.max_age', %s, false)", max_age)
 
     def close(self) -> None:
-        """Closes the connections; the scheduler can be used no more."""
-        self._pool.closeall()
+        """Closes the connections that no call is using."""
+        while self._idle:
+            self._idle.pop().close()
 
     def _open(self) -> None:
-        """Makes an empty pool. What a parent process opened is left to it: psycopg2 closes it in no child."""
-        options = f"-c statement_timeout={milliseconds_of(self._settings.statement_timeout)}"
+        """Starts without connections. Those of a parent process are left to it: psycopg2 ends them in no child."""
         self._places = threading.BoundedSemaphore(self._settings.connections)
-        self._pool = ThreadedConnectionPool(
-            0,
-            self._settings.connections,
-            self._dsn.get_secret_value(),
-            options=options,
-            **dial_options(connect_timeout=CONNECT_TIMEOUT, application_name="vacancy scheduler"),
-        )
+        self._idle: list[
+            Connection
+        ] = []  # psycopg2's own pools keep no connection that they did not open at their start
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
-        """A connection that is ours alone; it commits each statement by itself, and is closed if it broke."""
-        pool = self._pool
+        """A connection that is ours alone, and commits each statement by itself."""
+        idle = self._idle
         with self._places:
-            with refused_explained(self._dsn, CONNECT_TIMEOUT):
-                connection = pool.getconn()
             try:
-                if not connection.autocommit:
-                    connection.autocommit = True
-                    register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]  # its stubs name no types
+                connection = idle.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
                 yield connection
             finally:
-                pool.putconn(connection)  # which forgets it if it is closed
+                if not connection.closed:
+                    idle.append(connection)
+
+    def _connect(self) -> Connection:
+        connection = dial(self._dsn, connect_timeout=CONNECT_TIMEOUT, application_name="vacancy scheduler")
+        connection.autocommit = True
+        register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]  # its stubs name no types
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = %s", (milliseconds_of(self._settings.statement_timeout),))
+        return connection
 
     def _call(self, read: Callable[[Any], _T], statement: str, *values: object) -> _T:
         """Runs a statement and reads its answer; again where that may help."""
@@ -369,6 +372,7 @@ class Scheduler:
                 raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None
             except (psycopg2.OperationalError, psycopg2.InterfaceError):
                 connection.close()
+                self.close()  # what broke one has broken the others
                 raise
 
 

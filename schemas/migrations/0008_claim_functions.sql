@@ -431,7 +431,7 @@ $$;
 CREATE FUNCTION vacancy.why(request jsonb DEFAULT '{}')
 RETURNS TABLE (host_id text, host_name text, ruled_out_by text[])
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
   r vacancy.request := vacancy.parse_request(request);
 BEGIN
