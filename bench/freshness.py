@@ -30,11 +30,10 @@ import psutil
 import psycopg2
 from confluent_kafka import Consumer, TopicPartition
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
-from rich.console import Console
 from rich.table import Table
 
 from bench import baseline
-from bench.common import OTHERS, cpu_seconds, percentiles, save
+from bench.common import CONSOLE, OTHERS, cpu_seconds, percentiles, save
 from connectors.kafka import client_config
 from jobs.files import exclusive
 from jobs.options import DurationType
@@ -49,14 +48,13 @@ SAMPLE_HOSTS = 500
 POLL_S = 0.25
 """Well under the time between two events of a host."""
 FILL_S = 180.0
-_CONSOLE = Console(stderr=True, highlight=False)
 
 
 @click.command()
 @click.option("--hosts", type=click.IntRange(1), multiple=True, default=(1_000, 10_000), show_default=True)
 @click.option("--emit", "emits", type=DurationType(), multiple=True, default=("1s", "100ms"), show_default=True)
 @click.option("--seconds", default=30.0, show_default=True, help="Length of each measurement.")
-@click.option("--warm-up", "warm_up_s", default=20.0, show_default=True, help="Seconds before it, with a full table.")
+@click.option("--warm-up", "warm_up_s", default=45.0, show_default=True, help="Seconds before it, with a full table.")
 @click.option("--baseline/--no-baseline", "with_baseline", default=True, show_default=True)
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(
@@ -85,9 +83,9 @@ def main(
                         run["job"]["latency_s"]["p99"] / run["baseline"]["latency_s"]["p99"], 2
                     )
             runs.append(run)
-            _CONSOLE.print(_table(runs))
+            CONSOLE.print(_table(runs))
     if saved:
-        _CONSOLE.print(save("freshness", {"interval": format_duration(INTERVAL), "seconds": seconds, "runs": runs}))
+        CONSOLE.print(save("freshness", {"interval": format_duration(INTERVAL), "seconds": seconds, "runs": runs}))
 
 
 @contextmanager
@@ -99,7 +97,7 @@ def _stack(hosts: int, emit: timedelta) -> Iterator[Stack]:
         with exclusive(directory):
             stack = Stack(directory, load_settings(None, {"job": {"emit": emit}}), Fleet(hosts, INTERVAL))
             try:
-                with _CONSOLE.status(f"{hosts:,} hosts, emit {format_duration(emit)}: starting"):
+                with CONSOLE.status(f"{hosts:,} hosts, emit {format_duration(emit)}: starting"):
                     for _, step in STEPS:
                         step(stack, lambda _: None)
                 yield stack
@@ -113,10 +111,10 @@ def _measure(
     """Waits until a table holds every host, warms up, and measures for a while."""
     with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
         connection.autocommit = True
-        with _CONSOLE.status(f"{table}: filling"):
+        with CONSOLE.status(f"{table}: filling"):
             _wait_until_full(connection, table, hosts, check)
             time.sleep(warm_up_s)
-        with _CONSOLE.status(f"{table}: measuring for {seconds:g} s"):
+        with CONSOLE.status(f"{table}: measuring for {seconds:g} s"):
             ids = [row[0] for row in _query(connection, f"SELECT host_id FROM {table}")]
             sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
             simulator_log = stack.directory / "logs" / "simulate.log"

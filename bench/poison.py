@@ -29,10 +29,9 @@ from urllib.request import urlopen
 import click
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in its __all__
-from rich.console import Console
 from rich.table import Table
 
-from bench.common import OTHERS, cpu_seconds, save
+from bench.common import CONSOLE, OTHERS, cpu_seconds, save
 from connectors.flink import production_edges
 from connectors.kafka import client_config, ensure_topics, producer
 from connectors.settings import KafkaSettings, PostgresSettings
@@ -56,7 +55,6 @@ BIG_EVERY = 2_000
 BIG_BYTES = 1 << 20
 RUN_S = 600.0
 _POLL_S = 0.1
-_CONSOLE = Console(stderr=True, highlight=False)
 
 
 class Mix(NamedTuple):
@@ -97,16 +95,16 @@ def main(records: int, rounds: int, saved: bool) -> None:
             server.start()
             kafka = KafkaSettings(bootstrap_servers=server.bootstrap_servers)
             ensure_topics(kafka)
-            with _CONSOLE.status(f"filling {len(MIXES)} topics"):
+            with CONSOLE.status(f"filling {len(MIXES)} topics"):
                 good, bad = _fill(kafka, records // HOSTS)
             for number in range(rounds):
                 for mix in MIXES if number % 2 == 0 else reversed(MIXES):
-                    with _CONSOLE.status(f"round {number + 1} of {rounds}: {mix.name}"):
+                    with CONSOLE.status(f"round {number + 1} of {rounds}: {mix.name}"):
                         run = _run(kafka, mix, good)
                     if run.dead_letters != bad[mix]:
                         raise VacancyError(f"{mix.name}: {run.dead_letters} dead letters of {bad[mix]} bad records")
                     runs[mix].append(run)
-                    _CONSOLE.print(f"{mix.name:>10}: {run.good_per_s:>9,.0f} good records/s")
+                    CONSOLE.print(f"{mix.name:>10}: {run.good_per_s:>9,.0f} good records/s")
             others = cpu_seconds(cpu)[OTHERS] / (time.monotonic() - start_s)
         finally:
             server.stop()
@@ -122,9 +120,9 @@ def main(records: int, rounds: int, saved: bool) -> None:
         }
         for mix, of_mix in runs.items()
     ]
-    _CONSOLE.print(_table(figures))
+    CONSOLE.print(_table(figures))
     if saved:
-        _CONSOLE.print(save("poison", {"good_records": good, "others_cores_busy": round(others, 2), "mixes": figures}))
+        CONSOLE.print(save("poison", {"good_records": good, "others_cores_busy": round(others, 2), "mixes": figures}))
 
 
 def _fill(kafka: KafkaSettings, fleet_rounds: int) -> tuple[int, dict[Mix, int]]:
