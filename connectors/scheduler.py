@@ -310,6 +310,8 @@ class Scheduler:
             options=options,
             **dial_options(connect_timeout=CONNECT_TIMEOUT, application_name="vacancy scheduler"),
         )
+        # The pool opens as many at once and keeps no more when they come back: opened when needed, all kept.
+        self._pool.minconn = self._settings.connections
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
