@@ -10,8 +10,10 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
+from queue import Empty
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -90,7 +92,7 @@ def _in_processes(function: Callable[..., Any], arguments: Sequence[Sequence[Any
     try:
         for process in processes:
             process.start()
-        received = [answers.get(timeout=2 * _PATIENCE_S) for _ in processes]
+        received = [_next(answers, processes) for _ in processes]
         for process in processes:
             process.join()
     finally:
@@ -102,6 +104,21 @@ def _in_processes(function: Callable[..., Any], arguments: Sequence[Sequence[Any
         if error is not None:
             raise error
     return [answer for answer, _ in received]
+
+
+def _next(answers: Queue[Any], processes: Sequence[BaseProcess]) -> Any:
+    """The next answer.
+
+    Raises:
+        RuntimeError: a process has ended without one, as one does that is killed or cannot even be imported.
+    """
+    while True:
+        try:
+            return answers.get(timeout=1.0)
+        except Empty:
+            # A process that has answered ends with status 0, whether its answer was good or bad.
+            if any(process.exitcode for process in processes):
+                raise RuntimeError("a client ended without an answer") from None
 
 
 def _answer(answers: Queue[Any], function: Callable[..., Any], barrier: Barrier, *arguments: Any) -> None:
