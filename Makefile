@@ -37,6 +37,8 @@ lock: venv  ## the newest versions that the ranges in pyproject.toml allow
 		--no-emit-index-url --no-emit-find-links -o requirements/dev.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra local -c requirements/dev.lock --generate-hashes \
 		--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/local.lock
+	$(BIN)/uv pip compile -q -U requirements/placement.in --generate-hashes --python-version 3.11 --no-header \
+		--no-emit-index-url --no-emit-find-links -o requirements/placement.lock
 
 jars: venv  ## the same for the jars
 	$(BIN)/python -m jobs.jars lock
@@ -46,3 +48,4 @@ bench: venv
 	$(BIN)/python -m bench.agent_cost
 	$(BIN)/python -m bench.freshness
 	$(BIN)/python -m bench.poison
+	$(BIN)/python -m bench.claims

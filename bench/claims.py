@@ -1,0 +1,442 @@
+"""Decisions with a durable claim per second, by the number of hosts; Placement beside us; and the race for a last slot.
+
+Clients are processes in a closed loop, each with a Scheduler and a connection of its own: 4 VCPUs, 8 GiB and 40 GB a
+claim, which expires so soon that the fleet never fills. With a writer, a process rewrites host rows meanwhile as the
+job's sink does: each second a transaction of 10,000 rows (at most each host once), all columns, in upserts of 128 rows.
+
+Placement (bench/placement) has a database on the same server, the same hosts and the same request. What Nova asks of it
+for one instance is a decision: allocation candidates, 1,000 at most, then the allocation. Its application is called in
+the clients' processes, without the HTTP server that it has in production. Its runs and ours take turns.
+
+In a round of the race, four go for the last 8 GiB of a host at the same moment. One may have them.
+
+    python -m bench.claims
+    python -m bench.claims --hosts 1000 --seconds 3 --race-rounds 50 --no-placement
+    python -m bench.claims plot
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg2
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from bench import claims_plot
+from bench.closed_loop import Decide, Try, closed_loop, race
+from bench.common import OTHERS, RESULTS, cpu_seconds, percentiles, save
+from bench.placement import environment
+from connectors.migrations import migrate
+from connectors.scheduler import ContendedError, NoHostFitsError, Request, Scheduler, TimedOutError
+from connectors.settings import SchedulerSettings
+from jobs.postgres_server import PostgresServer
+from schemas.errors import VacancyError
+
+SERVER = {"shared_buffers": "1GB", "max_wal_size": "4GB", "work_mem": "32MB", "random_page_cost": "1.1"}
+"""The same for both sides; fsync and synchronous_commit are on, as they are by default."""
+VCPUS, MEMORY_MB, DISK_GB = 4, 8192, 40
+CLIENTS = (1, 8)
+WRITER_ROWS_PER_S = 10_000
+WRITER_ROWS_A_STATEMENT = 128  # as pgjdbc puts a batch together
+PLACEMENT_HOSTS = (1_000, 10_000)
+PLACEMENT_CLIENTS = 4
+PLACEMENT_TURNS = 2
+RACERS = 4
+PLACEMENT_RACE_ROUNDS = 100
+MAX_AGE = timedelta(hours=1)  # without a writer no row is ever renewed
+_CONSOLE = Console(stderr=True, highlight=False)
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--hosts", type=click.IntRange(1), multiple=True, default=(1_000, 10_000, 30_000, 100_000), show_default=True
+)
+@click.option("--seconds", default=10.0, show_default=True, help="Length of each measurement.")
+@click.option("--placement/--no-placement", "with_placement", default=True, show_default=True)
+@click.option("--race-rounds", default=1_000, show_default=True, help="Rounds of our race; Placement's: 100 at most.")
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+@click.pass_context
+def main(
+    context: click.Context, hosts: Sequence[int], seconds: float, with_placement: bool, race_rounds: int, saved: bool
+) -> None:
+    """Measures; prints tables, writes bench/results/claims.json and docs/claims.svg."""
+    if context.invoked_subcommand:
+        return
+    if with_placement:
+        with _CONSOLE.status("Placement's environment"):
+            environment.python()
+    runs: list[dict[str, Any]] = []
+    beside: list[dict[str, Any]] = []
+    placement: dict[str, str] = {}
+    with _server() as server:
+        for count in hosts:
+            with _fleet(server, count) as dsn:
+                for writer in (False, True):
+                    runs += [_run(dsn, count, clients, seconds, writer=writer) for clients in CLIENTS]
+                if with_placement and count in PLACEMENT_HOSTS:
+                    with _placement(server, count) as (order, versions):
+                        placement |= versions
+                        beside.append(_beside(dsn, order, count, seconds))
+            _CONSOLE.print(_table(runs, beside))
+        races = {"vacancy": _race(server, race_rounds)} if race_rounds else {}
+        if race_rounds and with_placement:
+            races["placement"] = _placement_race(server, min(race_rounds, PLACEMENT_RACE_ROUNDS))
+        version = _query(server.owner_dsn, "SHOW server_version")[0][0]
+    for who, result in races.items():
+        _CONSOLE.print(
+            f"{who}: of {result['rounds']:,} rounds for a last slot more than one won in {result['more_than_one']}; "
+            f"hosts overcommitted: {result['hosts_overcommitted']}"
+        )
+    if saved:
+        result = {
+            "revision": _revision(),
+            "postgresql": {"version": version, **SERVER},
+            "placement": placement,
+            "claim": {"vcpus": VCPUS, "memory_mb": MEMORY_MB, "disk_gb": DISK_GB},
+            "seconds": seconds,
+            "runs": runs,
+            "beside_placement": beside,
+            "race": {"racers": RACERS, **races},
+        }
+        _CONSOLE.print(save("claims", result))
+        _CONSOLE.print(claims_plot.draw(RESULTS / "claims.json"))
+
+
+@main.command()
+def plot() -> None:
+    """Draws docs/claims.svg again from bench/results/claims.json."""
+    _CONSOLE.print(claims_plot.draw(RESULTS / "claims.json"))
+
+
+def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool) -> dict[str, Any]:
+    """One measurement of ours, from an empty table of claims."""
+    _execute(dsn, "TRUNCATE vacancy.claim")
+    _execute(dsn, "CHECKPOINT")
+    ttl = _claim_ttl(hosts)
+    with _CONSOLE.status(f"{hosts:,} hosts, {clients} clients, {'a' if writer else 'no'} writer"):
+        scans, cpu, start_s = _scans(dsn), cpu_seconds(), time.monotonic()
+        with _writer(dsn, hosts) if writer else _no_writer() as rows_per_s:
+            # Once the first claims have expired as many go as come.
+            warm_up_s = min(ttl.total_seconds() + 1, seconds)
+            seen = closed_loop(_decider, [dsn, ttl], clients=clients, warm_up_s=warm_up_s, seconds=seconds)
+            written = rows_per_s()
+        elapsed_s = time.monotonic() - start_s
+        return {
+            "hosts": hosts,
+            "clients": clients,
+            "writer_rows_per_s": written,
+            "claim_ttl_s": ttl.total_seconds(),
+            **_figures(seen),
+            # None where claims go by the sample alone.
+            "sequential_scans": {table: now - scans[table] for table, now in _scans(dsn).items()},
+            "others_cores_busy": round(cpu_seconds(cpu)[OTHERS] / elapsed_s, 2),
+        }
+
+
+def _beside(dsn: str, order: Callable[..., Any], hosts: int, seconds: float) -> dict[str, Any]:
+    """Ours and Placement's in turns, with as many clients, and the ratio of their rates."""
+    ours, theirs = [], []
+    resources = {"VCPU": VCPUS, "MEMORY_MB": MEMORY_MB, "DISK_GB": DISK_GB}
+    for turn in range(PLACEMENT_TURNS):
+        ours.append(_run(dsn, hosts, PLACEMENT_CLIENTS, seconds, writer=False))
+        with _CONSOLE.status(f"{hosts:,} hosts, Placement, turn {turn + 1}"):
+            cpu, start_s = cpu_seconds(), time.monotonic()
+            seen = order(
+                "claims", clients=PLACEMENT_CLIENTS, warm_up_s=min(5.0, seconds), seconds=seconds, resources=resources
+            )
+            others_s, elapsed_s = cpu_seconds(cpu)[OTHERS], time.monotonic() - start_s
+            theirs.append(_figures(seen) | {"others_cores_busy": round(others_s / elapsed_s, 2)})
+    rates = [sum(run["claims_per_s"] for run in runs) for runs in (ours, theirs)]
+    return {
+        "hosts": hosts,
+        "clients": PLACEMENT_CLIENTS,
+        "vacancy": ours,
+        "placement": theirs,
+        "ratio": round(rates[0] / rates[1], 1) if rates[1] else None,
+    }
+
+
+def _figures(seen: dict[str, Any]) -> dict[str, Any]:
+    latencies_ms = seen["latencies_ms"]
+    return {
+        "claims": len(latencies_ms),
+        "claims_per_s": round(seen["decisions_per_s"], 2),
+        "latency_ms": percentiles(latencies_ms) if latencies_ms else None,
+        "failures": seen["failures"],
+    }
+
+
+def _claim_ttl(hosts: int) -> timedelta:
+    """So that a fleet with room for some 22 claims a host takes 5,000 claims/s for ever."""
+    return timedelta(seconds=min(5.0, hosts * 22 / 5_000))
+
+
+def _settings(claim_ttl: timedelta) -> SchedulerSettings:
+    return SchedulerSettings(connections=1, max_age=MAX_AGE, claim_ttl=claim_ttl)
+
+
+def _decider(dsn: str, claim_ttl: timedelta) -> Decide:
+    scheduler = Scheduler(dsn, _settings(claim_ttl))
+    request = Request(vcpus=VCPUS, memory_mb=MEMORY_MB, disk_gb=DISK_GB)
+
+    def decide() -> str | None:
+        try:
+            scheduler.claim(request)
+        except (NoHostFitsError, ContendedError, TimedOutError) as error:
+            return type(error).__name__
+        return None
+
+    return decide
+
+
+def _racer(dsn: str) -> Try:
+    scheduler = Scheduler(dsn, _settings(timedelta(hours=1)))
+
+    def attempt(number: int) -> bool:
+        try:
+            scheduler.claim(Request(memory_mb=MEMORY_MB, include=(f"host-{number + 1}",)))
+        except NoHostFitsError:
+            return False
+        return True
+
+    return attempt
+
+
+def _race(server: PostgresServer, rounds: int) -> dict[str, Any]:
+    """Ours: a host a round, with room for one."""
+    with _CONSOLE.status("the race for the last slot"), _fleet(server, rounds) as dsn:
+        _execute(dsn, "UPDATE vacancy.host SET memory_mb_free = %s", MEMORY_MB)
+        winners = race(_racer, [dsn], racers=RACERS, rounds=rounds)
+        overcommitted = _query(dsn, "SELECT count(*) FROM vacancy.schedulable_host WHERE memory_mb_free < 0")[0][0]
+        return _outcome(winners, overcommitted)
+
+
+def _placement_race(server: PostgresServer, rounds: int) -> dict[str, Any]:
+    with (
+        _CONSOLE.status("Placement's race for the last slot"),
+        _placement(server, rounds, one_slot_of_mb=MEMORY_MB) as (order, _),
+    ):
+        return _outcome(**order("race", racers=RACERS, rounds=rounds, memory_mb=MEMORY_MB))
+
+
+def _outcome(winners: Sequence[int], overcommitted: int) -> dict[str, Any]:
+    """By what the racers were told, and by what the tables say."""
+    by_winners = Counter(winners)
+    return {
+        "rounds": len(winners),
+        "more_than_one": sum(rounds for won, rounds in by_winners.items() if won > 1),
+        "hosts_overcommitted": overcommitted,
+        "rounds_by_winners": {str(won): rounds for won, rounds in sorted(by_winners.items())},
+    }
+
+
+@contextmanager
+def _writer(dsn: str, hosts: int) -> Iterator[Callable[[], int]]:
+    """A process that rewrites host rows as the job's sink does; says how many a second it has managed."""
+    context = multiprocessing.get_context("spawn")
+    ours, its = context.Pipe()
+    process = context.Process(target=_write, args=(dsn, min(WRITER_ROWS_PER_S, hosts), its), daemon=True)
+    process.start()
+    its.close()  # so that its end shows
+
+    def rows_per_s() -> int:
+        ours.send("how many")
+        return int(ours.recv())
+
+    try:
+        ours.recv()  # it writes
+        yield rows_per_s
+    finally:
+        ours.close()
+        process.join(30)
+        if process.is_alive():
+            process.terminate()
+            process.join()
+
+
+@contextmanager
+def _no_writer() -> Iterator[Callable[[], None]]:
+    yield lambda: None
+
+
+def _write(dsn: str, rows_per_s: int, pipe: Pipe) -> None:
+    """Every second a transaction of so many rows, until the other end of the pipe closes."""
+    times = ("observed_at", "window_start", "window_end")
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name FROM information_schema.columns"
+            " WHERE table_schema = 'vacancy' AND table_name = 'host' ORDER BY column_name"
+        )
+        columns = [row[0] for row in cursor.fetchall() if row[0] not in times]
+        # Quoted once, by the server: the upsert is to cost, not Python. In no order, as the sink's batches.
+        literals = " || ', ' || ".join(f"quote_nullable({column})" for column in columns)
+        cursor.execute(f"SELECT {literals} FROM vacancy.host ORDER BY hashtext(host_id)")
+        rows = [row[0] for row in cursor.fetchall()]
+        columns = [*times, *columns]
+        insert = f"INSERT INTO vacancy.host ({', '.join(columns)}) VALUES "
+        update = " ON CONFLICT (host_id) DO UPDATE SET " + ", ".join(
+            f"{column} = EXCLUDED.{column}" for column in columns if column != "host_id"
+        )
+        connection.commit()
+        pipe.send("ready")
+        written, place = 0, 0
+        start_s = due_s = time.monotonic()
+        while True:
+            due_s = max(due_s + 1.0, time.monotonic())
+            now = datetime.now(UTC)
+            prefix = f"('{now}', '{now - timedelta(minutes=1)}', '{now}', "
+            batch = [rows[(place + number) % len(rows)] for number in range(rows_per_s)]
+            place += rows_per_s
+            for first in range(0, len(batch), WRITER_ROWS_A_STATEMENT):
+                values = ", ".join(f"{prefix}{row})" for row in batch[first : first + WRITER_ROWS_A_STATEMENT])
+                cursor.execute(insert + values + update)
+            connection.commit()
+            written += len(batch)
+            while pipe.poll(max(0.0, due_s - time.monotonic())):
+                try:
+                    pipe.recv()
+                except EOFError:
+                    return
+                pipe.send(round(written / (time.monotonic() - start_s)))
+
+
+@contextmanager
+def _server() -> Iterator[PostgresServer]:
+    """A server of its own, the same for both sides."""
+    with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)  # for PostgreSQL's user
+        server = PostgresServer(directory)
+        try:
+            with _CONSOLE.status("PostgreSQL"):
+                server.start()
+                for setting, value in SERVER.items():
+                    _execute(server.owner_dsn, f"ALTER SYSTEM SET {setting} = %s", value)
+                server.stop()
+                server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def _database(server: PostgresServer, name: str) -> Iterator[str]:
+    """The owner's DSN of a database that goes again."""
+    _execute(server.owner_dsn, f"CREATE DATABASE {name}")
+    try:
+        yield f"{server.owner_dsn.rpartition('/')[0]}/{name}"
+    finally:
+        _execute(server.owner_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def _fleet(server: PostgresServer, hosts: int) -> Iterator[str]:
+    """A database of ours with so many hosts."""
+    with _database(server, f"vacancy_{hosts}") as dsn:
+        with _CONSOLE.status(f"{hosts:,} hosts: loading"):
+            migrate(SecretStr(dsn))
+            with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+                cursor.execute(Path(__file__).with_name("fleet.sql").read_text(encoding="utf-8"), {"hosts": hosts})
+            _execute(dsn, "VACUUM ANALYZE")
+        yield dsn
+
+
+@contextmanager
+def _placement(
+    server: PostgresServer, hosts: int, one_slot_of_mb: int | None = None
+) -> Iterator[tuple[Callable[..., Any], dict[str, str]]]:
+    """A database of Placement's with as many hosts: what gives it orders, and its versions."""
+    with _database(server, f"placement_{hosts}") as dsn, tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        environment.configure(directory, dsn.replace("postgresql://", "postgresql+psycopg2://"))
+
+        def order(do: str, **arguments: Any) -> Any:
+            program = subprocess.run(
+                environment.command("clients"),
+                input=json.dumps({"do": do, **arguments}),
+                env=environment.variables(directory),
+                stdout=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+            if program.returncode:
+                log = (directory / "placement.log").read_text(encoding="utf-8")
+                raise VacancyError(f"Placement's side failed: {log[-2000:]}")
+            return json.loads(program.stdout)
+
+        with _CONSOLE.status(f"{hosts:,} hosts: loading Placement's"):
+            versions = order("load", dsn=dsn, hosts=hosts, one_slot_of_mb=one_slot_of_mb)
+        yield lambda do, **arguments: order(do, **({"dsn": dsn} if do == "race" else {}), **arguments), versions
+
+
+def _scans(dsn: str) -> dict[str, int]:
+    """Sequential scans so far, by table."""
+    statement = "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname IN ('host', 'host_inventory', 'claim')"
+    return dict(_query(dsn, statement))
+
+
+def _execute(dsn: str, statement: str, *values: object) -> None:
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(statement, values or None)
+
+
+def _query(dsn: str, statement: str) -> list[Any]:
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+def _revision() -> str | None:
+    """What git calls this state of the repository; None where it is not there."""
+    describe = ["git", "-C", str(environment.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    program = subprocess.run(describe, capture_output=True, text=True, check=False)
+    return program.stdout.strip() or None
+
+
+def _table(runs: Sequence[dict[str, Any]], beside: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="Decisions with a durable claim")
+    for column in ("hosts", "who", "clients", "written/s", "claims/s", "p50 ms", "p99 ms", "failed", "others"):
+        table.add_column(column, justify="right")
+
+    def add(who: str, hosts: int, clients: int, run: dict[str, Any]) -> None:
+        latency_ms = run["latency_ms"] or {}
+        written = run.get("writer_rows_per_s")
+        table.add_row(
+            f"{hosts:,}",
+            who,
+            str(clients),
+            "" if written is None else f"{written:,}",
+            f"{run['claims_per_s']:,.1f}",
+            *(f"{latency_ms[name]:,.1f}" if latency_ms else "" for name in ("p50", "p99")),
+            str(sum(run["failures"].values()) or ""),
+            f"{run['others_cores_busy']:.2f}",
+        )
+
+    for run in runs:
+        add("vacancy", run["hosts"], run["clients"], run)
+    for pair in beside:
+        table.add_section()
+        for ours, theirs in zip(pair["vacancy"], pair["placement"], strict=True):
+            add("vacancy", pair["hosts"], pair["clients"], ours)
+            add("placement", pair["hosts"], pair["clients"], theirs)
+        table.add_row("", "ratio", "", "", f"{pair['ratio']:,.0f}" if pair["ratio"] else "")
+    return table
+
+
+if __name__ == "__main__":
+    main()

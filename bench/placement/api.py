@@ -1,0 +1,46 @@
+"""Placement's API without a server: its own WSGI application, called in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from placement import wsgi
+from webob import Request
+
+_HEADERS = {"X-Auth-Token": "admin", "Accept": "application/json", "OpenStack-API-Version": "placement 1.39"}
+OWNER = {"project_id": "vacancy", "user_id": "vacancy", "consumer_type": "INSTANCE"}
+"""What every allocation has to say besides."""
+
+
+class Api:
+    """The application with the settings in ``OS_PLACEMENT_CONFIG_DIR``; one a process, as Placement wants it."""
+
+    def __init__(self) -> None:
+        self._application = wsgi.init_application()
+
+    def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """Status and body of a request."""
+        request = Request.blank(path, method=method, headers=_HEADERS)
+        if body is not None:
+            request.json_body = body
+            request.content_type = "application/json"
+        response = request.get_response(self._application)
+        return response.status_code, response.body
+
+    def allocate(self, consumer: str, provider: str, resources: dict[str, int]) -> tuple[int, bytes]:
+        """Asks for an allocation of a new consumer."""
+        allocations = {provider: {"resources": resources}}
+        body = {"allocations": allocations, "consumer_generation": None, **OWNER}
+        return self("PUT", f"/allocations/{consumer}", body)
+
+
+def expect(answer: tuple[int, bytes], *statuses: int) -> bytes:
+    """The body of an answer that has one of these statuses.
+
+    Raises:
+        RuntimeError: it has another.
+    """
+    status, body = answer
+    if status not in statuses:
+        raise RuntimeError(f"Placement answered {status}: {body.decode()[:500]}")
+    return body
