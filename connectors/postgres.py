@@ -28,7 +28,8 @@ _REFUSALS = (
     (re.compile(r"authentication failed|no password supplied"), "check the user and the password in the dsn"),
     (re.compile(r"no pg_hba\.conf entry"), "let this client in in the server's pg_hba.conf"),
     (re.compile(r"too many clients|remaining connection slots"), "raise the server's max_connections"),
-    (re.compile(r"starting up|shutting down|recovery"), "wait until the server has started"),
+    # "terminating connection": it went away between the password and the first answer.
+    (re.compile(r"starting up|shutting down|recovery|terminating connection"), "wait until the server has started"),
 )
 
 
@@ -109,7 +110,7 @@ def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -
         remedy = next((remedy for pattern, remedy in _REFUSALS if pattern.search(refusal)), "see the server's log")
         kind = (
             UnreachableError
-            if re.search(r"starting up|shutting down|recovery|clients|slots", refusal)
+            if re.search(r"starting up|shutting down|recovery|terminating connection|clients|slots", refusal)
             else VacancyError
         )
         raise kind(f"{place} refuses: {refusal}; {remedy}")
