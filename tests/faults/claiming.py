@@ -225,7 +225,13 @@ def claim_until_stopped(diary_file: Path, dsn: str, seed: int) -> None:
         except NoHostFitsError:
             assert intention is not None
             diary.note("refused", intention.consumers)
+            small = (intention.flavour, len(intention.consumers)) == (SMALLEST, 1)
             intention = None
+            if not small:
+                # First the gaps that are left, so that the fleet is full to the brim.
+                intention = Intention(SMALLEST, False, "random", [_consumer(chance)])
+                diary.note("intend", astuple(intention))
+                continue
             chance.shuffle(mine)
             mine, due = mine[4:], mine[:4]
             if due:
@@ -243,8 +249,12 @@ def claim_until_stopped(diary_file: Path, dsn: str, seed: int) -> None:
 
 def _intention(chance: random.Random) -> Intention:
     count = chance.choice((2, 3, 4)) if chance.random() < 0.15 else 1
-    consumers = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(count)]
+    consumers = [_consumer(chance) for _ in range(count)]
     return Intention(chance.choice(FLAVOURS), count > 1 and chance.random() < 0.7, chance.choice(STRATEGIES), consumers)
+
+
+def _consumer(chance: random.Random) -> str:
+    return str(uuid.UUID(int=chance.getrandbits(128), version=4))
 
 
 def write_until_stopped(dsn: str, seed: int) -> None:
@@ -355,7 +365,7 @@ def make_fleet(owner: Connection, hosts: int, seed: int) -> None:
         capacity = Amounts(vcpus, vcpus * chance.choice((2048, 3072, 4096)), vcpus * chance.choice((8, 10, 12)))
         left = Amounts(*map(min, SMALLEST.times(chance.randint(0, 8)), capacity))
         capacities.append((host, *capacity))
-        lasting.append((str(uuid.UUID(int=chance.getrandbits(128), version=4)), host, *capacity.less(left)))
+        lasting.append((_consumer(chance), host, *capacity.less(left)))
         units = {
             name: {"total": total, "min_unit": 1, "max_unit": total, "step_size": 1}
             for name, total in zip(("VCPU", "MEMORY_MB", "DISK_GB"), capacity, strict=True)
