@@ -198,10 +198,12 @@ class DiaryReader:
 # The processes.
 
 
-def claim_until_stopped(diary_file: Path, dsn: str, seed: int) -> None:
-    """Claims until SIGTERM, and releases of its own when it is refused, so that the fleet stays full and moves on."""
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+def claim_until_stopped(diary_file: Path, dsn: str, seed: int, parent: int) -> None:
+    """Claims until SIGTERM or its parent's end.
+
+    When it is refused it releases of its own, so that the fleet stays full and moves on.
+    """
+    stopped = _stopped_by_sigterm()
     chance = random.Random(seed)
     past = DiaryReader(diary_file).follow()
     diary = Diary(diary_file)
@@ -209,7 +211,7 @@ def claim_until_stopped(diary_file: Path, dsn: str, seed: int) -> None:
     due = sorted(past.releasing - past.released)
     intention = past.unanswered
     scheduler = Scheduler(dsn, SETTINGS)
-    while not stopped.is_set():
+    while not stopped.is_set() and os.getppid() == parent:
         try:
             if due:
                 scheduler.release(*due)
@@ -233,7 +235,8 @@ def claim_until_stopped(diary_file: Path, dsn: str, seed: int) -> None:
                 diary.note("intend", astuple(intention))
                 continue
             chance.shuffle(mine)
-            mine, due = mine[4:], mine[:4]
+            half = -(-len(mine) // 2)
+            mine, due = mine[half:], mine[:half]
             if due:
                 diary.note("releasing", due)
             else:
@@ -247,6 +250,12 @@ def claim_until_stopped(diary_file: Path, dsn: str, seed: int) -> None:
     scheduler.close()
 
 
+def _stopped_by_sigterm() -> threading.Event:
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    return stopped
+
+
 def _intention(chance: random.Random) -> Intention:
     count = chance.choice((2, 3, 4)) if chance.random() < 0.15 else 1
     consumers = [_consumer(chance) for _ in range(count)]
@@ -257,15 +266,14 @@ def _consumer(chance: random.Random) -> str:
     return str(uuid.UUID(int=chance.getrandbits(128), version=4))
 
 
-def write_until_stopped(dsn: str, seed: int) -> None:
-    """Rewrites every host each second until SIGTERM, as the job does; starts instances on claims, and ends some."""
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+def write_until_stopped(dsn: str, seed: int, parent: int) -> None:
+    """Rewrites every host each second, as the job does, for as long; starts instances on claims, and ends some."""
+    stopped = _stopped_by_sigterm()
     chance = random.Random(seed)
-    while not stopped.is_set():
+    while not stopped.is_set() and os.getppid() == parent:
         try:
             with closing(psycopg2.connect(dsn)) as connection:
-                while not stopped.is_set():
+                while not stopped.is_set() and os.getppid() == parent:
                     began_s = time.monotonic()
                     write_all(connection, chance)
                     stopped.wait(max(0.0, began_s + PERIOD_S - time.monotonic()))
@@ -281,21 +289,21 @@ def write_all(connection: Connection, chance: random.Random, batch_hosts: int = 
     now = datetime.now(UTC)
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT host_id, vcpus, memory_mb, disk_gb FROM ledger.capacity")
-        capacity = {host: Amounts(*amounts) for host, *amounts in cursor.fetchall()}
+        capacity = {host: Amounts(*all_of_it) for host, *all_of_it in cursor.fetchall()}
         cursor.execute(
             "SELECT consumer::text, host_id, vcpus, memory_mb, disk_gb, lasting, started_at FROM ledger.instance"
             " WHERE ended_at IS NULL"
         )
         running = defaultdict(list)
-        for consumer, host, *amounts, lasting, started_at in cursor.fetchall():
-            running[host].append((consumer, Amounts(*amounts), lasting, started_at))
+        for consumer, host, *held, lasting, started_at in cursor.fetchall():
+            running[host].append((consumer, Amounts(*held), lasting, started_at))
         cursor.execute(
             "SELECT consumer::text, host_id, vcpus, memory_mb, disk_gb FROM vacancy.claim WHERE settled_at IS NULL"
         )
         starting = defaultdict(list)
-        for consumer, host, *amounts in cursor.fetchall():
+        for consumer, host, *held in cursor.fetchall():
             if to_be_started(consumer) and chance.random() < 0.5:
-                starting[host].append((consumer, Amounts(*amounts)))
+                starting[host].append((consumer, Amounts(*held)))
     hosts = list(capacity)
     chance.shuffle(hosts)
     for first in range(0, len(hosts), batch_hosts):

@@ -239,7 +239,7 @@ def test_no_host_is_overcommitted_and_no_acknowledged_claim_is_lost(server: Post
 
 def start(work: Callable[..., None], *arguments: object) -> ForkProcess:
     """Work in a process of its own, which ends with this one."""
-    process = FORK.Process(target=work, args=arguments, daemon=True)
+    process = FORK.Process(target=work, args=(*arguments, os.getpid()), daemon=True)
     process.start()
     return process
 
