@@ -46,3 +46,4 @@ bench: venv
 	$(BIN)/python -m bench.agent_cost
 	$(BIN)/python -m bench.freshness
 	$(BIN)/python -m bench.poison
+	$(BIN)/python -m bench.packing

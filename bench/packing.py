@@ -30,10 +30,9 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extras import execute_values
 from pydantic import SecretStr
-from rich.console import Console
 from rich.table import Table
 
-from bench.common import save
+from bench.common import CONSOLE, save
 from connectors.migrations import migrate
 from connectors.settings import SchedulerSettings
 from jobs.postgres_server import PostgresServer
@@ -43,7 +42,6 @@ SAMPLE = SchedulerSettings().sample
 SCHEDULERS = 8
 LOADED = 0.5
 """Share of all VCPUs that is asked for before loads are compared."""
-_CONSOLE = Console(stderr=True, highlight=False)
 
 
 class Amounts(NamedTuple):
@@ -83,9 +81,9 @@ def main(hosts: int, seed: int, saved: bool) -> None:
         capacity = make_fleet(connection, hosts, seed)
         packing = {}
         for strategy in STRATEGIES:
-            with _CONSOLE.status(f"{strategy}: a sample of {SAMPLE}"):
+            with CONSOLE.status(f"{strategy}: a sample of {SAMPLE}"):
                 sampled = fill(connection, strategy, seed)
-            with _CONSOLE.status(f"{strategy}: every row"), every_row_read(connection):
+            with CONSOLE.status(f"{strategy}: every row"), every_row_read(connection):
                 best = fill(connection, strategy, seed)
             packing[strategy] = {
                 "sampled": asdict(sampled),
@@ -93,17 +91,17 @@ def main(hosts: int, seed: int, saved: bool) -> None:
                 "vcpus_ratio": round(sampled.vcpus / best.vcpus, 4),
                 "memory_ratio": round(sampled.memory_mb / best.memory_mb, 4),
             }
-            _CONSOLE.print(f"{strategy}: {packing[strategy]}")
+            CONSOLE.print(f"{strategy}: {packing[strategy]}")
         spread = {}
         for strategy in STRATEGIES:
-            with _CONSOLE.status(f"{strategy}: one scheduler, then {SCHEDULERS}"):
+            with CONSOLE.status(f"{strategy}: one scheduler, then {SCHEDULERS}"):
                 one, many = (spread_of_load(dsn, strategy, seed, count) for count in (1, SCHEDULERS))
             spread[strategy] = {
                 "one": round(one, 5),
                 f"of_{SCHEDULERS}": round(many, 5),
                 "ratio": round(many / one, 4),
             }
-    _CONSOLE.print(_table(packing, spread, capacity))
+    CONSOLE.print(_table(packing, spread, capacity))
     if saved:
         result = {
             "hosts": hosts,
@@ -112,7 +110,7 @@ def main(hosts: int, seed: int, saved: bool) -> None:
             "packing": packing,
             "standard_deviation_of_load": {"loaded": LOADED, "schedulers": SCHEDULERS, **spread},
         }
-        _CONSOLE.print(save("packing", result))
+        CONSOLE.print(save("packing", result))
 
 
 def session(dsn: str) -> Connection:
