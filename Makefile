@@ -49,3 +49,4 @@ bench: venv
 	$(BIN)/python -m bench.freshness
 	$(BIN)/python -m bench.poison
 	$(BIN)/python -m bench.claims
+	$(BIN)/python -m bench.packing

@@ -28,7 +28,8 @@ _REFUSALS = (
     (re.compile(r"authentication failed|no password supplied"), "check the user and the password in the dsn"),
     (re.compile(r"no pg_hba\.conf entry"), "let this client in in the server's pg_hba.conf"),
     (re.compile(r"too many clients|remaining connection slots"), "raise the server's max_connections"),
-    (re.compile(r"starting up|shutting down|recovery"), "wait until the server has started"),
+    # "terminating connection": it went away between the password and the first answer.
+    (re.compile(r"starting up|shutting down|recovery|terminating connection"), "wait until the server has started"),
 )
 
 
@@ -104,25 +105,30 @@ def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -
         )
     except psycopg2.OperationalError as error:
         text = str(error)
+    raise not_connected(text, place, connect_timeout)
+
+
+def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyError:
+    """What libpq said when it could not connect, which has no SQLSTATE, as one line; errors as for :func:`connect`."""
     if "FATAL:" in text:
         refusal = " ".join(text.split("FATAL:")[-1].split())
         remedy = next((remedy for pattern, remedy in _REFUSALS if pattern.search(refusal)), "see the server's log")
         kind = (
             UnreachableError
-            if re.search(r"starting up|shutting down|recovery|clients|slots", refusal)
+            if re.search(r"starting up|shutting down|recovery|terminating connection|clients|slots", refusal)
             else VacancyError
         )
-        raise kind(f"{place} refuses: {refusal}; {remedy}")
+        return kind(f"{place} refuses: {refusal}; {remedy}")
     if "translate host name" in text:
-        raise UnreachableError(f"{place}: its host name cannot be resolved; correct the dsn or the name service")
+        return UnreachableError(f"{place}: its host name cannot be resolved; correct the dsn or the name service")
     if "timeout expired" in text:
-        raise UnreachableError(
+        return UnreachableError(
             f"{place} does not answer in {connect_timeout.total_seconds():g} s; is it up, is a firewall between?"
         )
     if "failed: " in text:
         reason = text.split("failed: ")[-1].strip().splitlines()[0].rstrip(".")
-        raise UnreachableError(f"{place} cannot be reached: {reason}; start it, or correct the dsn")
-    raise VacancyError(f"{place}: the connection string is wrong; {_ENCODE}")
+        return UnreachableError(f"{place} cannot be reached: {reason}; start it, or correct the dsn")
+    return VacancyError(f"{place}: the connection string is wrong; {_ENCODE}")
 
 
 @contextmanager

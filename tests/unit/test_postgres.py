@@ -1,0 +1,35 @@
+"""What a refusal while connecting means: whether trying again may help."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from connectors.postgres import UnreachableError, not_connected
+from schemas.errors import VacancyError
+
+AWAY = (
+    "the database system is starting up",
+    "the database system is shutting down",
+    "the database system is in recovery mode",
+    "sorry, too many clients already",
+    "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+    "terminating connection due to unexpected postmaster exit",
+    "terminating connection due to administrator command",
+)
+
+
+@pytest.mark.parametrize("said", AWAY)
+def test_a_server_that_is_away_for_now_is_unreachable(said: str) -> None:
+    assert isinstance(refusal(said), UnreachableError)
+
+
+def test_a_server_that_does_not_want_us_refuses() -> None:
+    assert type(refusal('password authentication failed for user "u"')) is VacancyError
+
+
+def refusal(said: str) -> VacancyError:
+    """What becomes of libpq's error, which has no SQLSTATE."""
+    text = f'connection to server at "127.0.0.1", port 5432 failed: FATAL:  {said}\n'
+    return not_connected(text, "PostgreSQL", timedelta(seconds=2))
