@@ -47,13 +47,14 @@ SAMPLE_SECONDS = 0.05
 # Both run inside the namespace, where the stack's addresses are.
 WATCH_TABLE = """
 import json, sys, time
+ALL = "SELECT * FROM vacancy.schedulable_host"
 from contextlib import closing
 from pathlib import Path
-from jobs.hosts import fetch_documents, open_reader
+from jobs.hosts import documents, open_reader
 from jobs.settings import load_settings
 with closing(open_reader(load_settings(Path(sys.argv[1])))) as connection:
     while True:
-        print(json.dumps(list(fetch_documents(connection))), flush=True)
+        print(json.dumps(list(documents(connection, ALL, {}))), flush=True)
         time.sleep(0.2)
 """
 READ_EVENTS = """
