@@ -311,7 +311,8 @@ def _write(dsn: str, rows_per_s: int, pipe: Pipe) -> None:
                     pipe.recv()
                 except EOFError:
                     return
-                pipe.send(round(written / (time.monotonic() - start_s)))
+                # The last batch is for the whole of its second.
+                pipe.send(round(written / (max(due_s, time.monotonic()) - start_s)))
 
 
 @contextmanager
