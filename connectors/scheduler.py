@@ -329,7 +329,8 @@ class Scheduler:
         connection = dial(self._dsn, connect_timeout=CONNECT_TIMEOUT, application_name="vacancy scheduler")
         connection.autocommit = True
         register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]  # its stubs name no types
-        with connection.cursor() as cursor:
+        # The server may go away just now.
+        with explained(self._dsn), connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = %s", (milliseconds_of(self._settings.statement_timeout),))
         return connection
 

@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -173,7 +174,8 @@ def test_no_host_is_overcommitted_and_no_acknowledged_claim_is_lost(server: Post
         for process in (*claimers, writer):
             process.terminate()
         wait_until(lambda: not any(each.is_alive() for each in (*claimers, writer)), 60, "processes do not end")
-        assert {process.exitcode for process in (*claimers, writer)} == {0}
+        # One that was only just started may not have come to handle the signal.
+        assert {process.exitcode for process in (*claimers, writer)} <= {0, -signal.SIGTERM}
     finally:
         for process in (*claimers, writer):
             process.kill()
