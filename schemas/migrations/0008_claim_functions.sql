@@ -69,6 +69,28 @@ BEGIN
 END
 $$;
 
+-- The same, and its max_age for the rest of the transaction, by which the view says who is stale.
+CREATE FUNCTION vacancy.take_request(document jsonb) RETURNS vacancy.request
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  r vacancy.request := vacancy.parse_request(document);
+BEGIN
+  IF r.max_age IS NOT NULL THEN
+    PERFORM set_config('vacancy.max_age', r.max_age::text, true);
+  END IF;
+  RETURN r;
+END
+$$;
+
+-- Waits for calls under way for the same consumers, and keeps others out until the transaction ends; in one order.
+CREATE FUNCTION vacancy.lock_consumers(consumers uuid[]) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  PERFORM pg_advisory_xact_lock(key)
+  FROM (SELECT DISTINCT hashtextextended(c::text, 2) AS key FROM unnest(consumers) AS c ORDER BY 1) AS ordered;
+END
+$$;
+
 -- Every host as a request sees it: what rules it out, in the order in which it is looked at, and how good it is.
 -- Grain: one row a host that is not retired. ruled_out_by is empty where the request fits.
 -- `*_free` is Placement's rule, used + n <= (total - reserved) * ratio, and `*_available` what the kernel measured.
@@ -332,7 +354,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-  r vacancy.request := vacancy.parse_request(request);
+  r vacancy.request := vacancy.take_request(request);
   former uuid[];
   taken text[];
   made uuid[] := '{}';
@@ -348,12 +370,7 @@ BEGIN
     OR cardinality(consumers) <> (SELECT count(DISTINCT c) FROM unnest(consumers) AS c) THEN
     RAISE EXCEPTION 'consumers must be 1 to 1000 different ids' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF r.max_age IS NOT NULL THEN
-    PERFORM set_config('vacancy.max_age', r.max_age::text, true);
-  END IF;
-
-  PERFORM pg_advisory_xact_lock(key)
-  FROM (SELECT DISTINCT hashtextextended(c::text, 2) AS key FROM unnest(consumers) AS c ORDER BY 1) AS ordered;
+  PERFORM vacancy.lock_consumers(consumers);
   DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers) AND c.expires_at <= statement_timestamp();
   SELECT coalesce(array_agg(c.consumer), '{}'), coalesce(array_agg(c.host_id), '{}') INTO former, taken
   FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
@@ -392,9 +409,7 @@ CREATE FUNCTION vacancy.release(consumers uuid[]) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 BEGIN
-  -- After a claim of the same consumer that is under way, and in the order in which claims take their consumers.
-  PERFORM pg_advisory_xact_lock(key)
-  FROM (SELECT DISTINCT hashtextextended(c::text, 2) AS key FROM unnest(consumers) AS c ORDER BY 1) AS ordered;
+  PERFORM vacancy.lock_consumers(consumers);
   RETURN QUERY
     WITH gone AS (DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers) RETURNING c.consumer, c.expires_at)
     SELECT gone.consumer FROM gone WHERE gone.expires_at > statement_timestamp();
@@ -409,12 +424,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-  r vacancy.request := vacancy.parse_request(request);
+  r vacancy.request := vacancy.take_request(request);
   best text[];
 BEGIN
-  IF r.max_age IS NOT NULL THEN
-    PERFORM set_config('vacancy.max_age', r.max_age::text, true);
-  END IF;
   IF r.include = '{}' THEN
     best := vacancy.best_of_sample(r);
   END IF;
@@ -433,17 +445,14 @@ RETURNS TABLE (host_id text, host_name text, ruled_out_by text[])
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
-  r vacancy.request := vacancy.parse_request(request);
+  r vacancy.request := vacancy.take_request(request);
 BEGIN
-  IF r.max_age IS NOT NULL THEN
-    PERFORM set_config('vacancy.max_age', r.max_age::text, true);
-  END IF;
   RETURN QUERY SELECT j.host_id, j.name, j.ruled_out_by FROM vacancy.judged(r) AS j;
 END
 $$;
 
 REVOKE ALL ON FUNCTION
-  vacancy.parse_request(jsonb), vacancy.judged(vacancy.request), vacancy.best_of_sample(vacancy.request),
+  vacancy.parse_request(jsonb), vacancy.take_request(jsonb), vacancy.lock_consumers(uuid[]), vacancy.judged(vacancy.request), vacancy.best_of_sample(vacancy.request),
   vacancy.best_of_all(vacancy.request), vacancy.claim_host(vacancy.request, uuid, boolean), vacancy.sweep_claims(),
   vacancy.refusal(vacancy.request), vacancy.claim(uuid[], jsonb), vacancy.release(uuid[]), vacancy.candidates(jsonb),
   vacancy.why(jsonb)

@@ -40,6 +40,8 @@ DDL = (
 )
 INNER = (
     "SELECT vacancy.parse_request('{}')",
+    "SELECT vacancy.take_request('{}')",
+    "SELECT vacancy.lock_consumers('{}')",
     "SELECT * FROM vacancy.judged(NULL)",
     "SELECT vacancy.best_of_sample(NULL)",
     "SELECT vacancy.best_of_all(NULL)",
