@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,16 +41,8 @@ def kafka_broker() -> Iterator[KafkaServer]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server."""
-    from jobs.postgres_server import PostgresServer
-
-    directory = reachable_directory()
-    server = PostgresServer(directory)
-    try:
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(directory)
 
 
 @pytest.fixture
@@ -74,3 +67,18 @@ def reachable_directory() -> Path:
     directory = Path(tempfile.mkdtemp(prefix="vacancy-postgres-"))
     directory.chmod(0o711)
     return directory
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of one's own, to be ended and killed at will; nothing of it is left."""
+    from jobs.postgres_server import PostgresServer
+
+    directory = reachable_directory()
+    server = PostgresServer(directory)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory)

@@ -20,15 +20,15 @@ from contextlib import closing
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extras import execute_values
 
 from connectors.postgres import UnreachableError
-from connectors.scheduler import ContendedError, NoHostFitsError, Request, Scheduler, Strategy
-from connectors.settings import SchedulerSettings
+from connectors.scheduler import ContendedError, NoHostFitsError, Request, Scheduler
+from connectors.settings import SchedulerSettings, Strategy
 from tests.integration.upserts import INVENTORY, USAGE
 
 LEDGER = """
@@ -62,7 +62,7 @@ SETTINGS = SchedulerSettings(
     claim_ttl=timedelta(days=1),  # nothing expires by itself
     statement_timeout=timedelta(seconds=30),  # the machine may be busy: slow is no fault
 )
-STRATEGIES: tuple[Strategy, ...] = ("spread", "pack", "random")
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 PERIOD_S = 1.0
 LISTED_FOR = timedelta(seconds=4)
 MEAN_LIFE_S = 5.0

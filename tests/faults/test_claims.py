@@ -17,7 +17,6 @@ import contextlib
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import time
 from collections import Counter
@@ -25,7 +24,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -34,7 +32,7 @@ from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
 from connectors.migrations import migrate
-from tests.conftest import reachable_directory
+from tests.conftest import running_postgres
 from tests.faults.claiming import (
     DiaryReader,
     History,
@@ -105,34 +103,20 @@ DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_data
 
 
 @pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory that PostgreSQL's user can reach."""
-    directory = reachable_directory()
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-def server(directory: Path) -> Iterator[PostgresServer]:
+def server() -> Iterator[PostgresServer]:
     """A database server that may be killed."""
-    from jobs.postgres_server import PostgresServer
-
-    server = PostgresServer(directory)
-    try:
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.mark.timeout(300 + SECONDS)
-def test_no_host_is_overcommitted_and_no_acknowledged_claim_is_lost(server: PostgresServer, directory: Path) -> None:
+def test_no_host_is_overcommitted_and_no_acknowledged_claim_is_lost(server: PostgresServer) -> None:
     migrate(SecretStr(server.owner_dsn))
     with closing(psycopg2.connect(server.owner_dsn)) as owner:
         make_fleet(owner, HOSTS, SEED)
         scheduler_dsn = login(owner, "vacancy_scheduler")
         writer_dsn = login(owner, "vacancy_job", "vacancy_reader")
-    diaries = directory / "diaries"
+    diaries = server.directory / "diaries"
     diaries.mkdir()
     readers = [DiaryReader(diaries / str(slot)) for slot in range(PROCESSES)]
     chance = random.Random(SEED)
@@ -198,7 +182,7 @@ def test_no_host_is_overcommitted_and_no_acknowledged_claim_is_lost(server: Post
         events = query(owner, "SELECT count(*) FROM ledger.event")[0][0]
         ever_overcommitted = query(owner, EVER_OVERCOMMITTED)
         deadlocks += query(owner, DEADLOCKS)[0][0]
-    log = "".join(file.read_text(errors="replace") for file in (directory / "logs").glob("postgres.log*"))
+    log = "".join(file.read_text(errors="replace") for file in (server.directory / "logs").glob("postgres.log*"))
     lost = [
         consumer
         for consumer, host in history.acknowledged.items()

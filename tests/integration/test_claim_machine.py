@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import psycopg2
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -24,9 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
-from pydantic import SecretStr
 
-from connectors.migrations import migrate
 from connectors.scheduler import Claim, NoHostFitsError, Request, Scheduler
 from connectors.settings import SchedulerSettings
 from tests.integration.upserts import query, upsert_inventory, upsert_usage
@@ -55,15 +51,6 @@ class ModelClaim:
     host: str
     amounts: Amounts
     in_flight: bool = True
-
-
-@pytest.fixture
-def owner(database: str) -> Iterator[Connection]:
-    """A migrated database, with the hosts' inventories."""
-    migrate(SecretStr(database))
-    with closing(psycopg2.connect(database)) as connection:
-        connection.autocommit = True
-        yield connection
 
 
 def subset(names: Iterable[uuid.UUID], chosen: int) -> list[uuid.UUID]:

@@ -31,9 +31,8 @@ from connectors.scheduler import (
     Weights,
 )
 from connectors.settings import SchedulerSettings
-from jobs.postgres_server import PostgresServer
 from schemas.errors import ConfigError
-from tests.conftest import reachable_directory
+from tests.conftest import running_postgres
 from tests.integration.upserts import query, upsert_inventory, upsert_usage
 from tests.waiting import wait_until
 
@@ -44,15 +43,6 @@ INVENTORIES = """{
   "DISK_GB": {"total": 4000, "reserved": 0, "min_unit": 1, "max_unit": 4000, "step_size": 1, "allocation_ratio": 1.0}
 }"""
 SMALL = Request(vcpus=1, memory_mb=256, disk_gb=1)
-
-
-@pytest.fixture
-def owner(database: str) -> Iterator[Connection]:
-    """A migrated database without hosts."""
-    migrate(SecretStr(database))
-    with closing(psycopg2.connect(database)) as connection:
-        connection.autocommit = True
-        yield connection
 
 
 @pytest.fixture
@@ -410,9 +400,7 @@ def test_a_child_process_has_connections_of_its_own(owner: Connection, scheduler
 
 def test_a_restart_of_the_database_loses_and_doubles_nothing() -> None:
     """Threads claim on while the server is ended and started again; what was acknowledged is there, once."""
-    server = PostgresServer(reachable_directory())
-    server.start()
-    try:
+    with running_postgres() as server:
         migrate(SecretStr(server.owner_dsn))
         with closing(psycopg2.connect(server.owner_dsn)) as owner:
             owner.autocommit = True
@@ -446,5 +434,3 @@ def test_a_restart_of_the_database_loses_and_doubles_nothing() -> None:
         server.stop()
         with pytest.raises(UnreachableError):
             Scheduler(server.owner_dsn, SchedulerSettings(retry_for=timedelta(milliseconds=200))).hosts()
-    finally:
-        server.stop()

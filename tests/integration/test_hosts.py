@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from connectors.migrations import migrate
 from connectors.postgres import connect
 from jobs.hosts import LiveTable, summarize
 from jobs.postgres_server import PostgresServer
-from tests.conftest import reachable_directory
+from tests.conftest import running_postgres
 from tests.integration.upserts import query, retire, upsert_inventory, upsert_usage, wait_until
 
 LIMIT_SECONDS = 30.0
@@ -163,10 +162,7 @@ def test_watch_goes_on_until_ctrl_c(connection: Connection, database: str, tmp_p
 
 
 def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database() -> None:
-    directory = reachable_directory()
-    server = PostgresServer(directory)
-    try:
-        server.start()
+    with running_postgres() as server:
         dsn = SecretStr(server.owner_dsn)
         migrate(dsn)
         with closing(psycopg2.connect(server.owner_dsn)) as writer, writer:
@@ -196,6 +192,3 @@ def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database()
             server.start()
             wait_until(lambda: "figures stand still" not in redrawn(), "the table does not come back")
             assert "compute-000" in redrawn()
-    finally:
-        server.stop()
-        shutil.rmtree(directory)
