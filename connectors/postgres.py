@@ -20,17 +20,6 @@ from schemas.errors import VacancyError
 from schemas.units import milliseconds_of
 
 _ENCODE = "write it as libpq's URI or key=value form, with @ : / % in a password percent-encoded in a URI"
-# What the server says when it refuses a connection, and what to do. libpq gives no SQLSTATE for these.
-_REFUSALS = (
-    (re.compile(r'database ".*" does not exist'), "create it (createdb), or correct the dsn"),
-    (re.compile(r'role ".*" does not exist'), "create the login role (docs/tables.md), or correct the dsn"),
-    (re.compile(r'role ".*" is not permitted to log in'), "use a login role that is a member of it (docs/tables.md)"),
-    (re.compile(r"authentication failed|no password supplied"), "check the user and the password in the dsn"),
-    (re.compile(r"no pg_hba\.conf entry"), "let this client in in the server's pg_hba.conf"),
-    (re.compile(r"too many clients|remaining connection slots"), "raise the server's max_connections"),
-    # "terminating connection": it went away between the password and the first answer.
-    (re.compile(r"starting up|shutting down|recovery|terminating connection"), "wait until the server has started"),
-)
 
 
 class MissingTablesError(VacancyError):
@@ -39,6 +28,23 @@ class MissingTablesError(VacancyError):
 
 class UnreachableError(VacancyError):
     """The server cannot be reached, lets nobody in at the moment, or went away: trying again may help."""
+
+
+# What the server says when it refuses a connection, what that is, and what to do. libpq gives no SQLSTATE for these.
+_REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
+    (r'database ".*" does not exist', VacancyError, "create it (createdb), or correct the dsn"),
+    (r'role ".*" does not exist', VacancyError, "create the login role (docs/tables.md), or correct the dsn"),
+    (r'role ".*" is not permitted to log in', VacancyError, "use a login role that is a member of it (docs/tables.md)"),
+    (r"authentication failed|no password supplied", VacancyError, "check the user and the password in the dsn"),
+    (r"no pg_hba\.conf entry", VacancyError, "let this client in in the server's pg_hba.conf"),
+    (r"too many clients|remaining connection slots", UnreachableError, "raise the server's max_connections"),
+    # "terminating connection": it went away between the password and the first answer.
+    (
+        r"starting up|shutting down|recovery|terminating connection",
+        UnreachableError,
+        "wait until the server has started",
+    ),
+)
 
 
 def connect(
@@ -112,11 +118,9 @@ def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyE
     """What libpq said when it could not connect, which has no SQLSTATE, as one line; errors as for :func:`connect`."""
     if "FATAL:" in text:
         refusal = " ".join(text.split("FATAL:")[-1].split())
-        remedy = next((remedy for pattern, remedy in _REFUSALS if pattern.search(refusal)), "see the server's log")
-        kind = (
-            UnreachableError
-            if re.search(r"starting up|shutting down|recovery|terminating connection|clients|slots", refusal)
-            else VacancyError
+        kind, remedy = next(
+            ((kind, remedy) for pattern, kind, remedy in _REFUSALS if re.search(pattern, refusal)),
+            (VacancyError, "see the server's log"),
         )
         return kind(f"{place} refuses: {refusal}; {remedy}")
     if "translate host name" in text:
