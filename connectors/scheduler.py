@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import psycopg2
 import tenacity
@@ -34,12 +34,11 @@ from pydantic import Field, SecretStr
 
 from connectors.hosts import HostRow, fetch
 from connectors.postgres import UnreachableError, dial, explained, where
-from connectors.settings import SchedulerSettings, Section
+from connectors.settings import SchedulerSettings, Section, Strategy
 from schemas.errors import ConfigError, VacancyError
 from schemas.units import Duration, milliseconds_of
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
-Strategy = Literal["spread", "pack", "random"]
 _T = TypeVar("_T")
 _UNITS = "by min_unit, max_unit and step_size,"
 _LABELS = {
@@ -234,7 +233,7 @@ class Scheduler:
         self.counters = Counters()
         self._dsn = dsn if isinstance(dsn, SecretStr) else SecretStr(dsn)
         self._settings = settings or SchedulerSettings()
-        where(self._dsn)  # a wrong connection string is said now
+        self._place = where(self._dsn)  # a wrong connection string is said now
         self._open()
         _SCHEDULERS.add(self)
 
@@ -306,9 +305,8 @@ class Scheduler:
     def _open(self) -> None:
         """Starts without connections. Those of a parent process are left to it: psycopg2 ends them in no child."""
         self._places = threading.BoundedSemaphore(self._settings.connections)
-        self._idle: list[
-            Connection
-        ] = []  # psycopg2's own pools keep no connection that they did not open at their start
+        # Our own, since psycopg2's pools keep no connection that they did not open at their start.
+        self._idle: list[Connection] = []
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
@@ -355,7 +353,6 @@ class Scheduler:
         return answer
 
     def _once(self, read: Callable[[Any], _T], statement: str, values: Sequence[object]) -> _T:
-        place = where(self._dsn)
         with self._connection() as connection, explained(self._dsn):
             try:
                 with connection.cursor() as cursor:
@@ -364,11 +361,11 @@ class Scheduler:
             except errors.QueryCanceled:
                 limit = self._settings.statement_timeout.total_seconds()
                 raise TimedOutError(
-                    f"{place}: no answer within scheduler.statement_timeout = {limit:g} s; "
+                    f"{self._place}: no answer within scheduler.statement_timeout = {limit:g} s; "
                     "claim again with the same consumers"
                 ) from None
             except (errors.SerializationFailure, errors.DeadlockDetected) as error:
-                raise _TransientError(f"{place}: {error.diag.message_primary}; claim again") from None
+                raise _TransientError(f"{self._place}: {error.diag.message_primary}; claim again") from None
             except psycopg2.DataError as error:
                 raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None
             except (psycopg2.OperationalError, psycopg2.InterfaceError):

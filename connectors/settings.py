@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from schemas.units import Duration
 
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Strategy = Literal["spread", "pack", "random"]
 HostId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")]
 
 
@@ -115,7 +116,7 @@ class SchedulerSettings(Section):
         le=10_000,
         description="Hosts to look at for a claim; all of them only where none of these fits.",
     )
-    strategy: Literal["spread", "pack", "random"] = Field(
+    strategy: Strategy = Field(
         default="spread", description="Which of the hosts that fit: the emptiest, the fullest, any."
     )
     connections: int = Field(

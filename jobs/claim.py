@@ -6,11 +6,12 @@ import dataclasses
 import json
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from connectors.scheduler import Claim, NoHostFitsError
+from connectors.settings import Strategy
 from jobs.hosts import json_value
 from jobs.options import DurationType, load, settings_options
 from jobs.requests import open_scheduler, parse_request, request_options
@@ -22,7 +23,7 @@ from jobs.requests import open_scheduler, parse_request, request_options
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many, all or none.")
 @click.option("--distinct-hosts", is_flag=True, help="No two of them on one host.")
 @click.option("--consumer", "consumers", type=click.UUID, multiple=True, help="Whom it is for.  [default: a new id]")
-@click.option("--strategy", type=click.Choice(["spread", "pack", "random"]), help="As scheduler.strategy.")
+@click.option("--strategy", type=click.Choice(get_args(Strategy)), help="As scheduler.strategy.")
 @click.option("--ttl", "claim_ttl", type=DurationType(), help="As scheduler.claim_ttl.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone: an array of claims, or why there are none.")
 def command(

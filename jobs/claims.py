@@ -7,12 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import click
-from rich import box
-from rich.table import Table
 
 from connectors.postgres import explained
-from jobs.hosts import documents, open_reader, table_console
+from jobs.hosts import documents, open_reader
 from jobs.options import load, settings_options
+from jobs.tables import plain_table, table_console
 
 _CLAIMS = """
 SELECT c.consumer, c.host_id, i.name AS host_name, c.vcpus, c.memory_mb, c.disk_gb, c.claimed_at, c.expires_at,
@@ -41,7 +40,7 @@ def command(config: Path | None, data_dir: Path | None, as_json: bool, limit: in
     if as_json:
         click.echo(json.dumps(rows))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     for head in ("consumer", "host"):
         table.add_column(head, no_wrap=True)
     for head in ("VCPUs", "memory, MiB", "disk, GiB", "age"):

@@ -18,14 +18,13 @@ from typing import Any
 
 import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from connectors.kafka import LastError, client_config, unreachable
 from connectors.settings import KafkaSettings
 from jobs.options import load, settings_options
+from jobs.tables import plain_table
 from schemas.errors import VacancyError
 
 _TIMEOUT_S = 10.0
@@ -188,7 +187,7 @@ def _print_json(letters: Iterable[DeadLetter]) -> None:
 
 
 def _print_table(letters: Iterable[DeadLetter]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = plain_table()
     table.add_column("append_time", no_wrap=True)
     # Widths that leave something of each column on a terminal of 80.
     table.add_column("topic", min_width=8, overflow="fold")

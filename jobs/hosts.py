@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 import time
 import uuid
 from collections import Counter
@@ -22,10 +20,8 @@ import psycopg2
 from psycopg2 import extensions, sql
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from connectors.hosts import ORDER, HostRow, fetch
@@ -34,13 +30,12 @@ from connectors.scheduler import Request
 from jobs.options import load, settings_options
 from jobs.requests import parse_request, request_options
 from jobs.settings import Settings
+from jobs.tables import FILE_WIDTH, plain_table, table_console
 
 REFRESH_SECONDS = 1.0
 UNKNOWN = "-"
 _CHROME_LINES = 7
 """Lines of the live view that are no hosts: the table's head and rules, the summary, a message, the cursor's."""
-_FILE_WIDTH = 160
-"""Columns to fill where there is no terminal to ask."""
 _ALL = sql.SQL("SELECT * FROM vacancy.schedulable_host")
 _WHY = sql.SQL(
     "SELECT name, host_id, reason, ruled_out_by"
@@ -145,7 +140,7 @@ _COLUMNS = (
 
 
 def render(
-    rows: Sequence[HostRow], summary: Summary, *, width: int = _FILE_WIDTH, message: str | None = None
+    rows: Sequence[HostRow], summary: Summary, *, width: int = FILE_WIDTH, message: str | None = None
 ) -> RenderableType:
     """The table and what it sums up to.
 
@@ -156,7 +151,7 @@ def render(
         message: what else to say, below.
     """
     columns = [column for column in _COLUMNS if width >= column.least_width]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     # Rich narrows columns that may wrap before those that may not; names and reasons are cut rather than wrapped.
     table.add_column("host")
     table.add_column("state", max_width=32)
@@ -322,12 +317,6 @@ def open_reader(settings: Settings) -> Connection:
     )
 
 
-def table_console() -> Console:
-    """A console for a table: as wide as the terminal, or wide enough for all where there is none."""
-    # Rich takes 80 columns where there is no terminal.
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH, highlight=False)
-
-
 @click.command("hosts")
 @settings_options
 @click.option("--watch", is_flag=True, help="Redraw each second until Ctrl-C.")
@@ -382,7 +371,7 @@ def command(
 
 def _render_why(rows: Sequence[dict[str, Any]], limit: int | None) -> RenderableType:
     """The first hosts and what rules each out, then how many of all each dimension rules out first."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     table.add_column("host")
     table.add_column("ruled out by")
     for row in rows[:limit]:
