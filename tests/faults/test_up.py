@@ -43,6 +43,8 @@ class Up:
                 start_new_session=True,
                 cwd="/",
                 env=os.environ | environment,
+                # Under nohup it would be ignored, and `vacancy up` outlives its terminal then.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
 
     @property
@@ -186,7 +188,8 @@ def test_a_signal_while_it_starts_ends_it(directory: Path, number: signal.Signal
 
 def test_it_ends_when_its_parent_is_killed(directory: Path) -> None:
     code = f"""
-import subprocess, sys
+import signal, subprocess, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 up = subprocess.Popen([sys.executable, "-m", "jobs", "up", "--data-dir", {str(directory)!r}], start_new_session=True)
 print(up.pid, flush=True)
 up.wait()
