@@ -179,8 +179,8 @@ def _figures(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _claim_ttl(hosts: int) -> timedelta:
-    """So that a fleet with room for some 22 claims a host takes 5,000 claims/s for ever."""
-    return timedelta(seconds=min(5.0, hosts * 22 / 5_000))
+    """What a host takes to show an instance, at most so long that a fleet with room for 22 claims a host never fills."""
+    return timedelta(seconds=min(2.0, hosts * 22 / 5_000))
 
 
 def _settings(claim_ttl: timedelta) -> SchedulerSettings:

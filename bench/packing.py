@@ -36,7 +36,7 @@ from connectors.settings import SchedulerSettings, Strategy
 
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 SAMPLE = SchedulerSettings().sample
-BIGGER_SAMPLES = (64, 128, 256)
+BIGGER_SAMPLES = (64, 256)
 SCHEDULERS = 8
 LOADED = 0.5
 """Share of all VCPUs that is asked for before loads are compared."""
@@ -205,8 +205,8 @@ def every_row_read(connection: Connection) -> Iterator[None]:
         cursor.execute("SELECT pg_get_functiondef('vacancy.best_of_sample'::regproc)")
         (as_it_was,) = cursor.fetchone() or ("",)
         cursor.execute(
-            "CREATE OR REPLACE FUNCTION vacancy.best_of_sample(r vacancy.request) RETURNS text[] LANGUAGE plpgsql"
-            " AS $$ BEGIN RETURN vacancy.best_of_all(r); END $$"
+            "CREATE OR REPLACE FUNCTION vacancy.best_of_sample(r vacancy.request, hosts integer, glance boolean)"
+            " RETURNS text[] LANGUAGE plpgsql AS $$ BEGIN RETURN (vacancy.look_at_all(r)).best; END $$"
         )
         try:
             yield

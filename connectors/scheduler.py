@@ -215,6 +215,10 @@ class _TransientError(VacancyError):
     """The server says that the call may succeed when it is made again."""
 
 
+_AGAIN = (UnreachableError, _TransientError)
+"""What may pass when the call is made again."""
+
+
 class Scheduler:
     """Picks and claims. Safe to share between threads; after a fork the child has connections of its own.
 
@@ -333,17 +337,16 @@ class Scheduler:
         return connection
 
     def _call(self, read: Callable[[Any], _T], statement: str, *values: object) -> _T:
-        """Runs a statement and reads its answer; again where that may help."""
-
-        def count(state: tenacity.RetryCallState) -> None:
-            error = state.outcome and state.outcome.exception()
-            self.counters.add(**{"retries" if isinstance(error, _TransientError) else "reconnects": 1})
-
+        """Runs a statement and reads its answer; again where that may help: at once, and then with growing pauses."""
+        try:
+            return self._once(read, statement, values)
+        except _AGAIN as error:
+            self._count(error)
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((UnreachableError, _TransientError)),
+            retry=tenacity.retry_if_exception_type(_AGAIN),
             stop=tenacity.stop_after_delay(self._settings.retry_for.total_seconds()),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
-            before_sleep=count,
+            before_sleep=lambda state: self._count(state.outcome and state.outcome.exception()),
             reraise=True,
         )
         try:
@@ -351,6 +354,9 @@ class Scheduler:
         except _TransientError as error:
             raise ContendedError(str(error)) from None
         return answer
+
+    def _count(self, error: BaseException | None) -> None:
+        self.counters.add(**{"retries" if isinstance(error, _TransientError) else "reconnects": 1})
 
     def _once(self, read: Callable[[Any], _T], statement: str, values: Sequence[object]) -> _T:
         with self._connection() as connection, explained(self._dsn):

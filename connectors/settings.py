@@ -111,10 +111,10 @@ class SchedulerSettings(Section):
         description="How long a claim counts whose host never shows its consumer: longer than a start takes.",
     )
     sample: int = Field(
-        default=32,
+        default=24,
         ge=1,
         le=10_000,
-        description="Hosts to look at for a claim; all of them only where none of these fits.",
+        description="Hosts to look at for a claim; where none of them fits 16 times as many, and only then all.",
     )
     strategy: Strategy = Field(
         default="spread", description="Which of the hosts that fit: the emptiest, the fullest, any."

@@ -77,24 +77,17 @@ ALTER TABLE vacancy.host_inventory
   ADD COLUMN disk_gb_max_unit bigint GENERATED ALWAYS AS ((inventories->'DISK_GB'->>'max_unit')::bigint) STORED,
   ADD COLUMN disk_gb_step_size bigint GENERATED ALWAYS AS ((inventories->'DISK_GB'->>'step_size')::bigint) STORED;
 
-CREATE INDEX host_inventory_sample ON vacancy.host_inventory (sample_key) WHERE NOT retired;
+CREATE INDEX host_inventory_sample ON vacancy.host_inventory (sample_key) INCLUDE (host_id)
+WHERE NOT retired AND status = 'ENABLED';
 
 COMMENT ON COLUMN vacancy.host_inventory.sample_key IS 'Place in a random order, 0 to 1; fixed when the row is made.';
 
 -- The one place where free capacity is computed: what the host says less the claims in flight.
--- Grain: one row a host that is not retired; its usage columns are null until its first usage row is there.
+-- Grain: one row a host that has a usage row.
 -- statement_timestamp() and not now(), which stands still in a transaction and would let silent hosts look fresh.
-CREATE VIEW vacancy.host_state AS
+CREATE VIEW vacancy.host_free AS
 SELECT
-  i.host_id,
-  i.name,
-  i.zone,
-  i.status,
-  CASE
-    WHEN i.status = 'DISABLED' THEN concat_ws(': ', 'disabled', nullif(i.status_reason, ''))
-    WHEN h.host_id IS NULL THEN 'no usage yet'
-    WHEN statement_timestamp() - h.observed_at > (SELECT vacancy.max_age()) THEN 'stale'
-  END AS reason,
+  h.host_id,
   statement_timestamp() - h.observed_at AS age,
   h.observed_at,
   h.window_start,
@@ -123,6 +116,66 @@ SELECT
   h.io_pressure,
   h.instances,
   h.recent_consumers,
+  claimed.claims,
+  claimed.vcpus AS vcpus_claimed,
+  claimed.memory_mb AS memory_mb_claimed,
+  claimed.disk_gb AS disk_gb_claimed
+FROM vacancy.host AS h
+CROSS JOIN LATERAL (
+  SELECT
+    count(*) AS claims,
+    coalesce(sum(c.vcpus), 0)::bigint AS vcpus,
+    coalesce(sum(c.memory_mb), 0)::bigint AS memory_mb,
+    coalesce(sum(c.disk_gb), 0)::bigint AS disk_gb
+  FROM vacancy.claim AS c
+  WHERE c.host_id = h.host_id
+    AND c.settled_at IS NULL
+    -- IS TRUE keeps this from the sweep's index, which a plan made while the table was empty would take.
+    AND (c.expires_at > statement_timestamp()) IS TRUE
+    -- Listed already when the claim was made: the host's figures hold it.
+    AND NOT (c.consumer = ANY (h.recent_consumers))
+) AS claimed;
+
+-- What people and schedulers read: what each host is, what it has free, and why it is out if it is.
+CREATE OR REPLACE VIEW vacancy.schedulable_host AS
+SELECT
+  i.host_id,
+  i.name,
+  i.zone,
+  i.status,
+  CASE
+    WHEN i.status = 'DISABLED' THEN concat_ws(': ', 'disabled', nullif(i.status_reason, ''))
+    WHEN f.host_id IS NULL THEN 'no usage yet'
+    WHEN f.age > (SELECT vacancy.max_age()) THEN 'stale'
+  END AS reason,
+  f.age,
+  f.observed_at,
+  f.window_start,
+  f.window_end,
+  f.samples,
+  f.vcpus_capacity,
+  f.vcpus_free,
+  f.vcpus_free_min,
+  f.memory_mb_capacity,
+  f.memory_mb_free,
+  f.memory_mb_free_min,
+  f.memory_mb_available,
+  f.disk_gb_capacity,
+  f.disk_gb_free,
+  f.disk_gb_free_min,
+  f.disk_gb_available,
+  f.cpu_utilization,
+  f.cpu_iowait,
+  f.cpu_steal,
+  f.disk_read_bytes_per_s,
+  f.disk_write_bytes_per_s,
+  f.net_rx_bytes_per_s,
+  f.net_tx_bytes_per_s,
+  f.cpu_pressure,
+  f.memory_pressure,
+  f.io_pressure,
+  f.instances,
+  f.recent_consumers,
   i.boot_id,
   i.inventories,
   i.traits,
@@ -132,88 +185,13 @@ SELECT
   i.reporting_interval_ms,
   i.agent_version,
   i.observed_at AS inventory_observed_at,
-  claimed.claims,
-  claimed.vcpus AS vcpus_claimed,
-  claimed.memory_mb AS memory_mb_claimed,
-  claimed.disk_gb AS disk_gb_claimed,
-  i.sample_key,
-  i.vcpus_min_unit,
-  i.vcpus_max_unit,
-  i.vcpus_step_size,
-  i.memory_mb_min_unit,
-  i.memory_mb_max_unit,
-  i.memory_mb_step_size,
-  i.disk_gb_min_unit,
-  i.disk_gb_max_unit,
-  i.disk_gb_step_size
+  coalesce(f.claims, 0) AS claims,
+  f.vcpus_claimed,
+  f.memory_mb_claimed,
+  f.disk_gb_claimed
 FROM vacancy.host_inventory AS i
-LEFT JOIN vacancy.host AS h ON h.host_id = i.host_id
-CROSS JOIN LATERAL (
-  SELECT
-    count(*) AS claims,
-    coalesce(sum(c.vcpus), 0)::bigint AS vcpus,
-    coalesce(sum(c.memory_mb), 0)::bigint AS memory_mb,
-    coalesce(sum(c.disk_gb), 0)::bigint AS disk_gb
-  FROM vacancy.claim AS c
-  WHERE c.host_id = i.host_id
-    AND c.settled_at IS NULL
-    -- IS TRUE keeps this from the sweep's index, which a plan made while the table was empty would take.
-    AND (c.expires_at > statement_timestamp()) IS TRUE
-    -- Listed already when the claim was made: the host's figures hold it.
-    AND NOT (c.consumer = ANY (coalesce(h.recent_consumers, '{}')))
-) AS claimed
+LEFT JOIN vacancy.host_free AS f ON f.host_id = i.host_id
 WHERE NOT i.retired;
-
--- The public part of it.
-CREATE OR REPLACE VIEW vacancy.schedulable_host AS
-SELECT
-  host_id,
-  name,
-  zone,
-  status,
-  reason,
-  age,
-  observed_at,
-  window_start,
-  window_end,
-  samples,
-  vcpus_capacity,
-  vcpus_free,
-  vcpus_free_min,
-  memory_mb_capacity,
-  memory_mb_free,
-  memory_mb_free_min,
-  memory_mb_available,
-  disk_gb_capacity,
-  disk_gb_free,
-  disk_gb_free_min,
-  disk_gb_available,
-  cpu_utilization,
-  cpu_iowait,
-  cpu_steal,
-  disk_read_bytes_per_s,
-  disk_write_bytes_per_s,
-  net_rx_bytes_per_s,
-  net_tx_bytes_per_s,
-  cpu_pressure,
-  memory_pressure,
-  io_pressure,
-  instances,
-  recent_consumers,
-  boot_id,
-  inventories,
-  traits,
-  aggregates,
-  numa_cells,
-  pci_pools,
-  reporting_interval_ms,
-  agent_version,
-  inventory_observed_at,
-  claims,
-  vcpus_claimed,
-  memory_mb_claimed,
-  disk_gb_claimed
-FROM vacancy.host_state;
 
 COMMENT ON VIEW vacancy.schedulable_host IS 'Hosts that are not retired, less the claims in flight; reason is null where one may be picked.';
 COMMENT ON COLUMN vacancy.schedulable_host.vcpus_free IS 'Capacity less what instances hold and claims in flight; memory_mb and disk_gb alike.';

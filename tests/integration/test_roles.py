@@ -42,13 +42,14 @@ INNER = (
     "SELECT vacancy.parse_request('{}')",
     "SELECT vacancy.take_request('{}')",
     "SELECT vacancy.lock_consumers('{}')",
+    "SELECT * FROM vacancy.room(NULL)",
     "SELECT * FROM vacancy.judged(NULL)",
-    "SELECT vacancy.best_of_sample(NULL)",
-    "SELECT vacancy.best_of_all(NULL)",
+    "SELECT vacancy.random_hosts(1)",
+    "SELECT vacancy.best_of_sample(NULL, 1, true)",
+    "SELECT vacancy.look_at_all(NULL)",
     "SELECT vacancy.claim_host(NULL, gen_random_uuid(), false)",
     "SELECT vacancy.sweep_claims()",
-    "SELECT vacancy.refusal(NULL)",
-    "SELECT * FROM vacancy.host_state",
+    "SELECT * FROM vacancy.host_free",
 )
 CLAIMING = (
     "SELECT vacancy.claim(ARRAY[gen_random_uuid()])",

@@ -14,7 +14,7 @@ from schemas.codec import Encoder
 from schemas.events import CONFLUENT_MARKER, Event, SchemaVersion, fingerprint, newest
 from tests.histories import encode_usage, usage_event
 from topology.framing import MAX_PAYLOAD_BYTES
-from topology.usage import ABSENT, COLUMNS, UsageDecoder
+from topology.usage import ABSENT, COLUMNS, UsageDecoder, _tripwire
 
 GOOD = encode_usage(usage_event(host_id="good", cpu_steal_ns=None, cpu_busy_ns=7))
 HEADER = newest(Event.USAGE).header
@@ -61,6 +61,16 @@ def test_a_bad_payload_says_why_and_stands_alone(payload: bytes | None, reason: 
     assert decoded.reasons[2] is None
     assert reason in str(decoded.reasons[1])
     assert list(decoded.columns["cpu_busy_ns"][[0, 2]]) == [7, 7]
+
+
+def test_a_payload_that_is_the_decoders_own_tripwire_hides_neither_itself_nor_others() -> None:
+    tripwire = _tripwire(newest(Event.USAGE).text)
+    assert tripwire
+    payloads = [GOOD, HEADER + tripwire.datum, GOOD, GOOD[:50], HEADER + tripwire.datum, GOOD]
+    decoded = UsageDecoder().decode(payloads)
+    assert [reason is None for reason in decoded.reasons] == [True, False, True, False, False, True]
+    assert decoded.reasons[1] == f"undecodable: {tripwire.failure}"
+    assert list(decoded.columns["cpu_busy_ns"][[0, 2, 5]]) == [7, 7, 7]
 
 
 @given(
