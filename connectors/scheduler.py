@@ -14,6 +14,7 @@ that no claim is lost and none is made twice.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import threading
@@ -95,6 +96,7 @@ class Request(Section):
     max_age: Duration | None = Field(default=None, description="None: as the settings say.")
     claim_ttl: Duration | None = Field(default=None, description="None: as the settings say.")
 
+    @functools.lru_cache(maxsize=1024)  # noqa: B019  # requests are small, and few: flavours
     def document(self, settings: SchedulerSettings) -> str:
         """The request as the SQL functions take it, in JSON."""
         given = self.model_dump(exclude_defaults=True)
@@ -215,6 +217,8 @@ class _TransientError(VacancyError):
     """The server says that the call may succeed when it is made again."""
 
 
+_PREPARE = """PREPARE claim (uuid[], jsonb) AS
+SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already FROM vacancy.claim($1, $2)"""
 _AGAIN = (UnreachableError, _TransientError)
 """What may pass when the call is made again."""
 
@@ -271,8 +275,7 @@ class Scheduler:
         ids = [str(consumer) for consumer in consumers] if consumers else [str(uuid.uuid4()) for _ in range(count)]
         rows = self._call(
             lambda cursor: cursor.fetchall(),
-            "SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already"
-            " FROM vacancy.claim(%s::uuid[], %s)",
+            "EXECUTE claim(%s::uuid[], %s)",
             ids,
             request.document(self._settings),
         )
@@ -334,6 +337,7 @@ class Scheduler:
         # The server may go away just now.
         with explained(self._dsn), connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = %s", (milliseconds_of(self._settings.statement_timeout),))
+            cursor.execute(_PREPARE)
         return connection
 
     def _call(self, read: Callable[[Any], _T], statement: str, *values: object) -> _T:

@@ -5,9 +5,9 @@ CREATE TABLE vacancy.claim (
   claimed_at timestamptz NOT NULL,
   expires_at timestamptz NOT NULL,
   settled_at timestamptz,
-  vcpus bigint NOT NULL CHECK (vcpus >= 0),
-  memory_mb bigint NOT NULL CHECK (memory_mb >= 0),
-  disk_gb bigint NOT NULL CHECK (disk_gb >= 0),
+  vcpus integer NOT NULL CHECK (vcpus >= 0),
+  memory_mb integer NOT NULL CHECK (memory_mb >= 0),
+  disk_gb integer NOT NULL CHECK (disk_gb >= 0),
   consumer uuid PRIMARY KEY,
   host_id text NOT NULL
 ) WITH (
@@ -124,9 +124,9 @@ FROM vacancy.host AS h
 CROSS JOIN LATERAL (
   SELECT
     count(*) AS claims,
-    coalesce(sum(c.vcpus), 0)::bigint AS vcpus,
-    coalesce(sum(c.memory_mb), 0)::bigint AS memory_mb,
-    coalesce(sum(c.disk_gb), 0)::bigint AS disk_gb
+    coalesce(sum(c.vcpus), 0) AS vcpus,
+    coalesce(sum(c.memory_mb), 0) AS memory_mb,
+    coalesce(sum(c.disk_gb), 0) AS disk_gb
   FROM vacancy.claim AS c
   WHERE c.host_id = h.host_id
     AND c.settled_at IS NULL

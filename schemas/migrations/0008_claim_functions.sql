@@ -75,9 +75,10 @@ CREATE FUNCTION vacancy.take_request(document jsonb) RETURNS vacancy.request
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   r vacancy.request := vacancy.parse_request(document);
+  setting text;
 BEGIN
   IF r.max_age IS NOT NULL THEN
-    PERFORM set_config('vacancy.max_age', r.max_age::text, true);
+    setting := set_config('vacancy.max_age', r.max_age::text, true);
   END IF;
   RETURN r;
 END
@@ -88,12 +89,17 @@ $$;
 CREATE FUNCTION vacancy.lock_consumers(consumers uuid[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  locked integer;
+  ordered uuid[] := consumers;
+  consumer uuid;
+  locked text;
 BEGIN
-  PERFORM pg_advisory_xact_lock(key)
-  FROM (SELECT DISTINCT hashtextextended(c::text, 2) AS key FROM unnest(consumers) AS c ORDER BY 1) AS ordered;
-  GET DIAGNOSTICS locked = ROW_COUNT;
-  RETURN locked;
+  IF cardinality(consumers) > 1 THEN
+    ordered := ARRAY(SELECT DISTINCT c FROM unnest(consumers) AS c ORDER BY 1);
+  END IF;
+  FOREACH consumer IN ARRAY ordered LOOP
+    locked := pg_advisory_xact_lock(hashtextextended(consumer::text, 2));
+  END LOOP;
+  RETURN cardinality(ordered);
 END
 $$;
 
@@ -148,7 +154,8 @@ SELECT
   END, 0)
   - CASE q.strategy WHEN 'random' THEN 0 ELSE
     q.load_weight * coalesce(greatest(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure), 0)
-    + q.age_weight * greatest(extract(epoch FROM f.age) / extract(epoch FROM q.default_max_age), 0)
+    -- date_part() and not extract(), which gives the slower numeric.
+    + q.age_weight * greatest(date_part('epoch', f.age) / date_part('epoch', q.default_max_age), 0)
   END,
   f.age,
   f.vcpus_free,
@@ -414,20 +421,16 @@ BEGIN
 END
 $$;
 
--- Deletes claims that have expired, oldest first: now and then a batch, since each look passes over what was deleted
--- lately and is not vacuumed yet. One call in 16 deletes up to 64: four times what claims can leave. SKIP LOCKED: nobody
--- waits here.
+-- Deletes some claims that have expired, oldest first. SKIP LOCKED: nobody waits here.
+-- Callers do it one time in 16: each look passes over what was deleted lately and is not vacuumed yet, so it has to be
+-- worth it. 64 are four times what as many claims can leave behind.
 CREATE FUNCTION vacancy.sweep_claims() RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-  IF random() < 1.0 / 16 THEN
-    DELETE FROM vacancy.claim WHERE consumer = ANY (ARRAY(
-      SELECT consumer FROM vacancy.claim
-      WHERE expires_at <= statement_timestamp()
-      ORDER BY expires_at LIMIT 64 FOR UPDATE SKIP LOCKED
-    ));
-  END IF;
-END
+LANGUAGE sql VOLATILE AS $$
+  DELETE FROM vacancy.claim WHERE consumer = ANY (ARRAY(
+    SELECT consumer FROM vacancy.claim
+    WHERE expires_at <= statement_timestamp()
+    ORDER BY expires_at LIMIT 64 FOR UPDATE SKIP LOCKED
+  ))
 $$;
 
 -- Claims hosts for consumers: all of them or none.
@@ -489,7 +492,6 @@ BEGIN
       DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (made);
       contended := passed_over;
       refusal := claimed.refusal || jsonb_build_object('claimable', cardinality(made), 'count', cardinality(consumers));
-      PERFORM vacancy.sweep_claims();
       RETURN NEXT;
       RETURN;
     END IF;
@@ -497,7 +499,9 @@ BEGIN
     taken := ARRAY[claimed.host];
   END LOOP;
 
-  PERFORM vacancy.sweep_claims();
+  IF random() < 1.0 / 16 THEN
+    PERFORM vacancy.sweep_claims();
+  END IF;
   RETURN QUERY
     SELECT c.consumer, c.host_id, i.name, c.claimed_at, c.expires_at, c.consumer = ANY (former), passed_over, NULL::jsonb
     FROM vacancy.claim AS c LEFT JOIN vacancy.host_inventory AS i ON i.host_id = c.host_id
@@ -515,7 +519,9 @@ BEGIN
   RETURN QUERY
     WITH gone AS (DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers) RETURNING c.consumer, c.expires_at)
     SELECT gone.consumer FROM gone WHERE gone.expires_at > statement_timestamp();
-  PERFORM vacancy.sweep_claims();
+  IF random() < 1.0 / 16 THEN
+    PERFORM vacancy.sweep_claims();
+  END IF;
 END
 $$;
 
