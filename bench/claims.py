@@ -179,7 +179,7 @@ def _figures(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _claim_ttl(hosts: int) -> timedelta:
-    """What a host takes to show an instance, at most so long that a fleet with room for 22 claims a host never fills."""
+    """What a host takes to show an instance, or less, so that a fleet with room for 22 claims a host never fills."""
     return timedelta(seconds=min(2.0, hosts * 22 / 5_000))
 
 

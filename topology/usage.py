@@ -174,9 +174,7 @@ def _isolate(writer: str, data: list[bytes], start: int, tripwire: _Tripwire | N
     if len(data) == 1:
         return {start: failure}
     middle = len(data) // 2
-    return _isolate(writer, data[:middle], start, tripwire) | _isolate(
-        writer, data[middle:], start + middle, tripwire
-    )
+    return _isolate(writer, data[:middle], start, tripwire) | _isolate(writer, data[middle:], start + middle, tripwire)
 
 
 class _Tripwire(NamedTuple):
@@ -188,7 +186,7 @@ class _Tripwire(NamedTuple):
 
 @functools.cache
 def _tripwire(writer: str) -> _Tripwire | None:
-    """A union's branch that does not exist, after as many zeros as it takes to get there; None if nothing gets there."""
+    """A union's branch that does not exist, after as many zeros as it takes to get there; None if none does."""
     for zeros in range(256):
         datum = bytes(zeros) + _NO_BRANCH
         failure = _failure(writer, [datum])
@@ -200,7 +198,7 @@ def _tripwire(writer: str) -> _Tripwire | None:
 def _failure(writer: str, data: list[bytes], tripwire: _Tripwire | None = None) -> str | None:
     """What the first bad one of some data raises; None if there is none.
 
-    What decodes costs four times what does not, for the Arrow columns that are made of it: hence the tripwire at its end.
+    What decodes costs four times what does not, for the Arrow columns made of it: hence the tripwire at the end.
     """
     try:
         deserialize_array([*data, tripwire.datum] if tripwire else data, writer)

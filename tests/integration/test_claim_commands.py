@@ -89,7 +89,7 @@ def test_why(tmp_path: Path) -> None:
     assert {host["name"]: host["ruled_out_by"] for host in hosts} == {
         "big": ["forbidden"],
         "small": ["forbidden", "vcpus_free"],
-        "silent": ["stale", "forbidden"],
+        "silent": ["forbidden", "stale"],
     }
     table = Ended(tmp_path, "hosts", "--why", "--vcpus", "4", "--limit", "1").output
     assert "1 of 3 hosts fit, 1 vcpus_free, 1 stale" in table
