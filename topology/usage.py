@@ -6,7 +6,7 @@ not None is bad and its columns hold zeros and Nones.
 What always holds:
 
 - A bad payload spoils its own row alone, whatever its bytes are, and costs little: framing is checked before decoding,
-  and a batch that fails is halved until the bad ones stand alone.
+  and a batch that fails is searched for the ones that do not decode.
 - What comes out fits the tables: ids are printable ASCII, consumers are UUIDs, amounts and counters are never negative.
 - A counter that the writer's kernel does not have is :data:`ABSENT`, since a nullable column would leave Arrow's fast
   path through pandas.
@@ -64,6 +64,7 @@ CONSUMERS = "recent_consumers"
 COLUMNS = (*IDS, *AMOUNTS, *COUNTERS, CONSUMERS)
 """What the dataflow reads of a usage event: two texts, then int64 columns, then a PostgreSQL array literal of UUIDs."""
 
+_FIRST_PIECE = 32
 _NO_BRANCH_INDEX = 1_000_003
 _NO_BRANCH = b"\x86\x89\x7a"
 """As Avro encodes it: zigzag, 7 bits a byte, the low ones first."""
@@ -154,7 +155,7 @@ def _decode_run(writer: str, run: _Run, reasons: list[str | None]) -> tuple[pa.R
             batch = deserialize_array(data, writer)
             break
         except ValueError:
-            bad = _isolate(writer, data, 0, tripwire)
+            bad = _isolate(writer, data, tripwire)
         for index, failure in bad.items():
             reasons[rows[index]] = f"undecodable: {failure}"
         data = [datum for index, datum in enumerate(data) if index not in bad]
@@ -166,15 +167,26 @@ def _decode_run(writer: str, run: _Run, reasons: list[str | None]) -> tuple[pa.R
     return batch, rows
 
 
-def _isolate(writer: str, data: list[bytes], start: int, tripwire: _Tripwire | None) -> dict[int, str]:
-    """What the bad ones of some data raise, by index counted from start: halves until they stand alone."""
-    failure = _failure(writer, data, tripwire)
-    if failure is None:
-        return {}
-    if len(data) == 1:
-        return {start: failure}
-    middle = len(data) // 2
-    return _isolate(writer, data[:middle], start, tripwire) | _isolate(writer, data[middle:], start + middle, tripwire)
+def _isolate(writer: str, data: list[bytes], tripwire: _Tripwire | None) -> dict[int, str]:
+    """What the bad ones of some data raise, by index: pieces that grow while they are good, halved where one is not."""
+    bad: dict[int, str] = {}
+    start, size = 0, _FIRST_PIECE
+    while start < len(data):
+        end = start + size
+        failure = _failure(writer, data[start:end], tripwire)
+        if failure is None:
+            start, size = end, 2 * size
+            continue
+        first, end = start, min(end, len(data))  # the first bad one is in [first, end)
+        while end - first > 1:
+            middle = (first + end) // 2
+            if _failure(writer, data[first:middle], tripwire) is None:
+                first = middle
+            else:
+                end = middle
+        bad[first] = failure
+        start, size = first + 1, _FIRST_PIECE
+    return bad
 
 
 class _Tripwire(NamedTuple):
