@@ -76,6 +76,8 @@ def production_edges(
                 "format": "raw",
                 "properties.max.request.size": str(MAX_DEAD_LETTER_REQUEST_BYTES),
                 "properties.compression.type": "lz4",
+                # Nobody waits for them, and a request for each few costs the broker more than they do.
+                "properties.linger.ms": "100",
                 "sink.delivery-guarantee": "at-least-once",
             },
         ),
