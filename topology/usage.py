@@ -222,27 +222,31 @@ def _failure(writer: str, data: list[bytes], tripwire: _Tripwire | None = None) 
 def _fill(decoded: DecodedUsage, rows: list[int], table: pa.Table) -> None:
     """Writes a table's columns into their rows, and the reasons of those that do not make sense."""
     bad: dict[int, str] = {}
+    # A list would be made an array for each column.
+    places = slice(None) if len(rows) == len(decoded.reasons) else np.asarray(rows)
     for name in IDS:
         # Nobody has looked yet whether a text is UTF-8; what matches is ASCII, and what does not goes no further.
         good = pc.match_substring_regex(table[name], _ID_PATTERN)
-        _flag(bad, good, f"invalid: {name} is not printable ASCII")
-        decoded.columns[name][rows] = pc.if_else(good, table[name], None).to_numpy()
+        _flag(bad, ~good.to_numpy(), f"invalid: {name} is not printable ASCII")
+        decoded.columns[name][places] = pc.if_else(good, table[name], None).to_numpy()
     for name in (*AMOUNTS, *COUNTERS):
         least = 1 if name == "cpu_count" else 0
-        smallest = pc.min(table[name]).as_py()
-        if smallest is not None and smallest < least:
-            _flag(bad, pc.greater_equal(table[name], least), f"invalid: {name} is less than {least}")
-        decoded.columns[name][rows] = pc.fill_null(table[name], ABSENT).to_numpy()
-    decoded.columns[CONSUMERS][rows] = _consumer_literals(table[CONSUMERS], bad)
+        column = table[name]
+        values = (column.fill_null(ABSENT) if column.null_count else column).to_numpy()
+        wrong = values < least
+        if column.null_count:
+            wrong &= column.is_valid().to_numpy()
+        _flag(bad, wrong, f"invalid: {name} is less than {least}")
+        decoded.columns[name][places] = values
+    decoded.columns[CONSUMERS][places] = _consumer_literals(table[CONSUMERS], bad)
     for index, reason in bad.items():
         decoded.reasons[rows[index]] = decoded.reasons[rows[index]] or reason
 
 
-def _flag(bad: dict[int, str], good: pa.ChunkedArray, reason: str) -> None:
-    """Notes the reason for each index whose value is false; a null is good."""
-    if pc.all(good).as_py() is False:
-        for index in np.flatnonzero(~pc.fill_null(good, True).to_numpy()):
-            bad.setdefault(int(index), reason)
+def _flag(bad: dict[int, str], wrong: np.ndarray[Any, np.dtype[np.bool_]], reason: str) -> None:
+    """Notes the reason for each index whose value is true, unless it has one."""
+    for index in np.flatnonzero(wrong):
+        bad.setdefault(int(index), reason)
 
 
 @functools.cache
