@@ -223,7 +223,7 @@ def _fill(decoded: DecodedUsage, rows: list[int], table: pa.Table) -> None:
     """Writes a table's columns into their rows, and the reasons of those that do not make sense."""
     bad: dict[int, str] = {}
     # A list would be made an array for each column.
-    places = slice(None) if len(rows) == len(decoded.reasons) else np.asarray(rows)
+    places = slice(None) if len(rows) == len(decoded.reasons) else np.asarray(rows, dtype=np.intp)
     for name in IDS:
         # Nobody has looked yet whether a text is UTF-8; what matches is ASCII, and what does not goes no further.
         good = pc.match_substring_regex(table[name], _ID_PATTERN)
