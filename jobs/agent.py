@@ -35,7 +35,8 @@ from connectors.collector import Collector, InventoryReading
 from connectors.host import HostCollector
 from connectors.outbox import Outbox
 from connectors.settings import AgentSettings, KafkaSettings
-from jobs.options import DurationType, load, settings_options
+from jobs.logs import configure, log_format_option
+from jobs.options import DurationType, flags, load, settings_options
 from jobs.settings import default_data_dir
 from schemas.codec import Encoder
 from schemas.errors import VacancyError
@@ -63,12 +64,16 @@ _T = TypeVar("_T")
 @settings_options
 @click.option("--host-id", help="Identity of this node.  [default: made from the machine id]")
 @click.option("--interval", type=DurationType(), help="Time between two usage events.  [default: 1s]")
-def command(config: Path | None, data_dir: Path | None, host_id: str | None, interval: Any) -> None:
+@log_format_option
+def command(
+    config: Path | None, data_dir: Path | None, host_id: str | None, interval: Any, log_format: str | None
+) -> None:
     """Runs the agent."""
-    flags = {name: value for name, value in (("host_id", host_id), ("interval", interval)) if value is not None}
-    settings = load(config, data_dir, {"agent": flags} if flags else None)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = load(
+        config, data_dir, flags(agent={"host_id": host_id, "interval": interval}, log={"format": log_format})
+    )
     identity = settings.agent.host_id or default_host_id(data_dir or default_data_dir())
+    configure(settings.log.format, host=settings.agent.name or socket.gethostname(), host_id=identity, job="agent")
     collector = HostCollector(settings.agent)
     outbox = Outbox(settings.kafka, identity, settings.agent.buffer_events)
     with StopSignal() as stop:
