@@ -42,12 +42,12 @@ def test_a_json_line_says_when_what_and_who(capsys: pytest.CaptureFixture[str]) 
 
 def test_an_exception_stays_in_its_line() -> None:
     try:
-        raise ValueError("no")
+        int("no")
     except ValueError:
         record = logging.LogRecord("x", logging.ERROR, "", 0, "broken", None, sys.exc_info())
     text = JsonFormatter(job="agent").format(record)
     assert "\n" not in text
-    assert json.loads(text)["exception"].endswith("ValueError: no")
+    assert json.loads(text)["exception"].endswith("ValueError: invalid literal for int() with base 10: 'no'")
 
 
 @pytest.mark.parametrize(
