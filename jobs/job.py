@@ -98,7 +98,7 @@ def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -
         # the task manager (FLINK-38180). A cluster's is started again by whoever runs it; this is ours.
         if not _task_managers(port):
             client.cancel().result()
-            _wait_until_free(port)
+            _wait_until_free(port, settings.local.flink_metrics_port)
             newest = newest_checkpoint(checkpoints)
             newest = None if newest == ignored else newest
             _LOG.warning("the task manager has failed; starting again from %s", newest or "the beginning")
@@ -149,14 +149,14 @@ def _task_managers(port: int) -> int:
         return 1
 
 
-def _wait_until_free(port: int) -> None:
-    """Waits until the former mini cluster has let go of its port.
+def _wait_until_free(*taken: int | None) -> None:
+    """Waits until the former mini cluster has let go of its ports; None is one that it does not have.
 
     Raises:
         VacancyError: it does not.
     """
     deadline = time.monotonic() + _CLUSTER_END_SECONDS
-    while not ports.is_free(port):
+    while not all(ports.is_free(port) for port in taken if port):
         if time.monotonic() > deadline:
             raise VacancyError(
                 f"the job's cluster does not end within {_CLUSTER_END_SECONDS:.0f} s; start the job again"
