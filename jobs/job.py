@@ -26,7 +26,7 @@ from connectors.flink import production_edges
 from connectors.kafka import ensure_topics
 from connectors.postgres import connect
 from jobs import ports
-from jobs.flink_jars import flink_jars, java_home
+from jobs.flink_jars import flink_home, flink_jars, java_home
 from jobs.logs import Format, configure, log_format_option
 from jobs.options import flags, load, settings_options
 from jobs.settings import Settings
@@ -218,6 +218,9 @@ def prepare_java(log_dir: Path, log_format: Format = "plain") -> None:
     os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
     os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("jobs").joinpath(log4j)))
     os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
+    # A mini cluster has no plugins: its reporters have to be on the class path, and PyFlink adds to that what stands here.
+    plugin = flink_home() / "plugins" / "metrics-prometheus" / "*"
+    os.environ["HADOOP_CLASSPATH"] = os.pathsep.join(filter(None, (os.environ.get("HADOOP_CLASSPATH"), str(plugin))))
     # Python workers as processes: as threads of this one, all of a job's decoders would share one lock.
     os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112  # PyFlink spells it so
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from jobs.kafka_server import KafkaServer
 
 HOSTS, EVENTS, REPEATED, BAD = 3, 10, 4, 2
+OPERATOR = "flink_taskmanager_job_task_operator"
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
@@ -65,16 +65,36 @@ def test_each_figure_moves(kafka_broker: KafkaServer, database: str, tmp_path: P
     sender.send([b"rubbish"] * BAD, "host-0")
     sender.flush()
 
-    operator = "flink_taskmanager_job_task_operator"
     with Job(tmp_path) as job:
         job.wait_until_ready()
-        wait_until(lambda: Scrape(port).total(f"{operator}_numLateEvents") == HOSTS * REPEATED, TABLE_SECONDS, "late")
-        wait_until(
-            lambda: Scrape(port).total(f"{operator}_numRecordsSend", "dead_letters") == BAD, TABLE_SECONDS, "bad"
-        )
-        wait_until(
-            lambda: Scrape(port).total("flink_jobmanager_job_numberOfCompletedCheckpoints") > 0, TABLE_SECONDS, "good"
-        )
+        for figure, operator, expected in (
+            (f"{OPERATOR}_numLateEvents", "", HOSTS * REPEATED),
+            (f"{OPERATOR}_numRecordsSend", "dead_letters", BAD),
+            (f"{OPERATOR}_numRecordsIn", "host\\b", HOSTS * EVENTS),
+        ):
+            wait_until(
+                lambda: Scrape(port).total(figure, operator) == expected,  # noqa: B023  # called before the next
+                TABLE_SECONDS,
+                f"{figure} {operator} is not {expected}",
+            )
+        job.wait_for_checkpoint()
         scrape = Scrape(port)
         job.stop()
-    assert scrape.total(f"{operator}_pendingRecords") == 0
+    assert ports.is_free(port)
+    assert scrape.total(f"{OPERATOR}_numRecordsIn", "Source: usage_topic") == HOSTS * (EVENTS + REPEATED) + BAD
+    assert scrape.total(f"{OPERATOR}_pendingRecords") == 0
+    assert scrape.total("flink_jobmanager_job_numberOfCompletedCheckpoints") > 0
+    assert scrape.total("flink_jobmanager_job_lastCheckpointDuration") > 0
+    assert scrape.total("flink_jobmanager_job_numRestarts") == 0
+    explained = set(re.findall(r"`(flink_\w+)`", PAGE.read_text(encoding="utf-8")))
+    assert explained - scrape.names == set()
+
+    # stderr: what is no JSON is what the command says on stdout.
+    lines = [json.loads(line) for line in job.output.splitlines() if line.startswith("{")]
+    assert any("runs; http://" in line["message"] for line in lines)
+    assert {line["job"] for line in lines} == {"job"}
+    (log,) = (tmp_path / "logs").glob("*.log")
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert {entry["job"] for entry in entries} == {"flink"}
+    assert {entry["level"] for entry in entries} <= {"INFO", "WARN", "ERROR"}
+    assert any(re.fullmatch(r"[0-9a-f]{32}", entry.get("job_id", "")) for entry in entries)
