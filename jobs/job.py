@@ -218,7 +218,7 @@ def prepare_java(log_dir: Path, log_format: Format = "plain") -> None:
     os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
     os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("jobs").joinpath(log4j)))
     os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
-    # A mini cluster has no plugins: its reporters have to be on the class path, and PyFlink adds to that what stands here.
+    # A mini cluster has no plugins, so its reporter is on the class path: PyFlink adds to that what stands here.
     plugin = flink_home() / "plugins" / "metrics-prometheus" / "*"
     os.environ["HADOOP_CLASSPATH"] = os.pathsep.join(filter(None, (os.environ.get("HADOOP_CLASSPATH"), str(plugin))))
     # Python workers as processes: as threads of this one, all of a job's decoders would share one lock.
