@@ -19,7 +19,7 @@ SELECT
     AS age_p99_seconds,
   extract(epoch FROM max(s.age) FILTER (WHERE s.status = 'ENABLED'))::double precision AS age_max_seconds,
   coalesce(sum(s.claims), 0)::bigint AS claims_in_flight
-FROM vacancy.host_state AS s;
+FROM vacancy.schedulable_host AS s;
 
 COMMENT ON VIEW vacancy.freshness IS 'One row: how old the table is, how many hosts may be picked and why others may not.';
 COMMENT ON COLUMN vacancy.freshness.hosts IS 'Hosts that sent inventory and are not retired.';
