@@ -82,20 +82,22 @@ def test_the_exporter_brings_every_column_to_prometheus(owner: Connection, datab
     upsert_inventory(owner, host_id="silent", name="silent")
     login, port = f"exporter_{uuid.uuid4().hex}", ports.free_port()
     execute(owner, f"CREATE ROLE {login} LOGIN PASSWORD 'secret' IN ROLE vacancy_reader")
-    exporter = subprocess.Popen(
-        [
-            program("prometheus-postgres-exporter", "usr/bin/prometheus-postgres-exporter", tmp_path),
-            f"--extend.query-path={QUERIES}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--disable-default-metrics",
-            "--disable-settings-metrics",
-        ],
-        env={"DATA_SOURCE_NAME": make_dsn(database, user=login, password="secret", sslmode="disable")},
-        stdout=subprocess.DEVNULL,
-        stderr=(tmp_path / "exporter.log").open("wb"),
-    )
+    log = tmp_path / "exporter.log"
+    with log.open("wb") as errors:
+        exporter = subprocess.Popen(
+            [
+                program("prometheus-postgres-exporter", "usr/bin/prometheus-postgres-exporter", tmp_path),
+                f"--extend.query-path={QUERIES}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--disable-default-metrics",
+                "--disable-settings-metrics",
+            ],
+            env={"DATA_SOURCE_NAME": make_dsn(database, user=login, password="secret", sslmode="disable")},
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
     try:
-        wait_until(lambda: ports.answers(port), 30, f"no exporter: {(tmp_path / 'exporter.log').read_text()}")
+        wait_until(lambda: ports.answers(port), 30, f"no exporter; see {log}")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
             families = list(text_string_to_metric_families(response.read().decode()))
     finally:
