@@ -77,6 +77,7 @@ def test_stale_means_what_the_session_says(owner: Connection) -> None:
 
 def test_the_exporter_brings_every_column_to_prometheus(owner: Connection, database: str, tmp_path: Path) -> None:
     """As postgres_exporter logs in: with the rights of a reader and no others."""
+    command = program("prometheus-postgres-exporter", "usr/bin/prometheus-postgres-exporter", tmp_path)
     add(owner, "fresh", seconds_ago=0)
     add(owner, "stale", seconds_ago=100)
     upsert_inventory(owner, host_id="silent", name="silent")
@@ -86,7 +87,7 @@ def test_the_exporter_brings_every_column_to_prometheus(owner: Connection, datab
     with log.open("wb") as errors:
         exporter = subprocess.Popen(
             [
-                program("prometheus-postgres-exporter", "usr/bin/prometheus-postgres-exporter", tmp_path),
+                command,
                 f"--extend.query-path={QUERIES}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--disable-default-metrics",
