@@ -84,6 +84,12 @@ class Outbox:
         """Usage events that the broker has acknowledged."""
         self.dropped = 0
         """Usage events that were given up."""
+        self.inventories_delivered = 0
+        """Inventory events that the broker has acknowledged."""
+        self.delivery_errors = 0
+        """Events of both kinds that the broker, or the client for want of one, has answered with an error."""
+        self.delivered_at: float | None = None
+        """When the broker last acknowledged an event, on the clock; None: it never has."""
 
     def add_usage(self, payload: bytes) -> None:
         """Puts a usage event in line; drops the oldest if too many wait."""
@@ -152,6 +158,7 @@ class Outbox:
     def _on_usage(self, error: KafkaError | None, payload: bytes) -> None:
         """One usage event is answered for; once all are, those that failed wait again, in front."""
         self._usage_handed_over -= 1
+        self.delivery_errors += error is not None
         if error is None:
             self.delivered += 1
             self._note_success(self._settings.usage_topic)
@@ -168,7 +175,9 @@ class Outbox:
     def _on_inventory(self, error: KafkaError | None, payload: bytes) -> None:
         """The inventory is answered for; it waits again if it failed, unless a newer one took its place."""
         self._inventory_handed_over = False
+        self.delivery_errors += error is not None
         if error is None:
+            self.inventories_delivered += 1
             self._note_success(self._settings.inventory_topic)
         elif error.code() in _REFUSALS:
             self._note_refusal("inventory", error, payload)
@@ -180,7 +189,7 @@ class Outbox:
 
     def _note_success(self, topic: str) -> None:
         now = self._clock()
-        self._handed_over_at = now
+        self._handed_over_at = self.delivered_at = now
         self._errors.text = None
         what = []
         if topic in self._away_since:

@@ -18,13 +18,15 @@ import functools
 import json
 import os
 import threading
+import time
 import uuid
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg2
 import tenacity
@@ -33,6 +35,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from psycopg2.extras import register_uuid
 from pydantic import Field, SecretStr
 
+from connectors.histogram import Histogram
 from connectors.hosts import HostRow, fetch
 from connectors.postgres import UnreachableError, dial, explained, where
 from connectors.settings import SchedulerSettings, Section, Strategy
@@ -40,6 +43,8 @@ from schemas.errors import ConfigError, VacancyError
 from schemas.units import Duration, milliseconds_of
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
+_CALLS = ("candidates", "claim", "release", "hosts")
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _UNITS = "by min_unit, max_unit and step_size,"
 _LABELS = {
@@ -197,6 +202,8 @@ class Counters:
         retries: calls made again because others were in the way (serialization failures and deadlocks).
         reconnects: calls made again because the connection broke or could not be had.
         contended_hosts: hosts passed over since others were claiming from them at that moment.
+        refused_by: refusals by the dimension that ran out.
+        durations: how long calls took, by the method's name.
     """
 
     claims: int = 0
@@ -204,6 +211,10 @@ class Counters:
     retries: int = 0
     reconnects: int = 0
     contended_hosts: int = 0
+    refused_by: Counter[str] = field(default_factory=Counter)
+    durations: dict[str, Histogram] = field(
+        default_factory=lambda: {call: Histogram() for call in _CALLS}, compare=False
+    )
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, **amounts: int) -> None:
@@ -211,6 +222,21 @@ class Counters:
         with self._lock:
             for name, amount in amounts.items():
                 setattr(self, name, getattr(self, name) + amount)
+
+    def refuse(self, dimension: str) -> None:
+        """Counts a refusal."""
+        with self._lock:
+            self.refusals += 1
+            self.refused_by[dimension] += 1
+
+    def took(self, call: str, seconds: float) -> None:
+        """Counts a call."""
+        with self._lock:
+            self.durations[call].add(seconds)
+
+    def unlock(self) -> None:
+        """Takes a lock of its own: after a fork, a thread that is not here any more may hold the former."""
+        self._lock = threading.Lock()
 
 
 class _TransientError(VacancyError):
@@ -221,6 +247,20 @@ _PREPARE = """PREPARE claim (uuid[], jsonb) AS
 SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already FROM vacancy.claim($1, $2)"""
 _AGAIN = (UnreachableError, _TransientError)
 """What may pass when the call is made again."""
+
+
+def _timed(call: Callable[Concatenate[Scheduler, _P], _T]) -> Callable[Concatenate[Scheduler, _P], _T]:
+    """Counts how long a call takes, however it ends."""
+
+    @functools.wraps(call)
+    def timed(self: Scheduler, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        began = time.perf_counter()
+        try:
+            return call(self, *args, **kwargs)
+        finally:
+            self.counters.took(call.__name__, time.perf_counter() - began)
+
+    return timed
 
 
 class Scheduler:
@@ -245,6 +285,7 @@ class Scheduler:
         self._open()
         _SCHEDULERS.add(self)
 
+    @_timed
     def candidates(self, request: Request) -> list[Candidate]:
         """Up to 8 of the best hosts for a request, best first; claims none. [] if none fits."""
         return self._call(
@@ -253,6 +294,7 @@ class Scheduler:
             request.document(self._settings),
         )
 
+    @_timed
     def claim(
         self, request: Request, consumers: Sequence[uuid.UUID | str] | None = None, *, count: int = 1
     ) -> list[Claim]:
@@ -281,13 +323,15 @@ class Scheduler:
         )
         refusal, contended = rows[0][:2]
         if refusal is not None:
-            self.counters.add(refusals=1, contended_hosts=contended)
+            self.counters.add(contended_hosts=contended)
+            self.counters.refuse(refusal["dimension"])
             nearest = refusal["nearest"] and NearestMiss(**refusal["nearest"])
             raise NoHostFitsError(Refusal(**refusal | {"nearest": nearest}))
         claims = [Claim(*row[2:]) for row in rows]
         self.counters.add(claims=sum(not claim.already for claim in claims), contended_hosts=contended)
         return claims
 
+    @_timed
     def release(self, *consumers: uuid.UUID | str) -> list[uuid.UUID]:
         """Gives claims back; the consumers that had one. Once more is harmless."""
         ids = [str(consumer) for consumer in consumers]
@@ -295,6 +339,7 @@ class Scheduler:
             lambda cursor: [row[0] for row in cursor.fetchall()], "SELECT vacancy.release(%s::uuid[])", ids
         )
 
+    @_timed
     def hosts(self, limit: int | None = None) -> list[HostRow]:
         """The table: schedulable hosts first, then by name; at most `limit` of them."""
 
@@ -311,6 +356,7 @@ class Scheduler:
 
     def _open(self) -> None:
         """Starts without connections. Those of a parent process are left to it: psycopg2 ends them in no child."""
+        self.counters.unlock()
         self._places = threading.BoundedSemaphore(self._settings.connections)
         # Our own, since psycopg2's pools keep no connection that they did not open at their start.
         self._idle: list[Connection] = []

@@ -91,6 +91,13 @@ class AgentSettings(Section):
         le=1_000_000,
         description="Usage events kept while the broker is away; then the oldest go.",
     )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65_535, description="Port of the agent's Prometheus metrics. Unset: it exports none."
+    )
+    metrics_address: str = Field(
+        default="0.0.0.0",  # noqa: S104  # Prometheus comes from another machine, and the port is opened on request
+        description="Address that `agent.metrics_port` is opened on.",
+    )
     disk_path: Path = Field(default=Path("/"), description="A path on the file system that instances' disks live on.")
     reserved_vcpus: int = Field(default=0, ge=0, description="VCPUs kept from instances.")
     reserved_memory_mb: int = Field(default=512, ge=0, description="MiB of memory kept from instances.")

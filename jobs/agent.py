@@ -23,10 +23,11 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import click
 
@@ -34,7 +35,8 @@ from connectors.collector import Collector, InventoryReading
 from connectors.host import HostCollector
 from connectors.outbox import Outbox
 from connectors.settings import AgentSettings, KafkaSettings
-from jobs.options import DurationType, load, settings_options
+from jobs.logs import configure, log_format_option
+from jobs.options import DurationType, flags, load, settings_options
 from jobs.settings import default_data_dir
 from schemas.codec import Encoder
 from schemas.errors import VacancyError
@@ -46,6 +48,7 @@ _LOOK_FOR_CHANGES_S = 5.0
 _REGISTRY_RETRY_S = 5.0
 _APPLICATION = uuid.UUID("0f0bd27e-25ce-4c1b-b4b8-1dd2a4c5c8f2")
 _LOG = logging.getLogger("vacancy.agent")
+_T = TypeVar("_T")
 
 
 @click.command(
@@ -61,12 +64,16 @@ _LOG = logging.getLogger("vacancy.agent")
 @settings_options
 @click.option("--host-id", help="Identity of this node.  [default: made from the machine id]")
 @click.option("--interval", type=DurationType(), help="Time between two usage events.  [default: 1s]")
-def command(config: Path | None, data_dir: Path | None, host_id: str | None, interval: Any) -> None:
+@log_format_option
+def command(
+    config: Path | None, data_dir: Path | None, host_id: str | None, interval: Any, log_format: str | None
+) -> None:
     """Runs the agent."""
-    flags = {name: value for name, value in (("host_id", host_id), ("interval", interval)) if value is not None}
-    settings = load(config, data_dir, {"agent": flags} if flags else None)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = load(
+        config, data_dir, flags(agent={"host_id": host_id, "interval": interval}, log={"format": log_format})
+    )
     identity = settings.agent.host_id or default_host_id(data_dir or default_data_dir())
+    configure(settings.log.format, host=settings.agent.name or socket.gethostname(), host_id=identity, job="agent")
     collector = HostCollector(settings.agent)
     outbox = Outbox(settings.kafka, identity, settings.agent.buffer_events)
     with StopSignal() as stop:
@@ -79,14 +86,25 @@ def command(config: Path | None, data_dir: Path | None, host_id: str | None, int
             settings.kafka.bootstrap_servers,
             format_duration(settings.agent.interval),
         )
-        run(Agent(settings.agent, identity, collector, outbox, encoders), outbox, stop)
-        left = outbox.close(FLUSH_LIMIT_S)
+        agent = Agent(settings.agent, identity, collector, outbox, encoders)
+        with _exported(settings.agent, agent, outbox, identity):
+            run(agent, outbox, stop)
+            left = outbox.close(FLUSH_LIMIT_S)
         what = f"{left.usage} usage events{' and the inventory' if left.inventory else ''}"
         total = f"{outbox.delivered} usage events delivered, {outbox.dropped} dropped"
         if left:
             _LOG.warning("stopped; %s; not delivered within %g s: %s", total, FLUSH_LIMIT_S, what)
         else:
             _LOG.info("stopped; %s", total)
+
+
+def _exported(settings: AgentSettings, agent: Agent, outbox: Outbox, host_id: str) -> AbstractContextManager[None]:
+    """Serves the agent's metrics while it lasts, where a port is set for them."""
+    if settings.metrics_port is None:
+        return nullcontext()
+    from jobs.agent_metrics import AgentCollector, exported  # some MiB that only those pay who want them
+
+    return exported(settings, AgentCollector(agent, outbox, host_id))
 
 
 class Schedule:
@@ -102,6 +120,23 @@ class Schedule:
         moment = self._first + k * self._interval
         # Rounding may put it on now itself.
         return moment if moment > now else moment + self._interval
+
+
+@dataclasses.dataclass
+class Readings:
+    """What reading one kind of event came to; each figure only grows.
+
+    Attributes:
+        reads: times that the collector was asked.
+        failures: times that no event came of it.
+        seconds: how long the collector took, in all.
+        produced: events put into the outbox.
+    """
+
+    reads: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    produced: int = 0
 
 
 class Agent:
@@ -141,6 +176,7 @@ class Agent:
         self._seq = 0
         self._sent: InventoryReading | None = None
         self._failing: set[str] = set()
+        self.readings = {event: Readings() for event in Event}
         rng = rng or random.Random()  # noqa: S311  # spreads a fleet, hides nothing
         now = clock()
         self._usage_schedule = _with_random_phase(now, settings.interval.total_seconds(), rng)
@@ -165,15 +201,16 @@ class Agent:
         return min(self._usage_due, self._inventory_due)
 
     def _usage(self) -> None:
-        with self._going_on("usage"):
-            reading = dataclasses.asdict(self._collector.usage())
+        with self._going_on(Event.USAGE):
+            reading = dataclasses.asdict(self._read(Event.USAGE, self._collector.usage))
             payload = self._encoders[Event.USAGE].encode(reading | self._sender() | {"seq": self._seq})
             self._seq += 1
             self._outbox.add_usage(payload)
+            self.readings[Event.USAGE].produced += 1
 
     def _inventory(self, even_if_same: bool) -> None:
-        with self._going_on("inventory"):
-            reading = self._collector.inventory()
+        with self._going_on(Event.INVENTORY):
+            reading = self._read(Event.INVENTORY, self._collector.inventory)
             if reading == self._sent and not even_if_same:
                 return
             more = {
@@ -183,20 +220,31 @@ class Agent:
             record = dataclasses.asdict(reading) | self._sender() | more
             self._outbox.set_inventory(self._encoders[Event.INVENTORY].encode(record))
             self._sent = reading
+            self.readings[Event.INVENTORY].produced += 1
+
+    def _read(self, event: Event, read: Callable[[], _T]) -> _T:
+        """Has the collector read, and keeps how long that took."""
+        readings, began = self.readings[event], self._clock()
+        readings.reads += 1
+        try:
+            return read()
+        finally:
+            readings.seconds += self._clock() - began
 
     def _sender(self) -> dict[str, Any]:
         return {"host_id": self._host_id, "agent_time": round(self._wall_clock() * 1000)}
 
-    def _going_on(self, what: str) -> _GoingOn:
-        return _GoingOn(what, self._failing)
+    def _going_on(self, event: Event) -> _GoingOn:
+        return _GoingOn(event.name.lower(), self._failing, self.readings[event])
 
 
 class _GoingOn:
-    """Goes on after a failure; says it once, and once that it is over."""
+    """Goes on after a failure, and counts it; says it once, and once that it is over."""
 
-    def __init__(self, what: str, failing: set[str]) -> None:
+    def __init__(self, what: str, failing: set[str], readings: Readings) -> None:
         self._what = what
         self._failing = failing
+        self._readings = readings
 
     def __enter__(self) -> None: ...
 
@@ -210,6 +258,7 @@ class _GoingOn:
             return False
         if not isinstance(error, Exception):
             return False
+        self._readings.failures += 1
         if self._what not in self._failing:
             self._failing.add(self._what)
             _LOG.error("the %s cannot be read, trying on: %s: %s", self._what, type(error).__name__, error)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from jobs import logs
 from schemas.errors import VacancyError
 
 
@@ -107,5 +108,5 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"vacancy: {' '.join(message.split())}", file=sys.stderr)
+    logs.fail(" ".join(message.split()))
     sys.exit(status)

@@ -42,7 +42,7 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         {("why()", "EXECUTE")}
         | {
             (relation, "SELECT")
-            for relation in ("host", "host_inventory", "claim", "schedulable_host", "schema_migration")
+            for relation in ("host", "host_inventory", "claim", "schedulable_host", "freshness", "schema_migration")
         }
     ),
 }
@@ -59,16 +59,9 @@ FROM pg_proc p
 JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'vacancy' AND p.proname <> 'max_age' AND has_function_privilege(p.oid, 'EXECUTE')
 """
-_AGES = """
-SELECT
-  count(*),
-  min(age),
-  percentile_disc(0.99) WITHIN GROUP (ORDER BY age),
-  count(*) FILTER (WHERE age > vacancy.max_age()),
-  (SELECT count(*) FROM vacancy.host h WHERE NOT EXISTS (
-    SELECT FROM vacancy.host_inventory i WHERE i.host_id = h.host_id))
-FROM vacancy.schedulable_host
-WHERE age IS NOT NULL
+_FRESHNESS = """
+SELECT hosts, hosts_schedulable, hosts_stale, hosts_without_inventory, age_min_seconds, age_p99_seconds
+FROM vacancy.freshness
 """
 
 
@@ -201,8 +194,8 @@ def _ages(settings: Settings) -> Iterator[Finding]:
         connection.cursor() as cursor,
         explained(settings.postgres.reader_dsn),
     ):
-        cursor.execute(_AGES)
-        hosts, newest, p99, stale, nameless = cursor.fetchall()[0]
+        cursor.execute(_FRESHNESS)
+        hosts, schedulable, stale, nameless, newest_s, p99_s = cursor.fetchall()[0]
     max_age = settings.scheduler.max_age
     if nameless:
         yield Finding(
@@ -210,15 +203,17 @@ def _ages(settings: Settings) -> Iterator[Finding]:
             f"{nameless} hosts sent usage but no inventory, so no scheduler sees them",
             "restart their agents; if that does not help, see `vacancy dead-letters`",
         )
-    if not hosts:
-        yield Finding("table", "no host is in the table", "start `vacancy agent` on the nodes, and the job")
+    if newest_s is None:
+        what = f"none of {hosts} hosts is enabled and reports" if hosts else "no host is in the table"
+        yield Finding("table", what, "start `vacancy agent` on the nodes, and the job")
         return
+    newest, p99 = timedelta(seconds=newest_s), timedelta(seconds=p99_s)
     ages = f"{hosts} hosts, newest {duration(newest)} old, 99 % within {duration(p99)}"
     if newest < -_CLOCK_SKEW:
         yield Finding(
             "table", f"events come {duration(-newest)} from the future", "set the clocks of brokers and database (NTP)"
         )
-    elif stale == hosts:
+    elif stale and not schedulable:
         yield Finding("table", f"every host is stale: {ages}", "look whether the job, the broker and the agents run")
     elif p99 > max_age:
         yield Finding("table", f"{stale} hosts are stale: {ages}", "look at their agents; `vacancy hosts` names them")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import signal
 import sys
@@ -25,15 +26,18 @@ from connectors.flink import production_edges
 from connectors.kafka import ensure_topics
 from connectors.postgres import connect
 from jobs import ports
-from jobs.flink_jars import flink_jars, java_home
-from jobs.options import load, settings_options
+from jobs.flink_jars import flink_home, flink_jars, java_home
+from jobs.logs import Format, configure, log_format_option
+from jobs.options import flags, load, settings_options
 from jobs.settings import Settings
 from schemas.errors import ConfigError, VacancyError
 from schemas.units import milliseconds_of
 
 _JVM_ARGS = "-XX:MaxRAMPercentage=20"
 """The window's events are on the heap: 128 bytes each, in rings that may be half empty."""
+_PROMETHEUS = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
 _WATCH_SECONDS = 0.5
+_LOG = logging.getLogger("vacancy.job")
 _CLUSTER_END_SECONDS = 60.0
 
 
@@ -45,7 +49,8 @@ def command() -> None:
 @command.command()
 @settings_options
 @click.option("--fresh", is_flag=True, help="Start without a checkpoint: read the topics from their beginning.")
-def run(config: Path | None, data_dir: Path | None, fresh: bool) -> None:
+@log_format_option
+def run(config: Path | None, data_dir: Path | None, fresh: bool, log_format: str | None) -> None:
     """Run the job in this process until it is stopped.
 
     It resumes from the newest checkpoint under job.checkpoint_dir. Ctrl-C or SIGTERM stops it; what it had not
@@ -55,7 +60,8 @@ def run(config: Path | None, data_dir: Path | None, fresh: bool) -> None:
     vacancy job run --config vacancy.toml
     VACANCY_JOB__EMIT=100ms vacancy job run
     """
-    settings = load(config, data_dir)
+    settings = load(config, data_dir, flags(log={"format": log_format}))
+    configure(settings.log.format, job="job")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -71,7 +77,7 @@ def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -
     """
     checkpoints = checkpoint_directory(settings.job.checkpoint_dir)
     _check(settings, checkpoints)
-    prepare_java(checkpoints.parent / "logs")
+    prepare_java(checkpoints.parent / "logs", settings.log.format)
     # PyFlink finds Java and its log directory by the environment, when it is imported.
     from pyflink.common import JobStatus
 
@@ -86,15 +92,16 @@ def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -
             raise VacancyError(f"the job ended as {status.name}: {_end(client)}; see {checkpoints.parent / 'logs'}")
         if status == JobStatus.RUNNING and not ready:
             ready = True
+            _LOG.info("job %s runs; http://%s:%d shows it", client.get_job_id(), ports.HOST, port)
             print("ready", flush=True)
         # Where an operator fails to close after a failure (the database's sink does, while that is away), Flink ends
         # the task manager (FLINK-38180). A cluster's is started again by whoever runs it; this is ours.
         if not _task_managers(port):
             client.cancel().result()
-            _wait_until_free(port)
+            _wait_until_free(port, settings.local.flink_metrics_port)
             newest = newest_checkpoint(checkpoints)
             newest = None if newest == ignored else newest
-            print(f"the task manager has failed; starting again from {newest or 'the beginning'}", flush=True)
+            _LOG.warning("the task manager has failed; starting again from %s", newest or "the beginning")
             client = _start(settings, port, newest)
     client.cancel().result()
 
@@ -142,14 +149,14 @@ def _task_managers(port: int) -> int:
         return 1
 
 
-def _wait_until_free(port: int) -> None:
-    """Waits until the former mini cluster has let go of its port.
+def _wait_until_free(*taken: int | None) -> None:
+    """Waits until the former mini cluster has let go of its ports; None is one that it does not have.
 
     Raises:
         VacancyError: it does not.
     """
     deadline = time.monotonic() + _CLUSTER_END_SECONDS
-    while not ports.is_free(port):
+    while not all(ports.is_free(port) for port in taken if port):
         if time.monotonic() > deadline:
             raise VacancyError(
                 f"the job's cluster does not end within {_CLUSTER_END_SECONDS:.0f} s; start the job again"
@@ -163,11 +170,12 @@ def _check(settings: Settings, checkpoints: Path) -> None:
     Raises:
         VacancyError: the port or the directory is not to be had, or broker, topics, database or tables are not there.
     """
-    port = settings.local.flink_port
-    if port and not ports.is_free(port):
-        raise VacancyError(
-            f"port {port} of local.flink_port is in use; end what listens there, or set another (0: a free one)"
-        )
+    for name, port, another in (
+        ("flink_port", settings.local.flink_port, "another (0: a free one)"),
+        ("flink_metrics_port", settings.local.flink_metrics_port, "another"),
+    ):
+        if port and not ports.is_free(port):
+            raise VacancyError(f"port {port} of local.{name} is in use; end what listens there, or set {another}")
     for directory in (checkpoints, checkpoints.parent / "logs"):
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -202,13 +210,17 @@ def newest_checkpoint(directory: Path) -> Path | None:
     return max(complete)[1] if complete else None
 
 
-def prepare_java(log_dir: Path) -> None:
+def prepare_java(log_dir: Path, log_format: Format = "plain") -> None:
     """Points PyFlink at a Java runtime (the wheel's unless JAVA_HOME is set), at a log directory and at limits."""
+    log4j = "flink-log4j-json.properties" if log_format == "json" else "flink-log4j.properties"
     log_dir.mkdir(parents=True, exist_ok=True)
     os.environ["JAVA_HOME"] = str(java_home())
     os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
-    os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("jobs").joinpath("flink-log4j.properties")))
+    os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("jobs").joinpath(log4j)))
     os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
+    # A mini cluster has no plugins, so its reporter is on the class path: PyFlink adds to that what stands here.
+    plugin = flink_home() / "plugins" / "metrics-prometheus" / "*"
+    os.environ["HADOOP_CLASSPATH"] = os.pathsep.join(filter(None, (os.environ.get("HADOOP_CLASSPATH"), str(plugin))))
     # Python workers as processes: as threads of this one, all of a job's decoders would share one lock.
     os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112  # PyFlink spells it so
 
@@ -241,6 +253,9 @@ def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
         "restart-strategy.exponential-delay.max-backoff": "10 s",
     }
+    if settings.local.flink_metrics_port is not None:
+        options["metrics.reporter.prometheus.factory.class"] = _PROMETHEUS
+        options["metrics.reporter.prometheus.port"] = str(settings.local.flink_metrics_port)
     if checkpoint is not None:
         options["execution.state-recovery.path"] = checkpoint.as_uri()
         options["execution.state-recovery.claim-mode"] = "CLAIM"

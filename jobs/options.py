@@ -35,6 +35,14 @@ def load(config: Path | None, data_dir: Path | None, flags: Mapping[str, Any] | 
     return load_settings(find_config(config, data_dir), flags)
 
 
+def flags(**sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The flags that were given, as :func:`load` takes them; None is one that was not."""
+    given = {
+        name: {key: value for key, value in section.items() if value is not None} for name, section in sections.items()
+    }
+    return {name: section for name, section in given.items() if section}
+
+
 class DurationType(click.ParamType[timedelta]):
     """A flag that takes a duration: ``500ms``, ``10s``, ``5min`` or seconds."""
 

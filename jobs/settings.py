@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import Field, ValidationError
@@ -24,13 +24,27 @@ CONFIG_NAME = "vacancy.toml"
 
 
 class LocalSettings(Section):
-    """The local stack of `vacancy up`; port 0 picks a free one."""
+    """The local stack of `vacancy up` and the Flink of `vacancy job run`; port 0 picks a free one."""
 
     kafka_port: int = Field(default=0, ge=0, le=65_535, description="The broker.")
     postgres_port: int = Field(default=0, ge=0, le=65_535, description="The database server.")
     flink_port: int = Field(default=0, ge=0, le=65_535, description="Flink's web UI.")
+    flink_metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="Prometheus metrics of Flink, on every address of this machine. Unset: it exports none.",
+    )
     min_free_disk_mb: int = Field(
         default=1024, ge=0, description="`vacancy up` does not start with less room than this in its data dir."
+    )
+
+
+class LogSettings(Section):
+    """What the agent, the simulator and the job say on stderr."""
+
+    format: Literal["plain", "json"] = Field(
+        default="plain", description="Lines for people, or one JSON object a line for what collects logs."
     )
 
 
@@ -51,6 +65,7 @@ class Settings(BaseSettings):
     postgres: PostgresSettings = PostgresSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     local: LocalSettings = LocalSettings()
+    log: LogSettings = LogSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -13,6 +13,7 @@ What always holds:
 from __future__ import annotations
 
 import gc
+import logging
 import signal
 import sys
 import time
@@ -38,7 +39,8 @@ from rich.spinner import Spinner
 from connectors.kafka import ensure_topics, producer
 from connectors.settings import KafkaSettings
 from jobs.fleet import NS_PER_S, PRESSURE, Fleet, Report
-from jobs.options import DurationType, load, settings_options
+from jobs.logs import configure, log_format_option
+from jobs.options import DurationType, flags, load, settings_options
 from jobs.settings import Settings
 from schemas.codec import Encoder
 from schemas.events import Event, newest
@@ -52,6 +54,7 @@ INVENTORY_PER_S = 3_000
 """How many hosts a second send their first inventory: a tenth of a core."""
 REPORT_S = 10.0
 FLUSH_S = 10.0
+_LOG = logging.getLogger("vacancy.simulate")
 _KEEP_S = (5.0, 60.0)  # least and most time that events wait for the broker
 _LIVE_S = 0.5
 
@@ -351,6 +354,7 @@ Examples:
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which fleet.")
 @click.option("--for", "for_", metavar="SECONDS", type=DurationType(), help="Stop after this time.")
 @settings_options
+@log_format_option
 def command(
     hosts: int,
     interval: timedelta | None,
@@ -358,24 +362,28 @@ def command(
     for_: timedelta | None,
     config: Path | None,
     data_dir: Path | None,
+    log_format: str | None,
 ) -> None:
     """Emit the events of a simulated fleet.
 
     Its instances come and go, its load has waves, hosts reboot, fall silent and have wrong clocks. The same seed gives
     the same fleet; starting it again looks like a reboot of all its hosts.
     """
-    flags = {"agent": {"interval": interval}} if interval is not None else None
-    settings = load(config, data_dir, flags)
+    settings = load(config, data_dir, flags(agent={"interval": interval}, log={"format": log_format}))
+    as_json = settings.log.format == "json"
+    configure(settings.log.format, job="simulate")
     with _stop_signals() as stopped:
         simulation = build_simulation(settings, hosts, seed)
         # What is there now stays: the collector need not look at it again and again.
         gc.freeze()
-        totals = _run(simulation, None if for_ is None else for_.total_seconds(), stopped)
+        totals = _run(simulation, None if for_ is None else for_.total_seconds(), stopped, as_json)
     click.echo(str(totals))
 
 
-def _run(simulation: Simulation, for_s: float | None, stopped: Callable[[], bool]) -> Totals:
+def _run(simulation: Simulation, for_s: float | None, stopped: Callable[[], bool], as_json: bool) -> Totals:
     """Runs it with a live line on a terminal, with a line every 10 s elsewhere."""
+    if as_json:
+        return simulation.run(for_s, stopped, lambda progress: _LOG.info("%s", progress))
     if not sys.stderr.isatty():
         return simulation.run(for_s, stopped, lambda progress: click.echo(str(progress), err=True))
     line = Spinner("dots")

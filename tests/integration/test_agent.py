@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.kafka import client_config, ensure_topics
 from connectors.settings import KafkaSettings
+from jobs import ports
 from schemas.codec import decode
 
 if TYPE_CHECKING:
@@ -28,12 +34,22 @@ LIMIT_S = 60.0
 class AgentProcess:
     """`vacancy agent` with its own topics; ``lines`` is what it has said so far."""
 
-    def __init__(self, settings: KafkaSettings, directory: Path, *, interval: str, buffer_events: int = 600) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        directory: Path,
+        *,
+        interval: str,
+        buffer_events: int = 600,
+        metrics_port: int | None = None,
+    ) -> None:
         config = directory / "vacancy.toml"
         config.write_text(
             f'[kafka]\nbootstrap_servers = "{settings.bootstrap_servers}"\nusage_topic = "{settings.usage_topic}"\n'
             f'inventory_topic = "{settings.inventory_topic}"\n[agent]\nbuffer_events = {buffer_events}\n'
+            + (f"metrics_port = {metrics_port}\n" if metrics_port else "")
         )
+        self._metrics_port = metrics_port
         program = "from jobs.cli import main; main()"
         arguments = ["agent", "--config", str(config), "--host-id", "host-1", "--interval", interval]
         self._log = directory / "agent.log"
@@ -53,6 +69,21 @@ class AgentProcess:
         match = re.search(pattern, self.lines)
         assert match, f"the agent ended without it: {self.lines}"
         return match
+
+    def figures(self) -> dict[str, float]:
+        """Its metrics, by name and labels' values: ``events_delivered_total usage``; {} before its start."""
+        url = f"http://127.0.0.1:{self._metrics_port}/metrics"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                text = response.read().decode()
+        except URLError:
+            assert self.process.poll() is None, self.lines
+            return {}
+        return {
+            " ".join([sample.name.removeprefix("vacancy_agent_"), *sample.labels.values()]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -196,3 +227,40 @@ def test_without_a_broker_it_ends_in_time_and_says_what_it_could_not_deliver(
     assert agent.stop() == 0
     assert time.monotonic() - began < 10
     agent.wait_for("stopped; 0 usage events delivered, 0 dropped; not delivered within 5 s: .* usage events")
+
+
+def test_its_metrics_say_what_it_delivers(start: Callable[..., AgentProcess]) -> None:
+    agent = start(interval="50ms", metrics_port=ports.free_port())
+    wait_until(lambda: agent.figures().get("events_delivered_total usage", 0) >= 10, "10 usage events delivered")
+    figures = agent.figures()
+    assert figures["events_produced_total usage"] >= figures["events_delivered_total usage"]
+    assert figures["events_produced_total inventory"] == figures["events_delivered_total inventory"] == 1
+    assert figures["collect_seconds_count usage"] >= figures["events_produced_total usage"] >= 10
+    assert 0 < figures["collect_seconds_sum usage"] < LIMIT_S
+    assert time.time() - figures["last_delivery_timestamp_seconds"] < 10
+    assert figures["events_waiting"] < 10
+    assert {name for name in figures if name.startswith("info")} == {f"info host-1 {metadata.version('vacancy')}"}
+    assert figures["process_resident_memory_bytes"] > 1_000_000
+    for name in ("events_dropped_total", "delivery_errors_total", "collect_failures_total usage"):
+        assert figures[name] == 0
+    assert agent.stop() == 0
+
+
+def test_its_metrics_say_what_it_cannot_deliver(settings: KafkaSettings, start: Callable[..., AgentProcess]) -> None:
+    missing = settings.model_copy(update={"usage_topic": f"{settings.usage_topic}.missing"})
+    agent = start(settings=missing, interval="50ms", buffer_events=5, metrics_port=ports.free_port())
+    wait_until(
+        lambda: min(agent.figures().get(name, 0) for name in ("delivery_errors_total", "events_dropped_total")) >= 1,
+        "errors and drops",
+    )
+    figures = agent.figures()
+    assert figures["events_delivered_total usage"] == 0
+    assert 0 < figures["events_waiting"] <= 6
+    assert figures["events_delivered_total inventory"] == 1
+
+
+def test_a_metrics_port_that_is_taken_is_said(start: Callable[..., AgentProcess]) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104  # as the agent does
+        agent = start(interval="50ms", metrics_port=taken.getsockname()[1])
+        assert agent.process.wait(LIMIT_S) == 1
+    assert re.search(r"vacancy: agent\.metrics_port: .* cannot be opened: .*; .* or set another\n", agent.lines)

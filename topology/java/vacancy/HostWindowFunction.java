@@ -1,18 +1,21 @@
 package vacancy;
 
+import org.apache.flink.metrics.Counter;
 import org.apache.flink.table.annotation.DataTypeHint;
 import org.apache.flink.table.annotation.FunctionHint;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.functions.AggregateFunction;
+import org.apache.flink.table.functions.FunctionContext;
 
 /**
  * The SQL function {@code host_window}: what a host's window holds once an event has come in.
  *
  * <p>It is called for each event of one boot of a host, in the order of its partition, over all events so far: it
  * forgets by itself those that have left the window. The result is NULL for an event that is late or repeated, whose
- * monotonic clock is not above all before it. A sum is NULL where no step in the window has the figure.
+ * monotonic clock is not above all before it; the metric {@code numLateEvents} counts those. A sum is NULL where no step
+ * in the window has the figure.
  */
 @FunctionHint(
         accumulator =
@@ -37,6 +40,13 @@ public final class HostWindowFunction extends AggregateFunction<RowData, HostWin
 
     /** Whether the event of the last call was taken; Flink asks for the value of each before it hands over the next. */
     private transient boolean taken;
+
+    private transient Counter late;
+
+    @Override
+    public void open(FunctionContext context) {
+        late = context.getMetricGroup().counter("numLateEvents");
+    }
 
     @Override
     public HostWindow createAccumulator() {
@@ -82,6 +92,9 @@ public final class HostWindowFunction extends AggregateFunction<RowData, HostWin
                             memoryPressureUs,
                             ioPressureUs
                         });
+        if (!taken) {
+            late.inc();
+        }
     }
 
     @Override

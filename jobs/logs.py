@@ -1,0 +1,70 @@
+"""What our processes say on stderr: lines for people, or one JSON object a line for what collects logs.
+
+A JSON line has `time` (UTC), `level`, `logger` and `message`, then what tells the process from others, such as `host`
+and `job`, and `exception` where there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+import click
+
+Format = Literal["plain", "json"]
+_PLAIN = "%(asctime)s %(levelname)s %(message)s"
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object in one line, with the same fields in each."""
+
+    def __init__(self, **fields: str) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._fields,
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+log_format_option = click.option(
+    "--log-format", type=click.Choice(["plain", "json"]), help="How log lines look, as log.format.  [default: plain]"
+)
+"""Adds ``--log-format``, which goes over the setting `log.format`."""
+
+
+def configure(log_format: Format, **fields: str) -> None:
+    """Sends this process's log lines to stderr.
+
+    Args:
+        log_format: plain or json.
+        fields: what each JSON line holds beside the message; `host` is this machine's name unless it is among them.
+    """
+    handler = logging.StreamHandler()
+    if log_format == "json":
+        handler.setFormatter(JsonFormatter(**{"host": socket.gethostname()} | fields))
+    else:
+        handler.setFormatter(logging.Formatter(_PLAIN))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("vacancy").setLevel(logging.INFO)  # of what libraries say, only what is wrong
+
+
+def fail(message: str) -> None:
+    """Says the error that a command ends with: one line, in JSON where the log is."""
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.root.handlers):
+        logging.getLogger("vacancy").critical("%s", message)
+    else:
+        print(f"vacancy: {message}", file=sys.stderr)
