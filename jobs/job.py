@@ -1,6 +1,6 @@
-"""``vacancy job``: the Flink job.
+"""``vacancy job run``: the Flink job in a mini cluster of its own, in one JVM below this process.
 
-``run`` holds it in a mini cluster of its own, in one JVM below this process, which resumes from the newest checkpoint.
+It resumes from the newest checkpoint. What it shares with the job on a cluster (jobs/cluster.py) stands here as well.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ from connectors.kafka import ensure_topics
 from connectors.postgres import connect
 from jobs import ports
 from jobs.flink_jars import flink_jars, java_home
+from jobs.flink_rest import innermost_cause
 from jobs.options import load, settings_options
 from jobs.settings import Settings
 from schemas.errors import ConfigError, VacancyError
 from schemas.units import milliseconds_of
+from topology.settings import JobSettings
 
 _JVM_ARGS = "-XX:MaxRAMPercentage=20"
 """The window's events are on the heap: 128 bytes each, in rings that may be half empty."""
@@ -37,12 +40,7 @@ _WATCH_SECONDS = 0.5
 _CLUSTER_END_SECONDS = 60.0
 
 
-@click.group(name="job")
-def command() -> None:
-    """The Flink job that keeps the table."""
-
-
-@command.command()
+@click.command()
 @settings_options
 @click.option("--fresh", is_flag=True, help="Start without a checkpoint: read the topics from their beginning.")
 def run(config: Path | None, data_dir: Path | None, fresh: bool) -> None:
@@ -105,13 +103,26 @@ def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
     Raises:
         VacancyError: the job does not start.
     """
+    try:
+        return graph(settings, _mini_cluster_options(port, checkpoint)).execute_async(settings.job.name)
+    except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
+        raise VacancyError(f"the job does not start: {cause(error)}; see {os.environ['FLINK_LOG_DIR']}") from None
+
+
+def graph(settings: Settings, options: Mapping[str, str]) -> Any:
+    """An execution environment that holds the job between its production edges, named and ready to execute.
+
+    Args:
+        settings: all of them.
+        options: what Flink is to know of the place that it runs in.
+    """
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import Edges, build, configuration
+    from topology.graph import Edges, add_to, build, configuration
 
     flink = configuration(settings.job)
-    for key, value in _mini_cluster_options(settings, port, checkpoint).items():
+    for key, value in {**_options(settings.job), **options, **settings.job.flink}.items():
         flink.set_string(key, value)
     environment = StreamExecutionEnvironment.get_execution_environment(flink)
     inserts = build(
@@ -127,10 +138,8 @@ def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
         ),
         registry_factory(settings.kafka.schema_registry_url),
     )
-    try:
-        return inserts.execute().get_job_client()
-    except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
-        raise VacancyError(f"the job does not start: {_cause(error)}; see {os.environ['FLINK_LOG_DIR']}") from None
+    add_to(environment, inserts)
+    return environment
 
 
 def _task_managers(port: int) -> int:
@@ -175,6 +184,15 @@ def _check(settings: Settings, checkpoints: Path) -> None:
             raise VacancyError(
                 f"{directory} cannot be made: {error.strerror}; set job.checkpoint_dir to where the job may write"
             ) from None
+    check_edges(settings)
+
+
+def check_edges(settings: Settings) -> None:
+    """Makes the topics that are missing, and tries the database.
+
+    Raises:
+        VacancyError: broker, topics, database or tables are not there.
+    """
     ensure_topics(settings.kafka)
     connect(
         settings.postgres.job_dsn,
@@ -192,7 +210,7 @@ def checkpoint_directory(uri: str) -> Path:
     """
     parts = urlparse(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise ConfigError(f"job.checkpoint_dir: {uri} is not a file:// URI; `vacancy job run` keeps checkpoints here")
+        raise ConfigError(f"job.checkpoint_dir: {uri} is not a file:// URI, so what it holds is not to be found here")
     return Path(unquote(parts.path))
 
 
@@ -222,9 +240,26 @@ def registry_factory(url: str | None) -> Any:
     return functools.partial(registry_lookup, url)
 
 
-def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None) -> dict[str, str]:
+def _options(job: JobSettings) -> dict[str, str]:
+    """What the job wants of Flink wherever it runs: its state, and what happens when it fails."""
+    return {
+        "state.backend.type": job.state_backend,
+        "execution.checkpointing.incremental": "true",  # what RocksDB alone can do
+        "execution.checkpointing.interval": f"{milliseconds_of(job.checkpoint_interval)} ms",
+        "execution.checkpointing.timeout": f"{milliseconds_of(job.checkpoint_timeout)} ms",
+        "execution.checkpointing.dir": job.checkpoint_dir,
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "execution.checkpointing.tolerable-failed-checkpoints": "10",
+        # Without end: a database or broker that is away comes back, and the job with it.
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": "1 s",
+        "restart-strategy.exponential-delay.max-backoff": "10 s",
+        "restart-strategy.exponential-delay.reset-backoff-threshold": "1 min",
+    }
+
+
+def _mini_cluster_options(port: int, checkpoint: Path | None) -> dict[str, str]:
     options = {
-        "pipeline.name": "vacancy",
         "pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars()),
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
@@ -232,14 +267,6 @@ def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
         "rest.bind-port": str(port),
-        "execution.checkpointing.interval": f"{milliseconds_of(settings.job.checkpoint_interval)} ms",
-        "execution.checkpointing.dir": settings.job.checkpoint_dir,
-        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
-        "execution.checkpointing.tolerable-failed-checkpoints": "10",
-        # Without end: a database or broker that is away comes back, and the job with it.
-        "restart-strategy.type": "exponential-delay",
-        "restart-strategy.exponential-delay.initial-backoff": "1 s",
-        "restart-strategy.exponential-delay.max-backoff": "10 s",
     }
     if checkpoint is not None:
         options["execution.state-recovery.path"] = checkpoint.as_uri()
@@ -252,11 +279,11 @@ def _end(client: Any) -> str:
     try:
         client.get_job_execution_result().result()
     except Exception as error:  # noqa: BLE001  # as above
-        return _cause(error)
+        return cause(error)
     return "no reason given"
 
 
-def _cause(error: Exception) -> str:
-    """The innermost cause of what Java threw."""
-    causes = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
-    return (causes[-1] if causes else str(error).splitlines()[0]).removeprefix("Caused by: ")
+def cause(error: Exception) -> str:
+    """The innermost cause of what Java threw, one line."""
+    # py4j begins with a line of its own, and then says what was thrown.
+    return innermost_cause(str(error).partition("\n: ")[2] or str(error))

@@ -1,0 +1,225 @@
+"""A standalone Flink cluster for the tests: a JobManager and TaskManagers as processes, from the apache-flink wheel.
+
+Each is started by Flink's own scripts, with a configuration of its own; kill one with :meth:`Member.kill`, start it
+again with :meth:`Member.start`. Two TaskManagers of two slots each hold a job of parallelism 2 with one to spare.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from jobs import ports
+from jobs.flink_jars import java_home
+from jobs.processes import end_processes
+from tests.waiting import wait_until
+
+START_SECONDS = 120.0
+"""A JVM's start takes some 3 s on two idle cores, and several times that on busy ones."""
+END_SECONDS = 30.0
+SLOTS = 2
+"""Of each TaskManager."""
+
+
+def flink_home() -> Path:
+    """Where the wheel has Flink."""
+    flink = importlib.util.find_spec("pyflink")
+    assert flink is not None and flink.origin is not None
+    return Path(flink.origin).parent
+
+
+class Member:
+    """A process of the cluster, with all that it starts: a TaskManager has its Python workers below it."""
+
+    def __init__(self, name: str, script: str, directory: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.output = directory / f"{name}.log"
+        self._arguments = [str(flink_home() / "bin" / script), "start-foreground"]
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The JVM's process id: the scripts end in exec."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts it, or starts it again."""
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(self._environment),
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """kill -9 of the JVM alone; what it has started is left to notice by itself."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def stop(self) -> None:
+        """Ends it, and all of its group."""
+        if self._process is None:
+            return
+        below = [process for process in psutil.process_iter() if _group(process.pid) == self._process.pid]
+        end_processes(below, END_SECONDS, signal.SIGTERM)
+        self.wait()
+
+    def wait(self) -> None:
+        """Waits until the JVM has ended."""
+        assert self._process is not None
+        self._process.wait(END_SECONDS)
+
+
+class FlinkCluster:
+    """A cluster in a directory of its own; a context manager that leaves nothing running.
+
+    Args:
+        task_managers: how many.
+        configuration: further options of Flink's for the whole cluster.
+        plugins: jars by the name of the plugin that they are.
+    """
+
+    def __init__(
+        self,
+        task_managers: int = 2,
+        configuration: Mapping[str, str] | None = None,
+        plugins: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="vacancy-flink-"))
+        self.port = ports.free_port()
+        self.url = f"http://{ports.HOST}:{self.port}"
+        self.conf = self.directory / "conf"
+        self._write_configuration(configuration or {})
+        for name, jar in (plugins or {}).items():
+            place = self.directory / "plugins" / name
+            place.mkdir(parents=True)
+            shutil.copy(jar, place)
+        self.logs.mkdir()
+        self.job_manager = Member("jobmanager", "jobmanager.sh", self.logs, self.environment)
+        self.task_managers = [
+            Member(f"taskmanager-{number}", "taskmanager.sh", self.logs, self.environment)
+            for number in range(task_managers)
+        ]
+
+    @property
+    def logs(self) -> Path:
+        """What its members say, a file each."""
+        return self.directory / "logs"
+
+    @property
+    def members(self) -> list[Member]:
+        """All of its processes."""
+        return [self.job_manager, *self.task_managers]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of Flink's scripts, `flink` too."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("VACANCY_", "FLINK_"))}
+        return ours | {
+            "JAVA_HOME": str(java_home()),
+            "FLINK_CONF_DIR": str(self.conf),
+            "FLINK_LOG_DIR": str(self.logs),
+            "FLINK_PID_DIR": str(self.directory),
+            "FLINK_PLUGINS_DIR": str(self.directory / "plugins"),
+        }
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts it and waits until all of its slots are there."""
+        for member in self.members:
+            member.start()
+        self.wait_for_slots(len(self.task_managers) * SLOTS)
+
+    def stop(self) -> None:
+        """Ends all of its processes, and removes its directory."""
+        for member in reversed(self.members):
+            member.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def wait_for_slots(self, slots: int) -> None:
+        """Waits until it has so many slots."""
+        wait_until(lambda: self.slots() == slots, START_SECONDS, f"the cluster is not up; see {self.logs}")
+
+    def slots(self) -> int:
+        """How many slots it has, used or free; 0 while its JobManager is away."""
+        try:
+            return int(self.ask("/overview")["slots-total"])
+        except OSError:
+            return 0
+
+    def ask(self, path: str) -> Any:
+        """What its REST interface answers."""
+        with urllib.request.urlopen(self.url + path, timeout=10) as response:  # noqa: S310  # our own
+            return json.load(response)
+
+    def flink(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Runs Flink's own command line."""
+        return subprocess.run(
+            [str(flink_home() / "bin" / "flink"), *map(str, arguments)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        )
+
+    def _write_configuration(self, more: Mapping[str, str]) -> None:
+        shutil.copytree(flink_home() / "conf", self.conf)
+        file = self.conf / "config.yaml"
+        java_options = re.search(r"^ +all: (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert java_options is not None
+        options = {
+            "env.java.opts.all": java_options[1],
+            "jobmanager.rpc.address": ports.HOST,
+            "jobmanager.rpc.port": str(ports.free_port(self.port)),
+            "jobmanager.bind-host": ports.HOST,
+            "jobmanager.memory.process.size": "1024m",
+            "taskmanager.host": ports.HOST,
+            "taskmanager.bind-host": ports.HOST,
+            "taskmanager.numberOfTaskSlots": str(SLOTS),
+            "taskmanager.memory.process.size": "1280m",
+            "taskmanager.memory.managed.size": "192m",
+            "rest.address": ports.HOST,
+            "rest.bind-address": ports.HOST,
+            "rest.port": str(self.port),
+            "io.tmp.dirs": str(self.directory / "tmp"),
+            # A TaskManager that is gone is found out within seconds; the defaults are 10 s and 50 s.
+            "heartbeat.interval": "1 s",
+            "heartbeat.timeout": "8 s",
+        } | more
+        (self.directory / "tmp").mkdir()
+        file.write_text("".join(f"{key}: {value}\n" for key, value in options.items()), encoding="utf-8")
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
