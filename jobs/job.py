@@ -243,6 +243,7 @@ def registry_factory(url: str | None) -> Any:
 def _options(job: JobSettings) -> dict[str, str]:
     """What the job wants of Flink wherever it runs: its state, and what happens when it fails."""
     return {
+        "pipeline.auto-generate-uids": "false",  # as a guard: each operator has one of ours
         "state.backend.type": job.state_backend,
         "execution.checkpointing.incremental": "true",  # what RocksDB alone can do
         "execution.checkpointing.interval": f"{milliseconds_of(job.checkpoint_interval)} ms",

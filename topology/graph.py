@@ -101,8 +101,8 @@ def add_to(environment: StreamExecutionEnvironment, inserts: StatementSet) -> li
     sources: dict[int, set[str]] = {}
     for step in _upstream_first(environment):
         kind = step.getClass().getSimpleName()
-        # The planner's name is that of a table, or of a kind of operator, and a number in brackets.
-        label = re.sub(r"\[\d+\]$", "", step.getName())
+        # The planner's name ends with that of a table or of a kind of operator, and mostly a number in brackets.
+        label = re.sub(r"^.*\.|\[\d+\]$", "", step.getName())
         read = [sources[input_.getId()] for input_ in step.getInputs()]
         sources[step.getId()] = set().union(*read) if read else {label}
         if kind.startswith(("Partition", "Union")):
