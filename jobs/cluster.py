@@ -34,6 +34,8 @@ from topology.settings import JobSettings
 RUNNING_SECONDS = 120.0
 """How long ``submit`` waits until all tasks run; the first start of a cluster's Python workers takes its time."""
 STOPPED_SECONDS = 60.0
+_FAILURES = 3
+"""So often a job that has just been submitted may fail, as on a database that comes up with it."""
 _WATCH_SECONDS = 0.5
 _PACKAGES = ("topology", "connectors", "schemas")
 """What the Python workers import."""
@@ -180,7 +182,7 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
         try:
             return str(graph(settings, options).execute_async(settings.job.name).get_job_id())
         except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
-            raise VacancyError(f"{settings.job.flink_url} does not take the job: {cause(error)}") from None
+            raise VacancyError(f"{settings.job.flink_url} does not take the job: {explained(cause(error))}") from None
 
 
 def shipping(job: JobSettings, directory: Path) -> dict[str, str]:
@@ -249,9 +251,10 @@ def wait_until_running(cluster: FlinkRest, job_id: str) -> None:
         reason = explained(found.last_failure.message) if found.last_failure else None
         if found.job.ended:
             raise VacancyError(f"{job_id} ended as {found.job.state}: {reason or 'the cluster gives no reason'}")
-        if reason is not None:
+        if found.restarts >= _FAILURES:
             raise VacancyError(
-                f"{job_id} fails and is started again and again: {reason}; mend that, or end it with `flink cancel`"
+                f"{job_id} has failed {found.restarts} times and is started again: {reason}; mend that, and see how it "
+                "goes on with `vacancy job status`"
             )
         if found.tasks and found.tasks_running == found.tasks:
             return
