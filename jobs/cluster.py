@@ -273,6 +273,7 @@ _EXPLANATIONS = {
     "--allow-non-restored-state",
     "The new state serializer": "the savepoint's state is of another version, which this one cannot read; start from "
     "one of its own, or without",
+    "UnknownTopicOrPartition": "a topic is gone; `vacancy doctor` says which, `vacancy job submit` would make it anew",
     "this release does not know": "the savepoint was taken by a later release; submit with that one",
 }
 
@@ -325,7 +326,7 @@ def as_object(found: Status) -> dict[str, Any]:
         "last_checkpoint": of_checkpoint(found.last_checkpoint),
         "last_savepoint": of_checkpoint(found.last_savepoint),
         "last_failure": found.last_failure
-        and {"at": found.last_failure.at.isoformat(), "message": found.last_failure.message},
+        and {"at": found.last_failure.at.isoformat(), "message": explained(found.last_failure.message)},
     }
 
 
@@ -345,7 +346,9 @@ def as_text(found: Status) -> str:
         "restarts": str(found.restarts),
         "last checkpoint": of_checkpoint(found.last_checkpoint),
         "last savepoint": of_checkpoint(found.last_savepoint),
-        "last failure": f"{duration(datetime.now(UTC) - failure.at)} ago, {failure.message}" if failure else "none",
+        "last failure": f"{duration(datetime.now(UTC) - failure.at)} ago, {explained(failure.message)}"
+        if failure
+        else "none",
     }
     return "\n".join(f"{name:<16} {value}" for name, value in lines.items())
 

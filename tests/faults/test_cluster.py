@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 import urllib.request
 import uuid
@@ -286,7 +287,10 @@ def copied(directory: Path) -> Path:
 def test_rocksdb_and_checkpoints_in_s3_and_another_window(
     cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
 ) -> None:
-    """From RocksDB with its state in S3 to the heap, with a longer window: exact once that window has passed."""
+    """From RocksDB with its state in S3 to the heap, with a longer window: exact once that window has passed.
+
+    The second job is started by `flink run -py`.
+    """
     directory = f"s3://{BUCKET}/{uuid.uuid4().hex}"
     vacancy_on = Deployment(
         tmp_path, cluster, kafka, database, window=timedelta(seconds=2), emit="200ms", state_backend="rocksdb"
@@ -304,7 +308,10 @@ def test_rocksdb_and_checkpoints_in_s3_and_another_window(
     assert savepoint.startswith(f"{directory}/savepoints/")
 
     vacancy_on.configure(window="4 s", state_backend="hashmap")
-    vacancy_on.submit("--from-savepoint", savepoint)
+    python = ("-pyclientexec", sys.executable, "-py", ROOT / "jobs" / "flink_job.py")
+    run = cluster.flink("run", "-d", "-s", savepoint, *python, "--config", config_file(vacancy_on.directory))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert vacancy_on.status()["job_id"] in run.stdout
     vacancy_on.beat(4.5)
     vacancy_on.wait_for_oracle()
     assert vacancy_on.status()["restarts"] == 0
@@ -352,7 +359,7 @@ def test_a_running_job_survives_what_is_taken_from_it_and_shows_no_secret(
     topic = kafka.usage_topic
     admin = AdminClient(client_config(kafka))
     admin.delete_topics([topic])[topic].result(30)
-    vacancy_on.wait_for_failure(topic)
+    vacancy_on.wait_for_failure("a topic is gone")
     ensure_topics(kafka)
     vacancy_on.beat(2)
     vacancy_on.wait_for_oracle()
