@@ -25,7 +25,7 @@ import click
 from jobs.flink_jars import flink_jars
 from jobs.flink_rest import Checkpoint, FlinkRest, Job, Status
 from jobs.hosts import duration
-from jobs.job import cause, check_edges, checkpoint_directory, graph, prepare_java
+from jobs.job import cause, check_edges, checkpoint_directory, graph, prepare_java, savepoint_directory
 from jobs.options import F, load, settings_options
 from jobs.settings import Settings
 from schemas.errors import ConfigError, VacancyError
@@ -181,6 +181,8 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
         }
         try:
             return str(graph(settings, options).execute_async(settings.job.name).get_job_id())
+        except VacancyError:
+            raise
         except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
             raise VacancyError(f"{settings.job.flink_url} does not take the job: {explained(cause(error))}") from None
 
@@ -296,11 +298,6 @@ def find_job(cluster: FlinkRest, name: str, job_id: str | None) -> Job:
             f"no job {job_id or name} at {cluster.url}; `vacancy job submit` starts it, job.name says its name"
         )
     return next((job for job in jobs if not job.ended), jobs[0])
-
-
-def savepoint_directory(job: JobSettings) -> str:
-    """Where savepoints go: a URI."""
-    return job.savepoint_dir or f"{job.checkpoint_dir.rstrip('/').rpartition('/')[0]}/savepoints"
 
 
 def as_object(found: Status) -> dict[str, Any]:

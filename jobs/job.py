@@ -105,6 +105,8 @@ def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
     """
     try:
         return graph(settings, _mini_cluster_options(port, checkpoint)).execute_async(settings.job.name)
+    except VacancyError:
+        raise
     except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
         raise VacancyError(f"the job does not start: {cause(error)}; see {os.environ['FLINK_LOG_DIR']}") from None
 
@@ -220,6 +222,11 @@ def newest_checkpoint(directory: Path) -> Path | None:
     return max(complete)[1] if complete else None
 
 
+def savepoint_directory(job: JobSettings) -> str:
+    """Where savepoints go: a URI."""
+    return job.savepoint_dir or f"{job.checkpoint_dir.rstrip('/').rpartition('/')[0]}/savepoints"
+
+
 def prepare_java(log_dir: Path) -> None:
     """Points PyFlink at a Java runtime (the wheel's unless JAVA_HOME is set), at a log directory and at limits."""
     log_dir.mkdir(parents=True, exist_ok=True)
@@ -249,6 +256,7 @@ def _options(job: JobSettings) -> dict[str, str]:
         "execution.checkpointing.interval": f"{milliseconds_of(job.checkpoint_interval)} ms",
         "execution.checkpointing.timeout": f"{milliseconds_of(job.checkpoint_timeout)} ms",
         "execution.checkpointing.dir": job.checkpoint_dir,
+        "execution.checkpointing.savepoint-dir": savepoint_directory(job),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "execution.checkpointing.tolerable-failed-checkpoints": "10",
         # Without end: a database or broker that is away comes back, and the job with it.

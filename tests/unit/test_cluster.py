@@ -17,10 +17,10 @@ from jobs.cluster import (
     newest_state,
     packed_packages,
     recovery,
-    savepoint_directory,
     shipping,
 )
 from jobs.flink_rest import Checkpoint, Failure, FlinkRest, Job, Status, innermost_cause
+from jobs.job import savepoint_directory
 from schemas.errors import ConfigError, VacancyError
 from topology.settings import JobSettings
 
