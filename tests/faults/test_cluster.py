@@ -29,6 +29,8 @@ from pydantic import SecretStr
 from connectors.kafka import client_config, ensure_topics
 from connectors.settings import KafkaSettings
 from jobs import dead_letters, ports, toml
+from jobs.cluster import explained, find_job
+from jobs.flink_rest import FlinkRest
 from tests.cluster import FlinkCluster
 from tests.endtoend import (
     TABLE_SECONDS,
@@ -153,14 +155,18 @@ class Deployment:
         return found
 
     def wait_for_failure(self, text: str) -> None:
-        """Waits until the job has failed for a reason and says so."""
-        last: list[Any] = []
+        """Waits until the job has failed for a reason, and the status says so."""
+        cluster = FlinkRest(self.settings.job.flink_url)
+        job = find_job(cluster, self.settings.job.name, None)
+        last: list[str] = []
 
         def failed() -> bool:
-            last[:] = [self.status()["last_failure"]]
-            return last[0] is not None and text in last[0]["message"]
+            failure = cluster.status(job.job_id).last_failure
+            last[:] = [failure.message] if failure else []
+            return bool(last) and text in explained(last[0])
 
         wait_until(failed, TABLE_SECONDS, f"no failure says {text!r}, the last one is {last}")
+        assert text in self.status()["last_failure"]["message"]
 
     def wait_for_oracle(self) -> None:
         """Waits until the table is what the oracle says."""
