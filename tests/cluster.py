@@ -179,6 +179,18 @@ class FlinkCluster:
         with urllib.request.urlopen(self.url + path, timeout=10) as response:  # noqa: S310  # our own
             return json.load(response)
 
+    def cancel_jobs(self) -> None:
+        """Cancels all of its jobs, and waits until they have ended."""
+
+        def running() -> list[str]:
+            ended = ("FINISHED", "CANCELED", "FAILED")
+            return [job["jid"] for job in self.ask("/jobs/overview")["jobs"] if job["state"] not in ended]
+
+        for job_id in running():
+            cancel = urllib.request.Request(f"{self.url}/jobs/{job_id}?mode=cancel", method="PATCH")  # noqa: S310
+            urllib.request.urlopen(cancel, timeout=10).close()  # noqa: S310  # our own
+        wait_until(lambda: not running(), END_SECONDS, f"jobs do not end; see {self.logs}")
+
     def flink(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Runs Flink's own command line."""
         return subprocess.run(

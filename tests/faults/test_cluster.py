@@ -93,6 +93,13 @@ def cluster(s3: str) -> Iterator[FlinkCluster]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def no_job_is_left(cluster: FlinkCluster) -> Iterator[None]:
+    """Ends what a test that failed has left running."""
+    yield
+    cluster.cancel_jobs()
+
+
 @pytest.fixture
 def kafka(kafka_broker: KafkaServer) -> KafkaSettings:
     """Topics of one's own."""
