@@ -23,7 +23,7 @@ from urllib.parse import urlparse
 import click
 
 from jobs.flink_jars import flink_jars
-from jobs.flink_rest import Checkpoint, FlinkRest, Job, Status
+from jobs.flink_rest import Checkpoint, FlinkRest, Job, Status, explained
 from jobs.hosts import duration
 from jobs.job import cause, check_edges, checkpoint_directory, graph, prepare_java, savepoint_directory
 from jobs.options import F, load, settings_options
@@ -184,7 +184,7 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
         except VacancyError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
-            raise VacancyError(f"{settings.job.flink_url} does not take the job: {explained(cause(error))}") from None
+            raise VacancyError(f"{settings.job.flink_url} does not take the job: {cause(error)}") from None
 
 
 def shipping(job: JobSettings, directory: Path) -> dict[str, str]:
@@ -267,23 +267,6 @@ def wait_until_running(cluster: FlinkRest, job_id: str) -> None:
                 f"{RUNNING_SECONDS:.0f} s ({free} of {slots} slots are free); look at `vacancy job status`"
             )
         time.sleep(_WATCH_SECONDS)
-
-
-_EXPLANATIONS = {
-    "Cannot map checkpoint/savepoint state for operator": "the savepoint holds state of an operator that this job does "
-    "not have, so it is another version's; start from one of its own, or give that state up with "
-    "--allow-non-restored-state",
-    "The new state serializer": "the savepoint's state is of another version, which this one cannot read; start from "
-    "one of its own, or without",
-    "UnknownTopicOrPartition": "a topic is gone; `vacancy doctor` says which, `vacancy job submit` would make it anew",
-    "this release does not know": "the savepoint was taken by a later release; submit with that one",
-}
-
-
-def explained(reason: str) -> str:
-    """A reason of Flink's, with what it means where we know it."""
-    meaning = next((meaning for part, meaning in _EXPLANATIONS.items() if part in reason), None)
-    return f"{meaning} ({reason})" if meaning else reason
 
 
 def find_job(cluster: FlinkRest, name: str, job_id: str | None) -> Job:

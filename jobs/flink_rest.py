@@ -143,6 +143,23 @@ class FlinkRest:
             ) from None
 
 
+_EXPLANATIONS = {
+    "Cannot map checkpoint/savepoint state for operator": "the savepoint holds state of an operator that this job does "
+    "not have, so it is another version's; start from one of its own, or give it up: `vacancy job submit "
+    "--allow-non-restored-state`, `vacancy job run --fresh`",
+    "The new state serializer": "the savepoint's state is of another version, which this one cannot read; start from "
+    "one of its own, or without",
+    "UnknownTopicOrPartition": "a topic is gone; `vacancy doctor` says which, `vacancy job submit` would make it anew",
+    "this release does not know": "the savepoint was taken by a later release; submit with that one",
+}
+
+
+def explained(reason: str) -> str:
+    """A reason of Flink's, with what it means where we know it."""
+    meaning = next((meaning for part, meaning in _EXPLANATIONS.items() if part in reason), None)
+    return f"{meaning} ({reason})" if meaning else reason
+
+
 def innermost_cause(trace: str) -> str:
     """The first line of the innermost cause in a stack trace of Java's."""
     lines = trace.strip().splitlines() or ["no reason given"]

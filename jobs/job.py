@@ -27,7 +27,7 @@ from connectors.kafka import ensure_topics
 from connectors.postgres import connect
 from jobs import ports
 from jobs.flink_jars import flink_jars, java_home
-from jobs.flink_rest import innermost_cause
+from jobs.flink_rest import explained, innermost_cause
 from jobs.options import load, settings_options
 from jobs.settings import Settings
 from schemas.errors import ConfigError, VacancyError
@@ -293,6 +293,6 @@ def _end(client: Any) -> str:
 
 
 def cause(error: Exception) -> str:
-    """The innermost cause of what Java threw, one line."""
+    """The innermost cause of what Java threw, one line, and what it means."""
     # py4j begins with a line of its own, and then says what was thrown.
-    return innermost_cause(str(error).partition("\n: ")[2] or str(error))
+    return explained(innermost_cause(str(error).partition("\n: ")[2] or str(error)))

@@ -29,8 +29,8 @@ from pydantic import SecretStr
 from connectors.kafka import client_config, ensure_topics
 from connectors.settings import KafkaSettings
 from jobs import dead_letters, ports, toml
-from jobs.cluster import explained, find_job
-from jobs.flink_rest import FlinkRest
+from jobs.cluster import find_job
+from jobs.flink_rest import FlinkRest, explained
 from tests.cluster import FlinkCluster
 from tests.endtoend import (
     TABLE_SECONDS,

@@ -13,13 +13,12 @@ import pytest
 from jobs.cluster import (
     as_object,
     as_text,
-    explained,
     newest_state,
     packed_packages,
     recovery,
     shipping,
 )
-from jobs.flink_rest import Checkpoint, Failure, FlinkRest, Job, Status, innermost_cause
+from jobs.flink_rest import Checkpoint, Failure, FlinkRest, Job, Status, explained, innermost_cause
 from jobs.job import savepoint_directory
 from schemas.errors import ConfigError, VacancyError
 from topology.settings import JobSettings
