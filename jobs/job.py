@@ -119,6 +119,7 @@ def graph(settings: Settings, options: Mapping[str, str]) -> Any:
         options: what Flink is to know of the place that it runs in.
     """
     from pyflink.datastream import StreamExecutionEnvironment
+    from pyflink.java_gateway import get_gateway
     from pyflink.table import StreamTableEnvironment
 
     from topology.graph import Edges, add_to, build, configuration
@@ -126,7 +127,12 @@ def graph(settings: Settings, options: Mapping[str, str]) -> Any:
     flink = configuration(settings.job)
     for key, value in {**_options(settings.job), **options, **settings.job.flink}.items():
         flink.set_string(key, value)
-    environment = StreamExecutionEnvironment.get_execution_environment(flink)
+    if "execution.target" in options:
+        # Outside of Flink's own command line the factory makes local environments alone, whatever the target.
+        java = get_gateway().jvm.org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
+        environment = StreamExecutionEnvironment(java(flink._j_configuration))  # noqa: SLF001  # as PyFlink itself
+    else:
+        environment = StreamExecutionEnvironment.get_execution_environment(flink)
     inserts = build(
         StreamTableEnvironment.create(environment),
         settings.job,

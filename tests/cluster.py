@@ -6,7 +6,6 @@ again with :meth:`Member.start`. Two TaskManagers of two slots each hold a job o
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -22,7 +21,7 @@ from typing import Any, Self
 import psutil
 
 from jobs import ports
-from jobs.flink_jars import java_home
+from jobs.flink_jars import flink_home, java_home
 from jobs.processes import end_processes
 from tests.waiting import wait_until
 
@@ -31,13 +30,6 @@ START_SECONDS = 120.0
 END_SECONDS = 30.0
 SLOTS = 2
 """Of each TaskManager."""
-
-
-def flink_home() -> Path:
-    """Where the wheel has Flink."""
-    flink = importlib.util.find_spec("pyflink")
-    assert flink is not None and flink.origin is not None
-    return Path(flink.origin).parent
 
 
 class Member:
