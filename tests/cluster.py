@@ -13,8 +13,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,6 +61,11 @@ class Member:
                 env=dict(self._environment),
                 start_new_session=True,
             )
+
+    @property
+    def ended(self) -> bool:
+        """Whether its JVM has ended."""
+        return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
         """kill -9 of the JVM alone; what it has started is left to notice by itself."""
@@ -154,6 +161,28 @@ class FlinkCluster:
         for member in reversed(self.members):
             member.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    @contextmanager
+    def supervised(self) -> Iterator[None]:
+        """Starts a TaskManager that has ended again, as whoever runs a cluster does.
+
+        Flink ends one whose job does not close (FLINK-38180), as the database's sink while it cannot write.
+        """
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.5):
+                for member in self.task_managers:
+                    if member.ended:
+                        member.start()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def wait_for_slots(self, slots: int) -> None:
         """Waits until it has so many slots."""

@@ -101,6 +101,13 @@ def no_job_is_left(cluster: FlinkCluster) -> Iterator[None]:
 
 
 @pytest.fixture
+def supervised(cluster: FlinkCluster) -> Iterator[None]:
+    """The cluster's TaskManagers are started again when they end."""
+    with cluster.supervised():
+        yield
+
+
+@pytest.fixture
 def kafka(kafka_broker: KafkaServer) -> KafkaSettings:
     """Topics of one's own."""
     return own_topics(kafka_broker.bootstrap_servers)
@@ -333,7 +340,7 @@ def test_rocksdb_and_checkpoints_in_s3_and_another_window(
 
 @pytest.mark.timeout(600)
 def test_a_running_job_survives_what_is_taken_from_it_and_shows_no_secret(
-    cluster: FlinkCluster, kafka: KafkaSettings, database: str, login: str, tmp_path: Path
+    cluster: FlinkCluster, supervised: None, kafka: KafkaSettings, database: str, login: str, tmp_path: Path
 ) -> None:
     """Its rights, its password, its topic: the job says what is wrong, and goes on without loss once it is mended."""
     role = psycopg2.extensions.parse_dsn(login)["user"]
