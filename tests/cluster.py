@@ -237,8 +237,10 @@ class FlinkCluster:
             "taskmanager.host": ports.HOST,
             "taskmanager.bind-host": ports.HOST,
             "taskmanager.numberOfTaskSlots": str(SLOTS),
-            "taskmanager.memory.process.size": "1280m",
-            "taskmanager.memory.managed.size": "192m",
+            "taskmanager.memory.process.size": "1792m",
+            "taskmanager.memory.managed.size": "256m",
+            # Each restart of a job loads its jars anew, and PostgreSQL's driver keeps the former ones from going.
+            "taskmanager.memory.jvm-metaspace.size": "512m",
             "rest.address": ports.HOST,
             "rest.bind-address": ports.HOST,
             "rest.port": str(self.port),
