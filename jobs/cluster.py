@@ -132,7 +132,7 @@ def stop(config: Path | None, data_dir: Path | None, flink_url: str | None, job_
         raise VacancyError(f"{job.job_id} has ended already ({job.state}); there is nothing to stop")
     savepoint = cluster.stop(job.job_id, savepoint_directory(settings.job))
     deadline = time.monotonic() + STOPPED_SECONDS
-    while not cluster.status(job.job_id).job.ended and time.monotonic() < deadline:
+    while not _ended(cluster, job.job_id) and time.monotonic() < deadline:
         time.sleep(_WATCH_SECONDS)
     if as_json:
         click.echo(json.dumps({"job_id": job.job_id, "savepoint": savepoint}))
@@ -281,6 +281,14 @@ def find_job(cluster: FlinkRest, name: str, job_id: str | None) -> Job:
             f"no job {job_id or name} at {cluster.url}; `vacancy job submit` starts it, job.name says its name"
         )
     return next((job for job in jobs if not job.ended), jobs[0])
+
+
+def _ended(cluster: FlinkRest, job_id: str) -> bool:
+    """Whether a job has ended, or its cluster with it, as in application mode."""
+    try:
+        return cluster.status(job_id).job.ended
+    except VacancyError:
+        return True
 
 
 def as_object(found: Status) -> dict[str, Any]:

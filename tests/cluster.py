@@ -12,18 +12,20 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
 from jobs import ports
-from jobs.flink_jars import flink_home, java_home
+from jobs.flink_jars import flink_home, flink_jars, java_home, python_jar
 from jobs.processes import end_processes
 from tests.waiting import wait_until
 
@@ -37,10 +39,11 @@ SLOTS = 2
 class Member:
     """A process of the cluster, with all that it starts: a TaskManager has its Python workers below it."""
 
-    def __init__(self, name: str, script: str, directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
-        self.output = directory / f"{name}.log"
-        self._arguments = [str(flink_home() / "bin" / script), "start-foreground"]
+        self.output = log
+        script, *arguments = command
+        self._arguments = [str(flink_home() / "bin" / script), "start-foreground", *map(str, arguments)]
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -93,6 +96,7 @@ class FlinkCluster:
         task_managers: how many.
         configuration: further options of Flink's for the whole cluster.
         plugins: jars by the name of the plugin that they are.
+        application: the settings file of the job, if the cluster is to be for it alone and to hold its jars.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class FlinkCluster:
         task_managers: int = 2,
         configuration: Mapping[str, str] | None = None,
         plugins: Mapping[str, Path] | None = None,
+        application: Path | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="vacancy-flink-"))
         self.port = ports.free_port()
@@ -111,11 +116,28 @@ class FlinkCluster:
             place.mkdir(parents=True)
             shutil.copy(jar, place)
         self.logs.mkdir()
-        self.job_manager = Member("jobmanager", "jobmanager.sh", self.logs, self.environment)
+        self._lib = flink_home() / "lib"
+        job_manager: list[str | Path] = ["jobmanager.sh"]
+        if application:
+            self._lib = self._linked_lib()
+            driver = "org.apache.flink.client.python.PythonDriver"
+            python = ("-pyclientexec", sys.executable, "-py", str(resources.files("jobs").joinpath("flink_job.py")))
+            job_manager = ["standalone-job.sh", "-j", driver, *python, "--config", application]
+        self.job_manager = self._member("jobmanager", job_manager)
         self.task_managers = [
-            Member(f"taskmanager-{number}", "taskmanager.sh", self.logs, self.environment)
-            for number in range(task_managers)
+            self._member(f"taskmanager-{number}", ["taskmanager.sh"]) for number in range(task_managers)
         ]
+
+    def _member(self, name: str, command: Sequence[str | Path]) -> Member:
+        return Member(name, command, self.logs / f"{name}.log", self.environment)
+
+    def _linked_lib(self) -> Path:
+        """Flink's jars and ours, as an image has them."""
+        lib = self.directory / "lib"
+        lib.mkdir()
+        for jar in [*(flink_home() / "lib").glob("*.jar"), *flink_jars(), python_jar()]:
+            (lib / jar.name).symlink_to(jar)
+        return lib
 
     @property
     def logs(self) -> Path:
@@ -137,6 +159,7 @@ class FlinkCluster:
             "FLINK_LOG_DIR": str(self.logs),
             "FLINK_PID_DIR": str(self.directory),
             "FLINK_PLUGINS_DIR": str(self.directory / "plugins"),
+            "FLINK_LIB_DIR": str(self._lib),
         }
 
     def __enter__(self) -> Self:

@@ -338,6 +338,20 @@ def test_rocksdb_and_checkpoints_in_s3_and_another_window(
     vacancy_on.stop()
 
 
+@pytest.mark.timeout(600)
+def test_application_mode_with_our_jars_in_lib(kafka: KafkaSettings, database: str, tmp_path: Path) -> None:
+    """A cluster for this one job, which its job manager starts; nothing is sent along."""
+    alone = FlinkCluster(task_managers=1, application=config_file(tmp_path))
+    vacancy_on = Deployment(tmp_path, alone, kafka, database, ship=False, python_executable=sys.executable)
+    with alone:
+        vacancy_on.beat(1)
+        vacancy_on.wait_for_oracle()
+        assert vacancy_on.status()["state"] == "RUNNING"
+        assert vacancy_on.stop().startswith(f"file:{tmp_path}/savepoints/")
+        # The job manager ends with its job.
+        alone.job_manager.wait()
+
+
 @pytest.mark.usefixtures("supervised")
 @pytest.mark.timeout(600)
 def test_a_running_job_survives_what_is_taken_from_it_and_shows_no_secret(
