@@ -150,6 +150,8 @@ _EXPLANATIONS = {
     "The new state serializer": "the savepoint's state is of another version, which this one cannot read; start from "
     "one of its own, or without",
     "UnknownTopicOrPartition": "a topic is gone; `vacancy doctor` says which, `vacancy job submit` would make it anew",
+    "The TaskExecutor is shutting down": "a task manager has ended itself, as Flink does when a sink cannot write "
+    "(FLINK-38180): mostly the database refuses its rows; `vacancy doctor` says why, the task manager's log says more",
     "this release does not know": "the savepoint was taken by a later release; submit with that one",
 }
 
