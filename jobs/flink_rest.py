@@ -95,7 +95,7 @@ class FlinkRest:
             tasks=sum(vertex["parallelism"] for vertex in job["vertices"]),
             last_checkpoint=_checkpoint(checkpoints.get("completed")),
             last_savepoint=_checkpoint(checkpoints.get("savepoint")),
-            last_failure=self._last_failure(job_id),
+            last_failure=self._last_failure(job_id) or _unsaid(job["timestamps"]["RESTARTING"]),
         )
 
     def stop(self, job_id: str, directory: str) -> str:
@@ -143,6 +143,7 @@ class FlinkRest:
             ) from None
 
 
+_UNSAID = "Flink gives no reason"
 _EXPLANATIONS = {
     "Cannot map checkpoint/savepoint state for operator": "the savepoint holds state of an operator that this job does "
     "not have, so it is another version's; start from one of its own, or give it up: `vacancy job submit "
@@ -150,7 +151,7 @@ _EXPLANATIONS = {
     "The new state serializer": "the savepoint's state is of another version, which this one cannot read; start from "
     "one of its own, or without",
     "UnknownTopicOrPartition": "a topic is gone; `vacancy doctor` says which, `vacancy job submit` would make it anew",
-    "The TaskExecutor is shutting down": "a task manager has ended itself, as Flink does when a sink cannot write "
+    _UNSAID: "a task manager has ended itself, as Flink does when a sink cannot write "
     "(FLINK-38180): mostly the database refuses its rows; `vacancy doctor` says why, the task manager's log says more",
     "this release does not know": "the savepoint was taken by a later release; submit with that one",
 }
@@ -167,6 +168,11 @@ def innermost_cause(trace: str) -> str:
     lines = trace.strip().splitlines() or ["no reason given"]
     causes = [line.strip() for line in lines if line.strip().startswith("Caused by: ")]
     return (causes[-1] if causes else lines[0]).removeprefix("Caused by: ")
+
+
+def _unsaid(restarted_ms: int) -> Failure | None:
+    """The failure for which a job was restarted that keeps no account of it; None if it was not restarted."""
+    return Failure(_time(restarted_ms), _UNSAID) if restarted_ms else None
 
 
 def _refusal(error: urllib.error.HTTPError) -> str:

@@ -251,7 +251,7 @@ class FlinkCluster:
         file = self.conf / "config.yaml"
         java_options = re.search(r"^ +all: (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
         assert java_options is not None
-        options = {
+        options: dict[str, str] = {
             "env.java.opts.all": java_options[1],
             "jobmanager.rpc.address": ports.HOST,
             "jobmanager.rpc.port": str(ports.free_port(self.port)),
@@ -271,7 +271,8 @@ class FlinkCluster:
             # A TaskManager that is gone is found out within seconds; the defaults are 10 s and 50 s.
             "heartbeat.interval": "1 s",
             "heartbeat.timeout": "8 s",
-        } | more
+            **more,
+        }
         (self.directory / "tmp").mkdir()
         file.write_text("".join(f"{key}: {value}\n" for key, value in options.items()), encoding="utf-8")
 

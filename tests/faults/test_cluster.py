@@ -6,6 +6,7 @@ The cluster is one JobManager and two TaskManagers, each a process; broker and d
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,9 @@ from topology.settings import JobSettings
 if TYPE_CHECKING:
     from jobs.kafka_server import KafkaServer
 
+long = pytest.mark.skipif(
+    not os.environ.get("VACANCY_TEST_CLUSTER"), reason="half a minute and more; VACANCY_TEST_CLUSTER=1 runs it"
+)
 ROOT = Path(__file__).parents[2]
 SUBMIT_SECONDS = 240.0
 PASSWORD = "swordfish-4711"
@@ -85,6 +89,7 @@ def cluster(s3: str) -> Iterator[FlinkCluster]:
     options = {
         "s3.endpoint": s3,
         "s3.path-style-access": "true",
+        "s3.region": "eu-central-1",
         "s3.access-key": "somebody",
         "s3.secret-key": S3_SECRET,
     }
@@ -338,6 +343,7 @@ def test_rocksdb_and_checkpoints_in_s3_and_another_window(
     vacancy_on.stop()
 
 
+@long
 @pytest.mark.timeout(600)
 def test_application_mode_with_our_jars_in_lib(kafka: KafkaSettings, database: str, tmp_path: Path) -> None:
     """A cluster for this one job, which its job manager starts; nothing is sent along."""
@@ -354,10 +360,10 @@ def test_application_mode_with_our_jars_in_lib(kafka: KafkaSettings, database: s
 
 @pytest.mark.usefixtures("supervised")
 @pytest.mark.timeout(600)
-def test_a_running_job_survives_what_is_taken_from_it_and_shows_no_secret(
+def test_a_running_job_survives_the_loss_of_its_rights_and_shows_no_secret(
     cluster: FlinkCluster, kafka: KafkaSettings, database: str, login: str, tmp_path: Path
 ) -> None:
-    """Its rights, its topic: the job says what is wrong, and goes on without loss once it is mended."""
+    """The job says what is wrong, and goes on without loss once it is mended; a wrong password is found at once."""
     vacancy_on = Deployment(tmp_path, cluster, kafka, database, window=timedelta(seconds=2), emit="200ms")
     vacancy_on.configure(job_dsn=make_dsn(login, password="wrong"))
     refused = vacancy_on.run("submit")
@@ -382,6 +388,19 @@ def test_a_running_job_survives_what_is_taken_from_it_and_shows_no_secret(
         assert [place for place, text in shown.items() if secret in text] == []
     assert sum(kafka.usage_topic in text for text in shown.values()) > 1, "the places that are searched show nothing"
 
+    vacancy_on.stop()
+
+
+@long
+@pytest.mark.timeout(600)
+def test_a_topic_is_deleted_under_the_job(
+    cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
+) -> None:
+    """The job says so, and reads the topic that is made anew."""
+    vacancy_on = Deployment(tmp_path, cluster, kafka, database, window=timedelta(seconds=2), emit="200ms")
+    vacancy_on.submit()
+    vacancy_on.beat(3)
+    vacancy_on.wait_for_oracle()
     topic = kafka.usage_topic
     admin = AdminClient(client_config(kafka))
     admin.delete_topics([topic])[topic].result(30)
