@@ -308,6 +308,7 @@ def copied(directory: Path) -> Path:
     return directory
 
 
+@long
 @pytest.mark.timeout(600)
 def test_rocksdb_and_checkpoints_in_s3_and_another_window(
     cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
@@ -358,6 +359,7 @@ def test_application_mode_with_our_jars_in_lib(kafka: KafkaSettings, database: s
         alone.job_manager.wait()
 
 
+@long
 @pytest.mark.usefixtures("supervised")
 @pytest.mark.timeout(600)
 def test_a_running_job_survives_the_loss_of_its_rights_and_shows_no_secret(
