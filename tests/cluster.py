@@ -6,6 +6,7 @@ again with :meth:`Member.start`. Two TaskManagers of two slots each hold a job o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,11 +23,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-import psutil
-
 from jobs import ports
 from jobs.flink_jars import flink_home, flink_jars, java_home, python_jar
-from jobs.processes import end_processes
 from tests.waiting import wait_until
 
 START_SECONDS = 120.0
@@ -54,7 +52,8 @@ class Member:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts it, or starts it again."""
+        """Starts it, or starts it again, once the workers that a dead TaskManager has left behind are gone."""
+        self._kill_group()
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 self._arguments,
@@ -79,9 +78,17 @@ class Member:
         """Ends it, and all of its group."""
         if self._process is None:
             return
-        below = [process for process in psutil.process_iter() if _group(process.pid) == self._process.pid]
-        end_processes(below, END_SECONDS, signal.SIGTERM)
-        self.wait()
+        self._process.terminate()
+        try:
+            self.wait()
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._kill_group()
+
+    def _kill_group(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):  # nothing is left
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self) -> None:
         """Waits until the JVM has ended."""
@@ -275,10 +282,3 @@ class FlinkCluster:
         }
         (self.directory / "tmp").mkdir()
         file.write_text("".join(f"{key}: {value}\n" for key, value in options.items()), encoding="utf-8")
-
-
-def _group(pid: int) -> int | None:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return None
