@@ -30,7 +30,7 @@ _COMMANDS = {
     "up": _Command("jobs.up", "local", "The whole system on this machine, with the table live."),
     "agent": _Command("jobs.agent", "agent", "Emit this compute node's events."),
     "simulate": _Command("jobs.simulate", "simulate", "Emit the events of a simulated fleet."),
-    "job": _Command("jobs.job", "job", "Run the Flink job."),
+    "job": _Command("jobs.job_commands", "job", "The Flink job: run it here, or on a Flink cluster."),
     "hosts": _Command("jobs.hosts", "scheduler", "Show the table: free, rates, age, why a host is out."),
     "claim": _Command("jobs.claim", "scheduler", "Pick hosts and claim them."),
     "release": _Command("jobs.release", "scheduler", "Give claims back."),

@@ -43,6 +43,12 @@ def flink_jars(progress: Progress | None = None) -> list[Path]:
     return [*ensure_jars("flink", progress=progress), functions_jar(topology_sources())]
 
 
+def python_jar() -> Path:
+    """Flink's own jar of what runs Python, which is not among those that a cluster loads."""
+    (jar,) = (flink_home() / "opt").glob("flink-python-*.jar")
+    return jar
+
+
 def topology_sources() -> Sources:
     """The dataflow's Java."""
     package = resources.files("topology").joinpath("java", "vacancy")
@@ -91,7 +97,7 @@ def java_home() -> Path:
 
 
 def flink_home() -> Path:
-    """Where Flink is: in the wheel of apache-flink."""
+    """Where the wheel of the job extra has Flink."""
     flink = importlib.util.find_spec("pyflink")
     assert flink is not None  # noqa: S101  # the job extra
     assert flink.origin is not None  # noqa: S101

@@ -22,7 +22,7 @@ import platformdirs
 
 from schemas.errors import VacancyError
 
-Group = Literal["kafka", "flink", "ecj"]
+Group = Literal["kafka", "flink", "ecj", "s3"]
 LOCK_FILE = Path(__file__).with_name("jars.lock.toml")
 TRIES = 3
 PAUSE_SECONDS = 1.0
@@ -42,6 +42,7 @@ _ROOTS_ALONE = {
         "org.postgresql:postgresql:42.7.14",
     ],
     "ecj": ["org.eclipse.jdt:ecj:3.38.0"],  # compiles the dataflow's Java; runs on Java 17
+    "s3": ["org.apache.flink:flink-s3-fs-native:2.3.0"],  # Flink's S3 plugin, for a cluster's plugins directory
 }
 
 Progress = Callable[[int, int, str], None]

@@ -1,6 +1,6 @@
-"""``vacancy job``: the Flink job.
+"""``vacancy job run``: the Flink job in a mini cluster of its own, in one JVM below this process.
 
-``run`` holds it in a mini cluster of its own, in one JVM below this process, which resumes from the newest checkpoint.
+It resumes from the newest checkpoint. What it shares with the job on a cluster (jobs/cluster.py) stands here as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,13 @@ from connectors.kafka import ensure_topics
 from connectors.postgres import connect
 from jobs import ports
 from jobs.flink_jars import flink_home, flink_jars, java_home
+from jobs.flink_rest import explained, innermost_cause
 from jobs.logs import Format, configure, log_format_option
 from jobs.options import flags, load, settings_options
 from jobs.settings import Settings
 from schemas.errors import ConfigError, VacancyError
 from schemas.units import milliseconds_of
+from topology.settings import JobSettings
 
 _JVM_ARGS = "-XX:MaxRAMPercentage=20"
 """The window's events are on the heap: 128 bytes each, in rings that may be half empty."""
@@ -41,12 +44,7 @@ _LOG = logging.getLogger("vacancy.job")
 _CLUSTER_END_SECONDS = 60.0
 
 
-@click.group(name="job")
-def command() -> None:
-    """The Flink job that keeps the table."""
-
-
-@command.command()
+@click.command()
 @settings_options
 @click.option("--fresh", is_flag=True, help="Start without a checkpoint: read the topics from their beginning.")
 @log_format_option
@@ -112,15 +110,36 @@ def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
     Raises:
         VacancyError: the job does not start.
     """
+    try:
+        return graph(settings, _mini_cluster_options(settings, port, checkpoint)).execute_async(settings.job.name)
+    except VacancyError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
+        raise VacancyError(f"the job does not start: {cause(error)}; see {os.environ['FLINK_LOG_DIR']}") from None
+
+
+def graph(settings: Settings, options: Mapping[str, str]) -> Any:
+    """An execution environment that holds the job between its production edges, named and ready to execute.
+
+    Args:
+        settings: all of them.
+        options: what Flink is to know of the place that it runs in.
+    """
     from pyflink.datastream import StreamExecutionEnvironment
+    from pyflink.java_gateway import get_gateway
     from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import Edges, build, configuration
+    from topology.graph import Edges, add_to, build, configuration
 
     flink = configuration(settings.job)
-    for key, value in _mini_cluster_options(settings, port, checkpoint).items():
+    for key, value in {**_options(settings.job), **options, **settings.job.flink}.items():
         flink.set_string(key, value)
-    environment = StreamExecutionEnvironment.get_execution_environment(flink)
+    if "execution.target" in options:
+        # Outside of Flink's own command line the factory makes local environments alone, whatever the target.
+        java = get_gateway().jvm.org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
+        environment = StreamExecutionEnvironment(java(flink._j_configuration))  # noqa: SLF001  # as PyFlink itself
+    else:
+        environment = StreamExecutionEnvironment.get_execution_environment(flink)
     inserts = build(
         StreamTableEnvironment.create(environment),
         settings.job,
@@ -134,10 +153,8 @@ def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
         ),
         registry_factory(settings.kafka.schema_registry_url),
     )
-    try:
-        return inserts.execute().get_job_client()
-    except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
-        raise VacancyError(f"the job does not start: {_cause(error)}; see {os.environ['FLINK_LOG_DIR']}") from None
+    add_to(environment, inserts)
+    return environment
 
 
 def _task_managers(port: int) -> int:
@@ -183,6 +200,15 @@ def _check(settings: Settings, checkpoints: Path) -> None:
             raise VacancyError(
                 f"{directory} cannot be made: {error.strerror}; set job.checkpoint_dir to where the job may write"
             ) from None
+    check_edges(settings)
+
+
+def check_edges(settings: Settings) -> None:
+    """Makes the topics that are missing, and tries the database.
+
+    Raises:
+        VacancyError: broker, topics, database or tables are not there.
+    """
     ensure_topics(settings.kafka)
     connect(
         settings.postgres.job_dsn,
@@ -200,7 +226,7 @@ def checkpoint_directory(uri: str) -> Path:
     """
     parts = urlparse(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise ConfigError(f"job.checkpoint_dir: {uri} is not a file:// URI; `vacancy job run` keeps checkpoints here")
+        raise ConfigError(f"job.checkpoint_dir: {uri} is not a file:// URI, so what it holds is not to be found here")
     return Path(unquote(parts.path))
 
 
@@ -208,6 +234,11 @@ def newest_checkpoint(directory: Path) -> Path | None:
     """The newest complete checkpoint under a checkpoint directory; None if there is none."""
     complete = [(file.stat().st_mtime_ns, file.parent) for file in directory.glob("*/chk-*/_metadata")]
     return max(complete)[1] if complete else None
+
+
+def savepoint_directory(job: JobSettings) -> str:
+    """Where savepoints go: a URI."""
+    return job.savepoint_dir or f"{job.checkpoint_dir.rstrip('/').rpartition('/')[0]}/savepoints"
 
 
 def prepare_java(log_dir: Path, log_format: Format = "plain") -> None:
@@ -234,9 +265,28 @@ def registry_factory(url: str | None) -> Any:
     return functools.partial(registry_lookup, url)
 
 
+def _options(job: JobSettings) -> dict[str, str]:
+    """What the job wants of Flink wherever it runs: its state, and what happens when it fails."""
+    return {
+        "pipeline.auto-generate-uids": "false",  # as a guard: each operator has one of ours
+        "state.backend.type": job.state_backend,
+        "execution.checkpointing.incremental": "true",  # what RocksDB alone can do
+        "execution.checkpointing.interval": f"{milliseconds_of(job.checkpoint_interval)} ms",
+        "execution.checkpointing.timeout": f"{milliseconds_of(job.checkpoint_timeout)} ms",
+        "execution.checkpointing.dir": job.checkpoint_dir,
+        "execution.checkpointing.savepoint-dir": savepoint_directory(job),
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "execution.checkpointing.tolerable-failed-checkpoints": "10",
+        # Without end: a database or broker that is away comes back, and the job with it.
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": "1 s",
+        "restart-strategy.exponential-delay.max-backoff": "10 s",
+        "restart-strategy.exponential-delay.reset-backoff-threshold": "1 min",
+    }
+
+
 def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None) -> dict[str, str]:
     options = {
-        "pipeline.name": "vacancy",
         "pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars()),
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
@@ -244,14 +294,6 @@ def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
         "rest.bind-port": str(port),
-        "execution.checkpointing.interval": f"{milliseconds_of(settings.job.checkpoint_interval)} ms",
-        "execution.checkpointing.dir": settings.job.checkpoint_dir,
-        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
-        "execution.checkpointing.tolerable-failed-checkpoints": "10",
-        # Without end: a database or broker that is away comes back, and the job with it.
-        "restart-strategy.type": "exponential-delay",
-        "restart-strategy.exponential-delay.initial-backoff": "1 s",
-        "restart-strategy.exponential-delay.max-backoff": "10 s",
     }
     if settings.local.flink_metrics_port is not None:
         options["metrics.reporter.prometheus.factory.class"] = _PROMETHEUS
@@ -267,11 +309,11 @@ def _end(client: Any) -> str:
     try:
         client.get_job_execution_result().result()
     except Exception as error:  # noqa: BLE001  # as above
-        return _cause(error)
+        return cause(error)
     return "no reason given"
 
 
-def _cause(error: Exception) -> str:
-    """The innermost cause of what Java threw."""
-    causes = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
-    return (causes[-1] if causes else str(error).splitlines()[0]).removeprefix("Caused by: ")
+def cause(error: Exception) -> str:
+    """The innermost cause of what Java threw, one line, and what it means."""
+    # py4j begins with a line of its own, and then says what was thrown.
+    return explained(innermost_cause(str(error).partition("\n: ")[2] or str(error)))

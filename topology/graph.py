@@ -1,19 +1,29 @@
-"""The graph: the SQL files of this folder in the order of their numbers, between edges that are handed in."""
+"""The graph: the SQL files of this folder in the order of their numbers, between edges that are handed in.
+
+What always holds: each operator has a name that does not depend on the others, and its uid is that name; by it a
+savepoint finds its state again in changed code. Renaming one is a change of state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from string import Template
+from typing import Any
 
 from pyflink.common import Configuration
+from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StatementSet, StreamTableEnvironment
 from pyflink.table.udf import udf
 
 from schemas.units import interval_literal, milliseconds_of
 from topology.functions import INVENTORY_TYPE, USAGE_TYPE, DecodeInventory, DecodeUsage, RegistryFactory
-from topology.settings import JobSettings
+from topology.settings import MAX_PARALLELISM, JobSettings
+
+_NAMES = {"OverAggregate": "host_window"}
+"""What is named for what it is: the one operator whose state is more than where a topic was read to."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ def configuration(settings: JobSettings) -> Configuration:
     bundle_ms = min(20, milliseconds_of(settings.emit) // 5)
     options = {
         "parallelism.default": settings.parallelism,
+        "pipeline.max-parallelism": MAX_PARALLELISM,
         "pipeline.object-reuse": "true",
         # An event crosses one exchange; the default of 100 ms could hold it back as long as the shortest emit.
         "execution.buffer-timeout.interval": "10 ms",
@@ -77,6 +88,49 @@ def build(
         else:
             table_environment.execute_sql(statement)
     return inserts
+
+
+def add_to(environment: StreamExecutionEnvironment, inserts: StatementSet) -> list[str]:
+    """Adds the INSERTs to an execution environment, each operator named, with its name as uid; the names.
+
+    SQL leaves both to the planner: its names hold numbers that shift with every change of the plan, and uids it gives
+    to compiled plans alone. So they are set on what the planner made, before Flink translates it further.
+    """
+    inserts.attach_as_datastream()
+    names: list[str] = []
+    sources: dict[int, set[str]] = {}
+    for step in _upstream_first(environment):
+        kind = step.getClass().getSimpleName()
+        # The planner's name ends with that of a table or of a kind of operator, and mostly a number in brackets.
+        label = re.sub(r"^.*\.|\[\d+\]$", "", step.getName())
+        read = [sources[input_.getId()] for input_ in step.getInputs()]
+        sources[step.getId()] = set().union(*read) if read else {label}
+        if kind.startswith(("Partition", "Union")):
+            continue  # no operator
+        name = label
+        if read and "Sink" not in kind:
+            name = _NAMES.get(label, f"{label} of {', '.join(sorted(sources[step.getId()]))}")
+        number = sum(other == name or other.startswith(f"{name} (") for other in names) + 1
+        names.append(name if number == 1 else f"{name} ({number})")
+        step.setName(names[-1])
+        step.setUid(names[-1])
+    return names
+
+
+def _upstream_first(environment: StreamExecutionEnvironment) -> Iterator[Any]:
+    """Java's transformations of an environment, each once, after all that it reads."""
+    done: set[int] = set()
+
+    def walk(step: Any) -> Iterator[Any]:
+        if step.getId() not in done:
+            done.add(step.getId())
+            for input_ in step.getInputs():
+                yield from walk(input_)
+            yield step
+
+    # PyFlink has no other way to them.
+    for sink in environment._j_stream_execution_environment.getTransformations():  # noqa: SLF001
+        yield from walk(sink)
 
 
 def _statements(settings: JobSettings) -> list[str]:

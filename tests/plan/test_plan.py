@@ -33,6 +33,30 @@ def plan() -> str:
     return explained[explained.index("== Optimized Execution Plan ==") :]
 
 
+def test_each_operator_has_its_name_and_a_uid() -> None:
+    """A savepoint finds its state by these: to rename one is a change of state, to be said so in the changelog."""
+    from jobs.flink_jars import flink_jars
+    from jobs.job import graph
+    from jobs.settings import Settings
+
+    environment = graph(Settings(), {"pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars())})
+    # Flink refuses the graph if it has an operator without uid: pipeline.auto-generate-uids is off.
+    nodes = environment._j_stream_execution_environment.getStreamGraph(False).getStreamNodes().toArray()
+    uids = [node.getTransformationUID() for node in nodes]
+    assert len(set(uids)) == len(uids)
+    # The others are a kind of operator of a topic, and keep no state.
+    assert sorted(uid for uid in uids if " of " not in uid) == [
+        "Sink Committer: dead_letters",
+        "dead_letters",
+        "host",
+        "host_inventory",
+        "host_window",
+        "inventory_topic",
+        "usage_topic",
+    ]
+    assert all("[" not in node.getOperatorName() for node in nodes), "numbers of the planner's"
+
+
 def test_each_decoder_appears_once(plan: str) -> None:
     assert plan.count("decode_usage(") == 1, plan
     assert plan.count("decode_inventory(") == 1, plan

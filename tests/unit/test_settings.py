@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from jobs import toml
 from jobs.settings import Settings, find_config, load_settings
 from schemas.errors import ConfigError
 from schemas.units import format_duration
@@ -56,6 +57,20 @@ def test_all_mistakes_at_once_and_no_secret(file: Path) -> None:
     assert "hunter2" not in message
     assert str(file) in message
     assert "\n" not in message
+
+
+def test_options_of_flink_are_written_as_in_its_own_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(
+        '[job.flink]\nrestart-strategy.type = "fixed-delay"\n"a.b" = 3\n[job.flink.state.ttl]\nlazy = true\n',
+        encoding="utf-8",
+    )
+    expected = {"restart-strategy.type": "fixed-delay", "a.b": "3", "state.ttl.lazy": "true"}
+    settings = load_settings(file)
+    assert settings.job.flink == expected
+    file.write_text(toml.dumps(settings), encoding="utf-8")
+    assert load_settings(file).job.flink == expected
+    monkeypatch.setenv("VACANCY_JOB__FLINK", '{"a.b": "c"}')
+    assert load_settings(None).job.flink == {"a.b": "c"}
 
 
 @pytest.mark.parametrize(("text", "complaint"), [("[job\n", "not TOML"), ("job = 3\n", "job:")])
@@ -112,6 +127,10 @@ def _default(field: FieldInfo) -> str:
         value = value.get_secret_value()
     if value is None:
         return "unset"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
         return "`[]`"
+    if isinstance(value, dict):
+        return "`{}`"
     return f"`{value}`" if isinstance(value, int | float) else f'`"{value}"`'

@@ -1,0 +1,37 @@
+"""The job for Flink's own ways to start it: ``flink run -py`` and, in an image, application mode.
+
+``flink run -pyclientexec python -py .../jobs/flink_job.py --config /etc/vacancy.toml``, where that Python has
+``vacancy[job]``. Settings come from the file and from ``VACANCY_*`` variables, never from arguments, so that no secret
+stands in what Flink shows of a job. Savepoint, cluster and whether to wait are for Flink's own flags (``-s``, ``-m``,
+``-d``); all that the settings say holds over them, the parallelism too.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from jobs.cluster import shipping
+from jobs.job import check_edges, graph
+from jobs.options import load
+from schemas.errors import VacancyError
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file (TOML).")
+def command(config: Path | None) -> None:
+    """Hand the job to the Flink that runs this file."""
+    settings = load(config, None)
+    check_edges(settings)
+    with tempfile.TemporaryDirectory(prefix="vacancy-submit-") as directory:
+        graph(settings, shipping(settings.job, Path(directory))).execute(settings.job.name)
+
+
+if __name__ == "__main__":
+    try:
+        command.main(standalone_mode=False)
+    except (VacancyError, click.ClickException) as error:
+        sys.exit(f"vacancy: {error}")

@@ -1,0 +1,459 @@
+"""The job on a standalone Flink cluster: submitted, stopped, upgraded and resumed, and what it says when it cannot.
+
+The cluster is one JobManager and two TaskManagers, each a process; broker and database are real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import psycopg2
+import pytest
+from confluent_kafka.admin import AdminClient
+from psycopg2.extensions import make_dsn
+from pydantic import SecretStr
+
+from connectors.kafka import client_config, ensure_topics
+from connectors.settings import KafkaSettings
+from jobs import dead_letters, ports, toml
+from jobs.cluster import find_job
+from jobs.flink_rest import FlinkRest, explained
+from tests.cluster import FlinkCluster
+from tests.endtoend import (
+    TABLE_SECONDS,
+    Ended,
+    Sender,
+    config_file,
+    histories,
+    install,
+    open_table,
+    own_environment,
+    own_topics,
+    read_topic,
+    vacancy,
+    wait_for_table,
+)
+from tests.faults.test_resume import BAD, fleet_in_chunks
+from tests.histories import encode_usage, usage_event
+from tests.waiting import wait_until
+from topology.settings import JobSettings
+
+if TYPE_CHECKING:
+    from jobs.kafka_server import KafkaServer
+
+long = pytest.mark.skipif(
+    not os.environ.get("VACANCY_TEST_CLUSTER"), reason="half a minute and more; VACANCY_TEST_CLUSTER=1 runs it"
+)
+ROOT = Path(__file__).parents[2]
+SUBMIT_SECONDS = 240.0
+PASSWORD = "swordfish-4711"
+BUCKET = "vacancy"
+S3_SECRET = "s3-secret-4712"
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The URL of an S3 server with a bucket."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address=ports.HOST, port=ports.free_port(), verbose=False)
+    server.start()
+    try:
+        url = f"http://{ports.HOST}:{server.get_host_and_port()[1]}"
+        make_bucket = urllib.request.Request(f"{url}/{BUCKET}", method="PUT")  # noqa: S310  # our own
+        urllib.request.urlopen(make_bucket, timeout=10).close()  # noqa: S310  # as above
+        yield url
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(s3: str) -> Iterator[FlinkCluster]:
+    """A cluster that reaches the S3 server by Flink's own plugin."""
+    from jobs.jars import ensure_jars
+
+    options = {
+        "s3.endpoint": s3,
+        "s3.path-style-access": "true",
+        "s3.region": "eu-central-1",
+        "s3.access-key": "somebody",
+        "s3.secret-key": S3_SECRET,
+    }
+    (plugin,) = ensure_jars("s3")
+    with FlinkCluster(configuration=options, plugins={"s3-fs-native": plugin}) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_job_is_left(cluster: FlinkCluster) -> Iterator[None]:
+    """Ends what a test that failed has left running."""
+    yield
+    cluster.cancel_jobs()
+
+
+@pytest.fixture
+def supervised(cluster: FlinkCluster) -> Iterator[None]:
+    """The cluster's TaskManagers are started again when they end."""
+    with cluster.supervised():
+        yield
+
+
+@pytest.fixture
+def kafka(kafka_broker: KafkaServer) -> KafkaSettings:
+    """Topics of one's own."""
+    return own_topics(kafka_broker.bootstrap_servers)
+
+
+@pytest.fixture
+def login(database: str) -> Iterator[str]:
+    """The DSN of a login in the job's role, with a password; migrated tables."""
+    from connectors.migrations import migrate
+
+    migrate(SecretStr(database))
+    name = f"job_{uuid.uuid4().hex[:12]}"
+    execute(database, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' IN ROLE vacancy_job")
+    yield make_dsn(database, user=name, password=PASSWORD)
+    execute(database, f"DROP ROLE {name}")
+
+
+class Deployment:
+    """An installation whose job is on the cluster."""
+
+    def __init__(self, directory: Path, cluster: FlinkCluster, kafka: KafkaSettings, database: str, **job: Any) -> None:
+        self.directory = directory
+        job = {"checkpoint_interval": "1 s", "flink_url": cluster.url, "name": f"vacancy-{uuid.uuid4().hex[:8]}", **job}
+        self.settings = install(directory, kafka, database, job)
+        self.sender = Sender(kafka)
+        self.window_ms = int(self.settings.job.window.total_seconds() * 1000)
+
+    def configure(self, *, job_dsn: str | None = None, **job: Any) -> None:
+        """Changes settings of the job, and the file."""
+        update: dict[str, Any] = {"job": JobSettings(**{**self.settings.job.model_dump(), **job})}
+        if job_dsn:
+            update["postgres"] = self.settings.postgres.model_copy(update={"job_dsn": SecretStr(job_dsn)})
+        self.settings = self.settings.model_copy(update=update)
+        config_file(self.directory).write_text(toml.dumps(self.settings), encoding="utf-8")
+        self.window_ms = int(self.settings.job.window.total_seconds() * 1000)
+
+    def run(self, *arguments: str, code: Path = ROOT) -> Ended:
+        """Runs `vacancy job ...`, of changed code if so named."""
+        command, *rest = arguments
+        return Ended(code, "job", command, "--config", config_file(self.directory), *rest, seconds=SUBMIT_SECONDS)
+
+    def submit(self, *arguments: str, code: Path = ROOT) -> str:
+        """Submits the job; its id."""
+        ended = self.run("submit", "--json", *arguments, code=code)
+        assert ended.status == 0, ended.errors
+        return str(json.loads(ended.output)["job_id"])
+
+    def stop(self) -> str:
+        """Stops the job; its savepoint."""
+        ended = self.run("stop", "--json")
+        assert ended.status == 0, ended.errors
+        return str(json.loads(ended.output)["savepoint"])
+
+    def status(self) -> dict[str, Any]:
+        """How the job is."""
+        ended = self.run("status", "--json")
+        assert ended.status == 0, ended.errors
+        found: dict[str, Any] = json.loads(ended.output)
+        return found
+
+    def wait_for_failure(self, text: str) -> None:
+        """Waits until the job has failed for a reason, and the status says so."""
+        cluster = FlinkRest(self.settings.job.flink_url)
+        job = find_job(cluster, self.settings.job.name, None)
+        last: list[str] = []
+
+        def failed() -> bool:
+            failure = cluster.status(job.job_id).last_failure
+            last[:] = [failure.message] if failure else []
+            return bool(last) and text in explained(last[0])
+
+        wait_until(failed, TABLE_SECONDS, f"no failure says {text!r}, the last one is {last}")
+        assert text in self.status()["last_failure"]["message"]
+
+    def wait_for_oracle(self) -> None:
+        """Waits until the table is what the oracle says."""
+        fleet = histories(read_topic(self.settings.kafka, self.settings.kafka.usage_topic))
+        with open_table(self.settings.postgres.reader_dsn) as table:
+            wait_for_table(table, fleet, self.window_ms, self.sender)
+
+    def send_chunks(self, chunks: Sequence[Sequence[Any]]) -> None:
+        """Sends a part of a fleet's histories; a host's boots share no append time."""
+        for chunk in chunks:
+            for message in chunk:
+                self.sender.send([message.payload], message.host_id)
+            self.sender.flush()
+            self.sender.poll(0.003)
+
+    def beat(self, seconds: float, hosts: int = 20) -> None:
+        """Sends events of some hosts, ten times a second each, for so long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            now_ns = time.monotonic_ns()
+            for number in range(hosts):
+                event = usage_event(
+                    host_id=f"host-{number}",
+                    boot_id="boot",
+                    seq=now_ns,
+                    monotonic_ns=now_ns,
+                    vcpus_allocated=now_ns // 1_000_000 % 5,
+                    cpu_busy_ns=now_ns // 3,
+                )
+                self.sender.send([encode_usage(event)], event["host_id"])
+            self.sender.poll(0.1)
+        self.sender.flush()
+
+
+def execute(dsn: str, *statements: str) -> None:
+    """Runs statements, each in a transaction of its own."""
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+
+@pytest.mark.timeout(600)
+def test_changed_code_goes_on_from_a_savepoint(
+    cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
+) -> None:
+    """Stopped amid its topic, resumed by other code at another parallelism and emit: the table equals the oracle."""
+    seed = Random().getrandbits(32)
+    print(f"seed {seed}")
+    chunks = fleet_in_chunks(Random(seed))
+    third = len(chunks) // 3
+    vacancy_on = Deployment(tmp_path / "deployment", cluster, kafka, database, window=timedelta(seconds=3))
+
+    vacancy_on.send_chunks(chunks[:third])
+    job_id = vacancy_on.submit()
+    again = vacancy_on.run("submit")
+    assert again.status == 1
+    assert f"already runs at {cluster.url} as {job_id}" in again.error()
+    assert vacancy_on.submit("--if-running", "keep") == job_id
+    vacancy_on.wait_for_oracle()
+    status = vacancy_on.status()
+    assert (status["job_id"], status["state"], status["restarts"]) == (job_id, "RUNNING", 0)
+    assert status["tasks"] == status["tasks_running"] > 0
+    assert 0 < status["uptime_seconds"] < 600
+    vacancy_on.send_chunks(chunks[third : 2 * third])
+    savepoint = vacancy_on.stop()
+    assert savepoint.startswith(f"file:{tmp_path}/deployment/savepoints/savepoint-")
+    assert "has ended already (FINISHED)" in vacancy_on.run("stop").error()
+
+    vacancy_on.send_chunks(chunks[2 * third :])
+    vacancy_on.configure(parallelism=3, emit="300ms")
+    vacancy_on.submit("--from-savepoint", savepoint, code=upgraded(tmp_path / "upgraded"))
+    # Nothing is read again: what the savepoint had read is not in what the sources of this job have read.
+    vacancy_on.wait_for_oracle()
+    assert vacancy_on.status()["restarts"] == 0
+    topic = read_topic(kafka, kafka.usage_topic)
+    letters = [letter.payload for letter in dead_letters.read(kafka)]
+    assert sorted(letters) == sorted(record.value for record in topic if record.value in BAD)
+    vacancy_on.stop()
+
+    refused = vacancy_on.run("submit", "--from-savepoint", savepoint, code=incompatible(tmp_path / "incompatible"))
+    assert refused.status == 1
+    assert "the savepoint holds state of an operator that this job does not have" in refused.error()
+
+
+def upgraded(directory: Path) -> Path:
+    """Our code with a column more through the window, and a sink more behind it, so that the planner counts anew."""
+    sql = copied(directory) / "topology" / "sql"
+    window = sql / "40_host_window.sql"
+    text = window.read_text(encoding="utf-8")
+    changed = text.replace("  recent_consumers,\n", "  recent_consumers,\n  cpu_count,\n", 1)
+    assert changed != text
+    window.write_text(changed, encoding="utf-8")
+    (sql / "15_late.sql").write_text(
+        "CREATE TEMPORARY TABLE late (host_id STRING, cpu_count BIGINT) WITH ('connector' = 'blackhole')",
+        encoding="utf-8",
+    )
+    (sql / "60_insert_late.sql").write_text(
+        "-- What is late or repeated.\nINSERT INTO late SELECT host_id, cpu_count FROM host_window"
+        " WHERE in_window IS NULL",
+        encoding="utf-8",
+    )
+    return directory
+
+
+def incompatible(directory: Path) -> Path:
+    """Our code with another name for the operator that keeps the windows."""
+    graph = copied(directory) / "topology" / "graph.py"
+    text = graph.read_text(encoding="utf-8")
+    assert '"host_window"' in text
+    graph.write_text(text.replace('"host_window"', '"another_name"'), encoding="utf-8")
+    return directory
+
+
+def copied(directory: Path) -> Path:
+    """A copy of our packages, from which `python -m jobs` runs."""
+    for package in ("jobs", "topology", "connectors", "schemas"):
+        shutil.copytree(ROOT / package, directory / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return directory
+
+
+@long
+@pytest.mark.timeout(600)
+def test_rocksdb_and_checkpoints_in_s3_and_another_window(
+    cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
+) -> None:
+    """From RocksDB with its state in S3 to the heap, with a longer window: exact once that window has passed.
+
+    The second job is started by `flink run -py`.
+    """
+    directory = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    vacancy_on = Deployment(
+        tmp_path, cluster, kafka, database, window=timedelta(seconds=2), emit="200ms", state_backend="rocksdb"
+    )
+    vacancy_on.configure(checkpoint_dir=f"{directory}/checkpoints")
+    vacancy_on.submit()
+    vacancy_on.beat(3)
+    vacancy_on.wait_for_oracle()
+    wait_until(lambda: vacancy_on.status()["last_checkpoint"], TABLE_SECONDS, "no checkpoint")
+    assert vacancy_on.status()["last_checkpoint"]["path"].startswith(f"{directory}/checkpoints/")
+    refused = vacancy_on.run("submit", "--if-running", "duplicate", "--resume")
+    assert refused.status == 2
+    assert "is not a file:// URI" in refused.error()
+    savepoint = vacancy_on.stop()
+    assert savepoint.startswith(f"{directory}/savepoints/")
+
+    vacancy_on.configure(window="4 s", state_backend="hashmap")
+    python = ("-pyclientexec", sys.executable, "-py", ROOT / "jobs" / "flink_job.py")
+    run = cluster.flink("run", "-d", "-s", savepoint, *python, "--config", config_file(vacancy_on.directory))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert vacancy_on.status()["job_id"] in run.stdout
+    vacancy_on.beat(4.5)
+    vacancy_on.wait_for_oracle()
+    assert vacancy_on.status()["restarts"] == 0
+    vacancy_on.stop()
+
+
+@long
+@pytest.mark.timeout(600)
+def test_application_mode_with_our_jars_in_lib(kafka: KafkaSettings, database: str, tmp_path: Path) -> None:
+    """A cluster for this one job, which its job manager starts; nothing is sent along."""
+    alone = FlinkCluster(task_managers=1, application=config_file(tmp_path))
+    vacancy_on = Deployment(tmp_path, alone, kafka, database, ship=False, python_executable=sys.executable)
+    with alone:
+        vacancy_on.beat(1)
+        vacancy_on.wait_for_oracle()
+        assert vacancy_on.status()["state"] == "RUNNING"
+        assert vacancy_on.stop().startswith(f"file:{tmp_path}/savepoints/")
+        # The job manager ends with its job.
+        alone.job_manager.wait()
+
+
+@long
+@pytest.mark.usefixtures("supervised")
+@pytest.mark.timeout(600)
+def test_a_running_job_survives_the_loss_of_its_rights_and_shows_no_secret(
+    cluster: FlinkCluster, kafka: KafkaSettings, database: str, login: str, tmp_path: Path
+) -> None:
+    """The job says what is wrong, and goes on without loss once it is mended; a wrong password is found at once."""
+    vacancy_on = Deployment(tmp_path, cluster, kafka, database, window=timedelta(seconds=2), emit="200ms")
+    vacancy_on.configure(job_dsn=make_dsn(login, password="wrong"))
+    refused = vacancy_on.run("submit")
+    assert refused.status == 1
+    assert "password" in refused.error()
+
+    vacancy_on.configure(job_dsn=login)
+    job_id, command_lines = submit_watched(vacancy_on)
+    vacancy_on.beat(1)
+    vacancy_on.wait_for_oracle()
+
+    execute(database, "REVOKE INSERT, UPDATE ON vacancy.host FROM vacancy_job")
+    vacancy_on.beat(1)
+    # Flink ends the task managers, and tells no more than that: what the database says stands in their logs.
+    vacancy_on.wait_for_failure("the database refuses its rows")
+    assert any("permission denied for table host" in log.read_text(encoding="utf-8") for log in cluster.logs.iterdir())
+    execute(database, "GRANT INSERT, UPDATE ON vacancy.host TO vacancy_job")
+    vacancy_on.wait_for_oracle()
+
+    shown = everything_shown(cluster, job_id) | {"command lines": "\n".join(command_lines)}
+    for secret in (PASSWORD, S3_SECRET):
+        assert [place for place, text in shown.items() if secret in text] == []
+    assert sum(kafka.usage_topic in text for text in shown.values()) > 1, "the places that are searched show nothing"
+
+    vacancy_on.stop()
+
+
+@long
+@pytest.mark.timeout(600)
+def test_a_topic_is_deleted_under_the_job(
+    cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
+) -> None:
+    """The job says so, and reads the topic that is made anew."""
+    vacancy_on = Deployment(tmp_path, cluster, kafka, database, window=timedelta(seconds=2), emit="200ms")
+    vacancy_on.submit()
+    vacancy_on.beat(3)
+    vacancy_on.wait_for_oracle()
+    topic = kafka.usage_topic
+    admin = AdminClient(client_config(kafka))
+    admin.delete_topics([topic])[topic].result(30)
+    vacancy_on.wait_for_failure("a topic is gone")
+    ensure_topics(kafka)
+    vacancy_on.beat(2)
+    vacancy_on.wait_for_oracle()
+    vacancy_on.stop()
+
+
+def submit_watched(vacancy_on: Deployment) -> tuple[str, set[str]]:
+    """Submits the job; its id, and the command lines of all processes that submitting takes."""
+    seen: set[str] = set()
+    with subprocess.Popen(
+        vacancy("job", "submit", "--json", "--config", config_file(vacancy_on.directory)),
+        cwd=ROOT,
+        env=own_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while process.poll() is None:
+            seen |= command_lines_below(process.pid)
+            time.sleep(0.05)
+        assert process.stdout is not None
+        output = process.stdout.read()
+    assert process.returncode == 0
+    assert any("java" in line for line in seen)
+    return json.loads(output)["job_id"], seen
+
+
+def command_lines_below(pid: int) -> set[str]:
+    """The command lines of a process and its descendants."""
+    try:
+        process = psutil.Process(pid)
+        return {" ".join(each.cmdline()) for each in [process, *process.children(recursive=True)]}
+    except psutil.Error:
+        return set()
+
+
+def everything_shown(cluster: FlinkCluster, job_id: str) -> dict[str, str]:
+    """What the cluster shows of a job: REST, logs, process arguments, `flink list`."""
+    job = f"/jobs/{job_id}"
+    paths = ["/config", "/jobmanager/config", "/jobmanager/environment", "/jobs/overview", "/taskmanagers", job]
+    paths += [f"{job}/{part}" for part in ("config", "plan", "exceptions", "checkpoints", "checkpoints/config")]
+    paths += [f"{job}/jobmanager/{part}" for part in ("config", "environment")]
+    paths += [f"{job}/vertices/{vertex['id']}" for vertex in cluster.ask(job)["vertices"]]
+    shown = {path.removeprefix(f"{job}/"): json.dumps(cluster.ask(path)) for path in paths}
+    shown |= {str(log): log.read_text(encoding="utf-8") for log in cluster.logs.iterdir()}
+    for member in cluster.members:
+        shown[f"arguments of {member.name}"] = "\n".join(command_lines_below(member.pid))
+    listed = cluster.flink("list")
+    assert job_id in listed.stdout
+    shown["flink list"] = listed.stdout + listed.stderr
+    return shown

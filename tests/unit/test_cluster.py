@@ -1,0 +1,129 @@
+"""What `vacancy job submit`, `stop` and `status` make of the settings and of what Flink answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from jobs.cluster import (
+    as_object,
+    as_text,
+    newest_state,
+    packed_packages,
+    recovery,
+    shipping,
+)
+from jobs.flink_rest import Checkpoint, Failure, FlinkRest, Job, Status, explained, innermost_cause
+from jobs.job import savepoint_directory
+from schemas.errors import ConfigError, VacancyError
+from topology.settings import JobSettings
+
+TRACE = """org.apache.flink.runtime.JobException: Recovery is suppressed
+\tat org.apache.flink.Somewhere.run(Somewhere.java:1)
+Caused by: java.io.IOException: Failed
+\tat org.apache.flink.Elsewhere.run(Elsewhere.java:1)
+\t... 3 more
+Caused by: org.postgresql.util.PSQLException: ERROR: permission denied for table host
+\tat org.postgresql.Somewhere.run(Somewhere.java:1)
+"""
+NOW = datetime.now(UTC)
+STATUS = Status(
+    job=Job("4f2a1c", "vacancy", "RUNNING", NOW - timedelta(hours=3)),
+    running_since=NOW - timedelta(minutes=5),
+    restarts=1,
+    tasks_running=7,
+    tasks=8,
+    last_checkpoint=Checkpoint("file:/state/chk-7", NOW - timedelta(seconds=8), timedelta(milliseconds=120), 4096),
+    last_savepoint=None,
+    last_failure=Failure(NOW - timedelta(minutes=5), innermost_cause(TRACE)),
+)
+
+
+def test_the_innermost_cause_is_the_one_line() -> None:
+    assert innermost_cause(TRACE) == "org.postgresql.util.PSQLException: ERROR: permission denied for table host"
+    assert innermost_cause("only this\n\tat somewhere") == "only this"
+    assert innermost_cause(" ") == "no reason given"
+
+
+def test_a_savepoint_of_another_version_is_explained() -> None:
+    reason = "Cannot map checkpoint/savepoint state for operator 1234 to the new program"
+    assert explained(reason).startswith("the savepoint holds state of an operator that this job does not have")
+    assert explained(reason).endswith(f"({reason})")
+    assert explained("something else") == "something else"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_dir", "savepoint_dir", "expected"),
+    [
+        ("s3://bucket/vacancy/checkpoints", None, "s3://bucket/vacancy/savepoints"),
+        ("file:///state/checkpoints/", None, "file:///state/savepoints"),
+        ("file:///state/checkpoints", "s3://bucket/saved", "s3://bucket/saved"),
+    ],
+)
+def test_savepoints_go_beside_checkpoints_unless_told(
+    checkpoint_dir: str, savepoint_dir: str | None, expected: str
+) -> None:
+    assert savepoint_directory(JobSettings(checkpoint_dir=checkpoint_dir, savepoint_dir=savepoint_dir)) == expected
+
+
+def test_the_newest_state_is_a_savepoint_or_a_checkpoint(tmp_path: Path) -> None:
+    job = JobSettings(checkpoint_dir=(tmp_path / "checkpoints").as_uri())
+    assert newest_state(job) is None
+    for age, place in enumerate(("savepoints/savepoint-1", "checkpoints/a/chk-3", "checkpoints/b/chk-2")):
+        metadata = tmp_path / place / "_metadata"
+        metadata.parent.mkdir(parents=True)
+        metadata.touch()
+        os.utime(metadata, (1000 - age, 1000 - age))
+    (tmp_path / "checkpoints/c/chk-9").mkdir(parents=True)  # not complete
+    assert newest_state(job) == (tmp_path / "savepoints/savepoint-1").as_uri()
+    (tmp_path / "savepoints/savepoint-1/_metadata").unlink()
+    assert newest_state(job) == (tmp_path / "checkpoints/a/chk-3").as_uri()
+    with pytest.raises(ConfigError, match="not a file:// URI"):
+        newest_state(JobSettings(checkpoint_dir="s3://bucket/checkpoints"))
+
+
+def test_what_is_shipped_is_what_the_python_workers_import(tmp_path: Path) -> None:
+    with zipfile.ZipFile(packed_packages(tmp_path)) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names} == {"topology", "connectors", "schemas"}
+    assert {"topology/functions.py", "topology/sql/10_usage_decoded.sql", "connectors/registry.py"} <= set(names)
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_nothing_is_shipped_where_the_image_holds_it(tmp_path: Path) -> None:
+    assert shipping(JobSettings(ship=False), tmp_path) == {
+        "python.client.executable": sys.executable,
+        "python.executable": "python",
+    }
+    assert shipping(JobSettings(ship=False, python_executable="/opt/python"), tmp_path)["python.executable"] == (
+        "/opt/python"
+    )
+
+
+def test_a_savepoint_stays_ours() -> None:
+    assert recovery(None, allow_non_restored_state=False) == {}
+    assert recovery("s3://b/savepoint-1", allow_non_restored_state=True) == {
+        "execution.state-recovery.path": "s3://b/savepoint-1",
+        "execution.state-recovery.claim-mode": "NO_CLAIM",
+        "execution.state-recovery.ignore-unclaimed-state": "true",
+    }
+
+
+def test_a_status_says_how_the_job_is() -> None:
+    text = as_text(STATUS)
+    for expected in ("RUNNING, 7 of 8 tasks run", "5 min", "file:/state/chk-7", "permission denied for table host"):
+        assert expected in text
+    found = as_object(STATUS)
+    assert found["uptime_seconds"] == pytest.approx(300, abs=60)
+    assert found["last_checkpoint"]["size_bytes"] == 4096
+    assert found["last_savepoint"] is None
+
+
+def test_a_cluster_that_does_not_answer() -> None:
+    with pytest.raises(VacancyError, match=r"no Flink cluster answers at http://127\.0\.0\.1:1: .*; start it, or set"):
+        FlinkRest("http://127.0.0.1:1/").jobs()
