@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from connectors.kafka import LastError, producer
+from connectors.kafka import LastError, producer, remedy_of
 from connectors.settings import KafkaSettings
 
 _LOG = logging.getLogger("vacancy.agent")
@@ -197,7 +197,7 @@ class Outbox:
         # A fatal error is the end of an idempotent producer; a new one takes over.
         self._broken = self._broken or error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001  # its name
         self._retry_at = self._clock() + _RETRY_AFTER_S
-        self._note_away(topic, f"{error.str()}; `vacancy doctor` says more")
+        self._note_away(topic, str(error.str()), "`vacancy doctor` says more")
 
     def _note_refusal(self, what: str, error: KafkaError, payload: bytes) -> None:
         if not self._refusing:
@@ -212,11 +212,13 @@ class Outbox:
             if self._inventory_handed_over:
                 self._note_away(self._settings.inventory_topic, reason)
 
-    def _note_away(self, topic: str, reason: str) -> None:
+    def _note_away(self, topic: str, reason: str, remedy: str | None = None) -> None:
         if topic not in self._away_since:
             self._away_since[topic] = self._handed_over_at
             kept = f"the newest {self._capacity} events" if topic == self._settings.usage_topic else "the newest event"
             where = self._settings.bootstrap_servers
+            remedy = remedy_of(reason) or remedy
+            reason = f"{reason}; {remedy}" if remedy else reason
             _LOG.warning("topic %s at %s takes no events: %s; keeping %s", topic, where, reason, kept)
 
     def _drop(self) -> None:

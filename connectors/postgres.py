@@ -35,7 +35,17 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     (r'database ".*" does not exist', VacancyError, "create it (createdb), or correct the dsn"),
     (r'role ".*" does not exist', VacancyError, "create the login role (docs/tables.md), or correct the dsn"),
     (r'role ".*" is not permitted to log in', VacancyError, "use a login role that is a member of it (docs/tables.md)"),
+    (
+        r"certificate authentication failed|requires a valid client certificate",
+        VacancyError,
+        "correct sslcert and sslkey in the dsn",
+    ),
     (r"authentication failed|no password supplied", VacancyError, "check the user and the password in the dsn"),
+    (
+        r"no pg_hba\.conf entry.*no encryption",
+        VacancyError,
+        "add sslmode=verify-full to the dsn, or let this client in in the server's pg_hba.conf",
+    ),
     (r"no pg_hba\.conf entry", VacancyError, "let this client in in the server's pg_hba.conf"),
     (r"too many clients|remaining connection slots", UnreachableError, "raise the server's max_connections"),
     # "terminating connection": it went away between the password and the first answer.
@@ -44,6 +54,18 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
         UnreachableError,
         "wait until the server has started",
     ),
+)
+# What libpq says when it cannot agree on TLS with the server, and what to do. None of it passes by itself.
+_TLS: tuple[tuple[str, str], ...] = (
+    (
+        r"certificate verify failed",
+        "it has expired, or none of the authorities in sslrootcert signed it: renew it, or correct sslrootcert",
+    ),
+    (r"does not match host name", "name the server in the dsn as its certificate does"),
+    (r"root certificate file", "name the file of the authorities that sign the server's as sslrootcert in the dsn"),
+    (r"does not support SSL", "turn ssl on in the server's postgresql.conf"),
+    (r"alert|certificate|private key", "correct sslcert and sslkey in the dsn"),
+    (r"SSL", "see the server's log"),
 )
 
 
@@ -131,6 +153,9 @@ def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyE
         )
     if "failed: " in text:
         reason = text.split("failed: ")[-1].strip().splitlines()[0].rstrip(".")
+        for pattern, remedy in _TLS:
+            if re.search(pattern, reason):
+                return VacancyError(f"{place}: {reason}; {remedy}")
         return UnreachableError(f"{place} cannot be reached: {reason}; start it, or correct the dsn")
     return VacancyError(f"{place}: the connection string is wrong; {_ENCODE}")
 

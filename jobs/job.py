@@ -175,7 +175,10 @@ def _check(settings: Settings, checkpoints: Path) -> None:
             raise VacancyError(
                 f"{directory} cannot be made: {error.strerror}; set job.checkpoint_dir to where the job may write"
             ) from None
-    ensure_topics(settings.kafka)
+    kafka = settings.kafka
+    ensure_topics(
+        kafka, {kafka.usage_topic: "READ", kafka.inventory_topic: "READ", kafka.dead_letter_topic: "WRITE"}
+    )
     connect(
         settings.postgres.job_dsn,
         connect_timeout=settings.postgres.connect_timeout,
