@@ -6,7 +6,7 @@ What always holds: no message holds a password, or any part of a connection stri
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -116,6 +116,26 @@ def _require_tables(cursor: Cursor, dsn: SecretStr) -> None:
     cursor.execute("SELECT 1 FROM pg_views WHERE schemaname = 'vacancy' AND viewname = 'schedulable_host'")
     if cursor.fetchone() is None:
         raise MissingTablesError(f"{where(dsn)} has no Vacancy tables; run `vacancy migrate`")
+
+
+def require_rights(connection: Connection, dsn: SecretStr, role: str, tables: Sequence[str], rights: Sequence[str]) -> None:
+    """Looks whether a connection's user has what a group role gives.
+
+    Raises:
+        VacancyError: names the rights that are missing.
+    """
+    with explained(dsn), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT r.name || ' vacancy.' || c.relname, current_user FROM pg_class c"
+            " CROSS JOIN unnest(%s) WITH ORDINALITY AS r (name, number)"
+            " WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'vacancy') AND c.relname = ANY(%s)"
+            " AND NOT has_table_privilege(c.oid, r.name) ORDER BY c.relname, r.number",
+            (list(rights), list(tables)),
+        )
+        lacking = cursor.fetchall()
+    if lacking:
+        what = ", ".join(right for right, _ in lacking)
+        raise VacancyError(f"{where(dsn)}: may not {what}; GRANT {role} TO {lacking[0][1]} (docs/security.md)")
 
 
 def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -> Connection:

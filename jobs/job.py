@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import click
 
 from connectors.flink import production_edges
 from connectors.kafka import ensure_topics
-from connectors.postgres import connect
+from connectors.postgres import connect, require_rights
 from jobs import ports
 from jobs.flink_jars import flink_jars, java_home
 from jobs.options import load, settings_options
@@ -179,12 +180,16 @@ def _check(settings: Settings, checkpoints: Path) -> None:
     ensure_topics(
         kafka, {kafka.usage_topic: "READ", kafka.inventory_topic: "READ", kafka.dead_letter_topic: "WRITE"}
     )
-    connect(
-        settings.postgres.job_dsn,
-        connect_timeout=settings.postgres.connect_timeout,
-        application_name="vacancy-job",
-        read_only=True,
-    ).close()
+    dsn = settings.postgres.job_dsn
+    with closing(
+        connect(
+            dsn,
+            connect_timeout=settings.postgres.connect_timeout,
+            application_name="vacancy-job",
+            read_only=True,
+        )
+    ) as connection:
+        require_rights(connection, dsn, "vacancy_job", ("host", "host_inventory"), ("SELECT", "INSERT", "UPDATE"))
 
 
 def checkpoint_directory(uri: str) -> Path:
