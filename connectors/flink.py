@@ -2,9 +2,9 @@
 
 Each statement comes from ``connectors/sql`` with its connector options filled in. They hold passwords: never log them.
 
-What always holds: a secret stands in an option alone whose name Flink knows as one (``password``, ``jaas.config``), which
-it shows as asterisks; a private key stands in none. What is a file in the settings is a path in the options, read by
-the clients where they run: on the task managers and the job manager.
+What always holds: a secret stands only in options that Flink knows as such (``password``, ``jaas.config``) and shows as
+asterisks; a private key stands in none. What is a file in the settings is a path in the options, read by the clients
+where they run: on the job manager and the task managers.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def jdbc_url(dsn: SecretStr) -> tuple[str, str, str]:
     """A libpq connection string as pgjdbc wants it: URL, user and password (empty if there is none).
 
     Raises:
-        ConfigError: it is no connection string, names no user, or holds what pgjdbc cannot do; quotes no value but paths.
+        ConfigError: it is no connection string, names no user, or holds what pgjdbc cannot do; quotes paths alone.
     """
     try:
         parts = parse_dsn(dsn.get_secret_value())
@@ -164,8 +164,8 @@ def jdbc_url(dsn: SecretStr) -> tuple[str, str, str]:
         raise ConfigError("postgres.job_dsn: names no user")
     if unknown := sorted(parts.keys() - _JDBC_PARAMETERS.keys() - _JDBC_PLACE - _JDBC_LEFT_OUT):
         raise ConfigError(
-            f"postgres.job_dsn: the job's driver (pgjdbc) knows no {', '.join(unknown)}; leave it out, or set what does "
-            "the same on the server"
+            f"postgres.job_dsn: the job's driver (pgjdbc) knows no {', '.join(unknown)}; "
+            "leave it out, or set what does the same on the server"
         )
     parameters = {
         # Text for times, arrays and JSON is cast by the server.

@@ -45,7 +45,7 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     (r"SASL mechanism .* not (enabled|supported)|Unsupported SASL|no mechanism", "correct kafka.security.mechanism"),
     (r"(?i)invalid credentials|authentication failed", "correct kafka.security.username and password"),
     (
-        r"(?i)alert (certificate|bad certificate|unknown ca|handshake)|certificate.*required|alert number (42|4[4-6]|48|116)",
+        r"(?i)alert (certificate|bad certificate|unknown ca|handshake)|alert number (42|4[4-6]|48|116)",
         "correct kafka.security.certificate_file and key_file",
     ),
     (
@@ -54,7 +54,10 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (r"(?i)certificate has expired", "have the broker's certificate renewed"),
     (r"(?i)certificate verify failed|unable to get local issuer", "correct kafka.security.ca_file"),
-    (r"(?i)incorrect security\.protocol|PLAINTEXT broker listener|wrong version number", "correct kafka.security.protocol"),
+    (
+        r"(?i)incorrect security\.protocol|PLAINTEXT broker listener|wrong version number",
+        "correct kafka.security.protocol",
+    ),
 )
 
 
@@ -289,7 +292,9 @@ def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) ->
     """The error for a broker that does not answer, or that does not let us in."""
     remedy = remedy_of(reason)
     if reason and remedy:
-        return VacancyError(f"Kafka at {settings.bootstrap_servers} does not let {_who(settings)} in: {reason}; {remedy}")
+        return VacancyError(
+            f"Kafka at {settings.bootstrap_servers} does not let {_who(settings)} in: {reason}; {remedy}"
+        )
     why = f": {reason}" if reason else ""
     return VacancyError(
         f"no Kafka broker answers at {settings.bootstrap_servers} within {waited_s:g} s{why}; "

@@ -118,7 +118,9 @@ def _require_tables(cursor: Cursor, dsn: SecretStr) -> None:
         raise MissingTablesError(f"{where(dsn)} has no Vacancy tables; run `vacancy migrate`")
 
 
-def require_rights(connection: Connection, dsn: SecretStr, role: str, tables: Sequence[str], rights: Sequence[str]) -> None:
+def require_rights(
+    connection: Connection, dsn: SecretStr, role: str, tables: Sequence[str], rights: Sequence[str]
+) -> None:
     """Looks whether a connection's user has what a group role gives.
 
     Raises:

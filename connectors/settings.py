@@ -22,7 +22,7 @@ class Section(BaseModel):
 
 
 class KafkaSecurity(Section):
-    """How to reach a broker that asks who we are. Files are read where they are used, the job's on its task managers."""
+    """How to reach a broker that asks who we are; the job's files are read on its job manager and task managers."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="Whether the connection is encrypted (SSL) and asks who we are (SASL)."

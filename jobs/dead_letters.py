@@ -124,7 +124,7 @@ def _read(consumer: Consumer, settings: KafkaSettings, errors: LastError) -> Ite
         metadata = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
         partitions = metadata.partitions
         if metadata.error is not None and metadata.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise KafkaException(metadata.error)
+            raise unreachable(settings, _TIMEOUT_S, str(metadata.error.str()))
         if not partitions:
             raise VacancyError(f"topic {topic} does not exist: `vacancy doctor` says how to create it")
         ends = {}

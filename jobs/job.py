@@ -177,9 +177,7 @@ def _check(settings: Settings, checkpoints: Path) -> None:
                 f"{directory} cannot be made: {error.strerror}; set job.checkpoint_dir to where the job may write"
             ) from None
     kafka = settings.kafka
-    ensure_topics(
-        kafka, {kafka.usage_topic: "READ", kafka.inventory_topic: "READ", kafka.dead_letter_topic: "WRITE"}
-    )
+    ensure_topics(kafka, {kafka.usage_topic: "READ", kafka.inventory_topic: "READ", kafka.dead_letter_topic: "WRITE"})
     dsn = settings.postgres.job_dsn
     with closing(
         connect(

@@ -130,7 +130,7 @@ class Broker:
 
     def _set_password(self, admin: AdminClient, user: str, mechanism: ScramMechanism) -> None:
         # Quotes and a backslash, which JAAS would take for its own.
-        self.passwords[user] = f'it\'s"\\{secrets.token_urlsafe(12)}'
+        self.passwords[user] = f"it's\"\\{secrets.token_urlsafe(12)}"
         upsertion = UserScramCredentialUpsertion(
             user, ScramCredentialInfo(mechanism, 4096), self.passwords[user].encode()
         )

@@ -1,4 +1,4 @@
-"""Kafka and PostgreSQL over TLS, by the users, rights and roles of docs/security.md; whoever is wrong is refused in a line.
+"""Kafka and PostgreSQL over TLS, by the users, rights and roles of docs/security.md; who is wrong is refused in a line.
 
 Where no PostgreSQL with TLS is installed the tests that need one are skipped, unless VACANCY_TEST_REQUIRE_TLS is set.
 """
@@ -34,7 +34,7 @@ from schemas.errors import VacancyError
 from tests.endtoend import END_SECONDS, Ended, Job, config_file, group, own_environment, vacancy
 from tests.secure import HOST, OTHER_MECHANISM_USER, Broker, Database, blocks, running_broker, running_database
 from tests.secure import tls_binaries as find_tls_binaries
-from tests.tls import Authority, Identity
+from tests.tls import Authority
 from tests.waiting import wait_until
 from topology.settings import JobSettings
 
@@ -85,7 +85,11 @@ def test_the_settings_of_the_page_are_settings(tmp_path: Path) -> None:
 
 def test_each_user_may_what_the_page_says_and_no_more(broker: Broker, authority: Authority) -> None:
     agent, job, tools = (broker.by_password(f"vacancy-{name}") for name in ("agent", "job", "tools"))
-    job_rights: dict[str, Right] = {"vacancy.usage": "READ", "vacancy.inventory": "READ", "vacancy.dead-letters": "WRITE"}
+    job_rights: dict[str, Right] = {
+        "vacancy.usage": "READ",
+        "vacancy.inventory": "READ",
+        "vacancy.dead-letters": "WRITE",
+    }
     assert ensure_topics(agent, WRITE_EVENTS) == []
     assert ensure_topics(job, job_rights) == []
     assert topic_problems(tools) == []
@@ -147,9 +151,11 @@ def test_who_is_wrong_for_the_broker_is_told_what_to_mend(
             "kafka.security.protocol",
         ),
     }
-    messages = in_parallel({what: lambda s=settings: ensure_topics(s, WRITE_EVENTS, 5) for what, (settings, _) in wrong.items()})
-    for what, (settings, remedy) in wrong.items():
-        print(what, messages[what])
+    messages = in_parallel(
+        {what: lambda s=settings: ensure_topics(s, WRITE_EVENTS, 5) for what, (settings, _) in wrong.items()}
+    )
+    for what, text in messages.items():
+        print(what, text)
     for what, (settings, remedy) in wrong.items():
         who = settings.security.username or "this client"
         assert messages[what].startswith(f"Kafka at {settings.bootstrap_servers} does not let {who} in: "), what
@@ -205,8 +211,14 @@ def test_the_commands_say_it_in_a_line(broker: Broker, tmp_path: Path) -> None:
         "simulate --hosts 1": ("password", wrong_password),
         "doctor": ("password", wrong_password),
         "dead-letters ": ("agent", r"Kafka at \S+ does not let vacancy-agent in: .*[Aa]uthorization failed.*; grant "),
-        "job run ": ("agent", r"does not allow vacancy-agent (Read|Describe) on topic \S+; grant it \(docs/security\.md\)"),
-        "simulate --hosts 1 ": ("job", r"does not allow vacancy-job Write on topic \S+; grant it \(docs/security\.md\)"),
+        "job run ": (
+            "agent",
+            r"does not allow vacancy-agent (Read|Describe) on topic \S+; grant it \(docs/security\.md\)",
+        ),
+        "simulate --hosts 1 ": (
+            "job",
+            r"does not allow vacancy-job Write on topic \S+; grant it \(docs/security\.md\)",
+        ),
     }
     write_settings(tmp_path / "password", broker.by_password("vacancy-agent", password="hush"))
     write_settings(tmp_path / "agent", broker.by_password("vacancy-agent"))
@@ -227,7 +239,11 @@ def test_the_commands_say_it_in_a_line(broker: Broker, tmp_path: Path) -> None:
     ("user", "changes", "message"),
     [
         ("vacancy-agent", {"password": "hush"}, r"; correct kafka\.security\.username and password; keeping"),
-        ("vacancy-job", {}, r"[Aa]uthorization failed; grant this client its rights \(docs/security\.md\), .*; keeping"),
+        (
+            "vacancy-job",
+            {},
+            r"[Aa]uthorization failed; grant this client its rights \(docs/security\.md\), .*; keeping",
+        ),
     ],
 )
 def test_the_agent_says_it_once_and_goes_on(
@@ -344,7 +360,11 @@ def test_the_whole_path_and_no_secret_anywhere(
         *broker.passwords.values(),
         *database.passwords.values(),
         KEY_PASSWORD,
-        *(line for key in tmp_path.parent.glob("**/*.key") for line in key.read_text(encoding="ascii").splitlines()[1:3]),
+        *(
+            line
+            for key in tmp_path.parent.glob("**/*.key")
+            for line in key.read_text(encoding="ascii").splitlines()[1:3]
+        ),
     ]
 
     with Job(tmp_path) as job, running_agent(tmp_path / "agent"):
@@ -360,7 +380,9 @@ def test_the_whole_path_and_no_secret_anywhere(
 
     # The other way round: a certificate, whose key is encrypted, for Kafka, and a password for PostgreSQL.
     with closing(
-        connect(SecretStr(database.dsn("vacancy_owner")), connect_timeout=TIMEOUT, application_name="test", read_only=False)
+        connect(
+            SecretStr(database.dsn("vacancy_owner")), connect_timeout=TIMEOUT, application_name="test", read_only=False
+        )
     ) as owner:
         with owner.cursor() as cursor:
             cursor.execute("DELETE FROM vacancy.host; DELETE FROM vacancy.host_inventory")
