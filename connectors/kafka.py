@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -36,6 +38,8 @@ _MAX_EVENT_BYTES = _MIB + 65_536
 """Largest record batch of the two event topics: a value of 1 MiB and what surrounds it."""
 _MAX_DEAD_LETTER_BYTES = 2 * _MIB
 _MAX_HEADERS_BYTES = 65_536
+_LOOK_S = 2.0
+_UNVERIFIED = "certificate verify failed"
 # What brokers and the client library say of a client that is not let in, and what to do about it.
 _REMEDIES: tuple[tuple[str, str], ...] = (
     (
@@ -52,8 +56,8 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         r"(?i)hostname mismatch|ip address mismatch",
         "name the brokers in kafka.bootstrap_servers as their certificates do",
     ),
-    (r"(?i)certificate has expired", "have the broker's certificate renewed"),
-    (r"(?i)certificate verify failed|unable to get local issuer", "correct kafka.security.ca_file"),
+    ("certificate has expired", "have the broker's certificate renewed"),
+    (_UNVERIFIED, "correct kafka.security.ca_file"),
     (
         r"(?i)incorrect security\.protocol|PLAINTEXT broker listener|wrong version number",
         "correct kafka.security.protocol",
@@ -290,8 +294,8 @@ def _corrections(
 
 def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) -> VacancyError:
     """The error for a broker that does not answer, or that does not let us in."""
-    remedy = remedy_of(reason)
-    if reason and remedy:
+    reason, remedy = diagnosis(settings, reason)
+    if remedy:
         return VacancyError(
             f"Kafka at {settings.bootstrap_servers} does not let {_who(settings)} in: {reason}; {remedy}"
         )
@@ -302,14 +306,40 @@ def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) ->
     )
 
 
-def remedy_of(reason: str | None) -> str | None:
-    """What to do about a reason for not being let in; None if it is not known as one."""
-    return next((remedy for pattern, remedy in _REMEDIES if reason and re.search(pattern, reason)), None)
+def failed(settings: KafkaSettings, waited_s: float, error: KafkaException, last: LastError) -> VacancyError:
+    """The error for a call that failed: what the broker said, or why there is none that says anything."""
+    # The library's own codes are negative, and a timeout tells less than the connection error before it.
+    reason = last.text if _code(error) < 0 else None
+    return unreachable(settings, waited_s, reason or _reason(error))
+
+
+def diagnosis(settings: KafkaSettings, reason: str | None) -> tuple[str | None, str | None]:
+    """A reason for not being let in, made more precise where it can be, and what to do; None if that is not known."""
+    if reason and _UNVERIFIED in reason:
+        reason = f"{_UNVERIFIED}: {_why_unverified(settings) or 'no more is known'}"
+    return reason, next((remedy for pattern, remedy in _REMEDIES if reason and re.search(pattern, reason)), None)
+
+
+def _why_unverified(settings: KafkaSettings) -> str | None:
+    """What is wrong with a broker's certificate, of which the client library says only that something is."""
+    context = ssl.create_default_context(cafile=settings.security.ca_file)
+    for place in settings.bootstrap_servers.split(","):
+        host, _, port = place.strip().rpartition(":")
+        host = host.strip("[]")
+        try:
+            with socket.create_connection((host, int(port)), _LOOK_S) as plain:
+                context.wrap_socket(plain, server_hostname=host).close()
+        except ssl.SSLCertVerificationError as error:
+            return str(error.verify_message).rstrip(".")
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def brief(error: KafkaError) -> str:
-    """An error of the client library without its thread and broker names."""
-    return re.sub(r"^\S+: | \(after \d+ms in state \w+\)", "", str(error.str()))
+    """An error of the client library without its thread and broker names, and without OpenSSL's files and functions."""
+    text = re.sub(r"^\S+: | \(after \d+ms in state \w+\)", "", str(error.str()))
+    return re.sub(r"(\S+:\d+:\S+ )?error:\w+:SSL routines:\w*:", "", text)
 
 
 class LastError:
@@ -352,8 +382,8 @@ def _topics(
             if _code(error) == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise _forbidden(settings, f"Describe on topic {name}") from None
             if _code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                admin.poll(0)
-                raise unreachable(settings, timeout_s, errors.text or _reason(error)) from None
+                admin.poll(0)  # lets the library say why
+                raise failed(settings, timeout_s, error, errors) from None
     return found
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from connectors.kafka import LastError, producer, remedy_of
+from connectors.kafka import LastError, diagnosis, producer
 from connectors.settings import KafkaSettings
 
 _LOG = logging.getLogger("vacancy.agent")
@@ -217,9 +217,9 @@ class Outbox:
             self._away_since[topic] = self._handed_over_at
             kept = f"the newest {self._capacity} events" if topic == self._settings.usage_topic else "the newest event"
             where = self._settings.bootstrap_servers
-            remedy = remedy_of(reason) or remedy
-            reason = f"{reason}; {remedy}" if remedy else reason
-            _LOG.warning("topic %s at %s takes no events: %s; keeping %s", topic, where, reason, kept)
+            why, mend = diagnosis(self._settings, reason)
+            why = f"{why}; {mend or remedy}" if mend or remedy else why
+            _LOG.warning("topic %s at %s takes no events: %s; keeping %s", topic, where, why, kept)
 
     def _drop(self) -> None:
         self.dropped += 1

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from rich.console import Console
 from rich.markup import escape
 
-from connectors.kafka import LastError, client_config, refused, remedy_of, unreachable
+from connectors.kafka import LastError, client_config, failed, refused, unreachable
 from connectors.settings import KafkaSettings
 from jobs.options import load, settings_options
 from jobs.tables import plain_table
@@ -140,8 +140,7 @@ def _read(consumer: Consumer, settings: KafkaSettings, errors: LastError) -> Ite
             yield from _of_message(message, ends)
     except KafkaException as error:
         consumer.poll(0)  # lets the library say why
-        reason = str(error.args[0].str())
-        raise unreachable(settings, _TIMEOUT_S, reason if remedy_of(reason) else errors.text or reason) from None
+        raise failed(settings, _TIMEOUT_S, error, errors) from None
 
 
 def _of_message(message: Message, ends: dict[int, int]) -> Iterator[DeadLetter]:

@@ -158,7 +158,7 @@ def test_who_is_wrong_for_the_broker_is_told_what_to_mend(
         print(what, text)
     for what, (settings, remedy) in wrong.items():
         who = settings.security.username or "this client"
-        assert messages[what].startswith(f"Kafka at {settings.bootstrap_servers} does not let {who} in: "), what
+        assert messages[what].startswith(f"Kafka at {settings.bootstrap_servers} cannot be used by {who}: "), what
         assert messages[what].partition("; ")[2].endswith(remedy) or f"; correct {remedy}" in messages[what], what
     assert not [text for text in messages.values() if "\n" in text]
 
@@ -204,13 +204,18 @@ def write_settings(directory: Path, kafka: KafkaSettings, postgres: dict[str, st
 
 def test_the_commands_say_it_in_a_line(broker: Broker, tmp_path: Path) -> None:
     """A wrong password, and a user without the right."""
-    wrong_password = r"Kafka at \S+ does not let vacancy-agent in: .*; correct kafka\.security\.username and password$"
+    wrong_password = (
+        r"Kafka at \S+ cannot be used by vacancy-agent: .*; correct kafka\.security\.username and password$"
+    )
     cases = {
         "dead-letters": ("password", wrong_password),
         "job run": ("password", wrong_password),
         "simulate --hosts 1": ("password", wrong_password),
         "doctor": ("password", wrong_password),
-        "dead-letters ": ("agent", r"Kafka at \S+ does not let vacancy-agent in: .*[Aa]uthorization failed.*; grant "),
+        "dead-letters ": (
+            "agent",
+            r"Kafka at \S+ cannot be used by vacancy-agent: .*[Aa]uthorization failed.*; grant ",
+        ),
         "job run ": (
             "agent",
             r"does not allow vacancy-agent (Read|Describe) on topic \S+; grant it \(docs/security\.md\)",
