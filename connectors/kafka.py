@@ -297,7 +297,7 @@ def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) ->
     reason, remedy = diagnosis(settings, reason)
     if remedy:
         return VacancyError(
-            f"Kafka at {settings.bootstrap_servers} does not let {_who(settings)} in: {reason}; {remedy}"
+            f"Kafka at {settings.bootstrap_servers} cannot be used by {_who(settings)}: {reason}; {remedy}"
         )
     why = f": {reason}" if reason else ""
     return VacancyError(
