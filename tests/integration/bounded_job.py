@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 from connectors.flink import production_edges
@@ -18,6 +20,11 @@ from topology.settings import JobSettings
 def main(file: Path) -> None:
     """Runs the job until it has read everything."""
     settings = load_settings(file)
+    logging = files("jobs").joinpath("flink-log4j.properties").read_text(encoding="utf-8").splitlines()
+    # With the clients' configuration, which the product's does not log.
+    log4j = file.with_name("log4j.properties")
+    log4j.write_text("\n".join(line for line in logging if not line.startswith("logger.kafka")), encoding="utf-8")
+    os.environ["LOG4J_PROPERTIES"] = str(log4j)
     prepare_java(file.parent / "logs")
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
