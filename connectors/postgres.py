@@ -59,7 +59,7 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
 _TLS: tuple[tuple[str, str], ...] = (
     (
         r"certificate verify failed",
-        "it has expired, or none of the authorities in sslrootcert signed it: renew it, or correct sslrootcert",
+        "have the server's certificate renewed if it has expired, or name the authorities that sign it as sslrootcert",
     ),
     (r"does not match host name", "name the server in the dsn as its certificate does"),
     (r"root certificate file", "name the file of the authorities that sign the server's as sslrootcert in the dsn"),

@@ -282,7 +282,10 @@ def test_who_is_wrong_for_the_database_is_told_what_to_mend(
     certificate = "correct sslcert and sslkey in the dsn"
     wrong = {
         "password": (database.dsn("reader", password="hush"), "check the user and the password in the dsn"),
-        "authority": (database.dsn("reader", sslrootcert=stranger.file), "or correct sslrootcert"),
+        "authority": (
+            database.dsn("reader", sslrootcert=stranger.file),
+            "or name the authorities that sign it as sslrootcert",
+        ),
         "no authority": (
             database.dsn("reader", sslrootcert=tmp_path / "none.pem"),
             "name the file of the authorities that sign the server's as sslrootcert in the dsn",
@@ -318,7 +321,7 @@ def test_a_server_whose_certificate_has_expired_is_refused(database: Database, a
     database.show(authority.issue("db-expired", HOST, expired=True))
     database.server.start()
     try:
-        with pytest.raises(VacancyError, match="certificate verify failed; it has expired, or none"):
+        with pytest.raises(VacancyError, match="certificate verify failed; have the server's certificate renewed"):
             dial(SecretStr(database.dsn("reader")), connect_timeout=TIMEOUT, application_name="test")
     finally:
         database.server.stop()
@@ -337,7 +340,7 @@ def test_a_job_whose_role_lacks_a_right_does_not_start(broker: Broker, database:
     ended = Ended(tmp_path, "job", "run")
     assert ended.status == 1
     assert re.search(
-        r"as scheduler: may not INSERT vacancy\.host, .*; GRANT vacancy_job TO scheduler \(docs/security\.md\)$",
+        r"as scheduler: may not SELECT vacancy\.host, INSERT vacancy\.host, .*; GRANT vacancy_job TO scheduler \(docs/security\.md\)$",
         ended.error(),
     )
 
