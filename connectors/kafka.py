@@ -26,7 +26,10 @@ from connectors.settings import KafkaSettings
 from schemas.errors import ConfigError, VacancyError
 
 if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient, TopicDescription
+    from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not in its __all__
+        AdminClient,
+        TopicDescription,
+    )
 
 Right = Literal["READ", "WRITE"]
 """What a component does with a topic, in the words of Kafka's access control lists."""

@@ -42,11 +42,11 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     ),
     (r"authentication failed|no password supplied", VacancyError, "check the user and the password in the dsn"),
     (
-        r"no pg_hba\.conf entry.*no encryption",
+        r"pg_hba\.conf.*no encryption",
         VacancyError,
         "add sslmode=verify-full to the dsn, or let this client in in the server's pg_hba.conf",
     ),
-    (r"no pg_hba\.conf entry", VacancyError, "let this client in in the server's pg_hba.conf"),
+    (r"pg_hba\.conf (entry|rejects)", VacancyError, "let this client in in the server's pg_hba.conf"),
     (r"too many clients|remaining connection slots", UnreachableError, "raise the server's max_connections"),
     # "terminating connection": it went away between the password and the first answer.
     (

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not in its __all__
@@ -29,7 +30,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from psycopg2.extensions import encrypt_password
+from psycopg2.extensions import encrypt_password, make_dsn
 
 from connectors.kafka import client_config, ensure_topics
 from connectors.settings import KafkaSecurity, KafkaSettings
@@ -80,7 +81,7 @@ class Broker:
         )
         self._admin_identity = authority.issue("admin", common_name="admin")
 
-    def by_password(self, user: str, listener: str = "SASL_SSL", **changes: object) -> KafkaSettings:
+    def by_password(self, user: str, **changes: Any) -> KafkaSettings:
         """The settings of a user that the page makes, with changes to ``kafka.security``."""
         security = {
             "protocol": "SASL_SSL",
@@ -89,11 +90,11 @@ class Broker:
             "password": self.passwords[user],
             "ca_file": self._authority.file,
         }
-        return self._settings(listener, security | changes)
+        return self._settings("SASL_SSL", security | changes)
 
-    def by_certificate(self, identity: Identity | None, listener: str = "SSL", **changes: object) -> KafkaSettings:
+    def by_certificate(self, identity: Identity | None, listener: str = "SSL", **changes: Any) -> KafkaSettings:
         """The settings of whom a certificate names."""
-        security: dict[str, object] = {"protocol": "SSL", "ca_file": self._authority.file}
+        security: dict[str, Any] = {"protocol": "SSL", "ca_file": self._authority.file}
         if identity is not None:
             security |= {"certificate_file": identity.certificate, "key_file": identity.key}
         return self._settings(listener, security | changes)
@@ -102,7 +103,7 @@ class Broker:
         """Where a listener is."""
         return f"{host}:{self._ports[listener]}"
 
-    def _settings(self, listener: str, security: dict[str, object]) -> KafkaSettings:
+    def _settings(self, listener: str, security: dict[str, Any]) -> KafkaSettings:
         place = str(security.pop("bootstrap_servers", self.place(listener)))
         return KafkaSettings(bootstrap_servers=place, security=KafkaSecurity.model_validate(security), partitions=2)
 
@@ -207,9 +208,9 @@ class Database:
         self._authority = authority
         self._cluster = (server.directory / "cluster").resolve()
 
-    def dsn(self, user: str, identity: Identity | None = None, **changes: object) -> str:
+    def dsn(self, user: str, identity: Identity | None = None, **changes: Any) -> str:
         """The connection string of a login, with changes (None: without that parameter)."""
-        parts: dict[str, object] = {
+        parts: dict[str, Any] = {
             "host": HOST,
             "port": self.server.port,
             "user": user,
@@ -220,7 +221,7 @@ class Database:
         }
         if identity is not None:
             parts |= {"password": None, "sslcert": identity.certificate, "sslkey": identity.key}
-        return psycopg2.extensions.make_dsn(**{key: value for key, value in (parts | changes).items() if value})
+        return make_dsn(**{key: value for key, value in (parts | changes).items() if value})
 
     def configure(self) -> None:
         """Writes the page's settings; the server has to start anew."""

@@ -43,7 +43,9 @@ class Authority:
     ) -> Identity:
         """A certificate for hosts, for a user by its common name, or for both."""
         not_after = datetime(2020, 1, 1, tzinfo=UTC) if expired else None
-        issued = self._authority.issue_cert(*hosts, common_name=common_name, not_after=not_after)
+        # Without any it has an empty list of names, which Java takes for no certificate.
+        names = hosts or (f"{common_name}.example",)
+        issued = self._authority.issue_cert(*names, common_name=common_name, not_after=not_after)
         identity = Identity(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         identity.certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
         key = load_pem_private_key(issued.private_key_pem.bytes(), None)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,13 @@ def test_who_is_wrong_for_the_broker_is_told_what_to_mend(
 ) -> None:
     user = "vacancy-agent"
     right = authority.issue("right", common_name=user)
-    plain = {"protocol": "PLAINTEXT", "mechanism": None, "username": None, "password": None, "ca_file": None}
+    plain: dict[str, Any] = {
+        "protocol": "PLAINTEXT",
+        "mechanism": None,
+        "username": None,
+        "password": None,
+        "ca_file": None,
+    }
     tls = plain | {"protocol": "SSL", "ca_file": authority.file}
     wrong: dict[str, tuple[KafkaSettings, str]] = {
         "password": (broker.by_password(user, password="no"), "kafka.security.username and password"),
@@ -152,7 +159,7 @@ def test_who_is_wrong_for_the_broker_is_told_what_to_mend(
         ),
     }
     messages = in_parallel(
-        {what: lambda s=settings: ensure_topics(s, WRITE_EVENTS, 5) for what, (settings, _) in wrong.items()}
+        {what: partial(ensure_topics, settings, WRITE_EVENTS, 5) for what, (settings, _) in wrong.items()}
     )
     for what, text in messages.items():
         print(what, text)
@@ -252,7 +259,7 @@ def test_the_commands_say_it_in_a_line(broker: Broker, tmp_path: Path) -> None:
     ],
 )
 def test_the_agent_says_it_once_and_goes_on(
-    broker: Broker, tmp_path: Path, user: str, changes: dict[str, object], message: str
+    broker: Broker, tmp_path: Path, user: str, changes: dict[str, Any], message: str
 ) -> None:
     write_settings(tmp_path, broker.by_password(user, **changes))
     with subprocess.Popen(
@@ -303,7 +310,7 @@ def test_who_is_wrong_for_the_database_is_told_what_to_mend(
     }
     messages = in_parallel(
         {
-            what: lambda dsn=dsn: dial(SecretStr(dsn), connect_timeout=TIMEOUT, application_name="test")
+            what: partial(dial, SecretStr(dsn), connect_timeout=TIMEOUT, application_name="test")
             for what, (dsn, _) in wrong.items()
         }
     )
