@@ -226,8 +226,12 @@ def _tls(security: KafkaSecurity) -> dict[str, str]:
     if security.ca_file is not None:
         options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(security.ca_file.absolute())}
     if security.certificate_file is not None and security.key_file is not None:
-        encrypted = security.key_password is not None
-        _key_algorithm("kafka.security.key_file", security.key_file, encrypted=encrypted)
+        if security.key_password is not None:
+            raise ConfigError(
+                "kafka.security.key_password: the job's Kafka client (Java) cannot decrypt keys as they are encrypted today "
+                "(PBES2); give the job a key_file that is not encrypted and that others cannot read"
+            )
+        _key_algorithm("kafka.security.key_file", security.key_file)
         options |= {
             # Kafka's own way to read a value from a file: the key itself would stand in the job graph in the clear.
             "config.providers": "directory",
@@ -236,8 +240,6 @@ def _tls(security: KafkaSecurity) -> dict[str, str]:
             "ssl.keystore.certificate.chain": _content(security.certificate_file),
             "ssl.keystore.key": _content(security.key_file),
         }
-    if security.key_password is not None:
-        options["ssl.key.password"] = security.key_password.get_secret_value()
     return options
 
 
@@ -249,7 +251,7 @@ def _content(file: Path) -> str:
     return f"${{directory:{path.parent}:{path.name}}}"
 
 
-def _key_algorithm(setting: str, file: Path, *, encrypted: bool = False) -> str:
+def _key_algorithm(setting: str, file: Path) -> str:
     """The algorithm of a private key, by Java's name, of which the file is checked to be one that Java reads.
 
     Raises:
@@ -259,12 +261,11 @@ def _key_algorithm(setting: str, file: Path, *, encrypted: bool = False) -> str:
         text = file.read_bytes().decode("ascii", "replace")
     except OSError as error:
         raise ConfigError(f"{setting}: {file}: {error.strerror}") from None
-    label = "ENCRYPTED PRIVATE KEY" if encrypted else "PRIVATE KEY"
-    found = re.search(f"-----BEGIN {label}-----(.*?)-----END {label}-----", text, re.DOTALL)
+    found = re.search("-----BEGIN PRIVATE KEY-----(.*?)-----END PRIVATE KEY-----", text, re.DOTALL)
     if found is None:
-        how = "openssl pkcs8 -topk8" if encrypted else "openssl pkcs8 -topk8 -nocrypt"
         raise ConfigError(
-            f"{setting}: {file} holds no {label} in PKCS #8, which Java wants; convert it: {how} -in {file} -out NEW"
+            f"{setting}: {file} holds no PRIVATE KEY in PKCS #8, not encrypted, which Java wants; "
+            f"convert it: openssl pkcs8 -topk8 -nocrypt -in {file} -out NEW"
         )
     try:
         key = base64.b64decode(found[1])

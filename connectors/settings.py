@@ -39,7 +39,9 @@ class KafkaSecurity(Section):
     key_file: Path | None = Field(
         default=None, description="PEM file with that certificate's private key, in PKCS #8 (`BEGIN … PRIVATE KEY`)."
     )
-    key_password: SecretStr | None = Field(default=None, description="What an encrypted `key_file` is encrypted with.")
+    key_password: SecretStr | None = Field(
+        default=None, description="What an encrypted `key_file` is encrypted with; the job's may not be."
+    )
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:

@@ -221,7 +221,7 @@ class Database:
         }
         if identity is not None:
             parts |= {"password": None, "sslcert": identity.certificate, "sslkey": identity.key}
-        return make_dsn(**{key: value for key, value in (parts | changes).items() if value})
+        return str(make_dsn(**{key: value for key, value in (parts | changes).items() if value}))
 
     def configure(self) -> None:
         """Writes the page's settings; the server has to start anew."""
