@@ -228,8 +228,8 @@ def _tls(security: KafkaSecurity) -> dict[str, str]:
     if security.certificate_file is not None and security.key_file is not None:
         if security.key_password is not None:
             raise ConfigError(
-                "kafka.security.key_password: the job's Kafka client (Java) cannot decrypt keys as they are encrypted today "
-                "(PBES2); give the job a key_file that is not encrypted and that others cannot read"
+                "kafka.security.key_password: the job's Kafka client (Java) cannot decrypt keys as they are encrypted "
+                "today (PBES2); give the job a key_file that is not encrypted and that others cannot read"
             )
         _key_algorithm("kafka.security.key_file", security.key_file)
         options |= {

@@ -350,11 +350,14 @@ class LastError:
 
     def __init__(self) -> None:
         self.text: str | None = None
+        self.refused = False
+        """Whether a broker did not take our name and password, which waiting does not mend."""
 
     def __call__(self, error: KafkaError) -> None:
         """The client's ``error_cb``."""
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its names of local errors begin so
             self.text = brief(error)
+            self.refused = error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001  # as above
 
 
 def _admin(settings: KafkaSettings) -> tuple[AdminClient, LastError]:
@@ -379,6 +382,10 @@ def _topics(
     )
     found = {}
     for name, future in futures.items():
+        while not future.done() and not errors.refused:
+            admin.poll(0.05)
+        if errors.refused:
+            raise unreachable(settings, timeout_s, errors.text)
         try:
             found[name] = future.result()
         except KafkaException as error:
