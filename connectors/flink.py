@@ -1,10 +1,17 @@
 """The production edges of the dataflow: Kafka topics in, PostgreSQL tables and the dead-letter topic out.
 
 Each statement comes from ``connectors/sql`` with its connector options filled in. They hold passwords: never log them.
+
+What always holds: a secret stands only in options that Flink knows as such (``password``, ``jaas.config``) and shows as
+asterisks; a private key stands in none. What is a file in the settings is a path in the options, read by the clients
+where they run: on the job manager and the task managers.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from importlib import resources
@@ -21,6 +28,37 @@ from schemas.units import milliseconds_of
 
 MAX_DEAD_LETTER_REQUEST_BYTES = 2 * 1024 * 1024
 """What fits the usage topic fits the dead-letter topic with its headers."""
+_SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
+"""Kafka's package under the name that it has in the connector's jar."""
+_EC_PUBLIC_KEY = bytes.fromhex("06072a8648ce3d0201")
+"""The object identifier of an elliptic curve's key, as DER."""
+_JDBC_PARAMETERS = {
+    "channel_binding": "channelBinding",
+    "connect_timeout": "connectTimeout",
+    "gssencmode": "gssEncMode",
+    "options": "options",
+    "require_auth": "requireAuth",
+    "sslcert": "sslcert",
+    "sslkey": "sslkey",
+    "sslmode": "sslmode",
+    "sslnegotiation": "sslNegotiation",
+    "sslrootcert": "sslrootcert",
+}
+"""libpq's parameters that pgjdbc has as well, with the same values, and its names for them."""
+_JDBC_PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password"})
+_JDBC_LEFT_OUT = frozenset(
+    {
+        "application_name",
+        "client_encoding",
+        "fallback_application_name",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "tcp_user_timeout",
+    }
+)
+"""Nothing is less safe without these. What is neither here nor above is refused, not passed over."""
 
 
 def production_edges(
@@ -118,7 +156,7 @@ def jdbc_url(dsn: SecretStr) -> tuple[str, str, str]:
     """A libpq connection string as pgjdbc wants it: URL, user and password (empty if there is none).
 
     Raises:
-        ConfigError: it is no connection string, or names no user.
+        ConfigError: it is no connection string, names no user, or holds what pgjdbc cannot do; quotes paths alone.
     """
     try:
         parts = parse_dsn(dsn.get_secret_value())
@@ -126,16 +164,42 @@ def jdbc_url(dsn: SecretStr) -> tuple[str, str, str]:
         raise ConfigError("postgres.job_dsn: not a libpq connection string") from None
     if "user" not in parts:
         raise ConfigError("postgres.job_dsn: names no user")
+    if unknown := sorted(parts.keys() - _JDBC_PARAMETERS.keys() - _JDBC_PLACE - _JDBC_LEFT_OUT):
+        raise ConfigError(
+            f"postgres.job_dsn: the job's driver (pgjdbc) knows no {', '.join(unknown)}; "
+            "leave it out, or set what does the same on the server"
+        )
     parameters = {
         # Text for times, arrays and JSON is cast by the server.
         "stringtype": "unspecified",
         "reWriteBatchedInserts": "true",
         "ApplicationName": "vacancy-job",
         "tcpKeepAlive": "true",
-    } | {name: parts[name] for name in ("sslmode", "sslrootcert", "sslcert", "sslkey") if name in parts}
-    place = f"{parts.get('host', '127.0.0.1')}:{parts.get('port', '5432')}"
-    url = f"jdbc:postgresql://{place}/{quote(parts.get('dbname', parts['user']), safe='')}?{urlencode(parameters)}"
-    return url, parts["user"], parts.get("password", "")
+    } | {_JDBC_PARAMETERS[name]: value for name, value in parts.items() if name in _JDBC_PARAMETERS}
+    for name in ("sslrootcert", "sslcert", "sslkey"):
+        if name in parameters:
+            parameters[name] = str(Path(parameters[name]).absolute())
+    if parts.get("sslrootcert") == "system":
+        raise ConfigError(
+            "postgres.job_dsn: the job's driver (pgjdbc) knows no sslrootcert=system; name the system's file of "
+            "authorities, such as /etc/ssl/certs/ca-certificates.crt"
+        )
+    if "sslkey" in parts:
+        parameters["pemKeyAlgorithm"] = _key_algorithm("postgres.job_dsn: sslkey", Path(parts["sslkey"]))
+    url = f"jdbc:postgresql://{_jdbc_places(parts)}/{quote(parts.get('dbname', parts['user']), safe='')}"
+    return f"{url}?{urlencode(parameters)}", parts["user"], parts.get("password", "")
+
+
+def _jdbc_places(parts: Mapping[str, str]) -> str:
+    """The server, or the servers to be tried in turn: host:port, ..."""
+    hosts = (parts.get("host") or parts.get("hostaddr") or "127.0.0.1").split(",")
+    if any(host.startswith(("/", "@")) for host in hosts):
+        raise ConfigError("postgres.job_dsn: names a Unix socket; the job's driver (pgjdbc) needs a host name")
+    ports = parts.get("port", "5432").split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return ",".join(
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in zip(hosts, ports, strict=False)
+    )
 
 
 def kafka_client_options(kafka: KafkaSettings) -> dict[str, str]:
@@ -148,11 +212,9 @@ def kafka_client_options(kafka: KafkaSettings) -> dict[str, str]:
 def _sasl(security: KafkaSecurity) -> dict[str, str]:
     if security.mechanism is None:
         return {}
-    # The connector's jar holds Kafka's classes under a name of its own.
-    package = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
-    module = f"{package}.plain.PlainLoginModule"
+    module = f"{_SHADED}.security.plain.PlainLoginModule"
     if security.mechanism.startswith("SCRAM"):
-        module = f"{package}.scram.ScramLoginModule"
+        module = f"{_SHADED}.security.scram.ScramLoginModule"
     password = security.password.get_secret_value() if security.password else ""
     user, secret = (text.replace("\\", "\\\\").replace('"', '\\"') for text in (security.username or "", password))
     return {
@@ -164,18 +226,51 @@ def _sasl(security: KafkaSecurity) -> dict[str, str]:
 def _tls(security: KafkaSecurity) -> dict[str, str]:
     options: dict[str, str] = {}
     if security.ca_file is not None:
-        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.certificates": _pem(security.ca_file)}
+        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(security.ca_file.absolute())}
     if security.certificate_file is not None and security.key_file is not None:
+        if security.key_password is not None:
+            raise ConfigError(
+                "kafka.security.key_password: the job's Kafka client (Java) cannot decrypt keys as they are encrypted "
+                "today (PBES2); give the job a key_file that is not encrypted and that others cannot read"
+            )
+        _key_algorithm("kafka.security.key_file", security.key_file)
         options |= {
+            # Kafka's own way to read a value from a file: the key itself would stand in the job graph in the clear.
+            "config.providers": "directory",
+            "config.providers.directory.class": f"{_SHADED}.config.provider.DirectoryConfigProvider",
             "ssl.keystore.type": "PEM",
-            "ssl.keystore.certificate.chain": _pem(security.certificate_file),
-            "ssl.keystore.key": _pem(security.key_file),
+            "ssl.keystore.certificate.chain": _content(security.certificate_file),
+            "ssl.keystore.key": _content(security.key_file),
         }
     return options
 
 
-def _pem(file: Path) -> str:
+def _content(file: Path) -> str:
+    """What Kafka replaces by the content of a file."""
+    path = file.absolute()
+    if re.search("[:{}]", str(path)):
+        raise ConfigError(f"kafka.security: {path}: the Kafka client cannot read a path with : or braces; rename it")
+    return f"${{directory:{path.parent}:{path.name}}}"
+
+
+def _key_algorithm(setting: str, file: Path) -> str:
+    """The algorithm of a private key, by Java's name, of which the file is checked to be one that Java reads.
+
+    Raises:
+        ConfigError: it cannot be read, or is not in PKCS #8.
+    """
     try:
-        return file.read_text(encoding="ascii")
+        text = file.read_bytes().decode("ascii", "replace")
     except OSError as error:
-        raise ConfigError(f"kafka.security: {file}: {error.strerror}") from None
+        raise ConfigError(f"{setting}: {file}: {error.strerror}") from None
+    found = re.search("-----BEGIN PRIVATE KEY-----(.*?)-----END PRIVATE KEY-----", text, re.DOTALL)
+    if found is None:
+        raise ConfigError(
+            f"{setting}: {file} holds no PRIVATE KEY in PKCS #8, not encrypted, which Java wants; "
+            f"convert it: openssl pkcs8 -topk8 -nocrypt -in {file} -out NEW"
+        )
+    try:
+        key = base64.b64decode(found[1])
+    except binascii.Error:
+        raise ConfigError(f"{setting}: {file} is not PEM; make it anew") from None
+    return "EC" if _EC_PUBLIC_KEY in key else "RSA"

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
+import ssl
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -23,7 +26,13 @@ from connectors.settings import KafkaSettings
 from schemas.errors import ConfigError, VacancyError
 
 if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not in its __all__
+        AdminClient,
+        TopicDescription,
+    )
+
+Right = Literal["READ", "WRITE"]
+"""What a component does with a topic, in the words of Kafka's access control lists."""
 
 _LIBRARY_LOG = logging.getLogger("vacancy.librdkafka")
 _HOUR_MS = 3_600_000
@@ -32,6 +41,31 @@ _MAX_EVENT_BYTES = _MIB + 65_536
 """Largest record batch of the two event topics: a value of 1 MiB and what surrounds it."""
 _MAX_DEAD_LETTER_BYTES = 2 * _MIB
 _MAX_HEADERS_BYTES = 65_536
+_LOOK_S = 2.0
+_UNVERIFIED = "certificate verify failed"
+# What brokers and the client library say of a client that is not let in, and what to do about it.
+_REMEDIES: tuple[tuple[str, str], ...] = (
+    (
+        r"(?i)authorization failed",
+        "grant this client its rights (docs/security.md), or correct who it is in kafka.security",
+    ),
+    (r"SASL mechanism .* not (enabled|supported)|Unsupported SASL|no mechanism", "correct kafka.security.mechanism"),
+    (r"(?i)invalid credentials|authentication failed", "correct kafka.security.username and password"),
+    (
+        r"(?i)alert (certificate|bad certificate|unknown ca|handshake)|alert number (42|4[4-6]|48|116)",
+        "correct kafka.security.certificate_file and key_file",
+    ),
+    (
+        r"(?i)hostname mismatch|ip address mismatch",
+        "name the brokers in kafka.bootstrap_servers as their certificates do",
+    ),
+    ("certificate has expired", "have the broker's certificate renewed"),
+    (_UNVERIFIED, "correct kafka.security.ca_file"),
+    (
+        r"(?i)incorrect security\.protocol|PLAINTEXT broker listener|wrong version number",
+        "correct kafka.security.protocol",
+    ),
+)
 
 
 class Problem(NamedTuple):
@@ -50,15 +84,20 @@ class _LibraryLog:
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
-    """Properties of any client (librdkafka's names): where the brokers are and how to prove who we are."""
+    """Properties of any client (librdkafka's names): where the brokers are and how to prove who we are.
+
+    Raises:
+        ConfigError: a file of kafka.security cannot be read.
+    """
     security = settings.security
     optional = {
         "sasl.mechanism": security.mechanism,
         "sasl.username": security.username,
         "sasl.password": None if security.password is None else security.password.get_secret_value(),
-        "ssl.ca.location": security.ca_file,
-        "ssl.certificate.location": security.certificate_file,
-        "ssl.key.location": security.key_file,
+        "ssl.ca.location": _readable("ca_file", security.ca_file),
+        "ssl.certificate.location": _readable("certificate_file", security.certificate_file),
+        "ssl.key.location": _readable("key_file", security.key_file),
+        "ssl.key.password": None if security.key_password is None else security.key_password.get_secret_value(),
     }
     return {
         "bootstrap.servers": settings.bootstrap_servers,
@@ -68,6 +107,15 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "logger": _LibraryLog(),
         **{name: str(value) for name, value in optional.items() if value is not None},
     }
+
+
+def _readable(key: str, file: Path | None) -> Path | None:
+    if file is not None:
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise ConfigError(f"kafka.security.{key}: {file}: {error.strerror}") from None
+    return file
 
 
 def producer(settings: KafkaSettings, on_error: Callable[[KafkaError], None] | None = None, **more: Any) -> Producer:
@@ -94,7 +142,7 @@ def producer(settings: KafkaSettings, on_error: Callable[[KafkaError], None] | N
     try:
         return Producer(config | {name.replace("_", "."): value for name, value in more.items()})
     except KafkaException as error:
-        raise _refused(error) from None
+        raise refused(error) from None
 
 
 def topic_configs(settings: KafkaSettings) -> dict[str, dict[str, str]]:
@@ -134,19 +182,32 @@ def topic_configs(settings: KafkaSettings) -> dict[str, dict[str, str]]:
     }
 
 
-def ensure_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> list[str]:
+def ensure_topics(
+    settings: KafkaSettings, rights: Mapping[str, Right] | None = None, timeout_s: float = 15.0
+) -> list[str]:
     """Creates the topics that are missing and returns their names; waits until the brokers serve them.
 
     Topics that exist are left as they are, see :func:`topic_problems`. Safe when two run at once.
 
+    Args:
+        settings: the brokers and the topics.
+        rights: the topics to look after, and what the caller will do with each; None: all three, whatever it may.
+        timeout_s: how long to wait for the brokers.
+
     Raises:
-        VacancyError: no broker answers, or it refuses a topic.
+        ConfigError: the client refuses the settings.
+        VacancyError: no broker answers, it refuses a topic, or a right is missing.
     """
     from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # public, but not in its __all__
 
     admin, errors = _admin(settings)
     deadline = time.monotonic() + timeout_s
-    missing = topic_configs(settings).keys() - _topics(admin, settings, errors, timeout_s).keys()
+    names = topic_configs(settings).keys() if rights is None else rights.keys()
+    topics = _topics(admin, settings, names, errors, timeout_s)
+    for name, topic in topics.items():
+        if rights and rights[name] not in {operation.name for operation in topic.authorized_operations or ()}:
+            raise _forbidden(settings, f"{rights[name].capitalize()} on topic {name}")
+    missing = set(names - topics.keys())
     wanted = [
         NewTopic(name, settings.partitions, settings.replication_factor, config=config)
         for name, config in topic_configs(settings).items()
@@ -159,6 +220,11 @@ def ensure_topics(settings: KafkaSettings, timeout_s: float = 15.0) -> list[str]
             future.result()
             created.append(name)
         except KafkaException as error:
+            if _code(error) == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise VacancyError(
+                    f"topic {name} does not exist, and {_who(settings)} may not create it; "
+                    "have it created: `vacancy doctor` says how"
+                ) from None
             if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise VacancyError(f"Kafka does not create the topic {name}: {_reason(error)}") from None
     while not _take_requests(admin, missing, timeout_s):
@@ -175,12 +241,13 @@ def topic_problems(settings: KafkaSettings, timeout_s: float = 10.0) -> list[Pro
     """What is wrong with the topics, where the system relies on it; sizes and retention are the operator's choice.
 
     Raises:
-        VacancyError: no broker answers.
+        ConfigError: the client refuses the settings.
+        VacancyError: no broker answers, or it does not let us look.
     """
     from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # as above
 
     admin, errors = _admin(settings)
-    topics = _topics(admin, settings, errors, timeout_s)
+    topics = _topics(admin, settings, topic_configs(settings), errors, timeout_s)
     problems = [
         Problem(f"topic {name} does not exist", _create_command(settings, name, config))
         for name, config in topic_configs(settings).items()
@@ -188,8 +255,8 @@ def topic_problems(settings: KafkaSettings, timeout_s: float = 10.0) -> list[Pro
     ]
     problems += [
         Problem(f"topic {name} has a partition without a leader", "start the Kafka brokers that hold it")
-        for name, led in topics.items()
-        if not led
+        for name, topic in topics.items()
+        if any(partition.leader is None or partition.leader.id < 0 for partition in topic.partitions)
     ]
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
     actual: dict[str, dict[str, str]] = {}
@@ -198,6 +265,8 @@ def topic_problems(settings: KafkaSettings, timeout_s: float = 10.0) -> list[Pro
         try:
             actual[resource.name] = {name: entry.value or "" for name, entry in future.result().items()}
         except KafkaException as error:
+            if _code(error) == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise _forbidden(settings, f"DescribeConfigs on topic {resource.name}") from None
             raise VacancyError(f"Kafka does not show the settings of {resource.name}: {_reason(error)}") from None
     for name, config in actual.items():
         right = _corrections(settings, name, config, actual.get(settings.usage_topic, {}))
@@ -227,7 +296,12 @@ def _corrections(
 
 
 def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) -> VacancyError:
-    """The error for a broker that does not answer."""
+    """The error for a broker that does not answer, or that does not let us in."""
+    reason, remedy = diagnosis(settings, reason)
+    if remedy:
+        return VacancyError(
+            f"Kafka at {settings.bootstrap_servers} cannot be used by {_who(settings)}: {reason}; {remedy}"
+        )
     why = f": {reason}" if reason else ""
     return VacancyError(
         f"no Kafka broker answers at {settings.bootstrap_servers} within {waited_s:g} s{why}; "
@@ -235,9 +309,40 @@ def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) ->
     )
 
 
+def failed(settings: KafkaSettings, waited_s: float, error: KafkaException, last: LastError) -> VacancyError:
+    """The error for a call that failed: what the broker said, or why there is none that says anything."""
+    # The library's own codes are negative, and a timeout tells less than the connection error before it.
+    reason = last.text if _code(error) < 0 else None
+    return unreachable(settings, waited_s, reason or _reason(error))
+
+
+def diagnosis(settings: KafkaSettings, reason: str | None) -> tuple[str | None, str | None]:
+    """A reason for not being let in, made more precise where it can be, and what to do; None if that is not known."""
+    if reason and _UNVERIFIED in reason:
+        reason = f"{_UNVERIFIED}: {_why_unverified(settings) or 'no more is known'}"
+    return reason, next((remedy for pattern, remedy in _REMEDIES if reason and re.search(pattern, reason)), None)
+
+
+def _why_unverified(settings: KafkaSettings) -> str | None:
+    """What is wrong with a broker's certificate, of which the client library says only that something is."""
+    context = ssl.create_default_context(cafile=settings.security.ca_file)
+    for place in settings.bootstrap_servers.split(","):
+        host, _, port = place.strip().rpartition(":")
+        host = host.strip("[]")
+        try:
+            with socket.create_connection((host, int(port)), _LOOK_S) as plain:
+                context.wrap_socket(plain, server_hostname=host).close()
+        except ssl.SSLCertVerificationError as error:
+            return str(error.verify_message).rstrip(".")
+        except (OSError, ValueError):
+            continue
+    return None
+
+
 def brief(error: KafkaError) -> str:
-    """An error of the client library without its thread and broker names."""
-    return re.sub(r"^\S+: | \(after \d+ms in state \w+\)", "", str(error.str()))
+    """An error of the client library without its thread and broker names, and without OpenSSL's files and functions."""
+    text = re.sub(r"^\S+: | \(after \d+ms in state \w+\)", "", str(error.str()))
+    return re.sub(r"(\S+:\d+:\S+ )?error:\w+:SSL routines:\w*:", "", text)
 
 
 class LastError:
@@ -245,11 +350,14 @@ class LastError:
 
     def __init__(self) -> None:
         self.text: str | None = None
+        self.refused = False
+        """Whether a broker did not take our name and password, which waiting does not mend."""
 
     def __call__(self, error: KafkaError) -> None:
         """The client's ``error_cb``."""
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its names of local errors begin so
             self.text = brief(error)
+            self.refused = error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001  # as above
 
 
 def _admin(settings: KafkaSettings) -> tuple[AdminClient, LastError]:
@@ -260,21 +368,45 @@ def _admin(settings: KafkaSettings) -> tuple[AdminClient, LastError]:
     try:
         return AdminClient(client_config(settings) | {"error_cb": errors}), errors
     except KafkaException as error:
-        raise _refused(error) from None
+        raise refused(error) from None
 
 
-def _topics(admin: AdminClient, settings: KafkaSettings, errors: LastError, timeout_s: float) -> dict[str, bool]:
-    """Those of our topics that exist, and whether all partitions of each have a leader."""
-    try:
-        topics = admin.list_topics(timeout=timeout_s).topics
-    except KafkaException as error:
-        admin.poll(0)
-        raise unreachable(settings, timeout_s, errors.text or _reason(error)) from None
-    return {
-        name: all(partition.leader >= 0 for partition in topics[name].partitions.values())
-        for name in topic_configs(settings)
-        if name in topics and topics[name].partitions
-    }
+def _topics(
+    admin: AdminClient, settings: KafkaSettings, names: Iterable[str], errors: LastError, timeout_s: float
+) -> dict[str, TopicDescription]:
+    """Those of some topics that exist, with what we may do to them."""
+    from confluent_kafka import TopicCollection
+
+    futures = admin.describe_topics(
+        TopicCollection(list(names)), include_authorized_operations=True, request_timeout=timeout_s
+    )
+    found = {}
+    for name, future in futures.items():
+        while not future.done() and not errors.refused:
+            admin.poll(0.05)
+        if errors.refused:
+            raise unreachable(settings, timeout_s, errors.text)
+        try:
+            found[name] = future.result()
+        except KafkaException as error:
+            if _code(error) == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise _forbidden(settings, f"Describe on topic {name}") from None
+            if _code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                admin.poll(0)  # lets the library say why
+                raise failed(settings, timeout_s, error, errors) from None
+    return found
+
+
+def _who(settings: KafkaSettings) -> str:
+    """Whom a broker takes us for, as far as the settings tell."""
+    return settings.security.username or "this client"
+
+
+def _forbidden(settings: KafkaSettings, right: str) -> VacancyError:
+    return VacancyError(
+        f"Kafka at {settings.bootstrap_servers} does not allow {_who(settings)} {right}; "
+        "grant it (docs/security.md), or correct who this is in kafka.security"
+    )
 
 
 def _take_requests(admin: AdminClient, names: set[str], timeout_s: float) -> bool:
@@ -297,7 +429,8 @@ def _reason(error: KafkaException) -> str:
     return str(error.args[0].str())
 
 
-def _refused(error: KafkaException) -> ConfigError:
+def refused(error: KafkaException) -> ConfigError:
+    """The error for settings that the client library does not take."""
     return ConfigError(f"the Kafka client refuses the settings under kafka: {_reason(error)}")
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from connectors.kafka import LastError, producer
+from connectors.kafka import LastError, diagnosis, producer
 from connectors.settings import KafkaSettings
 
 _LOG = logging.getLogger("vacancy.agent")
@@ -206,7 +206,7 @@ class Outbox:
         # A fatal error is the end of an idempotent producer; a new one takes over.
         self._broken = self._broken or error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001  # its name
         self._retry_at = self._clock() + _RETRY_AFTER_S
-        self._note_away(topic, f"{error.str()}; `vacancy doctor` says more")
+        self._note_away(topic, str(error.str()), "`vacancy doctor` says more")
 
     def _note_refusal(self, what: str, error: KafkaError, payload: bytes) -> None:
         if not self._refusing:
@@ -221,12 +221,14 @@ class Outbox:
             if self._inventory_handed_over:
                 self._note_away(self._settings.inventory_topic, reason)
 
-    def _note_away(self, topic: str, reason: str) -> None:
+    def _note_away(self, topic: str, reason: str, remedy: str | None = None) -> None:
         if topic not in self._away_since:
             self._away_since[topic] = self._handed_over_at
             kept = f"the newest {self._capacity} events" if topic == self._settings.usage_topic else "the newest event"
             where = self._settings.bootstrap_servers
-            _LOG.warning("topic %s at %s takes no events: %s; keeping %s", topic, where, reason, kept)
+            why, mend = diagnosis(self._settings, reason)
+            why = f"{why}; {mend or remedy}" if mend or remedy else why
+            _LOG.warning("topic %s at %s takes no events: %s; keeping %s", topic, where, why, kept)
 
     def _drop(self) -> None:
         self.dropped += 1

@@ -6,7 +6,7 @@ What always holds: no message holds a password, or any part of a connection stri
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -35,8 +35,18 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     (r'database ".*" does not exist', VacancyError, "create it (createdb), or correct the dsn"),
     (r'role ".*" does not exist', VacancyError, "create the login role (docs/tables.md), or correct the dsn"),
     (r'role ".*" is not permitted to log in', VacancyError, "use a login role that is a member of it (docs/tables.md)"),
+    (
+        r"certificate authentication failed|requires a valid client certificate",
+        VacancyError,
+        "correct sslcert and sslkey in the dsn",
+    ),
     (r"authentication failed|no password supplied", VacancyError, "check the user and the password in the dsn"),
-    (r"no pg_hba\.conf entry", VacancyError, "let this client in in the server's pg_hba.conf"),
+    (
+        r"pg_hba\.conf.*no encryption",
+        VacancyError,
+        "add sslmode=verify-full to the dsn, or let this client in in the server's pg_hba.conf",
+    ),
+    (r"pg_hba\.conf (entry|rejects)", VacancyError, "let this client in in the server's pg_hba.conf"),
     (r"too many clients|remaining connection slots", UnreachableError, "raise the server's max_connections"),
     # "terminating connection": it went away between the password and the first answer.
     (
@@ -44,6 +54,18 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
         UnreachableError,
         "wait until the server has started",
     ),
+)
+# What libpq says when it cannot agree on TLS with the server, and what to do. None of it passes by itself.
+_TLS: tuple[tuple[str, str], ...] = (
+    (
+        r"certificate verify failed",
+        "have the server's certificate renewed if it has expired, or name the authorities that sign it as sslrootcert",
+    ),
+    (r"does not match host name", "name the server in the dsn as its certificate does"),
+    (r"root certificate file", "name the file of the authorities that sign the server's as sslrootcert in the dsn"),
+    (r"does not support SSL", "turn ssl on in the server's postgresql.conf"),
+    (r"alert|certificate|private key", "correct sslcert and sslkey in the dsn"),
+    (r"SSL", "see the server's log"),
 )
 
 
@@ -96,6 +118,28 @@ def _require_tables(cursor: Cursor, dsn: SecretStr) -> None:
         raise MissingTablesError(f"{where(dsn)} has no Vacancy tables; run `vacancy migrate`")
 
 
+def require_rights(
+    connection: Connection, dsn: SecretStr, role: str, tables: Sequence[str], rights: Sequence[str]
+) -> None:
+    """Looks whether a connection's user has what a group role gives.
+
+    Raises:
+        VacancyError: names the rights that are missing.
+    """
+    with explained(dsn), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT r.name || ' vacancy.' || c.relname, current_user FROM pg_class c"
+            " CROSS JOIN unnest(%s) WITH ORDINALITY AS r (name, number)"
+            " WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'vacancy') AND c.relname = ANY(%s)"
+            " AND NOT has_table_privilege(c.oid, r.name) ORDER BY c.relname, r.number",
+            (list(rights), list(tables)),
+        )
+        lacking = cursor.fetchall()
+    if lacking:
+        what = ", ".join(right for right, _ in lacking)
+        raise VacancyError(f"{where(dsn)}: may not {what}; GRANT {role} TO {lacking[0][1]} (docs/security.md)")
+
+
 def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -> Connection:
     """A connection to a database, whatever is in it; arguments and errors as for :func:`connect`."""
     place = where(dsn)
@@ -131,6 +175,9 @@ def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyE
         )
     if "failed: " in text:
         reason = text.split("failed: ")[-1].strip().splitlines()[0].rstrip(".")
+        for pattern, remedy in _TLS:
+            if re.search(pattern, reason):
+                return VacancyError(f"{place}: {reason}; {remedy}")
         return UnreachableError(f"{place} cannot be reached: {reason}; start it, or correct the dsn")
     return VacancyError(f"{place}: the connection string is wrong; {_ENCODE}")
 

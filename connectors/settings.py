@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from schemas.units import Duration
 
@@ -22,7 +22,7 @@ class Section(BaseModel):
 
 
 class KafkaSecurity(Section):
-    """How to reach a broker that asks who we are."""
+    """How to reach a broker that asks who we are; the job's files are read on its job manager and task managers."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="Whether the connection is encrypted (SSL) and asks who we are (SASL)."
@@ -33,8 +33,43 @@ class KafkaSecurity(Section):
     username: str | None = Field(default=None, description="SASL user.")
     password: SecretStr | None = Field(default=None, description="SASL password; better in the environment.")
     ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign the brokers.")
-    certificate_file: Path | None = Field(default=None, description="PEM file with this client's certificate.")
-    key_file: Path | None = Field(default=None, description="PEM file with this client's private key.")
+    certificate_file: Path | None = Field(
+        default=None, description="PEM file with this client's certificate and its intermediates, for mutual TLS."
+    )
+    key_file: Path | None = Field(
+        default=None, description="PEM file with that certificate's private key, in PKCS #8 (`BEGIN … PRIVATE KEY`)."
+    )
+    key_password: SecretStr | None = Field(
+        default=None, description="What an encrypted `key_file` is encrypted with; the job's may not be."
+    )
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        """Refuses what the clients would pass over in silence: a secret that is not asked for, TLS that is not on."""
+        mistakes = []
+        login = ("mechanism", "username", "password")
+        files = ("ca_file", "certificate_file", "key_file", "key_password")
+        if self.protocol.startswith("SASL"):
+            mistakes += [f"{name} is missing, {self.protocol} needs it" for name in login if not getattr(self, name)]
+        else:
+            mistakes += [
+                f"{name} is set, but {self.protocol} asks for none; set protocol to SASL_SSL"
+                for name in login
+                if getattr(self, name) is not None
+            ]
+        if not self.protocol.endswith("SSL"):
+            mistakes += [
+                f"{name} is set, but {self.protocol} is not encrypted; set protocol to SSL or SASL_SSL"
+                for name in files
+                if getattr(self, name) is not None
+            ]
+        if (self.certificate_file is None) != (self.key_file is None):
+            mistakes.append("certificate_file and key_file need each other")
+        if self.key_password is not None and self.key_file is None:
+            mistakes.append("key_password is set without key_file")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
 
 
 class KafkaSettings(Section):

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from rich.console import Console
 from rich.markup import escape
 
-from connectors.kafka import LastError, client_config, unreachable
+from connectors.kafka import LastError, client_config, failed, refused, unreachable
 from connectors.settings import KafkaSettings
 from jobs.options import load, settings_options
 from jobs.tables import plain_table
@@ -96,20 +96,22 @@ def read(settings: KafkaSettings) -> Iterator[DeadLetter]:
     """Every dead letter up to the end that the topic has now; in order within each of its partitions.
 
     Raises:
-        VacancyError: no broker answers, or there is no such topic.
+        ConfigError: the client refuses the settings.
+        VacancyError: no broker answers, it does not let us read, or there is no such topic.
     """
     errors = LastError()
-    consumer = Consumer(
-        client_config(settings)
-        | {
-            # The client library insists on a group; nothing is ever committed to it.
-            "group.id": "vacancy-dead-letters",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 100,
-            "error_cb": errors,
-        }
-    )
+    config = client_config(settings) | {
+        # The client library insists on a group; nothing is ever committed to it.
+        "group.id": "vacancy-dead-letters",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 100,
+        "error_cb": errors,
+    }
+    try:
+        consumer = Consumer(config)
+    except KafkaException as error:
+        raise refused(error) from None
     try:
         yield from _read(consumer, settings, errors)
     finally:
@@ -119,7 +121,10 @@ def read(settings: KafkaSettings) -> Iterator[DeadLetter]:
 def _read(consumer: Consumer, settings: KafkaSettings, errors: LastError) -> Iterator[DeadLetter]:
     topic = settings.dead_letter_topic
     try:
-        partitions = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions
+        metadata = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+        partitions = metadata.partitions
+        if metadata.error is not None and metadata.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise unreachable(settings, _TIMEOUT_S, str(metadata.error.str()))
         if not partitions:
             raise VacancyError(f"topic {topic} does not exist: `vacancy doctor` says how to create it")
         ends = {}
@@ -135,7 +140,7 @@ def _read(consumer: Consumer, settings: KafkaSettings, errors: LastError) -> Ite
             yield from _of_message(message, ends)
     except KafkaException as error:
         consumer.poll(0)  # lets the library say why
-        raise unreachable(settings, _TIMEOUT_S, errors.text or str(error.args[0].str())) from None
+        raise failed(settings, _TIMEOUT_S, error, errors) from None
 
 
 def _of_message(message: Message, ends: dict[int, int]) -> Iterator[DeadLetter]:

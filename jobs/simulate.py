@@ -324,9 +324,9 @@ def build_simulation(settings: Settings, hosts: int, seed: int) -> Simulation:
     """A fleet as the settings say, with its topics created if they are missing.
 
     Raises:
-        VacancyError: no broker answers.
+        VacancyError: no broker answers, or it lets us not write.
     """
-    ensure_topics(settings.kafka)
+    ensure_topics(settings.kafka, {settings.kafka.usage_topic: "WRITE", settings.kafka.inventory_topic: "WRITE"})
     interval_ns = milliseconds_of(settings.agent.interval) * 1_000_000
     inventory_interval_ns = milliseconds_of(settings.agent.inventory_interval) * 1_000_000
     fleet = Fleet(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 
 from connectors.kafka import client_config, ensure_topics, producer, topic_configs, topic_problems
 from connectors.settings import KafkaSecurity, KafkaSettings
+from jobs import dead_letters
 from schemas.errors import ConfigError, VacancyError
 
 if TYPE_CHECKING:
@@ -130,7 +132,13 @@ def test_security_settings_reach_the_client() -> None:
     assert (config["sasl.mechanism"], config["sasl.username"], config["sasl.password"]) == ("SCRAM-SHA-512", "u", "p")
 
 
-def test_settings_that_the_client_refuses_are_a_config_error(settings: KafkaSettings) -> None:
-    security = KafkaSecurity.model_validate({"protocol": "SSL", "ca_file": "/no/such/file"})
+def test_settings_that_the_client_refuses_are_a_config_error(settings: KafkaSettings, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    refused = settings.model_copy(update={"security": KafkaSecurity(protocol="SSL", ca_file=file)})
+    with pytest.raises(ConfigError, match=rf"kafka\.security\.ca_file: {file}: No such file or directory$"):
+        producer(refused)
+    file.write_text("no certificate", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"the Kafka client refuses the settings under kafka: .*ca\.location"):
-        producer(settings.model_copy(update={"security": security}))
+        producer(refused)
+    with pytest.raises(ConfigError, match=r"the Kafka client refuses the settings under kafka: .*ca\.location"):
+        list(dead_letters.read(refused))

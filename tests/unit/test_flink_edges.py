@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from pydantic import SecretStr
 
-from connectors.flink import jdbc_url, production_edges, with_clause
+from connectors.flink import jdbc_url, kafka_client_options, production_edges, with_clause
 from connectors.settings import KafkaSecurity, KafkaSettings
 from schemas.errors import ConfigError
 from schemas.units import format_duration, interval_literal, parse_duration
@@ -43,6 +51,71 @@ def test_sasl_reaches_all_three_kafka_edges_and_no_other() -> None:
     edges = production_edges(kafka, SecretStr("host=h user=u"), emit=second, idle_timeout=second)
     assert ["ScramLoginModule" in edge for edge in edges] == [True, True, False, False, True]
     assert 'username="us\\"er" password="it\'\'s";' in edges[0]
+
+
+def test_several_servers_and_an_ipv6_address() -> None:
+    assert jdbc_url(SecretStr("host=a,b port=1,2 user=u"))[0].startswith("jdbc:postgresql://a:1,b:2/u?")
+    assert jdbc_url(SecretStr("host=a,b user=u"))[0].startswith("jdbc:postgresql://a:5432,b:5432/u?")
+    assert jdbc_url(SecretStr("postgresql://u@[::1]:6432/d"))[0].startswith("jdbc:postgresql://[::1]:6432/d?")
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ("sslcrl=/hunter2 sslpassword=hunter2", "knows no sslcrl, sslpassword; leave it out"),
+        ("host=/var/run", "names a Unix socket"),
+        ("sslrootcert=system", "knows no sslrootcert=system; name the system's file"),
+        ("sslkey=/no/such/key", r"sslkey: /no/such/key: No such file or directory$"),
+        (
+            "sslkey={pkcs1}",
+            "holds no PRIVATE KEY in PKCS #8, not encrypted, which Java wants; convert it: openssl pkcs8",
+        ),
+        (
+            "sslkey={encrypted}",
+            "holds no PRIVATE KEY in PKCS #8, not encrypted, which Java wants; convert it: openssl pkcs8",
+        ),
+    ],
+)
+def test_what_pgjdbc_cannot_do_is_refused_not_passed_over(more: str, complaint: str, keys: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        jdbc_url(SecretStr(f"host=h user=u {more.format_map(keys)}"))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "algorithm"), [("rsa", "RSA"), ("ec", "EC")])
+def test_the_algorithm_of_a_key_is_told(key: str, algorithm: str, keys: dict[str, Path]) -> None:
+    assert f"pemKeyAlgorithm={algorithm}" in jdbc_url(SecretStr(f"host=h user=u sslkey={keys[key]}"))[0]
+
+
+def test_a_key_stands_in_no_option(keys: dict[str, Path]) -> None:
+    def options(key: Path, password: str | None = None) -> dict[str, str]:
+        security = {"protocol": "SSL", "ca_file": keys["ec"], "certificate_file": keys["ec"], "key_file": key}
+        security |= {"key_password": password} if password else {}
+        return kafka_client_options(KafkaSettings(security=KafkaSecurity.model_validate(security)))
+
+    directory = keys["ec"].parent
+    assert options(keys["ec"])["properties.ssl.keystore.key"] == f"${{directory:{directory}:ec.key}}"
+    with pytest.raises(ConfigError, match=r"kafka\.security\.key_file: .* holds no PRIVATE KEY in PKCS #8"):
+        options(keys["pkcs1"])
+    with pytest.raises(ConfigError, match=r"key_password: the job's Kafka client \(Java\) cannot decrypt keys"):
+        options(keys["encrypted"], "p")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Private keys in files: two algorithms in PKCS #8, an encrypted one, and an older format."""
+    directory = tmp_path_factory.mktemp("keys")
+    elliptic = ec.generate_private_key(ec.SECP256R1())
+    clear = NoEncryption()
+    written = {
+        "rsa": rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, clear),
+        "ec": elliptic.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, clear),
+        "encrypted": elliptic.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"p")),
+        "pkcs1": elliptic.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, clear),
+    }
+    for name, key in written.items():
+        (directory / f"{name}.key").write_bytes(key)
+    return {name: directory / f"{name}.key" for name in written}
 
 
 @pytest.mark.parametrize(

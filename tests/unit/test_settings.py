@@ -73,6 +73,26 @@ def test_options_of_flink_are_written_as_in_its_own_files(file: Path, monkeypatc
     assert load_settings(None).job.flink == {"a.b": "c"}
 
 
+@pytest.mark.parametrize(
+    ("security", "complaints"),
+    [
+        ({"protocol": "SASL_SSL"}, ["mechanism is missing", "username is missing", "password is missing"]),
+        ({"password": "hunter2"}, ["password is set, but PLAINTEXT asks for none; set protocol to SASL_SSL"]),
+        ({"protocol": "SSL", "username": "hunter2"}, ["username is set, but SSL asks for none"]),
+        ({"ca_file": "/hunter2"}, ["ca_file is set, but PLAINTEXT is not encrypted; set protocol to SSL"]),
+        ({"protocol": "SSL", "key_file": "/hunter2"}, ["certificate_file and key_file need each other"]),
+        ({"protocol": "SSL", "key_password": "hunter2"}, ["key_password is set without key_file"]),
+    ],
+)
+@pytest.mark.usefixtures("file")
+def test_security_that_would_be_passed_over_is_refused(security: dict[str, str], complaints: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"^settings: kafka\.security: ") as caught:
+        load_settings(None, {"kafka": {"security": security}})
+    for complaint in complaints:
+        assert complaint in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("text", "complaint"), [("[job\n", "not TOML"), ("job = 3\n", "job:")])
 def test_a_broken_file_says_where(file: Path, text: str, complaint: str) -> None:
     file.write_text(text, encoding="utf-8")

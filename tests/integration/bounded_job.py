@@ -1,0 +1,51 @@
+"""The production job between its real edges, to the topics' present end, and what Flink shows of it meanwhile.
+
+``python -m tests.integration.bounded_job SETTINGS-FILE`` prints the tables' DDL as Flink shows it, and the plan.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from connectors.flink import production_edges
+from jobs.flink_jars import flink_jars
+from jobs.job import prepare_java
+from jobs.settings import load_settings
+from topology.settings import JobSettings
+
+
+def main(file: Path) -> None:
+    """Runs the job until it has read everything."""
+    settings = load_settings(file)
+    logging = files("jobs").joinpath("flink-log4j.properties").read_text(encoding="utf-8").splitlines()
+    # With the clients' configuration, which the product's does not log.
+    log4j = file.with_name("log4j.properties")
+    log4j.write_text("\n".join(line for line in logging if not line.startswith("logger.kafka")), encoding="utf-8")
+    os.environ["LOG4J_PROPERTIES"] = str(log4j)
+    prepare_java(file.parent / "logs")
+    from pyflink.datastream import StreamExecutionEnvironment
+    from pyflink.table import StreamTableEnvironment
+
+    from topology.graph import Edges, build, configuration
+
+    job = JobSettings(parallelism=1)
+    flink = configuration(job)
+    flink.set_string("python.executable", sys.executable)
+    flink.set_string("python.client.executable", sys.executable)
+    flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in flink_jars()))
+    environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
+    edges = production_edges(
+        settings.kafka, settings.postgres.job_dsn, emit=job.emit, idle_timeout=job.idle_timeout, bounded=True
+    )
+    inserts = build(environment, job, Edges(edges))
+    for table in ("usage_topic", "inventory_topic", "host", "host_inventory", "dead_letters"):
+        environment.execute_sql(f"SHOW CREATE TABLE {table}").print()
+    print(inserts.explain())
+    inserts.execute().wait()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
