@@ -20,8 +20,9 @@ INTRODUCTION = """# Settings
 One TOML file: by default `vacancy.toml` in the working directory, else the local stack's (in `--data-dir`, by default
 the platform's state directory). Over it go variables, `VACANCY_` + section + `__` + key (`VACANCY_KAFKA__USAGE_TOPIC`),
 and over them flags. A secret may also be a file: named like its variable, in the directory that `VACANCY_SECRETS_DIR`
-names; it goes over the settings file, the variable over it ([how](deploy.md#secrets)). Durations are written `"100 ms"`, `"1 s"`, `"5 min"`, `"1 h"`, or as a number of seconds. All
-mistakes are reported at once; a key that does not exist is one. Passwords are never printed.
+names; it goes over the settings file, and a variable over it ([how](deploy.md#secrets)). Durations are written
+`"100 ms"`, `"1 s"`, `"5 min"`, `"1 h"`, or as a number of seconds. All mistakes are reported at once; a key that does
+not exist is one. Passwords are never printed.
 """
 
 
