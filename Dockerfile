@@ -60,8 +60,8 @@ ENV PATH=/opt/flink/bin:$PATH \
 COPY --from=flink-environment /opt/java /opt/java
 COPY --from=flink-environment /opt/flink /opt/flink
 COPY --from=flink-environment /opt/vacancy /opt/vacancy
-# The volumes' mount points, so that a new volume belongs to the user; and the entry that Flink's operator calls.
-RUN install -d -o vacancy -g vacancy /var/log/flink /var/lib/vacancy/checkpoints /var/lib/vacancy/savepoints \
+# Where a volume for the job's state goes, so that a new one belongs to the user; and the entry that Flink's operator calls.
+RUN install -d -o vacancy -g vacancy /var/log/flink /var/lib/vacancy/flink \
     && printf '#!/bin/sh\nexec "$@"\n' >/docker-entrypoint.sh && chmod 755 /docker-entrypoint.sh
 USER 9999
 WORKDIR /var/lib/vacancy

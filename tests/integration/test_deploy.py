@@ -41,7 +41,7 @@ def flink_deployment() -> dict[str, Any]:
     (jar,) = ensure_jars("operator", lock_file=ROOT / "tests" / "schemas" / "jars.lock.toml")
     with zipfile.ZipFile(jar) as archive:
         text = archive.read("META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml")
-    definition = yaml.load(text, yaml.CSafeLoader)  # noqa: S506  # the safe one, in C: the file has half a megabyte
+    definition = yaml.load(text, yaml.CSafeLoader)  # the safe one, in C: the file has half a megabyte
     (version,) = definition["spec"]["versions"]
     assert version["name"] == "v1beta1"
     schema: dict[str, Any] = _strict(version["schema"]["openAPIV3Schema"])
