@@ -125,9 +125,10 @@ def test_a_service_waits_for_what_can_come_true() -> None:
         for other, wait in service.get("depends_on", {}).items():
             if wait["condition"] == "service_healthy":
                 assert "healthcheck" in SERVICES[other], name
-            else:
-                assert wait["condition"] == "service_completed_successfully", name
+            elif wait["condition"] == "service_completed_successfully":
                 assert SERVICES[other]["restart"] == "on-failure", name
+            else:
+                assert wait["condition"] == "service_started", name
 
 
 def test_passwords_are_files_and_stand_in_the_example_alone() -> None:
