@@ -13,6 +13,7 @@ import subprocess
 import sysconfig
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,14 @@ def test_the_dockerfile_has_nothing_that_hadolint_warns_of() -> None:
     hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
     ended = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "")
+
+
+def test_the_dockerfile_is_shown_what_it_copies_and_no_env() -> None:
+    shown = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"]
+    copied = [name for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for name in line.split()]
+    assert len(copied) > 6
+    assert [name for name in copied if not any(fnmatch(name, pattern) for pattern in shown)] == []
+    assert not any(fnmatch(".env", pattern) for pattern in shown)
 
 
 def test_every_image_is_pinned() -> None:
