@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterator
@@ -188,6 +189,30 @@ def test_the_command_line_takes_every_command(where: str, arguments: list[str]) 
         command.make_context("vacancy", list(rest), parent=context)
     except click.exceptions.Exit:  # --help
         assert "--help" in arguments
+
+
+def test_a_job_manager_goes_on_from_the_newest_complete_checkpoint_or_savepoint(tmp_path: Path) -> None:
+    flink = tmp_path / "standalone-job.sh"
+    flink.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    flink.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    script = ["sh", str(DEPLOY / "compose" / "jobmanager.sh")]
+
+    def started() -> list[str]:
+        environment = {"PATH": path, "STATE": str(tmp_path / "state")}
+        return subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    first = started()
+    assert "--fromSavepoint" not in first
+    assert Path(first[first.index("-py") + 1]).samefile(ROOT / "jobs" / "flink_job.py")
+    for age, name in enumerate(("checkpoints/b/chk-7", "savepoints/savepoint-a", "checkpoints/a/chk-9")):
+        (directory := tmp_path / "state" / name).mkdir(parents=True)
+        (directory / "_metadata").touch()
+        os.utime(directory / "_metadata", (1000 + age, 1000 + age))
+        again = started()
+        assert again[again.index("--fromSavepoint") + 1] == f"file://{directory}"
+    (tmp_path / "state" / "checkpoints" / "a" / "chk-10").mkdir()  # it was being written
+    assert started() == again
 
 
 def test_every_variable_is_a_setting() -> None:
