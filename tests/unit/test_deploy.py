@@ -302,7 +302,7 @@ def test_a_dashboard_shows_figures_that_exist(file: Path) -> None:
     for panel in panels:
         assert panel["description"], panel["title"]
         for target in panel["targets"]:
-            figures = set(re.findall(r"\b(?:vacancy|flink)_\w+", target["expr"]))
+            figures = set(re.findall(r"\b(?:vacancy|flink|pg)_\w+", target["expr"]))
             assert figures, panel["title"]
             assert [figure for figure in sorted(figures) if not exists(figure)] == [], panel["title"]
 
