@@ -119,6 +119,24 @@ def test_every_image_is_pinned() -> None:
     assert [image for image in images if not re.search(r":v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$", image)] == []
 
 
+@pytest.mark.parametrize(
+    ("lock", "extras"), [("agent", {"agent", "scheduler"}), ("flink", {"agent", "java", "job", "simulate"})]
+)
+def test_a_lock_of_an_image_has_what_its_extras_need(lock: str, extras: set[str]) -> None:
+    """``make lock`` makes them anew."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"]]
+    for extra in (todo := [*extras]):
+        for need in project["optional-dependencies"][extra]:
+            if inner := re.match(r"vacancy\[(.*)\]", need):
+                todo += inner[1].split(",")
+            else:
+                needed.append(need)
+    names = {re.match(r"[\w-]+", need)[0].lower() for need in needed}  # type: ignore[index]  # it begins with a name
+    text = (ROOT / "requirements" / f"{lock}.lock").read_text(encoding="utf-8")
+    assert names - set(re.findall(r"^([\w-]+)==", text, re.MULTILINE)) == set()
+
+
 def test_every_file_that_compose_hands_over_is_there() -> None:
     files = [config["file"] for config in COMPOSE["configs"].values()]
     files += [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
