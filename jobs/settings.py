@@ -1,11 +1,13 @@
 """All settings in one frozen object.
 
 Precedence, highest first: command-line flags, ``VACANCY_*`` variables (``VACANCY_KAFKA__BOOTSTRAP_SERVERS`` for
-``kafka.bootstrap_servers``), the TOML file, the defaults.
+``kafka.bootstrap_servers``), files named like these variables in the directory that ``VACANCY_SECRETS_DIR`` names (how
+Docker, Kubernetes and systemd hand over secrets), the TOML file, the defaults.
 """
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,13 @@ from typing import Any, Literal
 
 import platformdirs
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 from pydantic_settings.sources import InitSettingsSource
 
 from connectors.settings import AgentSettings, KafkaSettings, PostgresSettings, SchedulerSettings, Section
@@ -76,14 +84,19 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags over environment over file; the two others are not ours."""
-        del dotenv_settings, file_secret_settings
+        """Flags over environment over files of secrets over the settings file; .env files are not ours."""
+        del dotenv_settings
         assert isinstance(init_settings, InitSettingsSource)  # noqa: S101  # pydantic's own contract, for mypy
         flags = init_settings.init_kwargs.pop("flags", {})
         file = init_settings.init_kwargs.pop("file", {})
         return (
             InitSettingsSource(settings_cls, init_kwargs=flags),
             env_settings,
+            NestedSecretsSettingsSource(
+                file_secret_settings,
+                secrets_dir=os.environ.get("VACANCY_SECRETS_DIR") or None,
+                secrets_dir_missing="error",
+            ),
             InitSettingsSource(settings_cls, init_kwargs=file),
         )
 
@@ -128,6 +141,8 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
             raise ConfigError(f"{file}: not TOML: {error}") from None
     try:
         return Settings(flags=dict(flags or {}), file=document)  # type: ignore[call-arg]  # for the sources, no fields
+    except SettingsError as error:
+        raise ConfigError(f"settings: {error}; see VACANCY_SECRETS_DIR and the VACANCY_* variables") from None
     except ValidationError as error:
         mistakes = "; ".join(_mistake(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors())
         raise ConfigError(f"{file or 'settings'}: {mistakes}") from None

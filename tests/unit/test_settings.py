@@ -20,8 +20,10 @@ INTRODUCTION = """# Settings
 
 One TOML file: by default `vacancy.toml` in the working directory, else the local stack's (in `--data-dir`, by default
 the platform's state directory). Over it go variables, `VACANCY_` + section + `__` + key (`VACANCY_KAFKA__USAGE_TOPIC`),
-and over them flags. Durations are written `"100 ms"`, `"1 s"`, `"5 min"`, `"1 h"`, or as a number of seconds. All
-mistakes are reported at once; a key that does not exist is one. Passwords are never printed.
+and over them flags. A secret may also be a file: named like its variable, in the directory that `VACANCY_SECRETS_DIR`
+names; it goes over the settings file, and a variable over it ([how](deploy.md#secrets)). Durations are written
+`"100 ms"`, `"1 s"`, `"5 min"`, `"1 h"`, or as a number of seconds. All mistakes are reported at once; a key that does
+not exist is one. Passwords are never printed.
 """
 
 
@@ -41,6 +43,33 @@ def test_flags_over_environment_over_file_over_defaults(file: Path, monkeypatch:
     assert job.window == timedelta(seconds=90)
     assert job.idle_timeout == timedelta(seconds=3)
     assert job.parallelism == Settings.model_fields["job"].get_default().parallelism
+
+
+def test_secrets_as_files_over_the_settings_file_under_variables(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text('[postgres]\njob_dsn = "a"\nreader_dsn = "b"\nowner_dsn = "c"\n', encoding="utf-8")
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    monkeypatch.setenv("VACANCY_SECRETS_DIR", str(secrets))
+    (secrets / "VACANCY_POSTGRES__JOB_DSN").write_text("from a secret\n", encoding="utf-8")
+    (secrets / "VACANCY_POSTGRES__READER_DSN").write_text("from a secret\n", encoding="utf-8")
+    (secrets / "reader_password").write_text("another program's", encoding="utf-8")
+    monkeypatch.setenv("VACANCY_POSTGRES__READER_DSN", "from a variable")
+    postgres = load_settings(file).postgres
+    assert postgres.job_dsn.get_secret_value() == "from a secret"
+    assert postgres.reader_dsn.get_secret_value() == "from a variable"
+    assert postgres.owner_dsn.get_secret_value() == "c"
+    (secrets / "VACANCY_POSTGRES__JOB_DSM").write_text("hunter2", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"postgres\.job_dsm: no such setting") as caught:
+        load_settings(file)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_directory_of_secrets_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VACANCY_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match=r"none.*does not exist"):
+        load_settings(None)
 
 
 def test_all_mistakes_at_once_and_no_secret(file: Path) -> None:

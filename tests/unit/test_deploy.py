@@ -1,0 +1,340 @@
+"""What we ship for deploying holds together, and with the rest.
+
+Each file is held against its schema, its commands against the command line, its variables against the settings, its
+figures against the page of metrics. tests/integration/test_deploy.py runs what can be run here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonschema
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from jobs.cli import cli
+from jobs.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+UNIT = (DEPLOY / "systemd" / "vacancy-agent.service").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SECRETS_DIR = "/run/secrets"  # where Docker puts them
+
+
+def kubernetes() -> Iterator[dict[str, Any]]:
+    """Every object of deploy/kubernetes."""
+    for file in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
+        yield from yaml.safe_load_all(file.read_text(encoding="utf-8"))
+
+
+def named(kind: str, name: str) -> dict[str, Any]:
+    """One of them."""
+    (found,) = [item for item in kubernetes() if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def example_env() -> dict[str, str]:
+    """.env.example as compose reads it: later lines may use earlier ones."""
+    result: dict[str, str] = {}
+    for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            result[name] = re.sub(r"\$\{(\w+)\}", lambda match: result[match[1]], value)
+    return result
+
+
+def used_variables() -> set[str]:
+    """The variables of .env that the compose file reads."""
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    return set(re.findall(r"\$\{(\w+)", text)) | {secret["environment"] for secret in COMPOSE["secrets"].values()}
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every `vacancy` command line that we ship, with where it stands."""
+    variables = example_env()
+    for name, service in SERVICES.items():
+        command = [*service.get("entrypoint", []), *service.get("command", [])]
+        if len(command) > 1 and command[0] == "vacancy":
+            filled = [re.sub(r"\$\{(\w+)[^}]*\}", lambda match: variables[match[1]], part) for part in command]
+            yield f"docker-compose.yml: {name}", filled[1:]
+    for found in re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE):
+        yield "Dockerfile", json.loads(found)[1:]
+    (start,) = re.findall(r"^ExecStart=/opt/vacancy/bin/vacancy (.*)$", UNIT, re.MULTILINE)
+    yield "vacancy-agent.service", start.split()
+    for item in kubernetes():
+        for container in item.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
+            yield f"{item['kind']} {item['metadata']['name']}", container["command"][1:]
+
+
+def setting(variable: str) -> object:
+    """The setting that a VACANCY_ variable stands for; fails if there is none."""
+    model: Any = Settings
+    for part in variable.removeprefix("VACANCY_").lower().split("__"):
+        assert isinstance(model, type), variable
+        assert issubclass(model, BaseModel), variable
+        assert part in model.model_fields, f"{variable}: no such setting"
+        model = model.model_fields[part].annotation
+    return model
+
+
+def test_the_compose_file_is_what_its_schema_says() -> None:
+    schema = json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(COMPOSE)
+
+
+def test_the_dockerfile_has_nothing_that_hadolint_warns_of() -> None:
+    hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
+    ended = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "")
+
+
+def test_the_dockerfile_is_shown_what_it_copies_and_no_env() -> None:
+    shown = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"]
+    copied = [name for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE) for name in line.split()]
+    assert len(copied) > 6
+    assert [name for name in copied if not any(fnmatch(name, pattern) for pattern in shown)] == []
+    assert not any(fnmatch(".env", pattern) for pattern in shown)
+
+
+def test_every_image_is_pinned() -> None:
+    images = [service["image"] for service in SERVICES.values()]
+    images += re.findall(r"^FROM (\S+:\S+)", DOCKERFILE, re.MULTILINE)
+    images += re.findall(r"image: (\S+)", "".join(path.read_text() for path in (DEPLOY / "kubernetes").iterdir()))
+    assert len(images) > 12
+    assert [image for image in images if not re.search(r":v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$", image)] == []
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras"), [("agent", {"agent", "scheduler"}), ("flink", {"agent", "java", "job", "simulate"})]
+)
+def test_a_lock_of_an_image_has_what_its_extras_need(lock: str, extras: set[str]) -> None:
+    """``make lock`` makes them anew."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"]]
+    for extra in (todo := [*extras]):
+        for need in project["optional-dependencies"][extra]:
+            if inner := re.match(r"vacancy\[(.*)\]", need):
+                todo += inner[1].split(",")
+            else:
+                needed.append(need)
+    names = {re.match(r"[\w-]+", need)[0].lower() for need in needed}  # type: ignore[index]  # it begins with a name
+    text = (ROOT / "requirements" / f"{lock}.lock").read_text(encoding="utf-8")
+    assert names - set(re.findall(r"^([\w-]+)==", text, re.MULTILINE)) == set()
+
+
+def test_every_file_that_compose_hands_over_is_there() -> None:
+    files = [config["file"] for config in COMPOSE["configs"].values()]
+    files += [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
+    missing = [file for file in files if file not in COMPOSE["volumes"] and not (ROOT / file).exists()]
+    assert missing == []
+    for name, service in SERVICES.items():
+        used = [config["source"] for config in service.get("configs", [])]
+        assert set(used) <= COMPOSE["configs"].keys(), name
+        assert set(service.get("secrets", [])) <= COMPOSE["secrets"].keys(), name
+
+
+def test_a_service_waits_for_what_can_come_true() -> None:
+    for name, service in SERVICES.items():
+        for other, wait in service.get("depends_on", {}).items():
+            if wait["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[other], name
+            elif wait["condition"] == "service_completed_successfully":
+                assert SERVICES[other]["restart"] == "on-failure", name
+            else:
+                assert wait["condition"] == "service_started", name
+
+
+def test_passwords_are_files_and_stand_in_the_example_alone() -> None:
+    examples = example_env()
+    passwords = {name: value for name, value in examples.items() if name.endswith("PASSWORD")}
+    assert passwords
+    shipped = [
+        ROOT / "docker-compose.yml",
+        ROOT / "Dockerfile",
+        *(file for file in DEPLOY.rglob("*") if file.is_file()),
+    ]
+    for file in shipped:
+        text = file.read_text(encoding="utf-8")
+        assert [value for value in passwords.values() if value in text] == [], file
+        assert re.findall(r"\$\{?\w*(?:PASSWORD|DSN)", text) == [], file
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASS|SECRET|DSN", variable):
+                assert str(value).startswith(SECRETS_DIR), f"{name}: {variable} is no file"
+    for secret in COMPOSE["secrets"].values():
+        assert set(secret) == {"environment"}
+
+
+def test_the_example_has_what_compose_reads_and_nothing_else() -> None:
+    direct = used_variables()
+    made_of = {
+        name
+        for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+        if line.partition("=")[0] in direct
+        for name in re.findall(r"\$\{(\w+)\}", line)
+    }
+    assert example_env().keys() == direct | made_of
+
+
+@pytest.mark.parametrize(("where", "arguments"), [pytest.param(*item, id=item[0]) for item in commands()])
+def test_the_command_line_takes_every_command(where: str, arguments: list[str]) -> None:
+    del where
+    command: click.Command = cli
+    context: click.Context | None = None
+    rest = arguments
+    try:
+        while isinstance(command, click.Group):
+            context = command.make_context("vacancy", list(rest), parent=context)
+            rest = [*context._protected_args, *context.args]
+            _, found, rest = command.resolve_command(context, rest)
+            assert found is not None
+            command = found
+        command.make_context("vacancy", list(rest), parent=context)
+    except click.exceptions.Exit:  # --help
+        assert "--help" in arguments
+
+
+def test_a_job_manager_goes_on_from_the_newest_complete_checkpoint_or_savepoint(tmp_path: Path) -> None:
+    flink = tmp_path / "standalone-job.sh"
+    flink.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    flink.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    script = ["sh", str(DEPLOY / "compose" / "jobmanager.sh")]
+
+    def started() -> list[str]:
+        environment = {"PATH": path, "STATE": str(tmp_path / "state")}
+        return subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    first = started()
+    assert "--fromSavepoint" not in first
+    assert Path(first[first.index("-py") + 1]).samefile(ROOT / "jobs" / "flink_job.py")
+    for age, name in enumerate(("checkpoints/b/chk-7", "savepoints/savepoint-a", "checkpoints/a/chk-9")):
+        (directory := tmp_path / "state" / name).mkdir(parents=True)
+        (directory / "_metadata").touch()
+        os.utime(directory / "_metadata", (1000 + age, 1000 + age))
+        again = started()
+        assert again[again.index("--fromSavepoint") + 1] == f"file://{directory}"
+    (tmp_path / "state" / "checkpoints" / "a" / "chk-10").mkdir()  # it was being written
+    assert started() == again
+
+
+def test_every_variable_is_a_setting() -> None:
+    files = [
+        ROOT / "docker-compose.yml",
+        ROOT / ".env.example",
+        *(file for file in DEPLOY.rglob("*") if file.is_file()),
+    ]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    variables = set(re.findall(r"\bVACANCY_\w+", text)) - {"VACANCY_SECRETS_DIR"}
+    assert len(variables) > 8
+    for variable in variables:
+        setting(variable)
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No variables of ours, and a directory for secrets."""
+    for name in [name for name in os.environ if name.startswith("VACANCY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("VACANCY_SECRETS_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SERVICES if "VACANCY_SECRETS_DIR" in SERVICES[name].get("environment", {})]
+)
+def test_a_service_of_compose_gets_its_settings(name: str, clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, variables = SERVICES[name], example_env()
+    for variable, value in service["environment"].items():
+        if variable != "VACANCY_SECRETS_DIR":
+            monkeypatch.setenv(variable, str(value))
+    for secret in service.get("secrets", []):
+        (clean / secret).write_text(variables[COMPOSE["secrets"][secret]["environment"]], encoding="utf-8")
+    settings = load_settings(None)
+    assert settings.kafka.bootstrap_servers == "kafka:9092"
+    for secret in service.get("secrets", []):
+        role = secret.rpartition("__")[2].lower()
+        assert getattr(settings.postgres, role).get_secret_value() == variables[secret]
+
+
+@pytest.mark.parametrize(
+    ("settings_map", "secret"), [("vacancy-settings", "vacancy-job"), ("vacancy-agent-settings", "vacancy-agent")]
+)
+def test_the_settings_for_kubernetes_are_settings(settings_map: str, secret: str, clean: Path) -> None:
+    file = clean.parent / f"{clean.name}.toml"
+    file.write_text(named("ConfigMap", settings_map)["data"]["vacancy.toml"], encoding="utf-8")
+    for name, value in named("Secret", secret)["stringData"].items():
+        (clean / name).write_text(value, encoding="utf-8")
+    security = load_settings(file).kafka.security
+    assert security.username is not None
+    assert security.password is not None
+    assert set(tomllib.loads(file.read_text(encoding="utf-8"))) <= Settings.model_fields.keys()
+
+
+def test_whatever_kubernetes_objects_refer_to_is_in_the_examples() -> None:
+    examples = {(item["kind"], item["metadata"]["name"]) for item in kubernetes()}
+    text = json.dumps([named("FlinkDeployment", "vacancy"), named("DaemonSet", "vacancy-agent")])
+    secrets = set(re.findall(r'"secretName": "([^"]+)"', text)) | set(
+        re.findall(r'"secretKeyRef": {"name": "([^"]+)"', text)
+    )
+    maps = set(re.findall(r'"configMap": {"name": "([^"]+)"', text))
+    assert secrets
+    assert {("Secret", name) for name in secrets} | {("ConfigMap", name) for name in maps} == {
+        pair for pair in examples if pair[0] in ("Secret", "ConfigMap")
+    }
+
+
+DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
+
+
+def exists(figure: str) -> bool:
+    """Whether a figure is one of the exporter's query, or is told on the page of metrics."""
+    if figure.startswith("vacancy_freshness_"):
+        query = yaml.safe_load((DEPLOY / "prometheus" / "postgres-exporter.yml").read_text())["vacancy_freshness"]
+        return figure.removeprefix("vacancy_freshness_") in {name for gauge in query["metrics"] for name in gauge}
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    return f"`{figure}`" in page or re.sub("_(bucket|sum|count)$", "", figure) in page
+
+
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_a_dashboard_shows_figures_that_exist(file: Path) -> None:
+    board = json.loads(file.read_text(encoding="utf-8"))
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+    assert panels
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    for panel in panels:
+        assert panel["description"], panel["title"]
+        for target in panel["targets"]:
+            figures = set(re.findall(r"\b(?:vacancy|flink|pg)_\w+", target["expr"]))
+            assert figures, panel["title"]
+            assert [figure for figure in sorted(figures) if not exists(figure)] == [], panel["title"]
+
+
+def test_dashboards_read_the_data_source_that_is_provisioned() -> None:
+    provisioning = DEPLOY / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    uids = [uid for file in DASHBOARDS for uid in re.findall(r'"uid": "([^"]+)"', file.read_text(encoding="utf-8"))]
+    boards = {json.loads(file.read_text(encoding="utf-8"))["uid"] for file in DASHBOARDS}
+    assert set(uids) - boards == {source["uid"]}
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "vacancy.yml").read_text())["providers"]
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
+    assert mounts["./deploy/grafana/dashboards"] == provider["options"]["path"]
+    assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].startswith(
+        provider["options"]["path"]
+    )
