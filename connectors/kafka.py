@@ -62,7 +62,7 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ("certificate has expired", "have the broker's certificate renewed"),
     (_UNVERIFIED, "correct kafka.security.ca_file"),
     (
-        r"(?i)incorrect security\.protocol|PLAINTEXT broker listener|wrong version number",
+        r"incorrect security\.protocol|PLAINTEXT broker listener|SSL connection closed by peer",
         "correct kafka.security.protocol",
     ),
 )
@@ -350,14 +350,11 @@ class LastError:
 
     def __init__(self) -> None:
         self.text: str | None = None
-        self.refused = False
-        """Whether a broker did not take our name and password, which waiting does not mend."""
 
     def __call__(self, error: KafkaError) -> None:
         """The client's ``error_cb``."""
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its names of local errors begin so
             self.text = brief(error)
-            self.refused = error.code() == KafkaError._AUTHENTICATION  # noqa: SLF001  # as above
 
 
 def _admin(settings: KafkaSettings) -> tuple[AdminClient, LastError]:
@@ -382,10 +379,9 @@ def _topics(
     )
     found = {}
     for name, future in futures.items():
-        while not future.done() and not errors.refused:
+        # Lets the library say why, as it goes: what it says last is not always the reason.
+        while not future.done():
             admin.poll(0.05)
-        if errors.refused:
-            raise unreachable(settings, timeout_s, errors.text)
         try:
             found[name] = future.result()
         except KafkaException as error:
