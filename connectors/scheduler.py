@@ -396,7 +396,7 @@ class Scheduler:
             retry=tenacity.retry_if_exception_type(_AGAIN),
             stop=tenacity.stop_after_delay(self._settings.retry_for.total_seconds()),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
-            before_sleep=lambda state: self._count(state.outcome and state.outcome.exception()),
+            before_sleep=lambda state: self._count(state.outcome.exception() if state.outcome else None),
             reraise=True,
         )
         try:
