@@ -18,7 +18,17 @@ ODD = 'a"b\\c\n\t\x01\x7f é 😀 = [#]'
     [
         {},
         {"local": {"kafka_port": 9092}, "agent": {"traits": ["CUSTOM_A", "HW_B"], "memory_allocation_ratio": 1.5}},
-        {"kafka": {"security": {"username": ODD, "password": ODD, "ca_file": Path("/etc/ca.pem")}}},
+        {
+            "kafka": {
+                "security": {
+                    "protocol": "SASL_SSL",
+                    "mechanism": "SCRAM-SHA-256",
+                    "username": ODD,
+                    "password": ODD,
+                    "ca_file": Path("/etc/ca.pem"),
+                }
+            }
+        },
         {"postgres": {"job_dsn": f"postgresql://{ODD}"}},
         {"job": {"emit": timedelta(milliseconds=100), "window": timedelta(minutes=2)}, "agent": {"zone": None}},
     ],
