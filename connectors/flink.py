@@ -2,9 +2,10 @@
 
 Each statement comes from ``connectors/sql`` with its connector options filled in. They hold passwords: never log them.
 
-What always holds: a secret stands only in options that Flink knows as such (``password``, ``jaas.config``) and shows as
-asterisks; a private key stands in none. What is a file in the settings is a path in the options, read by the clients
-where they run: on the job manager and the task managers.
+What always holds: a secret stands only in options that Flink's and Kafka's messages hide (``password`` and
+``jaas.config``); SHOW CREATE TABLE does not, so the graph drops these tables as soon as it has read them. A private key
+stands in none. What is a file in the settings is a path in the options, read by the clients where they run: on the job
+manager and the task managers.
 """
 
 from __future__ import annotations

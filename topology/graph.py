@@ -26,6 +26,9 @@ _NAMES = {"OverAggregate": "host_window"}
 """What is named for what it is: the one operator whose state is more than where a topic was read to."""
 
 
+_EDGES = ("usage_topic", "inventory_topic", "host", "host_inventory", "dead_letters")
+
+
 @dataclass(frozen=True)
 class Edges:
     """CREATE TABLE statements for the five tables that the graph reads and writes.
@@ -72,7 +75,10 @@ def build(
     edges: Edges,
     registry: RegistryFactory | None = None,
 ) -> StatementSet:
-    """Declares the edges, functions and views, and returns the INSERTs, ready to execute or explain."""
+    """Declares the edges, functions and views, and returns the INSERTs, ready to execute or explain.
+
+    The edges are gone again then: the INSERTs have them, and SHOW CREATE TABLE would tell their passwords.
+    """
     for statement in edges.statements:
         table_environment.execute_sql(statement)
     table_environment.create_temporary_function(
@@ -87,6 +93,8 @@ def build(
             inserts.add_insert_sql(statement)
         else:
             table_environment.execute_sql(statement)
+    for table in _EDGES:
+        table_environment.drop_temporary_table(table)
     return inserts
 
 

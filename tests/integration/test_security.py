@@ -414,7 +414,7 @@ def test_the_whole_path_and_no_secret_anywhere(
     )
     assert result.returncode == 0, result.stderr
     assert len(hosts(tmp_path)) == HOSTS + 1
-    assert "'properties.ssl.keystore.key'" in result.stdout
+    assert re.search(r"^[1-9]\d* views, tables left to show: \[\]$", result.stdout, re.MULTILINE), result.stdout
     assert "Sink(table=" in result.stdout
     shown = result.stdout + result.stderr
     shown += "".join(file.read_text(encoding="utf-8") for file in (other / "logs").iterdir())
@@ -475,7 +475,7 @@ def all_rest_answers(port: int) -> str:
 
 def assert_none_of(secrets: list[str], text: str) -> None:
     """That a text holds none of some secrets, nor any as SQL or JSON would quote it."""
-    assert len(text) > 1000
+    assert text.strip()
     for secret in secrets:
         for form in {secret, json.dumps(secret)[1:-1], secret.replace("'", "''"), secret.split("\\")[-1]}:
             assert form not in text, f"a secret that starts with {secret[:4]} shows"
