@@ -92,9 +92,15 @@ def vacancy(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "jobs", *map(str, arguments)]
 
 
+_OF_JAVA = frozenset({"FLINK_LOG_DIR", "LOG4J_PROPERTIES", "JVM_ARGS", "HADOOP_CLASSPATH"})
+"""What tests with Flink in this very process have set, by prepare_java()."""
+
+
 def own_environment(**more: str) -> dict[str, str]:
     """The environment without settings of whoever runs the tests."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("VACANCY_")} | more
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("VACANCY_") and name not in _OF_JAVA
+    } | more
 
 
 class Ended:

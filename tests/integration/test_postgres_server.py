@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -85,7 +86,8 @@ def test_sessions_that_outlive_a_killed_server_are_ended(server: PostgresServer)
     former = processes(server)
     # Stopped processes do not notice that their server is gone.
     for process in former[1:]:
-        process.suspend()
+        with contextlib.suppress(psutil.NoSuchProcess):  # a worker that was done
+            process.suspend()
     former[0].kill()
     wait_until(lambda: not server.child.running, 10, "the server is still there")
     server.start()
