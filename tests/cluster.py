@@ -172,7 +172,7 @@ class FlinkCluster:
     def __enter__(self) -> Self:
         try:
             self.start()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, must leave nothing running
             self.stop()
             raise
         return self

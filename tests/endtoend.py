@@ -103,6 +103,26 @@ def own_environment(**more: str) -> dict[str, str]:
     } | more
 
 
+def what_an_agent_says(directory: Path, *arguments: str | Path) -> tuple[list[str], str]:
+    """The first three lines on an agent's stderr, and what follows once it is asked to end, which it does well."""
+    with subprocess.Popen(
+        vacancy("agent", *arguments),
+        cwd=directory,
+        env=own_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as agent:
+        try:
+            assert agent.stderr is not None
+            lines = [agent.stderr.readline() for _ in range(3)]
+            agent.send_signal(signal.SIGTERM)
+            rest = agent.communicate(timeout=END_SECONDS)[1]
+        finally:
+            agent.kill()
+    assert agent.returncode == 0
+    return lines, rest
+
+
 class Ended:
     """How a command ended."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pydantic import SecretStr
 from connectors.migrations import migrate
 from jobs.settings import load_settings
 from tests.conftest import reachable_directory
-from tests.endtoend import END_SECONDS, Ended, Up, all_parts, config_file, own_environment, vacancy
+from tests.endtoend import Ended, Up, all_parts, config_file, what_an_agent_says
 
 if TYPE_CHECKING:
     from jobs.kafka_server import KafkaServer
@@ -104,21 +103,7 @@ def test_doctor_names_every_server_that_is_unreachable(config: Path) -> None:
 
 def test_the_agent_waits_for_its_broker_and_says_so_once(config: Path) -> None:
     config.write_text(NOWHERE + '[agent]\ninterval = "100ms"\n', encoding="utf-8")
-    with subprocess.Popen(
-        vacancy("agent", "--config", config),
-        cwd=config.parent,
-        env=own_environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as agent:
-        try:
-            assert agent.stderr is not None
-            lines = [agent.stderr.readline() for _ in range(3)]
-            agent.send_signal(signal.SIGTERM)
-            rest = agent.communicate(timeout=END_SECONDS)[1]
-        finally:
-            agent.kill()
-    assert agent.returncode == 0
+    lines, rest = what_an_agent_says(config.parent, "--config", config)
     assert re.search("topic vacancy.usage at 127.0.0.1:1 takes no events: .*; keeping the newest", "".join(lines))
     assert re.search("stopped; 0 usage events delivered, .* not delivered within 5 s: ", rest)
     assert len(rest.splitlines()) == 1

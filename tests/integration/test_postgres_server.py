@@ -84,15 +84,20 @@ def test_a_server_that_an_earlier_run_left_behind_is_ended(server: PostgresServe
 def test_sessions_that_outlive_a_killed_server_are_ended(server: PostgresServer) -> None:
     server.start()
     former = processes(server)
-    # Stopped processes do not notice that their server is gone.
-    for process in former[1:]:
-        with contextlib.suppress(psutil.NoSuchProcess):  # a worker that was done
-            process.suspend()
-    former[0].kill()
-    wait_until(lambda: not server.child.running, 10, "the server is still there")
-    server.start()
-    assert not [process for process in former if process.is_running() and process.status() != "zombie"]
-    assert run(server, "SELECT 1") == [(1,)]
+    try:
+        # Stopped processes do not notice that their server is gone.
+        for process in former[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):  # a worker that was done
+                process.suspend()
+        former[0].kill()
+        wait_until(lambda: not server.child.running, 10, "the server is still there")
+        server.start()
+        assert not [process for process in former if process.is_running() and process.status() != "zombie"]
+        assert run(server, "SELECT 1") == [(1,)]
+    finally:
+        for process in former[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()  # or a test that fails leaves them stopped
 
 
 def test_a_lock_file_with_a_number_that_is_another_programs_now(server: PostgresServer, directory: Path) -> None:

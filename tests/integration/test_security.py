@@ -32,7 +32,7 @@ from connectors.settings import KafkaSettings, PostgresSettings
 from jobs import ports, toml
 from jobs.settings import LocalSettings, Settings, load_settings
 from schemas.errors import VacancyError
-from tests.endtoend import END_SECONDS, Ended, Job, config_file, group, own_environment, vacancy
+from tests.endtoend import END_SECONDS, Ended, Job, config_file, group, own_environment, vacancy, what_an_agent_says
 from tests.secure import HOST, OTHER_MECHANISM_USER, Broker, Database, blocks, running_broker, running_database
 from tests.secure import tls_binaries as find_tls_binaries
 from tests.tls import Authority
@@ -262,21 +262,7 @@ def test_the_agent_says_it_once_and_goes_on(
     broker: Broker, tmp_path: Path, user: str, changes: dict[str, Any], message: str
 ) -> None:
     write_settings(tmp_path, broker.by_password(user, **changes))
-    with subprocess.Popen(
-        vacancy("agent", "--interval", "100ms"),
-        cwd=tmp_path,
-        env=own_environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as agent:
-        try:
-            assert agent.stderr is not None
-            lines = [agent.stderr.readline() for _ in range(3)]
-            agent.send_signal(signal.SIGTERM)
-            rest = agent.communicate(timeout=END_SECONDS)[1]
-        finally:
-            agent.kill()
-    assert agent.returncode == 0
+    lines, rest = what_an_agent_says(tmp_path, "--interval", "100ms")
     assert re.search(rf"topic vacancy.usage at \S+ takes no events: .*{message}", "".join(lines)), lines
     assert len(rest.splitlines()) == 1, rest
     assert "hush" not in "".join(lines) + rest

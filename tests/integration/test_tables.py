@@ -23,93 +23,84 @@ HOSTS = 10_000
 UPDATES = 1_000_000
 
 
-@pytest.fixture
-def connection(database: str) -> Iterator[Connection]:
-    """A migrated database; each statement commits."""
-    migrate(SecretStr(database))
-    with closing(psycopg2.connect(database)) as opened:
-        opened.autocommit = True
-        yield opened
+def test_older_usage_changes_nothing_and_equal_times_are_let_through(owner: Connection) -> None:
+    upsert_usage(owner, observed_at=at(2), samples=2)
+    upsert_usage(owner, observed_at=at(1), samples=1)
+    assert query(owner, HOST_ROWS) == [("host-1", 2)]
+    upsert_usage(owner, observed_at=at(2), samples=3)
+    assert query(owner, HOST_ROWS) == [("host-1", 3)]
 
 
-def test_older_usage_changes_nothing_and_equal_times_are_let_through(connection: Connection) -> None:
-    upsert_usage(connection, observed_at=at(2), samples=2)
-    upsert_usage(connection, observed_at=at(1), samples=1)
-    assert query(connection, HOST_ROWS) == [("host-1", 2)]
-    upsert_usage(connection, observed_at=at(2), samples=3)
-    assert query(connection, HOST_ROWS) == [("host-1", 3)]
-
-
-def test_older_inventory_changes_nothing_and_equal_times_are_let_through(connection: Connection) -> None:
+def test_older_inventory_changes_nothing_and_equal_times_are_let_through(owner: Connection) -> None:
     names = "SELECT name FROM vacancy.host_inventory"
-    upsert_inventory(connection, observed_at=at(2), name="second")
-    upsert_inventory(connection, observed_at=at(1), name="first")
-    assert query(connection, names) == [("second",)]
-    upsert_inventory(connection, observed_at=at(2), name="third")
-    assert query(connection, names) == [("third",)]
+    upsert_inventory(owner, observed_at=at(2), name="second")
+    upsert_inventory(owner, observed_at=at(1), name="first")
+    assert query(owner, names) == [("second",)]
+    upsert_inventory(owner, observed_at=at(2), name="third")
+    assert query(owner, names) == [("third",)]
 
 
-def test_retirement_takes_the_host_out_of_both_tables_and_the_view(connection: Connection) -> None:
+def test_retirement_takes_the_host_out_of_both_tables_and_the_view(owner: Connection) -> None:
     for host in ("host-1", "host-2"):
-        upsert_inventory(connection, host_id=host)
-        upsert_usage(connection, host_id=host)
-    retire(connection, observed_at=at(1))
-    assert query(connection, HOST_ROWS) == [("host-2", 60)]
-    assert query(connection, "SELECT host_id FROM vacancy.schedulable_host") == [("host-2",)]
-    assert query(connection, "SELECT retired FROM vacancy.host_inventory WHERE host_id = 'host-1'") == [(True,)]
+        upsert_inventory(owner, host_id=host)
+        upsert_usage(owner, host_id=host)
+    retire(owner, observed_at=at(1))
+    assert query(owner, HOST_ROWS) == [("host-2", 60)]
+    assert query(owner, "SELECT host_id FROM vacancy.schedulable_host") == [("host-2",)]
+    assert query(owner, "SELECT retired FROM vacancy.host_inventory WHERE host_id = 'host-1'") == [(True,)]
 
 
-def test_late_usage_does_not_bring_a_retired_host_back(connection: Connection) -> None:
-    upsert_inventory(connection)
-    retire(connection, observed_at=at(1))
-    upsert_usage(connection, observed_at=at(100))
-    assert query(connection, HOST_ROWS) == []
+def test_late_usage_does_not_bring_a_retired_host_back(owner: Connection) -> None:
+    upsert_inventory(owner)
+    retire(owner, observed_at=at(1))
+    upsert_usage(owner, observed_at=at(100))
+    assert query(owner, HOST_ROWS) == []
 
 
-def test_a_host_that_never_sent_inventory_can_be_retired(connection: Connection) -> None:
-    upsert_usage(connection)
-    retire(connection)
-    upsert_usage(connection, observed_at=at(1))
-    assert query(connection, HOST_ROWS) == []
+def test_a_host_that_never_sent_inventory_can_be_retired(owner: Connection) -> None:
+    upsert_usage(owner)
+    retire(owner)
+    upsert_usage(owner, observed_at=at(1))
+    assert query(owner, HOST_ROWS) == []
 
 
-def test_a_retirement_older_than_the_inventory_changes_nothing(connection: Connection) -> None:
-    upsert_inventory(connection, observed_at=at(2))
-    upsert_usage(connection)
-    retire(connection, observed_at=at(1))
-    assert query(connection, HOST_ROWS) == [("host-1", 60)]
-    assert query(connection, "SELECT name FROM vacancy.schedulable_host") == [("compute-1",)]
+def test_a_retirement_older_than_the_inventory_changes_nothing(owner: Connection) -> None:
+    upsert_inventory(owner, observed_at=at(2))
+    upsert_usage(owner)
+    retire(owner, observed_at=at(1))
+    assert query(owner, HOST_ROWS) == [("host-1", 60)]
+    assert query(owner, "SELECT name FROM vacancy.schedulable_host") == [("compute-1",)]
 
 
-def test_a_newer_inventory_revives_a_host_and_an_older_one_does_not(connection: Connection) -> None:
-    retire(connection, observed_at=at(2))
-    upsert_inventory(connection, observed_at=at(1))
-    upsert_usage(connection, observed_at=at(3))
-    assert query(connection, HOST_ROWS) == []
-    upsert_inventory(connection, observed_at=at(3))
-    upsert_usage(connection, observed_at=at(3))
-    assert query(connection, HOST_ROWS) == [("host-1", 60)]
+def test_a_newer_inventory_revives_a_host_and_an_older_one_does_not(owner: Connection) -> None:
+    retire(owner, observed_at=at(2))
+    upsert_inventory(owner, observed_at=at(1))
+    upsert_usage(owner, observed_at=at(3))
+    assert query(owner, HOST_ROWS) == []
+    upsert_inventory(owner, observed_at=at(3))
+    upsert_usage(owner, observed_at=at(3))
+    assert query(owner, HOST_ROWS) == [("host-1", 60)]
 
 
-def test_tombstones_of_more_than_seven_days_go_with_the_next_inventory(connection: Connection) -> None:
+def test_tombstones_of_more_than_seven_days_go_with_the_next_inventory(owner: Connection) -> None:
     now = datetime.now(UTC)
-    with connection.cursor() as cursor:
+    with owner.cursor() as cursor:
         cursor.execute("ALTER TABLE vacancy.host_inventory DISABLE TRIGGER bury_tombstones")
-        retire(connection, host_id="old", observed_at=now - timedelta(days=7, minutes=1))
-        retire(connection, host_id="young", observed_at=now - timedelta(days=6, hours=23))
+        retire(owner, host_id="old", observed_at=now - timedelta(days=7, minutes=1))
+        retire(owner, host_id="young", observed_at=now - timedelta(days=6, hours=23))
         cursor.execute("ALTER TABLE vacancy.host_inventory ENABLE TRIGGER bury_tombstones")
-    upsert_inventory(connection, host_id="live", observed_at=now - timedelta(days=30))
-    assert query(connection, "SELECT host_id FROM vacancy.host_inventory ORDER BY 1") == [("live",), ("young",)]
+    upsert_inventory(owner, host_id="live", observed_at=now - timedelta(days=30))
+    assert query(owner, "SELECT host_id FROM vacancy.host_inventory ORDER BY 1") == [("live",), ("young",)]
 
 
-def test_only_tombstones_are_in_the_index_that_finds_them(connection: Connection) -> None:
+def test_only_tombstones_are_in_the_index_that_finds_them(owner: Connection) -> None:
     for index in range(300):
-        upsert_inventory(connection, host_id=f"host-{index}")
-        upsert_inventory(connection, host_id=f"host-{index}", observed_at=at(1))
-    retire(connection, host_id="host-0", observed_at=datetime.now(UTC))
-    with connection.cursor() as cursor:
+        upsert_inventory(owner, host_id=f"host-{index}")
+        upsert_inventory(owner, host_id=f"host-{index}", observed_at=at(1))
+    retire(owner, host_id="host-0", observed_at=datetime.now(UTC))
+    with owner.cursor() as cursor:
         cursor.execute("ANALYZE vacancy.host_inventory")
-    assert query(connection, "SELECT reltuples FROM pg_class WHERE relname = 'host_inventory_tombstones'") == [(1.0,)]
+    assert query(owner, "SELECT reltuples FROM pg_class WHERE relname = 'host_inventory_tombstones'") == [(1.0,)]
 
 
 class Write(NamedTuple):
@@ -205,17 +196,17 @@ def test_any_order_ends_at_the_newest(shared: Connection, writes: list[Write], s
     shared.rollback()
 
 
-def _apply(connection: Connection, write: Write) -> None:
+def _apply(owner: Connection, write: Write) -> None:
     act = {"usage": upsert_usage, "inventory": upsert_inventory, "retire": retire}[write.kind]
-    act(connection, observed_at=at(write.second))
+    act(owner, observed_at=at(write.second))
 
 
-def _background(connection: Connection, act: Any, **values: Any) -> threading.Thread:
+def _background(owner: Connection, act: Any, **values: Any) -> threading.Thread:
     """Runs an upsert that has to wait, and commits it."""
 
     def run() -> None:
-        act(connection, **values)
-        connection.commit()
+        act(owner, **values)
+        owner.commit()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -229,11 +220,11 @@ def _is_waiting(watcher: Connection, waiter: Connection) -> bool:
 @pytest.mark.parametrize("known", [True, False], ids=["with inventory", "without inventory"])
 @pytest.mark.parametrize("first", ["usage", "retire"])
 def test_retirement_racing_the_first_usage_row_leaves_none(
-    connection: Connection, database: str, first: str, known: bool
+    owner: Connection, database: str, first: str, known: bool
 ) -> None:
     """Whichever transaction is first, the other waits for its commit and then sees it."""
     if known:
-        upsert_inventory(connection)
+        upsert_inventory(owner)
     now = datetime.now(UTC)
     with closing(psycopg2.connect(database)) as usage, closing(psycopg2.connect(database)) as inventory:
         if first == "usage":
@@ -242,42 +233,42 @@ def test_retirement_racing_the_first_usage_row_leaves_none(
         else:
             retire(inventory, observed_at=now)
             waiter, thread = usage, _background(usage, upsert_usage, observed_at=now)
-        wait_until(lambda: _is_waiting(connection, waiter), "the second transaction does not wait for the first")
-        assert query(connection, HOST_ROWS) == []
+        wait_until(lambda: _is_waiting(owner, waiter), "the second transaction does not wait for the first")
+        assert query(owner, HOST_ROWS) == []
         (usage if first == "usage" else inventory).commit()
         thread.join(30)
         assert not thread.is_alive()
-    assert query(connection, HOST_ROWS) == []
+    assert query(owner, HOST_ROWS) == []
 
 
-def test_retiring_in_the_middle_of_a_batch_does_not_deadlock(connection: Connection, database: str) -> None:
+def test_retiring_in_the_middle_of_a_batch_does_not_deadlock(owner: Connection, database: str) -> None:
     """A batch that holds one host's row and goes on to insert a host that is being retired: no cycle of waits."""
-    upsert_usage(connection, host_id="host-2")
+    upsert_usage(owner, host_id="host-2")
     now = datetime.now(UTC)
     with closing(psycopg2.connect(database)) as usage, closing(psycopg2.connect(database)) as inventory:
         upsert_usage(usage, host_id="host-2", observed_at=now)
         thread = _background(inventory, retire, host_id="host-1", observed_at=now)
-        wait_until(lambda: _is_waiting(connection, inventory), "retirement does not wait for the batch")
+        wait_until(lambda: _is_waiting(owner, inventory), "retirement does not wait for the batch")
         upsert_usage(usage, host_id="host-1", observed_at=now)
         usage.commit()
         thread.join(30)
         assert not thread.is_alive()
         retire(inventory, host_id="host-2", observed_at=now)
         inventory.commit()
-    assert query(connection, HOST_ROWS) == []
+    assert query(owner, HOST_ROWS) == []
 
 
-def test_readers_do_not_wait_for_a_retirement(connection: Connection, database: str) -> None:
-    upsert_inventory(connection)
-    upsert_usage(connection)
+def test_readers_do_not_wait_for_a_retirement(owner: Connection, database: str) -> None:
+    upsert_inventory(owner)
+    upsert_usage(owner)
     with closing(psycopg2.connect(database)) as inventory:
         retire(inventory, observed_at=at(1))
-        with connection.cursor() as cursor:
+        with owner.cursor() as cursor:
             cursor.execute("SET lock_timeout = '1s'")
-        assert query(connection, "SELECT count(*) FROM vacancy.schedulable_host") == [(1,)]
+        assert query(owner, "SELECT count(*) FROM vacancy.schedulable_host") == [(1,)]
 
 
-def test_the_reason_is_the_first_that_applies(connection: Connection) -> None:
+def test_the_reason_is_the_first_that_applies(owner: Connection) -> None:
     now = datetime.now(UTC)
     cases: list[tuple[str, dict[str, Any], timedelta | None]] = [
         ("fresh", {}, timedelta()),
@@ -287,10 +278,10 @@ def test_the_reason_is_the_first_that_applies(connection: Connection) -> None:
         ("disabled, no word", {"status": "DISABLED"}, None),
     ]
     for host, values, age in cases:
-        upsert_inventory(connection, host_id=host, **values)
+        upsert_inventory(owner, host_id=host, **values)
         if age is not None:
-            upsert_usage(connection, host_id=host, observed_at=now - age)
-    reasons = dict(query(connection, "SELECT host_id, reason FROM vacancy.schedulable_host"))
+            upsert_usage(owner, host_id=host, observed_at=now - age)
+    reasons = dict(query(owner, "SELECT host_id, reason FROM vacancy.schedulable_host"))
     assert reasons == {
         "fresh": None,
         "stale": "stale",
@@ -300,21 +291,21 @@ def test_the_reason_is_the_first_that_applies(connection: Connection) -> None:
     }
 
 
-def test_the_session_says_what_stale_means(connection: Connection) -> None:
-    upsert_inventory(connection)
-    upsert_usage(connection, observed_at=datetime.now(UTC) - timedelta(seconds=40))
+def test_the_session_says_what_stale_means(owner: Connection) -> None:
+    upsert_inventory(owner)
+    upsert_usage(owner, observed_at=datetime.now(UTC) - timedelta(seconds=40))
     reason = "SELECT reason FROM vacancy.schedulable_host"
-    assert query(connection, reason) == [("stale",)]
-    with connection.cursor() as cursor:
+    assert query(owner, reason) == [("stale",)]
+    with owner.cursor() as cursor:
         cursor.execute("SET vacancy.max_age = '10 min'")
-        assert query(connection, reason) == [(None,)]
+        assert query(owner, reason) == [(None,)]
         cursor.execute("RESET vacancy.max_age")
-    assert query(connection, reason) == [("stale",)]
+    assert query(owner, reason) == [("stale",)]
 
 
-def test_a_host_goes_stale_within_a_transaction_too(connection: Connection, database: str) -> None:
-    upsert_inventory(connection)
-    upsert_usage(connection, observed_at=datetime.now(UTC))
+def test_a_host_goes_stale_within_a_transaction_too(owner: Connection, database: str) -> None:
+    upsert_inventory(owner)
+    upsert_usage(owner, observed_at=datetime.now(UTC))
     with closing(psycopg2.connect(database)) as reader:
         query(reader, "SELECT set_config('vacancy.max_age', '200 ms', false)")
         wait_until(
@@ -323,12 +314,12 @@ def test_a_host_goes_stale_within_a_transaction_too(connection: Connection, data
         )
 
 
-def test_a_million_updates_are_hot_and_the_table_does_not_grow(connection: Connection) -> None:
+def test_a_million_updates_are_hot_and_the_table_does_not_grow(owner: Connection) -> None:
     """The worst shape a sink can send: each tick all hosts in one transaction, in an order of its own."""
     columns = [
         row[0]
         for row in query(
-            connection, "SELECT attname FROM pg_attribute WHERE attrelid = 'vacancy.host'::regclass AND attnum > 0"
+            owner, "SELECT attname FROM pg_attribute WHERE attrelid = 'vacancy.host'::regclass AND attnum > 0"
         )
     ]
     tick = f"""
@@ -342,18 +333,18 @@ def test_a_million_updates_are_hot_and_the_table_does_not_grow(connection: Conne
     ON CONFLICT (host_id) DO UPDATE SET {", ".join(f"{column} = EXCLUDED.{column}" for column in columns)}
     """  # all columns, as the sink does
     size = "SELECT pg_relation_size('vacancy.host')"
-    with connection.cursor() as cursor:
+    with owner.cursor() as cursor:
         cursor.execute(tick)
-        ((loaded_bytes,),) = query(connection, size)
+        ((loaded_bytes,),) = query(owner, size)
         for _ in range(UPDATES // HOSTS):
             cursor.execute(tick)
         cursor.execute("SELECT pg_stat_force_next_flush()")
         ((updated, hot),) = query(
-            connection, "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'host'"
+            owner, "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'host'"
         )
-        ((updated_bytes,),) = query(connection, size)
+        ((updated_bytes,),) = query(owner, size)
         cursor.execute("VACUUM FULL vacancy.host")
-        ((live_bytes,),) = query(connection, size)
+        ((live_bytes,),) = query(owner, size)
     assert updated == UPDATES
     assert hot == updated
     assert updated_bytes == loaded_bytes
