@@ -175,7 +175,10 @@ def jdbc_url(dsn: SecretStr) -> tuple[str, str, str]:
         "stringtype": "unspecified",
         "reWriteBatchedInserts": "true",
         "ApplicationName": "vacancy-job",
-        "tcpKeepAlive": "true",
+        # A network that is cut tells nobody. What waits for an answer gives up after so many seconds ...
+        "socketTimeout": "30",
+        # ... and the server drops a client that is gone, with the rows that it has locked.
+        "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
     } | {_JDBC_PARAMETERS[name]: value for name, value in parts.items() if name in _JDBC_PARAMETERS}
     for name in ("sslrootcert", "sslcert", "sslkey"):
         if name in parameters:

@@ -25,7 +25,15 @@ import click
 from jobs.flink_jars import flink_jars, python_jar
 from jobs.flink_rest import Checkpoint, FlinkRest, Job, Status, explained
 from jobs.hosts import duration
-from jobs.job import cause, check_edges, checkpoint_directory, graph, prepare_java, savepoint_directory
+from jobs.job import (
+    add_to_class_path,
+    cause,
+    check_edges,
+    checkpoint_directory,
+    graph,
+    prepare_java,
+    savepoint_directory,
+)
 from jobs.options import F, load, settings_options
 from jobs.settings import Settings
 from schemas.errors import ConfigError, VacancyError
@@ -169,6 +177,9 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
     """
     with tempfile.TemporaryDirectory(prefix="vacancy-submit-") as directory:
         prepare_java(Path(directory, "logs"))
+        if not settings.job.ship:
+            # What is not sent along the planner still needs here.
+            add_to_class_path(*flink_jars(), python_jar())
         address = urlparse(settings.job.flink_url)
         options = {
             "execution.target": "remote",

@@ -255,11 +255,17 @@ def prepare_java(log_dir: Path, log_format: Format = "plain") -> None:
     os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
     os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("jobs").joinpath(log4j)))
     os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
-    # A mini cluster has no plugins, so its reporter is on the class path: PyFlink adds to that what stands here.
-    plugin = flink_home() / "plugins" / "metrics-prometheus" / "*"
-    os.environ["HADOOP_CLASSPATH"] = os.pathsep.join(filter(None, (os.environ.get("HADOOP_CLASSPATH"), str(plugin))))
+    # A mini cluster has no plugins, so its reporter is on the class path.
+    add_to_class_path(flink_home() / "plugins" / "metrics-prometheus" / "*")
     # Python workers as processes: as threads of this one, all of a job's decoders would share one lock.
     os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112  # PyFlink spells it so
+
+
+def add_to_class_path(*entries: Path) -> None:
+    """Adds to the class path of the Java that PyFlink is about to start."""
+    # PyFlink appends what stands in this variable, whatever it is called.
+    before = os.environ.get("HADOOP_CLASSPATH")
+    os.environ["HADOOP_CLASSPATH"] = os.pathsep.join(filter(None, (before, *map(str, entries))))
 
 
 def registry_factory(url: str | None) -> Any:

@@ -51,6 +51,12 @@ class Member:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def resource_id(self) -> str:
+        """What its cluster calls a TaskManager, since its last start; empty until it knows."""
+        said = re.findall(r"with ResourceID: (\S+)", self.output.read_text(encoding="utf-8"))
+        return str(said[-1]) if said else ""
+
     def start(self) -> None:
         """Starts it, or starts it again, once the workers that a dead TaskManager has left behind are gone."""
         self._kill_group()
@@ -103,7 +109,9 @@ class FlinkCluster:
         task_managers: how many.
         configuration: further options of Flink's for the whole cluster.
         plugins: jars by the name of the plugin that they are.
-        application: the settings file of the job, if the cluster is to be for it alone and to hold its jars.
+        application: the settings file of the job, if the cluster is to be for it alone.
+        jars: whether it holds the job's jars, as an image does; with an application it does anyway.
+        high_availability: whether a ZooKeeper keeps what the JobManager knows, so that the next one goes on.
     """
 
     def __init__(
@@ -112,12 +120,17 @@ class FlinkCluster:
         configuration: Mapping[str, str] | None = None,
         plugins: Mapping[str, Path] | None = None,
         application: Path | None = None,
+        *,
+        jars: bool = False,
+        high_availability: bool = False,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="vacancy-flink-"))
         self.port = ports.free_port()
         self.url = f"http://{ports.HOST}:{self.port}"
         self.conf = self.directory / "conf"
         self._write_configuration(configuration or {})
+        if high_availability:
+            self._add_zookeeper()
         for name, jar in (plugins or {}).items():
             place = self.directory / "plugins" / name
             place.mkdir(parents=True)
@@ -125,11 +138,15 @@ class FlinkCluster:
         self.logs.mkdir()
         self._lib = flink_home() / "lib"
         job_manager: list[str | Path] = ["jobmanager.sh"]
-        if application:
+        if application or jars:
             self._lib = self._linked_lib()
+        if application:
             driver = "org.apache.flink.client.python.PythonDriver"
             python = ("-pyclientexec", sys.executable, "-py", str(resources.files("jobs").joinpath("flink_job.py")))
             job_manager = ["standalone-job.sh", "-j", driver, *python, "--config", application]
+        self._servers = []
+        if high_availability:
+            self._servers = [self._member("zookeeper", ["zookeeper.sh", "1"])]
         self.job_manager = self._member("jobmanager", job_manager)
         self.task_managers = [
             self._member(f"taskmanager-{number}", ["taskmanager.sh"]) for number in range(task_managers)
@@ -154,7 +171,7 @@ class FlinkCluster:
     @property
     def members(self) -> list[Member]:
         """All of its processes."""
-        return [self.job_manager, *self.task_managers]
+        return [*self._servers, self.job_manager, *self.task_managers]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -194,15 +211,15 @@ class FlinkCluster:
 
     @contextmanager
     def supervised(self) -> Iterator[None]:
-        """Starts a TaskManager that has ended again, as whoever runs a cluster does.
+        """Starts what has ended again, as whoever runs a cluster does.
 
-        Flink ends one whose job does not close (FLINK-38180), as the database's sink while it cannot write.
+        Flink ends a TaskManager whose job does not close (FLINK-38180), as the database's sink while it cannot write.
         """
         over = threading.Event()
 
         def watch() -> None:
             while not over.wait(0.5):
-                for member in self.task_managers:
+                for member in self.members:
                     if member.ended:
                         member.start()
 
@@ -252,6 +269,30 @@ class FlinkCluster:
             check=False,
             timeout=START_SECONDS,
         )
+
+    def _add_zookeeper(self) -> None:
+        """Sets up the ZooKeeper that comes with Flink, and has the cluster use it."""
+        port, *others = (ports.free_port(self.port) for _ in range(3))
+        zookeeper: dict[str, object] = {
+            "tickTime": 2000,
+            "initLimit": 10,
+            "syncLimit": 5,
+            "dataDir": self.directory / "zookeeper",
+            "clientPort": port,
+            "clientPortAddress": ports.HOST,
+            "admin.enableServer": "false",
+            "server.1": ":".join(map(str, (ports.HOST, *others))),
+        }
+        options: dict[str, object] = {
+            "high-availability.type": "zookeeper",
+            "high-availability.zookeeper.quorum": f"{ports.HOST}:{port}",
+            "high-availability.storageDir": (self.directory / "high-availability").as_uri(),
+            # A JobManager that is gone leads on for as long as its session lasts; the default is 1 min.
+            "high-availability.zookeeper.client.session-timeout": "8 s",
+        }
+        (self.conf / "zoo.cfg").write_text("".join(f"{k}={v}\n" for k, v in zookeeper.items()), encoding="utf-8")
+        with (self.conf / "config.yaml").open("a", encoding="utf-8") as file:
+            file.writelines(f"{k}: {v}\n" for k, v in options.items())
 
     def _write_configuration(self, more: Mapping[str, str]) -> None:
         shutil.copytree(flink_home() / "conf", self.conf)

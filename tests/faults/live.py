@@ -1,0 +1,655 @@
+"""The whole system, live, to be hurt: what the kill tests and the soak share.
+
+A fleet at 1 Hz, an agent, a broker, a cluster of one JobManager and two TaskManagers with a ZooKeeper, and PostgreSQL
+behind a network that can be cut::
+
+    simulator, agent, witnesses -> broker -> TaskManagers -> proxy -> PostgreSQL
+                                             JobManager, ZooKeeper
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, Self
+
+import psutil
+import psycopg2
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from pydantic import SecretStr
+
+from connectors.kafka import client_config
+from connectors.settings import KafkaSettings
+from jobs import dead_letters, toml
+from jobs.cluster import find_job
+from jobs.flink_rest import FlinkRest, Status
+from jobs.jars import ensure_jars
+from jobs.kafka_server import KafkaServer
+from jobs.postgres_server import PostgresServer
+from schemas.codec import decode
+from schemas.errors import VacancyError
+from tests.cluster import FlinkCluster
+from tests.conftest import reachable_directory
+from tests.endtoend import (
+    TABLE_SECONDS,
+    Ended,
+    Sender,
+    Table,
+    config_file,
+    differences,
+    install,
+    open_table,
+    oracle_row,
+    own_environment,
+    own_topics,
+    vacancy,
+    wait_for_table,
+)
+from tests.histories import encode_usage, usage_event
+from tests.oracle import Record
+from tests.proxy import Proxy
+from tests.waiting import wait_until
+
+WITNESSES = 5
+FRESH_SECONDS = 3.0
+"""Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
+END_SECONDS = 30.0
+CHECKPOINT_DISK_BYTES = 64 * 1024 * 1024
+POISON = "poison"
+"""The key of records that are no events."""
+
+
+class Live:
+    """The system; a context manager that leaves nothing running.
+
+    Args:
+        hosts: of the simulated fleet.
+        poison_per_s: how many records that are no events go to the usage topic.
+        window: the job's.
+    """
+
+    def __init__(self, hosts: int, poison_per_s: float, window: timedelta = timedelta(seconds=10)) -> None:
+        self.hosts = hosts
+        self.window_ms = int(window.total_seconds() * 1000)
+        self._window = window
+        self._poison_per_s = poison_per_s
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def _start(self, stack: ExitStack) -> None:
+        self.directory = reachable_directory()
+        stack.callback(shutil.rmtree, self.directory)
+        self.disk = stack.enter_context(small_disk(self.directory / "checkpoints"))
+        self.broker = KafkaServer(self.directory / "kafka", 0, ensure_jars("kafka"))
+        stack.callback(self.broker.stop)
+        self.broker.start()
+        self.postgres = PostgresServer(self.directory / "postgres")
+        stack.callback(self.postgres.stop)
+        self.postgres.start()
+        self.network = stack.enter_context(Proxy(self.postgres.port))
+        self.cluster = stack.enter_context(FlinkCluster(jars=True, high_availability=True))
+        stack.enter_context(self.cluster.supervised())
+        self._install()
+        self.programs = {
+            "simulator": Program(self, "simulate", "--hosts", str(self.hosts), "--interval", "1s"),
+            "agent": Program(self, "agent"),
+        }
+        for program in self.programs.values():
+            stack.callback(program.stop)
+            program.start()
+        submitted = Ended(self.directory, "job", "submit", "--json", "--config", self.config, seconds=240)
+        assert submitted.status == 0, submitted.errors
+        self.job_id = json.loads(submitted.output)["job_id"]
+        self.flink = FlinkRest(self.cluster.url)
+        self.topic = stack.enter_context(closing(Topic(self.settings.kafka, 3 * self.window_ms)))
+        self.witnesses = stack.enter_context(Witnesses(self.settings.kafka, self._poison_per_s))
+        self.table = stack.enter_context(open_table(self.settings.postgres.reader_dsn))
+        self.watch = stack.enter_context(Watch(self.settings.postgres.reader_dsn))
+        self.watch.wait_until_fresh(self.hosts)
+
+    def _install(self) -> None:
+        job = {
+            "name": "vacancy",
+            "window": self._window,
+            "checkpoint_interval": "5 s",
+            "flink_url": self.cluster.url,
+            "ship": False,
+            "python_executable": sys.executable,
+        }
+        kafka = own_topics(self.broker.bootstrap_servers)
+        settings = install(self.directory, kafka, self.postgres.owner_dsn, job)
+        password = uuid.uuid4().hex
+        self.execute(f"CREATE ROLE job LOGIN PASSWORD '{password}' IN ROLE vacancy_job")
+        dsn = f"postgresql://job:{password}@{self.postgres.host}:{self.network.port}/postgres"
+        update = {"postgres": settings.postgres.model_copy(update={"job_dsn": SecretStr(dsn)})}
+        self.settings = settings.model_copy(update=update)
+        self.config.write_text(toml.dumps(self.settings), encoding="utf-8")
+
+    @property
+    def config(self) -> Path:
+        """Its settings file."""
+        return config_file(self.directory)
+
+    def execute(self, *statements: str) -> None:
+        """Runs statements as the database's owner, each in a transaction of its own."""
+        with closing(psycopg2.connect(self.postgres.owner_dsn)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+
+    def status(self) -> Status:
+        """How the job is."""
+        return self.flink.status(find_job(self.flink, self.settings.job.name, None).job_id)
+
+    def checkpoints(self) -> dict[str, Any]:
+        """What Flink's REST interface says of the job's checkpoints."""
+        answer: dict[str, Any] = self.cluster.ask(f"/jobs/{self.status().job.job_id}/checkpoints")
+        return answer
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """Its living processes, by what they are."""
+        found = {member.name: member.pid for member in self.cluster.members}
+        found |= {name: program.pid for name, program in self.programs.items()}
+        found |= {"broker": self.broker.child.pid or 0, "PostgreSQL": self.postgres.child.pid or 0}
+        return {name: alive for name, pid in found.items() if (alive := with_descendants(pid))}
+
+    def verify(self) -> None:
+        """Compares the table, as it is and live, with the oracle; then the dead letters and what was acknowledged.
+
+        Each row must be what the oracle says of its newest event, and that no older than what was in the topic before.
+        """
+        self.topic.read()
+        reached = {host: records[-1].append_ms for host, records in self.topic.hosts.items()}
+        poison = set(self.topic.poison)
+
+        def behind() -> list[str]:
+            observed = self.table.observed_ms()
+            return [host for host, ms in reached.items() if observed.get(host, 0) < ms]
+
+        wait_until(lambda: not behind(), TABLE_SECONDS, "rows do not catch up with the topic")
+        rows = self.table.rows()
+        wait_until(lambda: poison <= self._dead_letters(), TABLE_SECONDS, "dead letters are missing")
+        self.topic.read()
+        assert self._dead_letters() <= set(self.topic.poison), "a dead letter is none"
+        assert rows.keys() <= self.topic.hosts.keys()
+        wrong = []
+        for host, row in rows.items():
+            expected = oracle_row(self.topic.history(host), self.window_ms, row["observed_ms"])
+            wrong += differences(row, expected or {"host_id": host})
+        assert not wrong, f"{len(wrong)} differences from the oracle: {wrong[:5]}"
+        assert not self.watch.failures, self.watch.failures[:3]
+
+    def verify_at_rest(self) -> None:
+        """Ends all that sends; the table then is exactly what the oracle says, and nothing acknowledged is missing."""
+        for program in self.programs.values():
+            program.stop()
+        acknowledged = self.witnesses.finish()
+        self.topic.read()
+        fleet = {host: self.topic.history(host) for host in self.topic.hosts}
+        wait_for_table(self.table, fleet, self.window_ms, self.witnesses.sender)
+        missing = [place for place, value in acknowledged.items() if self.topic.witnessed.get(place) != hash(value)]
+        assert len(acknowledged) > WITNESSES
+        assert not missing, f"acknowledged and not in the topic: {missing[:5]}"
+        assert self._dead_letters() == set(self.topic.poison)
+        assert not self.watch.failures, self.watch.failures[:3]
+
+    def _dead_letters(self) -> set[tuple[int, int]]:
+        return {(letter.partition or 0, letter.offset or 0) for letter in dead_letters.read(self.settings.kafka)}
+
+
+class Program:
+    """A command of ours that goes on until it is ended."""
+
+    def __init__(self, live: Live, *arguments: str) -> None:
+        self._directory = live.directory
+        self._arguments = vacancy(*arguments, "--config", live.config)
+        self._log = live.directory / f"{arguments[0]}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 if it does not run."""
+        return self._process.pid if self._process and self._process.poll() is None else 0
+
+    def start(self) -> None:
+        """Starts it, or starts it again."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._arguments, stdout=log, stderr=subprocess.STDOUT, cwd=self._directory, env=own_environment()
+            )
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Ends it in good order."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(END_SECONDS)
+
+
+class Raw(NamedTuple):
+    """A record of a host; append_ms is the broker's time in ms since 1970."""
+
+    append_ms: int
+    value: bytes
+
+
+class Topic:
+    """Follows the usage topic; keeps the newest records of each host, undecoded, so that it can go on for hours.
+
+    Args:
+        kafka: the broker and the topic.
+        keep_ms: how far a host's records reach back from its newest one; more than a window and a step.
+    """
+
+    def __init__(self, kafka: KafkaSettings, keep_ms: int) -> None:
+        self.hosts: defaultdict[str, deque[Raw]] = defaultdict(deque)
+        self.poison: list[tuple[int, int]] = []
+        """Where the records are that are no events: partition and offset."""
+        self.witnessed: dict[tuple[int, int], int] = {}
+        """Of the witnesses' records and the poison: the hash of each, by partition and offset."""
+        self.records = 0
+        self._keep_ms = keep_ms
+        self._consumer = Consumer(client_config(kafka) | {"group.id": "test", "enable.auto.commit": False})
+        self._next = dict.fromkeys(range(kafka.partitions), 0)
+        self._name = kafka.usage_topic
+        self._consumer.assign([TopicPartition(self._name, number, 0) for number in self._next])
+
+    def close(self) -> None:
+        """Reads no more."""
+        self._consumer.close()
+
+    def read(self) -> None:
+        """Reads on to what is the end now."""
+        ends: dict[int, int] = {}
+
+        def asked() -> bool:
+            try:
+                for number in self._next:
+                    partition = TopicPartition(self._name, number)
+                    ends[number] = self._consumer.get_watermark_offsets(partition, timeout=10)[1]
+            except KafkaException:
+                return False  # a broker that has just started may not know yet that it leads
+            return True
+
+        def at_the_end() -> bool:
+            for message in self._consumer.consume(10_000, timeout=0.1):
+                if message.error() is None:
+                    self._take(message)
+            return all(self._next[number] >= end for number, end in ends.items())
+
+        wait_until(asked, TABLE_SECONDS, f"the broker does not tell the ends of {self._name}")
+        wait_until(at_the_end, TABLE_SECONDS, f"{self._name} is not read to its end")
+
+    def history(self, host: str) -> list[Record]:
+        """What is kept of a host."""
+        return [Record(raw.append_ms, decode(raw.value).record) for raw in self.hosts[host]]
+
+    def _take(self, message: Any) -> None:
+        key, value, place = message.key().decode(), message.value(), (message.partition(), message.offset())
+        self._next[place[0]] = place[1] + 1
+        self.records += 1
+        if key == POISON or key.startswith("witness"):
+            self.witnessed[place] = hash(value)
+        if key == POISON:
+            self.poison.append(place)
+            return
+        records = self.hosts[key]
+        records.append(Raw(message.timestamp()[1], value))
+        while records[0].append_ms < records[-1].append_ms - self._keep_ms:
+            records.popleft()
+
+
+class Witnesses:
+    """Sends events of a few hosts of our own, ten times a second each, and poison; a context manager."""
+
+    def __init__(self, kafka: KafkaSettings, poison_per_s: float) -> None:
+        self.sender = Sender(kafka)
+        self._poison_each_turn = poison_per_s / 10
+        self._random = Random(uuid.uuid4().int)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def finish(self) -> dict[tuple[int, int], bytes | None]:
+        """Sends no more, and gives all that was sent and acknowledged: by partition and offset."""
+        self.__exit__()
+        self.sender.flush()
+        return self.sender.acknowledged
+
+    def _send(self) -> None:
+        seq, due = 0, 0.0
+        while not self._stop.wait(0.1):
+            for number in range(WITNESSES):
+                host = f"witness-{number}"
+                event = usage_event(
+                    host_id=host,
+                    boot_id="witness",
+                    seq=seq,
+                    monotonic_ns=time.monotonic_ns(),
+                    cpu_busy_ns=time.monotonic_ns() // 3,
+                    vcpus_allocated=seq % 5,
+                )
+                payload = encode_usage(event)
+                self.sender.send([payload], host)
+            due += self._poison_each_turn
+            while due >= 1:
+                due -= 1
+                self.sender.send([self._spoiled(payload)], POISON)
+            self.sender.poll(0)
+            seq += 1
+
+    def _spoiled(self, payload: bytes) -> bytes:
+        """No event: random bytes, an unknown fingerprint, or an event cut short."""
+        kind = self._random.randrange(3)
+        if kind == 0:
+            return self._random.randbytes(self._random.randint(1, 300))
+        if kind == 1:
+            return payload[:2] + self._random.randbytes(8) + payload[10:]
+        return payload[: self._random.randint(1, len(payload) - 1)]
+
+
+class Look(NamedTuple):
+    """What the table showed: at seconds of time.monotonic(), ms since 1970, seconds."""
+
+    at_s: float
+    newest_ms: int
+    median_ms: float
+    median_age_s: float
+    hosts: int
+
+
+@dataclass(frozen=True)
+class Outage:
+    """How the table went through something.
+
+    Attributes:
+        without_rows_s: longest time in which no host's row moved on.
+        median_age_s: how old half of the rows were at most, at the worst moment.
+        seconds: until it was over.
+    """
+
+    without_rows_s: float
+    median_age_s: float
+    seconds: float
+
+    def __str__(self) -> str:
+        """One line."""
+        return (
+            f"{self.without_rows_s:.1f} s without fresh rows, median age up to {self.median_age_s:.1f} s, "
+            f"over after {self.seconds:.1f} s"
+        )
+
+
+@dataclass
+class Watch:
+    """Looks at the table ten times a second, past the network that is cut; a context manager.
+
+    A row that goes back in time is a failure.
+    """
+
+    dsn: SecretStr
+    failures: list[str] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    _observed_ms: dict[str, int] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def wait_for(self, condition: Callable[[Look], bool]) -> None:
+        """Waits until the last look was such."""
+        deadline = time.monotonic() + 2 * TABLE_SECONDS
+        while not (self.looks and condition(self.looks[-1])):
+            assert time.monotonic() < deadline, f"the table does not come right; last {self.looks[-1:]}"
+            self._stop.wait(0.05)
+
+    def wait_until_fresh(self, hosts: int = 1) -> None:
+        """Waits until half of the rows are fresh, and there are so many."""
+        self.wait_for(
+            lambda look: look.hosts >= hosts and look.median_age_s + time.monotonic() - look.at_s < FRESH_SECONDS
+        )
+
+    def since(self, start_s: float) -> Outage:
+        """How the table went through what began at a time of time.monotonic()."""
+        looks = [look for look in self.looks if look.at_s > start_s - 1]
+        gap_s, moved = 0.0, looks[0]
+        for look in looks:
+            if look.newest_ms > moved.newest_ms:
+                gap_s, moved = max(gap_s, look.at_s - moved.at_s), look
+        now_s = time.monotonic()
+        return Outage(max(gap_s, now_s - moved.at_s), max(look.median_age_s for look in looks), now_s - start_s)
+
+    def _watch(self) -> None:
+        with open_table(self.dsn) as table:
+            while not self._stop.wait(0.1):
+                self._look(table)
+
+    def _look(self, table: Table) -> None:
+        now = table.observed_ms()
+        if not now:
+            return  # the server is away
+        before = self._observed_ms
+        back = [(host, ms, now.get(host)) for host, ms in before.items() if now.get(host, 0) < ms]
+        if back:
+            self.failures.append(f"rows went back or away, first {back[:3]}")
+        self._observed_ms = now
+        median_ms = statistics.median(now.values())
+        age_s = time.time() - median_ms / 1000
+        self.looks.append(Look(time.monotonic(), max(now.values()), median_ms, age_s, len(now)))
+
+
+def with_descendants(pid: int) -> list[psutil.Process]:
+    """A process and all below it; empty if it is gone, or pid is 0."""
+    try:
+        process = psutil.Process(pid) if pid else None
+        return [process, *process.children(recursive=True)] if process else []
+    except psutil.NoSuchProcess:
+        return []
+
+
+def memory_mib(processes: Mapping[str, list[psutil.Process]]) -> dict[str, float]:
+    """What processes hold, in MiB by name; what several share counts once (PSS)."""
+    found = {}
+    for name, group in processes.items():
+        total = 0
+        for process in group:
+            try:
+                total += process.memory_full_info().pss
+            except psutil.Error:
+                continue
+        found[name] = total / 2**20
+    return found
+
+
+@contextmanager
+def small_disk(directory: Path) -> Iterator[Path]:
+    """A disk of its own, which can be filled; where that is not to be had, a directory."""
+    directory.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={CHECKPOINT_DISK_BYTES}", "vacancy-test", directory],
+            check=False,
+            capture_output=True,
+        ).returncode
+    )
+    try:
+        yield directory
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def wait_until_time(at_s: float) -> None:
+    """Waits until a time of time.monotonic(): what takes its time, as a cut of so many seconds does."""
+    wait_until(lambda: time.monotonic() >= at_s, END_SECONDS + max(0.0, at_s - time.monotonic()), "time stands still")
+
+
+def kill_a_task_manager(live: Live) -> None:
+    """kill -9 of the one that has most tasks; the cluster's supervisor starts it again."""
+    free = {manager["id"]: manager["freeSlots"] for manager in live.cluster.ask("/taskmanagers")["taskmanagers"]}
+    min(live.cluster.task_managers, key=lambda member: free.get(member.resource_id, math.inf)).kill()
+
+
+def kill_the_job_manager(live: Live) -> None:
+    """kill -9; the next one goes on by what ZooKeeper knows."""
+    live.cluster.job_manager.kill()
+
+
+def kill_the_broker(live: Live) -> None:
+    """kill -9, and a new start."""
+    live.broker.child.kill()
+    live.broker.start()
+
+
+def kill_the_database_in_mid_commit(live: Live) -> None:
+    """kill -9 of the server and the session of the job that is at its commit, and a new start."""
+    live.execute("ALTER SYSTEM SET commit_delay = 100000", "ALTER SYSTEM SET commit_siblings = 0")
+    live.execute("SELECT pg_reload_conf()")
+    with closing(psycopg2.connect(live.postgres.owner_dsn)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            found: list[int] = []
+
+            def at_its_commit() -> bool:
+                # All it does takes less than these 60 ms, but for the commit, which now waits 100 ms.
+                cursor.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE usename = 'job' AND state = 'active'"
+                    " AND backend_xid IS NOT NULL AND clock_timestamp() > query_start + interval '60 ms'"
+                )
+                found[:] = [pid for (pid,) in cursor.fetchall()]
+                return bool(found)
+
+            wait_until(at_its_commit, TABLE_SECONDS, "the job commits nothing")
+            for pid in found:
+                os.kill(pid, signal.SIGKILL)
+            live.postgres.child.kill()
+    live.postgres.start()
+    live.execute("ALTER SYSTEM RESET commit_delay", "ALTER SYSTEM RESET commit_siblings", "SELECT pg_reload_conf()")
+
+
+def kill_what_sends(live: Live) -> None:
+    """kill -9 of the simulator and of the agent, and a new start."""
+    for program in live.programs.values():
+        program.kill()
+    for program in live.programs.values():
+        program.start()
+
+
+def cut_the_network(live: Live, seconds: float = 30.0) -> None:
+    """The network between cluster and database, for so long; nobody is told."""
+    live.network.cut()
+    wait_until_time(time.monotonic() + seconds)
+    live.network.mend()
+
+
+def fill_the_checkpoint_disk(live: Live) -> None:
+    """Until a checkpoint has failed."""
+    failed, completed = (live.checkpoints()["counts"][name] for name in ("failed", "completed"))
+    filler = live.disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+    wait_until(
+        lambda: live.checkpoints()["counts"]["failed"] > failed, TABLE_SECONDS, "no checkpoint fails on a full disk"
+    )
+    filler.unlink()
+    wait_until(lambda: live.checkpoints()["counts"]["completed"] > completed, TABLE_SECONDS, "no checkpoint completes")
+
+
+def revoke_rights(live: Live) -> None:
+    """The job's to write the table, until it has noticed."""
+    restarts = live.status().restarts
+    live.execute("REVOKE INSERT, UPDATE ON vacancy.host FROM vacancy_job")
+
+    def noticed() -> bool:
+        try:
+            status = live.status()
+        except VacancyError:
+            return False
+        return status.job.state != "RUNNING" or status.restarts > restarts
+
+    wait_until(noticed, TABLE_SECONDS, "the job does not notice that it may not write")
+    live.execute("GRANT INSERT, UPDATE ON vacancy.host TO vacancy_job")
+
+
+FAULTS = {
+    "a TaskManager killed": kill_a_task_manager,
+    "the JobManager killed": kill_the_job_manager,
+    "the broker killed": kill_the_broker,
+    "PostgreSQL killed in mid-commit": kill_the_database_in_mid_commit,
+    "simulator and agent killed": kill_what_sends,
+    "the network to PostgreSQL cut for 30 s": cut_the_network,
+    "the checkpoint disk full": fill_the_checkpoint_disk,
+    "the job's rights revoked": revoke_rights,
+}
+
+
+def go_through(live: Live, fault: str) -> Outage:
+    """Does it to the system and waits until that is over: how the table went through it.
+
+    It is over when half of the hosts have rows of what they sent afterwards, fresh ones, and the job has completed a
+    checkpoint that it began afterwards.
+    """
+    live.watch.wait_until_fresh()
+    start_s = time.monotonic()
+    FAULTS[fault](live)
+    over_ms = time.time() * 1000
+
+    def checkpointed() -> bool:
+        try:
+            completed = live.checkpoints()["latest"]["completed"]
+        except (OSError, VacancyError):
+            return False  # the JobManager is away
+        return bool(completed and completed["trigger_timestamp"] > over_ms)
+
+    live.watch.wait_for(lambda look: look.median_ms > over_ms)
+    wait_until(checkpointed, 2 * TABLE_SECONDS, "the job completes no checkpoint")
+    live.watch.wait_until_fresh()
+    return live.watch.since(start_s)
