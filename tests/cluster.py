@@ -294,6 +294,20 @@ class FlinkCluster:
         with (self.conf / "config.yaml").open("a", encoding="utf-8") as file:
             file.writelines(f"{k}: {v}\n" for k, v in options.items())
 
+    def shows(self, job_id: str) -> dict[str, str]:
+        """What it shows of a job: `flink list`, REST answers and logs, by the place where it shows it."""
+        job = f"/jobs/{job_id}"
+        paths = ["/config", "/jobmanager/config", "/jobmanager/environment", "/jobs/overview", "/taskmanagers", job]
+        paths += [f"{job}/{part}" for part in ("config", "plan", "exceptions", "checkpoints", "checkpoints/config")]
+        paths += [f"{job}/jobmanager/{part}" for part in ("config", "environment")]
+        paths += [f"{job}/vertices/{vertex['id']}" for vertex in self.ask(job)["vertices"]]
+        shown = {path: json.dumps(self.ask(path)) for path in paths}
+        shown |= {str(log): log.read_text(encoding="utf-8") for log in self.logs.iterdir()}
+        listed = self.flink("list")
+        assert job_id in listed.stdout
+        shown["flink list"] = listed.stdout + listed.stderr
+        return shown
+
     def _write_configuration(self, more: Mapping[str, str]) -> None:
         shutil.copytree(flink_home() / "conf", self.conf)
         file = self.conf / "config.yaml"

@@ -9,7 +9,6 @@ behind a network that can be cut::
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -21,8 +20,8 @@ import threading
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -38,7 +37,7 @@ from connectors.kafka import client_config
 from connectors.settings import KafkaSettings
 from jobs import dead_letters, toml
 from jobs.cluster import find_job
-from jobs.flink_rest import FlinkRest, Status
+from jobs.flink_rest import FlinkRest, Status, explained
 from jobs.jars import ensure_jars
 from jobs.kafka_server import KafkaServer
 from jobs.postgres_server import PostgresServer
@@ -48,7 +47,6 @@ from tests.cluster import FlinkCluster
 from tests.conftest import reachable_directory
 from tests.endtoend import (
     TABLE_SECONDS,
-    Ended,
     Sender,
     Table,
     config_file,
@@ -71,6 +69,8 @@ FRESH_SECONDS = 3.0
 """Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
 END_SECONDS = 30.0
 CHECKPOINT_DISK_BYTES = 64 * 1024 * 1024
+PASSWORD = "swordfish-4711"
+"""The job's in the database."""
 POISON = "poison"
 """The key of records that are no events."""
 
@@ -121,9 +121,7 @@ class Live:
         for program in self.programs.values():
             stack.callback(program.stop)
             program.start()
-        submitted = Ended(self.directory, "job", "submit", "--json", "--config", self.config, seconds=240)
-        assert submitted.status == 0, submitted.errors
-        self.job_id = json.loads(submitted.output)["job_id"]
+        self.command_lines = self._submit()
         self.flink = FlinkRest(self.cluster.url)
         self.topic = stack.enter_context(closing(Topic(self.settings.kafka, 3 * self.window_ms)))
         self.witnesses = stack.enter_context(Witnesses(self.settings.kafka, self._poison_per_s))
@@ -142,17 +140,38 @@ class Live:
         }
         kafka = own_topics(self.broker.bootstrap_servers)
         settings = install(self.directory, kafka, self.postgres.owner_dsn, job)
-        password = uuid.uuid4().hex
-        self.execute(f"CREATE ROLE job LOGIN PASSWORD '{password}' IN ROLE vacancy_job")
-        dsn = f"postgresql://job:{password}@{self.postgres.host}:{self.network.port}/postgres"
+        self.execute(f"CREATE ROLE job LOGIN PASSWORD '{PASSWORD}' IN ROLE vacancy_job")
+        dsn = self.job_dsn(PASSWORD)
         update = {"postgres": settings.postgres.model_copy(update={"job_dsn": SecretStr(dsn)})}
         self.settings = settings.model_copy(update=update)
         self.config.write_text(toml.dumps(self.settings), encoding="utf-8")
+
+    def _submit(self) -> set[str]:
+        """Submits the job; the command lines of all processes that this takes."""
+        seen: set[str] = set()
+        with (self.directory / "submit.log").open("w+b") as log:
+            process = subprocess.Popen(
+                vacancy("job", "submit", "--config", self.config),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                env=own_environment(),
+            )
+            while process.poll() is None:
+                seen |= command_lines(with_descendants(process.pid))
+                time.sleep(0.05)
+            log.seek(0)
+            assert process.returncode == 0, log.read().decode()
+        return seen
 
     @property
     def config(self) -> Path:
         """Its settings file."""
         return config_file(self.directory)
+
+    def job_dsn(self, password: str) -> str:
+        """How the job reaches the database."""
+        return f"postgresql://job:{password}@{self.postgres.host}:{self.network.port}/postgres"
 
     def execute(self, *statements: str) -> None:
         """Runs statements as the database's owner, each in a transaction of its own."""
@@ -490,16 +509,23 @@ def with_descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
+def command_lines(processes: Iterable[psutil.Process]) -> set[str]:
+    """What those that are still there were started with."""
+    found = set()
+    for process in processes:
+        with suppress(psutil.Error):
+            found.add(" ".join(process.cmdline()))
+    return found
+
+
 def memory_mib(processes: Mapping[str, list[psutil.Process]]) -> dict[str, float]:
     """What processes hold, in MiB by name; what several share counts once (PSS)."""
     found = {}
     for name, group in processes.items():
         total = 0
         for process in group:
-            try:
+            with suppress(psutil.Error):
                 total += process.memory_full_info().pss
-            except psutil.Error:
-                continue
         found[name] = total / 2**20
     return found
 
@@ -604,18 +630,19 @@ def fill_the_checkpoint_disk(live: Live) -> None:
 
 
 def revoke_rights(live: Live) -> None:
-    """The job's to write the table, until it has noticed."""
+    """The job's to write the table, until its status says so."""
     restarts = live.status().restarts
     live.execute("REVOKE INSERT, UPDATE ON vacancy.host FROM vacancy_job")
 
-    def noticed() -> bool:
-        try:
-            status = live.status()
-        except VacancyError:
-            return False
-        return status.job.state != "RUNNING" or status.restarts > restarts
+    # Flink ends the task managers, and tells no more than that: what the database says stands in their logs.
+    def told() -> bool:
+        status = live.status()
+        failure = explained(status.last_failure.message) if status.last_failure else ""
+        return status.restarts > restarts and "the database refuses its rows" in failure
 
-    wait_until(noticed, TABLE_SECONDS, "the job does not notice that it may not write")
+    wait_until(told, TABLE_SECONDS, "the job's status does not say that the database refuses its rows")
+    logs = [member.output.read_text(encoding="utf-8") for member in live.cluster.task_managers]
+    assert any("permission denied for table host" in log for log in logs)
     live.execute("GRANT INSERT, UPDATE ON vacancy.host TO vacancy_job")
 
 

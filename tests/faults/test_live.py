@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from tests.faults.live import FAULTS, Live, go_through
+from jobs import toml
+from tests.endtoend import Ended, config_file
+from tests.faults.live import FAULTS, PASSWORD, Live, command_lines, go_through
 
 HOSTS = int(os.environ.get("VACANCY_TEST_HOSTS", "2000"))
 MAX_SECONDS = {"a TaskManager killed": 10.0}
@@ -34,3 +38,28 @@ def test_the_table_comes_right_again(live: Live, fault: str, capsys: pytest.Capt
         print(f"\n{fault}: {outage}")
     live.verify()
     assert outage.without_rows_s <= MAX_SECONDS.get(fault, float("inf"))
+
+
+def test_a_wrong_password_is_found_before_anything_is_submitted(live: Live, tmp_path: Path) -> None:
+    """In one line; what runs goes on."""
+    postgres = live.settings.postgres.model_copy(update={"job_dsn": SecretStr(live.job_dsn("wrong"))})
+    job = live.settings.job.model_copy(update={"name": "another"})
+    settings = live.settings.model_copy(update={"postgres": postgres, "job": job})
+    config_file(tmp_path).write_text(toml.dumps(settings), encoding="utf-8")
+    refused = Ended(tmp_path, "job", "submit", "--config", config_file(tmp_path))
+    assert refused.status == 1
+    assert "password" in refused.error()
+    assert "wrong" not in refused.error()
+    assert [job["name"] for job in live.cluster.ask("/jobs/overview")["jobs"]] == [live.settings.job.name]
+
+
+def test_no_secret_is_shown(live: Live) -> None:
+    """Neither by `flink list`, nor in REST answers, logs or arguments of processes."""
+    shown = live.cluster.shows(live.status().job.job_id)
+    for name, processes in live.processes().items():
+        shown[f"arguments of {name}"] = "\n".join(command_lines(processes))
+    shown["arguments of submitting"] = "\n".join(live.command_lines)
+    assert [place for place, text in shown.items() if PASSWORD in text] == []
+    # What is searched does show the job: its topic stands in its graph and in the logs of those who read it.
+    assert sum(live.settings.kafka.usage_topic in text for text in shown.values()) > 1
+    assert any("java" in line for line in live.command_lines)
