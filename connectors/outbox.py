@@ -23,6 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.kafka import LastError, diagnosis, producer
 from connectors.settings import KafkaSettings
+from schemas.events import Event, kafka_headers, released
 
 _LOG = logging.getLogger("vacancy.agent")
 _MOST_HANDED_OVER = 32
@@ -65,6 +66,12 @@ class Outbox:
         self._settings = settings
         self._key = host_id.encode()
         self._capacity = capacity
+        self._headers: dict[str, dict[str, str | bytes | None]] = {}
+        if settings.schema_registry_url is None:
+            self._headers = {
+                settings.usage_topic: kafka_headers(released(Event.USAGE)),
+                settings.inventory_topic: kafka_headers(released(Event.INVENTORY)),
+            }
         self._most_handed_over = max(1, min(_MOST_HANDED_OVER, capacity // 4))
         self._clock = clock
         self._errors = LastError()
@@ -151,7 +158,8 @@ class Outbox:
             answer(error, payload)
 
         try:
-            self._producer.produce(topic, payload, self._key, on_delivery=on_delivery)
+            headers = self._headers.get(topic)
+            self._producer.produce(topic, payload, self._key, on_delivery=on_delivery, headers=headers)
         except KafkaException as error:
             answer(error.args[0], payload)
 

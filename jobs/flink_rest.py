@@ -144,6 +144,10 @@ class FlinkRest:
 
 
 _UNSAID = "Flink gives no reason"
+_ENDED_ITSELF = (
+    "a task manager was ended, or has ended itself as Flink does when a sink cannot write (FLINK-38180): then mostly "
+    "the database refuses its rows; `vacancy doctor` says why, the task manager's log says more"
+)
 _EXPLANATIONS = {
     "Cannot map checkpoint/savepoint state for operator": "the savepoint holds state of an operator that this job does "
     "not have, so it is another version's; start from one of its own, or give it up: `vacancy job submit "
@@ -151,8 +155,8 @@ _EXPLANATIONS = {
     "The new state serializer": "the savepoint's state is of another version, which this one cannot read; start from "
     "one of its own, or without",
     "UnknownTopicOrPartition": "a topic is gone; `vacancy doctor` says which, `vacancy job submit` would make it anew",
-    _UNSAID: "a task manager has ended itself, as Flink does when a sink cannot write "
-    "(FLINK-38180): mostly the database refuses its rows; `vacancy doctor` says why, the task manager's log says more",
+    _UNSAID: _ENDED_ITSELF,
+    "The TaskExecutor is shutting down": _ENDED_ITSELF,
     "this release does not know": "the savepoint was taken by a later release; submit with that one",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +51,15 @@ class Encoder:
     Args:
         event: which record.
         schema_id: the newest version's id in the schema registry; None for the single-object encoding.
+        versions: the versions to know, the writer's last; every released one unless a test says otherwise.
     """
 
-    def __init__(self, event: Event, schema_id: int | None = None) -> None:
-        version = newest(event)
-        self._schema = _parsed(version.text)
-        self._header = version.header if schema_id is None else CONFLUENT_MARKER + schema_id.to_bytes(4, "big")
+    def __init__(
+        self, event: Event, schema_id: int | None = None, versions: Sequence[SchemaVersion] | None = None
+    ) -> None:
+        known = released(event) if versions is None else versions
+        self._schema = _parsed(known[-1].text)
+        self._header = known[-1].header if schema_id is None else CONFLUENT_MARKER + schema_id.to_bytes(4, "big")
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """The framed bytes of a record; a field that has a default may be left out.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import avro.schema
+import fastavro.schema
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 
 
@@ -14,3 +17,10 @@ def incompatibilities(reader_text: str, writer_text: str) -> list[str]:
     if result.compatibility is SchemaCompatibilityType.compatible:
         return []
     return sorted(result.messages)
+
+
+def begins_with(newer_text: str, older_text: str) -> bool:
+    """Whether data of one version of a record begin with all that an older version would have written."""
+    newer, older = (fastavro.schema.to_parsing_canonical_form(json.loads(text)) for text in (newer_text, older_text))
+    # The canonical form of a record ends with its fields.
+    return str(newer).startswith(str(older).removesuffix("]}"))

@@ -15,6 +15,7 @@ import enum
 import functools
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -25,6 +26,9 @@ SINGLE_OBJECT_MARKER = b"\xc3\x01"
 SINGLE_OBJECT_HEADER_BYTES = 10
 CONFLUENT_MARKER = b"\x00"
 CONFLUENT_HEADER_BYTES = 5
+READS_AS_HEADER = "vacancy.reads_as"
+"""The Kafka header of a single-object encoding whose datum begins with that of former versions: their fingerprints, the
+newest first, 8 bytes each. It is missing where there are none."""
 
 
 class Event(enum.Enum):
@@ -60,6 +64,12 @@ class SchemaVersion:
         """The schema as parsed JSON."""
         document: dict[str, Any] = json.loads(self.text)
         return document
+
+
+def kafka_headers(versions: Sequence[SchemaVersion]) -> dict[str, str | bytes | None]:
+    """The headers of every record that the last of some versions of an event writes in the single-object encoding."""
+    former = b"".join(version.fingerprint for version in reversed(versions[:-1]))
+    return {READS_AS_HEADER: former} if former else {}
 
 
 def fingerprint(schema_text: str) -> bytes:

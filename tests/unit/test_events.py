@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from schemas.compatibility import incompatibilities
-from schemas.events import Event, SchemaVersion, fingerprint, newest, released
+from schemas.compatibility import begins_with, incompatibilities
+from schemas.events import READS_AS_HEADER, Event, SchemaVersion, fingerprint, kafka_headers, newest, released
 
 VERSIONS = [version for event in Event for version in released(event)]
 PAIRS = [pair for event in Event for pair in itertools.product(released(event), repeat=2)]
@@ -63,6 +63,26 @@ def test_every_record_and_field_has_a_doc(version: SchemaVersion) -> None:
 @pytest.mark.parametrize(("reader", "writer"), PAIRS, ids=_name)
 def test_any_two_versions_read_each_other(reader: SchemaVersion, writer: SchemaVersion) -> None:
     assert incompatibilities(reader.text, writer.text) == []
+
+
+@pytest.mark.parametrize("event", Event)
+def test_data_begin_with_those_of_each_version_before(event: Event) -> None:
+    """It is what READS_AS_HEADER promises."""
+    added = _with_fields(newest(event), lambda fields: [*fields, {"name": "added", "type": "long", "default": 0}])
+    versions = [version.text for version in released(event)] + [added]
+    assert [pair for pair in itertools.pairwise(versions) if not begins_with(*reversed(pair))] == []
+    assert not begins_with(_with_fields(newest(event), lambda fields: fields[::-1]), newest(event).text)
+    assert not begins_with(_with_fields(newest(event), lambda fields: fields[:-1]), newest(event).text)
+
+
+def _with_fields(version: SchemaVersion, change: Callable[[list[Any]], list[Any]]) -> str:
+    return json.dumps(version.document | {"fields": change(version.document["fields"])})
+
+
+def test_a_record_says_as_which_versions_it_may_be_read() -> None:
+    first, second, third = (SchemaVersion(Event.USAGE, number, "", bytes([number]) * 8) for number in (1, 2, 3))
+    assert kafka_headers([first]) == {}
+    assert kafka_headers([first, second, third]) == {READS_AS_HEADER: second.fingerprint + first.fingerprint}
 
 
 @pytest.mark.parametrize("event", Event)
