@@ -17,7 +17,6 @@ import os
 import random
 import re
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -197,8 +196,6 @@ def _run(kafka: KafkaSettings, mix: Mix, good: int) -> Run:
     port = ports.free_port()
     flink = configuration(settings)
     for key, value in {
-        "python.executable": sys.executable,
-        "python.client.executable": sys.executable,
         "pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars()),
         "rest.address": ports.HOST,
         "rest.bind-port": str(port),

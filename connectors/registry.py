@@ -7,9 +7,8 @@ imported when a registry is used, since most setups have none (extra ``registry`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from schemas.errors import ConfigError, VacancyError
 from schemas.events import Event, newest
@@ -17,6 +16,7 @@ from schemas.events import Event, newest
 _TIMEOUT_S = 5
 _UNKNOWN_FOR_S = 30.0
 _MAX_UNKNOWN = 10_000
+_NO_URL = "kafka.schema_registry_url: not a URL such as http://registry:8081"
 
 
 class Registry:
@@ -41,7 +41,7 @@ class Registry:
         try:
             self._client: Any = SchemaRegistryClient.new_client({"url": url, "timeout": _TIMEOUT_S, "max.retries": 1})
         except ValueError:
-            raise ConfigError("kafka.schema_registry_url: not a URL such as http://registry:8081") from None
+            raise ConfigError(_NO_URL) from None
         self._unknown_until: dict[int, float] = {}
 
     def register(self, event: Event, topic: str) -> int:
@@ -85,6 +85,15 @@ class Registry:
         return VacancyError(f"the schema registry at {self._where} fails: {error}; see kafka.schema_registry_url")
 
 
-def registry_lookup(url: str) -> Callable[[int], str]:
-    """Looks up schema ids: the text, or a LookupError for an id that the registry does not know."""
-    return Registry(url).schema
+def registry_address(url: str) -> tuple[str, str | None]:
+    """A registry's base URL without user and password, and these as user:password; None if it has none.
+
+    Raises:
+        ConfigError: the URL is none.
+    """
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    if parts.scheme not in ("http", "https") or not place:
+        raise ConfigError(_NO_URL)
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}", credentials

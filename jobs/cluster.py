@@ -10,10 +10,8 @@ the serialized graph, in options that Flink never shows.
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +20,7 @@ from urllib.parse import urlparse
 
 import click
 
-from jobs.flink_jars import flink_jars, python_jar
+from jobs.flink_jars import flink_jars
 from jobs.flink_rest import Checkpoint, FlinkRest, Job, Status, explained
 from jobs.hosts import duration
 from jobs.job import (
@@ -40,13 +38,11 @@ from schemas.errors import ConfigError, VacancyError
 from topology.settings import JobSettings
 
 RUNNING_SECONDS = 120.0
-"""How long ``submit`` waits until all tasks run; the first start of a cluster's Python workers takes its time."""
+"""How long ``submit`` waits until all tasks run."""
 STOPPED_SECONDS = 60.0
 _FAILURES = 3
 """So often a job that has just been submitted may fail, as on a database that comes up with it."""
 _WATCH_SECONDS = 0.5
-_PACKAGES = ("topology", "connectors", "schemas")
-"""What the Python workers import."""
 
 
 def cluster_options(function: F) -> F:
@@ -179,7 +175,7 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
         prepare_java(Path(directory, "logs"))
         if not settings.job.ship:
             # What is not sent along the planner still needs here.
-            add_to_class_path(*flink_jars(), python_jar())
+            add_to_class_path(*flink_jars())
         address = urlparse(settings.job.flink_url)
         options = {
             "execution.target": "remote",
@@ -187,7 +183,7 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
             "rest.address": address.hostname or "",
             "rest.port": str(address.port or (443 if address.scheme == "https" else 80)),
             "security.ssl.rest.enabled": str(address.scheme == "https").lower(),
-            **shipping(settings.job, Path(directory)),
+            **shipping(settings.job),
             **recovery(savepoint, allow_non_restored_state=allow_non_restored_state),
         }
         try:
@@ -198,35 +194,9 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
             raise VacancyError(f"{settings.job.flink_url} does not take the job: {cause(error)}") from None
 
 
-def shipping(job: JobSettings, directory: Path) -> dict[str, str]:
-    """Where the task managers find Python, our code and our jars: sent along, or in their image.
-
-    Args:
-        job: the job's settings.
-        directory: where the code is packed; it must stay until the job is submitted.
-    """
-    options = {"python.client.executable": sys.executable}
-    if job.ship:
-        options |= {
-            "python.executable": job.python_executable or sys.executable,
-            "python.files": str(packed_packages(directory)),
-            "pipeline.jars": ";".join(jar.as_uri() for jar in [*flink_jars(), python_jar()]),
-        }
-    else:
-        options["python.executable"] = job.python_executable or "python"
-    return options
-
-
-def packed_packages(directory: Path) -> Path:
-    """Our packages as a zip file, from which Python imports them."""
-    archive = directory / "vacancy.zip"
-    root = Path(__file__).parents[1]
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for package in _PACKAGES:
-            for source in sorted((root / package).rglob("*")):
-                if source.is_file() and "__pycache__" not in source.parts:
-                    file.write(source, source.relative_to(root))
-    return archive
+def shipping(job: JobSettings) -> dict[str, str]:
+    """Where the task managers find the job's jars: sent along, or in their image."""
+    return {"pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars())} if job.ship else {}
 
 
 def newest_state(job: JobSettings) -> str | None:

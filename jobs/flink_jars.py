@@ -108,13 +108,14 @@ def _key(sources: Sources) -> str:
     """The sum of all that decides what the jar holds."""
     (compiler,) = locked("ecj")
     parts = [compiler.sha256, metadata.version("apache-flink"), *_COMPILER_OPTIONS]
+    parts += [jar.sha256 for jar in locked("flink")]
     parts += [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in sorted(sources.items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _compile(files: list[Path], classes: Path) -> None:
     (compiler,) = ensure_jars("ecj")
-    libraries = sorted((flink_home() / "lib").glob("*.jar"))
+    libraries = [*sorted((flink_home() / "lib").glob("*.jar")), *ensure_jars("flink")]
     java = java_home() / "bin" / "java"
     places = ["-d", str(classes), "-cp", os.pathsep.join(map(str, libraries))]
     command = [str(java), "-jar", str(compiler), *_COMPILER_OPTIONS, *places, *map(str, files)]

@@ -9,7 +9,6 @@ stands in what Flink shows of a job. Savepoint, cluster and whether to wait are 
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import click
@@ -26,8 +25,7 @@ def command(config: Path | None) -> None:
     """Hand the job to the Flink that runs this file."""
     settings = load(config, None)
     check_edges(settings)
-    with tempfile.TemporaryDirectory(prefix="vacancy-submit-") as directory:
-        graph(settings, shipping(settings.job, Path(directory))).execute(settings.job.name)
+    graph(settings, shipping(settings.job)).execute(settings.job.name)
 
 
 if __name__ == "__main__":

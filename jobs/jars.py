@@ -39,6 +39,7 @@ _ROOTS_ALONE = {
         "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",
         "org.apache.flink:flink-connector-jdbc-core:4.0.0-2.0",
         "org.apache.flink:flink-connector-jdbc-postgres:4.0.0-2.0",
+        "org.apache.flink:flink-sql-avro:2.3.0",  # Avro's library, with all that it needs, under Flink's names
         "org.postgresql:postgresql:42.7.14",
     ],
     "ecj": ["org.eclipse.jdt:ecj:3.38.0"],  # compiles the dataflow's Java; runs on Java 17

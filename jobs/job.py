@@ -5,12 +5,10 @@ It resumes from the newest checkpoint. What it shares with the job on a cluster 
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -27,6 +25,7 @@ import click
 from connectors.flink import production_edges
 from connectors.kafka import ensure_topics
 from connectors.postgres import connect, require_rights
+from connectors.registry import registry_address
 from jobs import ports
 from jobs.flink_jars import flink_home, flink_jars, java_home
 from jobs.flink_rest import explained, innermost_cause
@@ -130,7 +129,7 @@ def graph(settings: Settings, options: Mapping[str, str]) -> Any:
     from pyflink.java_gateway import get_gateway
     from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import Edges, add_to, build, configuration
+    from topology.graph import Edges, SchemaRegistry, add_to, build, configuration
 
     flink = configuration(settings.job)
     for key, value in {**_options(settings.job), **options, **settings.job.flink}.items():
@@ -152,7 +151,7 @@ def graph(settings: Settings, options: Mapping[str, str]) -> Any:
                 idle_timeout=settings.job.idle_timeout,
             )
         ),
-        registry_factory(settings.kafka.schema_registry_url),
+        SchemaRegistry(*registry_address(url)) if (url := settings.kafka.schema_registry_url) else None,
     )
     add_to(environment, inserts)
     return environment
@@ -257,7 +256,7 @@ def prepare_java(log_dir: Path, log_format: Format = "plain") -> None:
     os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
     # A mini cluster has no plugins, so its reporter is on the class path.
     add_to_class_path(flink_home() / "plugins" / "metrics-prometheus" / "*")
-    # Python workers as processes: as threads of this one, all of a job's decoders would share one lock.
+    # The job has no Python worker; unless told so, PyFlink makes ready for some in this process, and loads Beam for it.
     os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112  # PyFlink spells it so
 
 
@@ -266,15 +265,6 @@ def add_to_class_path(*entries: Path) -> None:
     # PyFlink appends what stands in this variable, whatever it is called.
     before = os.environ.get("HADOOP_CLASSPATH")
     os.environ["HADOOP_CLASSPATH"] = os.pathsep.join(filter(None, (before, *map(str, entries))))
-
-
-def registry_factory(url: str | None) -> Any:
-    """What makes the look-up of schema ids in a Python worker; None without a registry."""
-    if url is None:
-        return None
-    from connectors.registry import registry_lookup  # needs the registry extra
-
-    return functools.partial(registry_lookup, url)
 
 
 def _options(job: JobSettings) -> dict[str, str]:
@@ -300,8 +290,6 @@ def _options(job: JobSettings) -> dict[str, str]:
 def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None) -> dict[str, str]:
     options = {
         "pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars()),
-        "python.executable": sys.executable,
-        "python.client.executable": sys.executable,
         "io.tmp.dirs": tempfile.gettempdir(),
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",

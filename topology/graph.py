@@ -7,24 +7,38 @@ savepoint finds its state again in changed code. Renaming one is a change of sta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
 from pyflink.table import StatementSet, StreamTableEnvironment
-from pyflink.table.udf import udf
+from pyflink.util.java_utils import to_jarray
 
+from schemas.events import Event, SchemaVersion, released
 from schemas.units import interval_literal, milliseconds_of
-from topology.functions import INVENTORY_TYPE, USAGE_TYPE, DecodeInventory, DecodeUsage, RegistryFactory
 from topology.settings import MAX_PARALLELISM, JobSettings
 
 _NAMES = {"OverAggregate": "host_window"}
 """What is named for what it is: the one operator whose state is more than where a topic was read to."""
 
+
+class Decoder(NamedTuple):
+    """A function that decodes one of the events."""
+
+    event: Event
+    function: str
+    java_class: str
+
+
+DECODERS = (
+    Decoder(Event.USAGE, "decode_usage", "DecodeUsage"),
+    Decoder(Event.INVENTORY, "decode_inventory", "DecodeInventory"),
+)
 
 _EDGES = ("usage_topic", "inventory_topic", "host", "host_inventory", "dead_letters")
 
@@ -40,19 +54,27 @@ class Edges:
     statements: Sequence[str]
 
 
+@dataclass(frozen=True)
+class SchemaRegistry:
+    """Where the decoders look up Confluent's schema ids.
+
+    Attributes:
+        url: its base URL, without user and password.
+        credentials: user:password; None if it asks for none.
+    """
+
+    url: str
+    credentials: str | None = field(default=None, repr=False)
+
+
 def configuration(settings: JobSettings) -> Configuration:
     """What the graph needs of Flink; where it runs, its files and its checkpoints are the caller's."""
-    # A bundle is what goes to the decoder at once: small enough in time not to be felt, large enough to be worth it.
-    bundle_ms = min(20, milliseconds_of(settings.emit) // 5)
     options = {
         "parallelism.default": settings.parallelism,
         "pipeline.max-parallelism": MAX_PARALLELISM,
         "pipeline.object-reuse": "true",
         # An event crosses one exchange; the default of 100 ms could hold it back as long as the shortest emit.
         "execution.buffer-timeout.interval": "10 ms",
-        "python.fn-execution.bundle.time": bundle_ms,
-        "python.fn-execution.bundle.size": 2000,
-        "python.fn-execution.arrow.batch.size": 2000,
         # Times are written as text, so the zone they are written in must not depend on the machine.
         "table.local-time-zone": "UTC",
         # One decoder for all who read what it decodes; the plan test watches over it.
@@ -73,20 +95,26 @@ def build(
     table_environment: StreamTableEnvironment,
     settings: JobSettings,
     edges: Edges,
-    registry: RegistryFactory | None = None,
+    registry: SchemaRegistry | None = None,
+    versions: Callable[[Event], Sequence[SchemaVersion]] = released,
 ) -> StatementSet:
     """Declares the edges, functions and views, and returns the INSERTs, ready to execute or explain.
 
     The edges are gone again then: the INSERTs have them, and SHOW CREATE TABLE would tell their passwords.
+
+    Args:
+        table_environment: one whose ``pipeline.jars`` or class path have the dataflow's Java.
+        settings: the job's.
+        edges: what it reads and writes.
+        registry: knows Confluent's schema ids; None where none is configured.
+        versions: an event's versions to decode, the newest last: what is read into.
     """
     for statement in edges.statements:
         table_environment.execute_sql(statement)
-    table_environment.create_temporary_function(
-        "decode_usage", udf(DecodeUsage(registry), result_type=USAGE_TYPE, func_type="pandas")
-    )
-    table_environment.create_temporary_function(
-        "decode_inventory", udf(DecodeInventory(registry), result_type=INVENTORY_TYPE, func_type="pandas")
-    )
+    for event, function, java_class in DECODERS:
+        decoder = java_decoder(java_class, versions(event), registry)
+        # PyFlink itself registers Java's functions by their class alone, and so without arguments.
+        table_environment._j_tenv.createTemporaryFunction(function, decoder)  # noqa: SLF001
     inserts = table_environment.create_statement_set()
     for statement in _statements(settings):
         if "\nINSERT INTO" in statement:
@@ -96,6 +124,14 @@ def build(
     for table in _EDGES:
         table_environment.drop_temporary_table(table)
     return inserts
+
+
+def java_decoder(java_class: str, versions: Sequence[SchemaVersion], registry: SchemaRegistry | None = None) -> Any:
+    """A decoder as the Java object that Flink serializes into the job: ``DecodeUsage`` or ``DecodeInventory``."""
+    jvm = get_gateway().jvm
+    texts = to_jarray(jvm.String, [version.text for version in versions])
+    make = getattr(jvm.vacancy, java_class)
+    return make(texts, registry and registry.url, registry and registry.credentials)
 
 
 def add_to(environment: StreamExecutionEnvironment, inserts: StatementSet) -> list[str]:

@@ -73,12 +73,7 @@ class JobSettings(BaseModel):
         pattern=r"^https?://[^/]+/?$",
         description="REST address of the Flink cluster that `vacancy job submit`, `stop` and `status` talk to.",
     )
-    python_executable: str | None = Field(
-        default=None, description="Python on the task managers. Unset: the path of the one that submits."
-    )
-    ship: bool = Field(
-        default=True, description="Whether our Python files and jars travel with the job; else the image holds them."
-    )
+    ship: bool = Field(default=True, description="Whether the job's jars travel with it; else the image holds them.")
     flink: Annotated[dict[str, str], BeforeValidator(_flat)] = Field(
         default={}, description="Any further options of Flink for the job, by Flink's names; they win over ours."
     )

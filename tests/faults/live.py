@@ -15,7 +15,6 @@ import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -136,7 +135,6 @@ class Live:
             "checkpoint_interval": "5 s",
             "flink_url": self.cluster.url,
             "ship": False,
-            "python_executable": sys.executable,
         }
         kafka = own_topics(self.broker.bootstrap_servers)
         settings = install(self.directory, kafka, self.postgres.owner_dsn, job)

@@ -313,7 +313,7 @@ def test_rocksdb_and_checkpoints_in_s3_and_another_window(
 def test_application_mode_with_our_jars_in_lib(kafka: KafkaSettings, database: str, tmp_path: Path) -> None:
     """A cluster for this one job, which its job manager starts; nothing is sent along."""
     alone = FlinkCluster(task_managers=1, application=config_file(tmp_path))
-    vacancy_on = Deployment(tmp_path, alone, kafka, database, ship=False, python_executable=sys.executable)
+    vacancy_on = Deployment(tmp_path, alone, kafka, database, ship=False)
     with alone:
         vacancy_on.beat(1)
         vacancy_on.wait_for_oracle()

@@ -42,8 +42,6 @@ def run_graph(
     directory: Path, settings: JobSettings, usage: Sequence[TopicRecord], inventory: Sequence[TopicRecord] = ()
 ) -> Output:
     """Runs the graph over records, in their order, until all windows are done."""
-    import sys
-
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
@@ -52,8 +50,6 @@ def run_graph(
     _write(directory / "usage_topic", usage)
     _write(directory / "inventory_topic", inventory)
     flink = configuration(settings)
-    flink.set_string("python.executable", sys.executable)
-    flink.set_string("python.client.executable", sys.executable)
     flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in flink_jars()))
     environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
     build(environment, settings, Edges(bounded_edges(directory, settings))).execute().wait()

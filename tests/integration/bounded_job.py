@@ -33,8 +33,6 @@ def main(file: Path) -> None:
 
     job = JobSettings(parallelism=1)
     flink = configuration(job)
-    flink.set_string("python.executable", sys.executable)
-    flink.set_string("python.client.executable", sys.executable)
     flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in flink_jars()))
     environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
     edges = production_edges(

@@ -62,8 +62,8 @@ def test_each_decoder_appears_once(plan: str) -> None:
     assert plan.count("decode_inventory(") == 1, plan
 
 
-def test_no_other_python_operator(plan: str) -> None:
-    assert re.findall(r"Python\w+", plan) == ["PythonCalc", "PythonCalc"], plan
+def test_no_python_operator(plan: str) -> None:
+    assert "Python" not in plan, plan
 
 
 def test_all_sinks_are_fed(plan: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from jobs.cluster import (
     as_object,
     as_text,
     newest_state,
-    packed_packages,
     recovery,
     shipping,
 )
@@ -87,22 +84,8 @@ def test_the_newest_state_is_a_savepoint_or_a_checkpoint(tmp_path: Path) -> None
         newest_state(JobSettings(checkpoint_dir="s3://bucket/checkpoints"))
 
 
-def test_what_is_shipped_is_what_the_python_workers_import(tmp_path: Path) -> None:
-    with zipfile.ZipFile(packed_packages(tmp_path)) as archive:
-        names = archive.namelist()
-    assert {name.split("/")[0] for name in names} == {"topology", "connectors", "schemas"}
-    assert {"topology/functions.py", "topology/sql/10_usage_decoded.sql", "connectors/registry.py"} <= set(names)
-    assert not [name for name in names if "__pycache__" in name]
-
-
-def test_nothing_is_shipped_where_the_image_holds_it(tmp_path: Path) -> None:
-    assert shipping(JobSettings(ship=False), tmp_path) == {
-        "python.client.executable": sys.executable,
-        "python.executable": "python",
-    }
-    assert shipping(JobSettings(ship=False, python_executable="/opt/python"), tmp_path)["python.executable"] == (
-        "/opt/python"
-    )
+def test_nothing_is_shipped_where_the_image_holds_it() -> None:
+    assert shipping(JobSettings(ship=False)) == {}
 
 
 def test_a_savepoint_stays_ours() -> None:

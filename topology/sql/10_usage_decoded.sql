@@ -7,6 +7,5 @@ SELECT
   `offset`,
   append_time,
   payload,
-  -- One byte more than the decoder accepts: enough to see that a payload is too large without moving all of it.
-  decode_usage(CAST(payload AS VARBINARY(65537))) AS event
+  decode_usage(payload) AS event
 FROM usage_topic

@@ -7,5 +7,5 @@ SELECT
   `offset`,
   append_time,
   payload,
-  decode_inventory(host_key, CAST(payload AS VARBINARY(65537))) AS event
+  decode_inventory(host_key, payload) AS event
 FROM inventory_topic

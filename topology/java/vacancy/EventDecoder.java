@@ -1,0 +1,138 @@
+package vacancy;
+
+import java.io.IOException;
+import java.util.Arrays;
+import java.util.List;
+import org.apache.flink.avro.shaded.org.apache.avro.Schema;
+import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericDatumReader;
+import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
+import org.apache.flink.avro.shaded.org.apache.avro.util.Utf8;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.catalog.DataTypeFactory;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.binary.BinaryStringData;
+import org.apache.flink.table.functions.FunctionContext;
+import org.apache.flink.table.functions.ScalarFunction;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.table.types.inference.InputTypeStrategies;
+import org.apache.flink.table.types.inference.TypeInference;
+import org.apache.flink.table.types.inference.TypeStrategies;
+
+/**
+ * What the two decoders share: a payload in, a row out whose first field is the reason why it is bad, or NULL.
+ *
+ * <p>What always holds: a bad payload gives a row of its own with a reason, whatever its bytes are, and all else in it
+ * NULL; no payload ever fails the job. A registry that does not answer does.
+ */
+public abstract class EventDecoder extends ScalarFunction {
+
+    private static final long serialVersionUID = 1L;
+
+    private static final int MAX_ID_LENGTH = 255;
+
+    private final String[] versions;
+    private final String registryUrl;
+    private final String registryCredentials;
+
+    private transient Framing framing;
+    private transient DatumDecoder datum;
+
+    /**
+     * Decodes some versions of an event.
+     *
+     * @param versions their schemas, the newest last: what is read into
+     * @param registryUrl the base URL of the schema registry that knows Confluent's ids; null where none is configured
+     * @param registryCredentials user:password for it; null if it asks for none
+     */
+    EventDecoder(String[] versions, String registryUrl, String registryCredentials) {
+        this.versions = versions.clone();
+        this.registryUrl = registryUrl;
+        this.registryCredentials = registryCredentials;
+    }
+
+    /** The fields of a row behind the reason. */
+    abstract List<DataTypes.Field> fields();
+
+    /** The schema to read into: what is wanted of the newest version. */
+    abstract Schema wanted(Schema newest);
+
+    /** Fills the row of an event, in which nothing has been looked at. */
+    abstract void fill(GenericRowData row, GenericRecord event) throws BadPayloadException;
+
+    @Override
+    public void open(FunctionContext context) {
+        List<Schema> known = Arrays.stream(versions).map(text -> new Schema.Parser().parse(text)).toList();
+        Schema newest = known.get(known.size() - 1);
+        SchemaRegistry registry = registryUrl == null ? null : new SchemaRegistry(registryUrl, registryCredentials);
+        framing = new Framing(known, wanted(newest), registry);
+        datum = new DatumDecoder();
+    }
+
+    /** Says to the planner that the function takes such arguments and returns a row of the fields. */
+    final TypeInference inference(DataType... arguments) {
+        DataTypes.Field[] fields = new DataTypes.Field[1 + fields().size()];
+        fields[0] = DataTypes.FIELD("reason", DataTypes.STRING());
+        for (int index = 1; index < fields.length; index++) {
+            fields[index] = fields().get(index - 1);
+        }
+        return TypeInference.newBuilder()
+                .inputTypeStrategy(InputTypeStrategies.explicitSequence(arguments))
+                .outputTypeStrategy(TypeStrategies.explicit(DataTypes.ROW(fields).bridgedTo(RowData.class)))
+                .build();
+    }
+
+    /** The row of a payload. */
+    final RowData decode(byte[] payload) throws IOException {
+        try {
+            GenericRowData row = new GenericRowData(1 + fields().size());
+            fill(row, event(payload));
+            return row;
+        } catch (BadPayloadException bad) {
+            return bad(bad.getMessage());
+        }
+    }
+
+    private GenericRecord event(byte[] payload) throws IOException {
+        GenericDatumReader<GenericRecord> reader = framing.unframe(payload, datum);
+        GenericRecord event;
+        try {
+            event = reader.read(null, datum);
+        } catch (RuntimeException error) {
+            // What Avro throws for bytes that are no datum of the schema.
+            String why = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
+            throw new BadPayloadException("undecodable: " + why);
+        }
+        datum.requireEnd();
+        return event;
+    }
+
+    /** The row of a bad payload. */
+    final RowData bad(String reason) {
+        GenericRowData row = new GenericRowData(1 + fields().size());
+        row.setField(0, BinaryStringData.fromString(reason));
+        return row;
+    }
+
+    /** Whether a text that has been read holds a NUL character. */
+    final boolean sawNul() {
+        return datum.sawNul();
+    }
+
+    /** Whether a text is printable ASCII, as an id must be. */
+    static boolean isId(Utf8 text) {
+        byte[] bytes = text.getBytes();
+        int length = text.getByteLength();
+        for (int index = 0; index < length; index++) {
+            if (bytes[index] < '!' || bytes[index] > '~') {
+                return false;
+            }
+        }
+        return length > 0 && length <= MAX_ID_LENGTH;
+    }
+
+    /** What an event is refused with that decodes, but makes no sense. */
+    static BadPayloadException invalid(String why) {
+        return new BadPayloadException("invalid: " + why);
+    }
+}

@@ -1,0 +1,99 @@
+package vacancy;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.HashMap;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Map;
+import org.apache.flink.avro.shaded.org.apache.avro.Schema;
+import org.apache.flink.avro.shaded.org.apache.avro.SchemaNormalization;
+import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericData;
+import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericDatumReader;
+import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
+
+/** What stands around a datum: which writer's schema it was written with, and where it starts. */
+final class Framing {
+
+    /** An event is some hundred bytes to some KiB; what is larger than this is none. */
+    private static final int MAX_PAYLOAD_BYTES = 65_536;
+
+    // The single-object encoding: C3 01, then the fingerprint of the writer's schema.
+    private static final byte[] MARKER = {(byte) 0xC3, 0x01};
+    private static final int HEADER_BYTES = MARKER.length + Long.BYTES;
+
+    // Confluent's wire format: 00, then the schema's id in the registry.
+    private static final byte CONFLUENT_MARKER = 0x00;
+    private static final int CONFLUENT_HEADER_BYTES = 1 + Integer.BYTES;
+
+    private final Schema into;
+    private final SchemaRegistry registry;
+    private final Map<Long, GenericDatumReader<GenericRecord>> byFingerprint = new HashMap<>();
+    private final Map<Integer, GenericDatumReader<GenericRecord>> bySchemaId = new HashMap<>();
+
+    /**
+     * Knows some versions of a schema.
+     *
+     * @param versions these
+     * @param into the schema that all data are read into
+     * @param registry knows Confluent's schema ids; null where none is configured
+     */
+    Framing(List<Schema> versions, Schema into, SchemaRegistry registry) {
+        this.into = into;
+        this.registry = registry;
+        versions.forEach(
+                version -> byFingerprint.put(SchemaNormalization.parsingFingerprint64(version), reader(version)));
+    }
+
+    /**
+     * Finds the reader for a payload, and sets a decoder to its datum.
+     *
+     * @throws BadPayloadException it is empty or too large, or its header is not one of ours
+     * @throws IOException the registry fails, so that nothing can be said of the payload
+     */
+    GenericDatumReader<GenericRecord> unframe(byte[] payload, DatumDecoder datum) throws IOException {
+        if (payload == null || payload.length == 0) {
+            throw new BadPayloadException("empty payload");
+        }
+        if (payload.length > MAX_PAYLOAD_BYTES) {
+            throw new BadPayloadException("payload of more than " + MAX_PAYLOAD_BYTES + " bytes");
+        }
+        if (payload[0] == MARKER[0] && payload.length > 1 && payload[1] == MARKER[1]) {
+            requireHeader(payload, HEADER_BYTES);
+            long fingerprint = ByteBuffer.wrap(payload).order(ByteOrder.LITTLE_ENDIAN).getLong(MARKER.length);
+            GenericDatumReader<GenericRecord> reader = byFingerprint.get(fingerprint);
+            if (reader == null) {
+                String hex = HexFormat.of().formatHex(payload, MARKER.length, HEADER_BYTES);
+                throw new BadPayloadException("unknown schema fingerprint " + hex);
+            }
+            datum.set(payload, HEADER_BYTES);
+            return reader;
+        }
+        if (registry != null && payload[0] == CONFLUENT_MARKER) {
+            requireHeader(payload, CONFLUENT_HEADER_BYTES);
+            int schemaId = ByteBuffer.wrap(payload).getInt(1);
+            GenericDatumReader<GenericRecord> reader = bySchemaId.get(schemaId);
+            if (reader == null) {
+                reader = reader(registry.schema(schemaId));
+                bySchemaId.put(schemaId, reader);
+            }
+            datum.set(payload, CONFLUENT_HEADER_BYTES);
+            return reader;
+        }
+        String start = HexFormat.of().formatHex(payload, 0, Math.min(2, payload.length));
+        throw new BadPayloadException("not an Avro single-object encoding: starts with " + start);
+    }
+
+    private GenericDatumReader<GenericRecord> reader(Schema writer) {
+        GenericData data = new GenericData();
+        data.setFastReaderEnabled(true);
+        return new GenericDatumReader<>(writer, into, data);
+    }
+
+    private static void requireHeader(byte[] payload, int length) throws BadPayloadException {
+        if (payload.length < length) {
+            throw new BadPayloadException("header cut short after " + payload.length + " bytes");
+        }
+    }
+}
