@@ -333,6 +333,8 @@ class FlinkCluster:
             # A TaskManager that is gone is found out within seconds; the defaults are 10 s and 50 s.
             "heartbeat.interval": "1 s",
             "heartbeat.timeout": "8 s",
+            # Each TaskManager has a part of the job, so that whichever is left knows all of its code already.
+            "taskmanager.load-balance.mode": "SLOTS",
             **more,
         }
         (self.directory / "tmp").mkdir()

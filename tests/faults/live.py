@@ -211,8 +211,9 @@ class Live:
         wait_until(lambda: not behind(), TABLE_SECONDS, "rows do not catch up with the topic")
         rows = self.table.rows()
         wait_until(lambda: poison <= self._dead_letters(), TABLE_SECONDS, "dead letters are missing")
+        letters = self._dead_letters()
         self.topic.read()
-        assert self._dead_letters() <= set(self.topic.poison), "a dead letter is none"
+        assert letters <= set(self.topic.poison), "a dead letter is none"
         assert rows.keys() <= self.topic.hosts.keys()
         wrong = []
         for host, row in rows.items():
