@@ -60,7 +60,7 @@ def test_each_operator_has_its_name_and_a_uid() -> None:
 
 
 def test_each_decoder_appears_once(plan: str) -> None:
-    """Left to itself the planner calls a decoder anew for each column of each branch: thirty times an event."""
+    """Left to itself the planner makes thirty calls of one, for each use of a column in each branch."""
     assert plan.count("decode_usage(") == 1, plan
     assert plan.count("decode_inventory(") == 1, plan
 
