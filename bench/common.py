@@ -128,4 +128,4 @@ def _part(process: psutil.Process) -> str:
     ):
         if mark in command:
             return part
-    return "job JVM" if process.name() == "java" else "Python workers"
+    return "job JVM" if process.name() == "java" else process.name()

@@ -44,7 +44,7 @@ def flink_jars(progress: Progress | None = None) -> list[Path]:
 
 
 def python_jar() -> Path:
-    """Flink's own jar of what runs Python, which is not among those that a cluster loads."""
+    """Flink's own jar of what runs a Python program, which a job manager needs in application mode."""
     (jar,) = (flink_home() / "opt").glob("flink-python-*.jar")
     return jar
 

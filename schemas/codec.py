@@ -1,4 +1,4 @@
-"""Single events to bytes, for the agent, and back, for tools and tests; the job decodes whole batches on its own.
+"""Single events to bytes, for the agent, and back, for tools and tests; the job decodes in Java.
 
 What always holds: an event is encoded with the newest version of its schema, and its frame says which that is
 (:mod:`schemas.events` describes the two frames).

@@ -39,9 +39,13 @@ class Output:
 
 
 def run_graph(
-    directory: Path, settings: JobSettings, usage: Sequence[TopicRecord], inventory: Sequence[TopicRecord] = ()
+    directory: Path,
+    settings: JobSettings,
+    usage: Sequence[TopicRecord],
+    inventory: Sequence[TopicRecord] = (),
+    **graph: Any,
 ) -> Output:
-    """Runs the graph over records, in their order, until all windows are done."""
+    """Runs the graph over records, in their order, until all windows are done; ``graph`` is for ``topology.graph``."""
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
@@ -52,7 +56,7 @@ def run_graph(
     flink = configuration(settings)
     flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in flink_jars()))
     environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
-    build(environment, settings, Edges(bounded_edges(directory, settings))).execute().wait()
+    build(environment, settings, Edges(bounded_edges(directory, settings)), **graph).execute().wait()
     return Output(*(_read(directory / sink) for sink in ("host", "host_inventory", "dead_letters")))
 
 

@@ -26,7 +26,7 @@ final class SchemaRegistry {
 
     private static final Duration TIMEOUT = Duration.ofSeconds(5);
     private static final int TRIES = 3;
-    private static final Duration PAUSE = Duration.ofSeconds(1);
+    private static final Duration PAUSE = Duration.ofMillis(500);
     private static final int FOUND = 200;
     private static final int NOT_FOUND = 404;
 
