@@ -30,8 +30,8 @@ from connectors.settings import KafkaSettings, PostgresSettings
 from jobs import ports, toml
 from jobs.processes import end_leftovers, leftovers
 from jobs.settings import LocalSettings, Settings
-from schemas.codec import decode
 from tests import oracle
+from tests.histories import decode_usage
 from tests.oracle import Record
 from tests.waiting import wait_until
 from topology.settings import JobSettings
@@ -374,7 +374,7 @@ def histories(records: Iterable[TopicRecord]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         try:
-            event = decode(record.value or b"").record
+            event = decode_usage(record.value or b"")
         except ValueError:
             continue
         found[event["host_id"]].append(Record(record.append_ms, event))
@@ -406,13 +406,24 @@ class Sender:
         self._producer: Producer = producer(kafka, linger_ms=0)
         self.acknowledged: dict[tuple[int, int], bytes | None] = {}
 
-    def send(self, values: Iterable[bytes | None], key: str | None = None, partition: int = -1) -> None:
+    def send(
+        self,
+        values: Iterable[bytes | None],
+        key: str | None = None,
+        partition: int = -1,
+        headers: dict[str, str | bytes | None] | None = None,
+    ) -> None:
         """Hands records over, to the key's partition or to one named."""
         for value in values:
             while True:
                 try:
                     self._producer.produce(
-                        self._kafka.usage_topic, value, key, partition, on_delivery=self._delivered(value)
+                        self._kafka.usage_topic,
+                        value,
+                        key,
+                        partition,
+                        on_delivery=self._delivered(value),
+                        headers=headers,
                     )
                     break
                 except BufferError:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import uuid
 from collections.abc import Iterable
 from random import Random
 from typing import Any
 
-from schemas.codec import Encoder
-from schemas.events import Event
+import fastavro
+
+from schemas.codec import Encoder, decode
+from schemas.events import Event, SchemaVersion, fingerprint, kafka_headers, newest, released
 from tests.oracle import COUNTERS, Record
 
 _USAGE = Encoder(Event.USAGE)
@@ -45,6 +49,37 @@ def usage_event(**fields: Any) -> dict[str, Any]:
     unknown = fields.keys() - event.keys()
     assert not unknown, f"not fields of a usage event: {unknown}"
     return event | fields
+
+
+def next_version(event: Event) -> SchemaVersion:
+    """A version of an event that nobody has released: it adds fields."""
+    last = newest(event)
+    fields: list[dict[str, Any]] = [
+        *last.document["fields"],
+        {"name": "added", "type": "long", "default": 0, "doc": "A number."},
+        {"name": "note", "type": ["null", "string"], "default": None, "doc": "A text, or none."},
+    ]
+    text = json.dumps(last.document | {"fields": fields})
+    return SchemaVersion(event, last.version + 1, text, fingerprint(text))
+
+
+def encode_next_usage(event: dict[str, Any]) -> tuple[bytes, dict[str, str | bytes | None]]:
+    """A usage event as an agent of the next release writes it, and its Kafka headers."""
+    return _NEXT_USAGE.encode(event | {"added": event["seq"], "note": "new"}), kafka_headers(_NEXT_VERSIONS)
+
+
+def decode_usage(payload: bytes) -> dict[str, Any]:
+    """A usage event of a released version or of the next one, as this release sees it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    header = _NEXT_VERSIONS[-1].header
+    if not payload.startswith(header):
+        return decode(payload).record
+    datum = io.BytesIO(payload[len(header) :])
+    record: Any = fastavro.schemaless_reader(datum, _NEXT_VERSIONS[-1].document, newest(Event.USAGE).document)
+    return dict(record)
 
 
 def encode_usage(event: dict[str, Any]) -> bytes:
@@ -90,6 +125,10 @@ def host_history(random: Random, host_id: str) -> list[Record]:
         event = event | {"seq": event["seq"] + 1, "agent_time": append_ms + skew_ms}
         records.append(Record(append_ms, event))
     return records
+
+
+_NEXT_VERSIONS = (*released(Event.USAGE), next_version(Event.USAGE))
+_NEXT_USAGE = Encoder(Event.USAGE, versions=_NEXT_VERSIONS)
 
 
 def _boot(host_id: str, number: int, absent: Iterable[str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pyflink.java_gateway import get_gateway
 from pyflink.table import StatementSet, StreamTableEnvironment
 from pyflink.util.java_utils import to_jarray
 
-from schemas.events import Event, SchemaVersion, released
+from schemas.events import READS_AS_HEADER, Event, SchemaVersion, released
 from schemas.units import interval_literal, milliseconds_of
 from topology.settings import MAX_PARALLELISM, JobSettings
 
@@ -178,10 +178,11 @@ def _upstream_first(environment: StreamExecutionEnvironment) -> Iterator[Any]:
 
 
 def _statements(settings: JobSettings) -> list[str]:
-    """The SQL of this folder, in order, with the settings' durations filled in."""
+    """The SQL of this folder, in order, with the settings' durations and names filled in."""
     parameters = {
         "window": interval_literal(settings.window),
         "window_ms": str(milliseconds_of(settings.window)),
+        "reads_as_header": READS_AS_HEADER,
     }
     files = sorted(resources.files("topology").joinpath("sql").iterdir(), key=lambda file: file.name)
     return [Template(file.read_text(encoding="utf-8")).substitute(parameters) for file in files]

@@ -2,6 +2,7 @@
 -- No row waits for the watermark: it is there for Flink's metrics, which show by it how far the job has read.
 CREATE TEMPORARY TABLE usage_topic (
   payload BYTES,
+  headers MAP<STRING NOT NULL, BYTES> NOT NULL METADATA VIRTUAL,
   topic STRING NOT NULL METADATA VIRTUAL,
   `partition` INT NOT NULL METADATA VIRTUAL,
   `offset` BIGINT NOT NULL METADATA VIRTUAL,

@@ -40,7 +40,6 @@ from jobs.flink_rest import FlinkRest, Status, explained
 from jobs.jars import ensure_jars
 from jobs.kafka_server import KafkaServer
 from jobs.postgres_server import PostgresServer
-from schemas.codec import decode
 from schemas.errors import VacancyError
 from tests.cluster import FlinkCluster
 from tests.conftest import reachable_directory
@@ -58,12 +57,14 @@ from tests.endtoend import (
     vacancy,
     wait_for_table,
 )
-from tests.histories import encode_usage, usage_event
+from tests.histories import decode_usage, encode_next_usage, encode_usage, usage_event
 from tests.oracle import Record
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 
 WITNESSES = 5
+NEXT_WITNESSES = 2
+"""Of them, those that are of the next release: they write a version of the schema that the job does not know."""
 FRESH_SECONDS = 3.0
 """Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
 END_SECONDS = 30.0
@@ -330,7 +331,7 @@ class Topic:
 
     def history(self, host: str) -> list[Record]:
         """What is kept of a host."""
-        return [Record(raw.append_ms, decode(raw.value).record) for raw in self.hosts[host]]
+        return [Record(raw.append_ms, decode_usage(raw.value)) for raw in self.hosts[host]]
 
     def _take(self, message: Any) -> None:
         key, value, place = message.key().decode(), message.value(), (message.partition(), message.offset())
@@ -384,8 +385,12 @@ class Witnesses:
                     cpu_busy_ns=time.monotonic_ns() // 3,
                     vcpus_allocated=seq % 5,
                 )
-                payload = encode_usage(event)
-                self.sender.send([payload], host)
+                if number < NEXT_WITNESSES:
+                    newer, headers = encode_next_usage(event)
+                    self.sender.send([newer], host, headers=headers)
+                else:
+                    payload = encode_usage(event)
+                    self.sender.send([payload], host)
             due += self._poison_each_turn
             while due >= 1:
                 due -= 1

@@ -26,6 +26,7 @@ from connectors.settings import KafkaSettings
 from jobs import dead_letters, ports, toml
 from jobs.cluster import find_job
 from jobs.flink_rest import FlinkRest, explained
+from schemas.events import Event
 from tests.cluster import FlinkCluster
 from tests.endtoend import (
     TABLE_SECONDS,
@@ -40,7 +41,7 @@ from tests.endtoend import (
     wait_for_table,
 )
 from tests.faults.test_resume import BAD, fleet_in_chunks
-from tests.histories import encode_usage, usage_event
+from tests.histories import decode_usage, encode_next_usage, encode_usage, next_version, usage_event
 from tests.waiting import wait_until
 from topology.settings import JobSettings
 
@@ -164,10 +165,17 @@ class Deployment:
             wait_for_table(table, fleet, self.window_ms, self.sender)
 
     def send_chunks(self, chunks: Sequence[Sequence[Any]]) -> None:
-        """Sends a part of a fleet's histories; a host's boots share no append time."""
+        """Sends a part of a fleet's histories; a host's boots share no append time.
+
+        Half of the hosts have agents of the next release.
+        """
         for chunk in chunks:
             for message in chunk:
-                self.sender.send([message.payload], message.host_id)
+                if message.host_id[-1] in "13579":
+                    payload, headers = encode_next_usage(decode_usage(message.payload))
+                    self.sender.send([payload], message.host_id, headers=headers)
+                else:
+                    self.sender.send([message.payload], message.host_id)
             self.sender.flush()
             self.sender.poll(0.003)
 
@@ -194,7 +202,10 @@ class Deployment:
 def test_changed_code_goes_on_from_a_savepoint(
     cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
 ) -> None:
-    """Stopped amid its topic, resumed by other code at another parallelism and emit: the table equals the oracle."""
+    """Stopped amid its topic, resumed by other code at another parallelism and emit: the table equals the oracle.
+
+    Half of the hosts write a version of the schema that the first job does not know and the second one does.
+    """
     seed = Random().getrandbits(32)
     print(f"seed {seed}")
     chunks = fleet_in_chunks(Random(seed))
@@ -234,8 +245,15 @@ def test_changed_code_goes_on_from_a_savepoint(
 
 
 def upgraded(directory: Path) -> Path:
-    """Our code with a column more through the window, and a sink more behind it, so that the planner counts anew."""
+    """Our code with a version more of the schemas, a column more through the window and a sink more behind it.
+
+    The sink has the planner count anew.
+    """
     sql = copied(directory) / "topology" / "sql"
+    for event in Event:
+        version = next_version(event)
+        file = directory / "schemas" / "events" / event.value / f"v{version.version}.avsc"
+        file.write_text(version.text, encoding="utf-8")
     window = sql / "40_host_window.sql"
     text = window.read_text(encoding="utf-8")
     changed = text.replace("  recent_consumers,\n", "  recent_consumers,\n  cpu_count,\n", 1)

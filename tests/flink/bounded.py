@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ class TopicRecord:
     append_ms: int
     payload: bytes | None
     key: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
     topic: str = "usage"
     partition: int = 0
     offset: int = 0
@@ -88,6 +89,7 @@ def _write(directory: Path, records: Sequence[TopicRecord]) -> None:
         json.dumps(
             {
                 "host_key": record.key,
+                "headers": {name: base64.b64encode(value).decode() for name, value in record.headers.items()},
                 "payload": None if record.payload is None else base64.b64encode(record.payload).decode(),
                 "topic": record.topic,
                 "partition": record.partition,

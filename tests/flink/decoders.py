@@ -70,8 +70,8 @@ class Decoder:
         self._function.open(None)
 
     def row(self, *record: str | bytes | None) -> dict[str, Any]:
-        """The row of a record, by column."""
-        row = self._function.eval(*map(_in_java, record))
+        """The row of a record without headers, by column."""
+        row = self._function.eval(*map(_in_java, record), None)
         assert row.getArity() == len(self._columns)
         fields = (row.getField(index) for index in range(len(self._columns)))
         return {
@@ -81,7 +81,7 @@ class Decoder:
 
     def text(self, *record: str | bytes | None) -> str:
         """The row of a record as Flink's text, which one call over gets where :meth:`row` needs one a column."""
-        return str(self._function.eval(*map(_in_java, record)).toString())
+        return str(self._function.eval(*map(_in_java, record), None).toString())
 
 
 def _in_java(value: str | bytes | None) -> Any:

@@ -3,24 +3,83 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from schemas.codec import Encoder
-from schemas.events import CONFLUENT_MARKER, Event, SchemaVersion, fingerprint, newest, released
+from schemas.events import (
+    CONFLUENT_MARKER,
+    READS_AS_HEADER,
+    SINGLE_OBJECT_HEADER_BYTES,
+    SINGLE_OBJECT_MARKER,
+    Event,
+    SchemaVersion,
+    kafka_headers,
+    newest,
+    released,
+)
 from tests.flink.bounded import TopicRecord, run_graph
 from tests.flink.registry import running_registry
-from tests.histories import BASE_MS, usage_event
+from tests.histories import BASE_MS, encode_usage, next_version, usage_event
 from topology.graph import SchemaRegistry
 from topology.settings import JobSettings
 
 
-def test_events_of_two_versions_and_of_the_registry_side_by_side(tmp_path: Path) -> None:
-    first = newest(Event.USAGE)
-    text = json.dumps(
-        first.document | {"fields": [*first.document["fields"], {"name": "added", "type": "long", "default": 0}]}
+def with_next(event: Event) -> list[SchemaVersion]:
+    """The released versions, and one that adds fields."""
+    return [*released(event), next_version(event)]
+
+
+INVENTORY: dict[str, Any] = {
+    "boot_id": "boot",
+    "agent_time": BASE_MS,
+    "name": "compute",
+    "status": "ENABLED",
+    "inventories": {},
+    "reporting_interval_ms": 1000,
+    "agent_version": "1",
+}
+
+
+@pytest.mark.parametrize("job", ["old", "new"])
+def test_a_job_reads_what_older_and_newer_agents_write(tmp_path: Path, job: str) -> None:
+    """Both events of two versions, mixed; and what no header vouches for is a dead letter."""
+    usage: list[TopicRecord] = []
+    inventory: list[TopicRecord] = []
+    for number in range(20):
+        newer = number % 2 == 1
+        for event, records, fields in (
+            (Event.USAGE, usage, usage_event()),
+            (Event.INVENTORY, inventory, INVENTORY),
+        ):
+            host = f"host-{number:02}"
+            versions = with_next(event) if newer else released(event)
+            more = {"added": number, "note": "new"} if newer else {}
+            payload = Encoder(event, versions=versions).encode(fields | more | {"host_id": host})
+            records.append(TopicRecord(BASE_MS + number, payload, host, dict(kafka_headers(versions))))
+    header, datum = SINGLE_OBJECT_MARKER + b"stranger", encode_usage(usage_event())[SINGLE_OBJECT_HEADER_BYTES:]
+    reads_as = {READS_AS_HEADER: newest(Event.USAGE).fingerprint}
+    bad = [TopicRecord(BASE_MS, header + datum), TopicRecord(BASE_MS, header + b"\xff" * 20, headers=reads_as)]
+    output = run_graph(
+        tmp_path / "graph",
+        JobSettings(parallelism=1),
+        [*usage, *bad],
+        inventory,
+        versions=released if job == "old" else with_next,
     )
-    second = SchemaVersion(Event.USAGE, first.version + 1, text, fingerprint(text))
+    hosts = [f"host-{number:02}" for number in range(20)]
+    assert sorted(row["host_id"] for row in output.host) == hosts
+    assert sorted(row["host_id"] for row in output.host_inventory) == hosts
+    assert [row["samples"] for row in output.host] == [1] * 20
+    letters = [base64.b64decode(letter["payload"]) for letter in output.dead_letters]
+    assert set(letters) == {record.payload for record in bad}
+    assert len(letters) == len(bad)
+
+
+def test_events_of_the_registry_stand_beside_others(tmp_path: Path) -> None:
+    first, second = newest(Event.USAGE), with_next(Event.USAGE)[-1]
     unknown = CONFLUENT_MARKER + (8).to_bytes(4, "big")
     payloads = [
         Encoder(Event.USAGE).encode(usage_event(host_id="first")),
@@ -34,7 +93,7 @@ def test_events_of_two_versions_and_of_the_registry_side_by_side(tmp_path: Path)
             JobSettings(parallelism=1),
             [TopicRecord(BASE_MS, payload) for payload in payloads],
             registry=SchemaRegistry(url, "user:password"),
-            versions=lambda event: [first, second] if event is Event.USAGE else released(event),
+            versions=with_next,
         )
     assert sorted(row["host_id"] for row in output.host) == ["first", "registry", "second"]
     (letter,) = output.dead_letters

@@ -7,5 +7,5 @@ SELECT
   `offset`,
   append_time,
   payload,
-  decode_usage(payload) AS event
+  decode_usage(payload, headers['$reads_as_header']) AS event
 FROM usage_topic

@@ -7,5 +7,5 @@ SELECT
   `offset`,
   append_time,
   payload,
-  decode_inventory(host_key, payload) AS event
+  decode_inventory(host_key, payload, headers['$reads_as_header']) AS event
 FROM inventory_topic

@@ -21,18 +21,24 @@ final class DatumDecoder extends Decoder {
 
     private byte[] bytes;
     private int position;
+    private boolean goesOn;
     private boolean nul;
 
-    /** Goes to the start of a datum that ends with its bytes. */
-    void set(byte[] payload, int start) {
+    /**
+     * Goes to the start of a datum.
+     *
+     * @param more whether there may be bytes behind it
+     */
+    void set(byte[] payload, int start, boolean more) {
         bytes = payload;
         position = start;
+        goesOn = more;
         nul = false;
     }
 
-    /** Refuses bytes behind the datum. */
+    /** Refuses bytes behind the datum, unless there may be some. */
     void requireEnd() throws BadPayloadException {
-        if (left() > 0) {
+        if (left() > 0 && !goesOn) {
             throw undecodable(left() + " bytes left over");
         }
     }

@@ -64,11 +64,11 @@ public final class DecodeInventory extends EventDecoder {
 
     @Override
     public TypeInference getTypeInference(DataTypeFactory types) {
-        return inference(DataTypes.STRING().bridgedTo(StringData.class), DataTypes.BYTES());
+        return inference(DataTypes.STRING().bridgedTo(StringData.class), DataTypes.BYTES(), DataTypes.BYTES());
     }
 
-    /** A record's row. */
-    public RowData eval(StringData hostKey, byte[] payload) throws IOException {
+    /** A record's row; beside it what its header says that it may be read as, or null. */
+    public RowData eval(StringData hostKey, byte[] payload, byte[] readsAs) throws IOException {
         if (hostKey == null || !isId(new Utf8(hostKey.toBytes()))) {
             return bad("invalid: the key is not printable ASCII");
         }
@@ -79,7 +79,7 @@ public final class DecodeInventory extends EventDecoder {
             return row;
         }
         key = hostKey.toString();
-        return decode(payload);
+        return decode(payload, readsAs);
     }
 
     @Override

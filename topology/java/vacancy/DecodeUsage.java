@@ -75,12 +75,12 @@ public final class DecodeUsage extends EventDecoder {
 
     @Override
     public TypeInference getTypeInference(DataTypeFactory types) {
-        return inference(DataTypes.BYTES());
+        return inference(DataTypes.BYTES(), DataTypes.BYTES());
     }
 
-    /** A payload's row. */
-    public RowData eval(byte[] payload) throws IOException {
-        return decode(payload);
+    /** A payload's row; beside it what its header says that it may be read as, or null. */
+    public RowData eval(byte[] payload, byte[] readsAs) throws IOException {
+        return decode(payload, readsAs);
     }
 
     @Override

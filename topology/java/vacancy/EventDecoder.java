@@ -83,18 +83,18 @@ public abstract class EventDecoder extends ScalarFunction {
     }
 
     /** The row of a payload. */
-    final RowData decode(byte[] payload) throws IOException {
+    final RowData decode(byte[] payload, byte[] readsAs) throws IOException {
         try {
             GenericRowData row = new GenericRowData(1 + fields().size());
-            fill(row, event(payload));
+            fill(row, event(payload, readsAs));
             return row;
         } catch (BadPayloadException bad) {
             return bad(bad.getMessage());
         }
     }
 
-    private GenericRecord event(byte[] payload) throws IOException {
-        GenericDatumReader<GenericRecord> reader = framing.unframe(payload, datum);
+    private GenericRecord event(byte[] payload, byte[] readsAs) throws IOException {
+        GenericDatumReader<GenericRecord> reader = framing.unframe(payload, readsAs, datum);
         GenericRecord event;
         try {
             event = reader.read(null, datum);

@@ -49,10 +49,12 @@ final class Framing {
     /**
      * Finds the reader for a payload, and sets a decoder to its datum.
      *
+     * @param readsAs fingerprints, 8 bytes each: of versions whose data the payload's begins with; null if it has none
      * @throws BadPayloadException it is empty or too large, or its header is not one of ours
      * @throws IOException the registry fails, so that nothing can be said of the payload
      */
-    GenericDatumReader<GenericRecord> unframe(byte[] payload, DatumDecoder datum) throws IOException {
+    GenericDatumReader<GenericRecord> unframe(byte[] payload, byte[] readsAs, DatumDecoder datum)
+            throws IOException {
         if (payload == null || payload.length == 0) {
             throw new BadPayloadException("empty payload");
         }
@@ -61,13 +63,16 @@ final class Framing {
         }
         if (payload[0] == MARKER[0] && payload.length > 1 && payload[1] == MARKER[1]) {
             requireHeader(payload, HEADER_BYTES);
-            long fingerprint = ByteBuffer.wrap(payload).order(ByteOrder.LITTLE_ENDIAN).getLong(MARKER.length);
-            GenericDatumReader<GenericRecord> reader = byFingerprint.get(fingerprint);
+            GenericDatumReader<GenericRecord> reader = byFingerprint.get(fingerprint(payload, MARKER.length));
+            boolean known = reader != null;
+            if (!known) {
+                reader = former(readsAs);
+            }
             if (reader == null) {
                 String hex = HexFormat.of().formatHex(payload, MARKER.length, HEADER_BYTES);
                 throw new BadPayloadException("unknown schema fingerprint " + hex);
             }
-            datum.set(payload, HEADER_BYTES);
+            datum.set(payload, HEADER_BYTES, !known);
             return reader;
         }
         if (registry != null && payload[0] == CONFLUENT_MARKER) {
@@ -78,11 +83,24 @@ final class Framing {
                 reader = reader(registry.schema(schemaId));
                 bySchemaId.put(schemaId, reader);
             }
-            datum.set(payload, CONFLUENT_HEADER_BYTES);
+            datum.set(payload, CONFLUENT_HEADER_BYTES, false);
             return reader;
         }
         String start = HexFormat.of().formatHex(payload, 0, Math.min(2, payload.length));
         throw new BadPayloadException("not an Avro single-object encoding: starts with " + start);
+    }
+
+    /** The reader of the first version that is known; null if none is. */
+    private GenericDatumReader<GenericRecord> former(byte[] readsAs) {
+        GenericDatumReader<GenericRecord> reader = null;
+        for (int at = 0; readsAs != null && reader == null && at + Long.BYTES <= readsAs.length; at += Long.BYTES) {
+            reader = byFingerprint.get(fingerprint(readsAs, at));
+        }
+        return reader;
+    }
+
+    private static long fingerprint(byte[] bytes, int start) {
+        return ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getLong(start);
     }
 
     private GenericDatumReader<GenericRecord> reader(Schema writer) {
