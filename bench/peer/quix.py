@@ -112,4 +112,5 @@ def main(servers: str, topic_name: str, schema_file: str, dsn: str, window_ms: i
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], int(sys.argv[5]), float(sys.argv[6]))
+    servers_, topic_, schema_file_, dsn_, window_ms_, emit_s_ = sys.argv[1:]
+    main(servers_, topic_, schema_file_, dsn_, int(window_ms_), float(emit_s_))
