@@ -54,6 +54,7 @@ bench: venv
 	$(BIN)/python -m bench.simulate_rate
 	$(BIN)/python -m bench.agent_cost
 	$(BIN)/python -m bench.freshness
+	$(BIN)/python -m bench.decode
 	$(BIN)/python -m bench.poison
 	$(BIN)/python -m bench.claims
 	$(BIN)/python -m bench.packing

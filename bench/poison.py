@@ -145,13 +145,13 @@ def _fill(kafka: KafkaSettings, fleet_rounds: int) -> tuple[int, dict[Mix, int]]
     sink = producer(kafka, queue_buffering_max_messages=400_000, linger_ms=20, message_max_bytes=2 * BIG_BYTES)
     chance = random.Random(0)  # noqa: S311  # no secret
     good, bad = 0, dict.fromkeys(MIXES, 0)
-    for append_ms, key, value in _good_records(fleet_rounds):
+    for append_ms, key, value in good_records(fleet_rounds):
         good += 1
         for mix in MIXES:
             sink.produce(mix.topic, value, key, timestamp=append_ms)
             if chance.random() < mix.share:
                 bad[mix] += 1
-                payload = _bad_payload(chance, value, bad[mix])
+                payload = bad_payload(chance, value, bad[mix])
                 sink.produce(mix.topic, payload, key, timestamp=append_ms)
         while len(sink) > 300_000:
             sink.poll(0.01)
@@ -159,7 +159,7 @@ def _fill(kafka: KafkaSettings, fleet_rounds: int) -> tuple[int, dict[Mix, int]]
     return good, bad
 
 
-def _good_records(fleet_rounds: int) -> Iterator[tuple[int, bytes, bytes]]:
+def good_records(fleet_rounds: int) -> Iterator[tuple[int, bytes, bytes]]:
     """(append time in ms, key, value) of a fleet that reports once a second."""
     fleet = Fleet(HOSTS, NS_PER_S, 1, START_MS)
     encoder = UsageEncoder()
@@ -169,7 +169,7 @@ def _good_records(fleet_rounds: int) -> Iterator[tuple[int, bytes, bytes]]:
             yield now_ms, message["key"], message["value"]
 
 
-def _bad_payload(chance: random.Random, good: bytes, number: int) -> bytes:
+def bad_payload(chance: random.Random, good: bytes, number: int) -> bytes:
     """One of the kinds of bad records, each as often."""
     if number % BIG_EVERY == 0:
         return chance.randbytes(BIG_BYTES)
