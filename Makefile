@@ -46,6 +46,8 @@ lock: venv  ## the newest versions that the ranges in pyproject.toml allow
 		--no-emit-index-url --no-emit-find-links -o requirements/build.lock
 	$(BIN)/uv pip compile -q -U requirements/placement.in --generate-hashes --python-version 3.11 --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements/placement.lock
+	$(BIN)/uv pip compile -q -U requirements/peer.in --generate-hashes --python-version 3.11 --no-header \
+		--no-emit-index-url --no-emit-find-links -o requirements/peer.lock
 
 jars: venv  ## the same for the jars
 	$(BIN)/python -m jobs.jars lock
@@ -56,5 +58,6 @@ bench: venv
 	$(BIN)/python -m bench.freshness
 	$(BIN)/python -m bench.decode
 	$(BIN)/python -m bench.poison
+	$(BIN)/python -m bench.catch_up
 	$(BIN)/python -m bench.claims
 	$(BIN)/python -m bench.packing

@@ -1,7 +1,7 @@
 """The alternative of 2013 to the job: one plain Python process that keeps a table of the newest event of each host.
 
-It reads the usage topic from its present end, decodes one event after the other, keeps each host's newest, and every
-``emit`` upserts the hosts that have changed, all in one thread. It has no windows (`*_free_min`), no rates, no dead
+It reads the usage topic from its present end or its start, decodes one event after the other, keeps each host's newest,
+and every ``emit`` upserts the hosts that have changed, all in one thread. It has no windows (`*_free_min`), no rates, no dead
 letters, no inventory, no checkpoint and no second core, and what it reads while it writes waits.
 
     python bench/baseline.py --config vacancy.toml --emit 1s
@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 import psycopg2
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 from psycopg2.extras import execute_values
 
 from connectors.kafka import client_config
@@ -57,20 +57,24 @@ _BATCH = 1000
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--emit", type=DurationType(), required=True)
-def main(config: Path, emit: timedelta) -> None:
-    """Keeps the table until it is killed."""
+@click.option("--from-start", is_flag=True, help="Begin with the topic's first event.")
+def main(config: Path, emit: timedelta, from_start: bool) -> None:
+    """Keeps the table until it is killed; prints how many events it has done, a line a write."""
     settings = load_settings(config)
     topic = settings.kafka.usage_topic
     consumer = Consumer(client_config(settings.kafka) | {"group.id": "bench", "enable.auto.commit": False})
+    start = OFFSET_BEGINNING if from_start else OFFSET_END
     partitions = consumer.list_topics(topic).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, partition, OFFSET_END) for partition in partitions])
+    consumer.assign([TopicPartition(topic, partition, start) for partition in partitions])
     with closing(psycopg2.connect(settings.postgres.owner_dsn.get_secret_value())) as connection:
         changed: dict[str, tuple[Any, ...]] = {}
+        done = 0
         write_at_s = time.monotonic()
         while True:
             for message in consumer.consume(_BATCH, timeout=max(0.0, write_at_s - time.monotonic())):
                 row = _row(decode(message.value() or b"").record, message.timestamp()[1])
                 changed[row[0]] = row
+                done += 1
             if time.monotonic() >= write_at_s:
                 # Never a burst to make up for lost time.
                 write_at_s = max(write_at_s, time.monotonic() - emit.total_seconds()) + emit.total_seconds()
@@ -78,6 +82,7 @@ def main(config: Path, emit: timedelta) -> None:
                     with connection, connection.cursor() as cursor:
                         execute_values(cursor, _UPSERT, list(changed.values()), _TEMPLATE, page_size=_BATCH)
                     changed.clear()
+                print(done, flush=True)
 
 
 def _row(event: dict[str, Any], append_ms: int) -> tuple[Any, ...]:

@@ -14,8 +14,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from bench.backlog import fleet_events
 from bench.common import CONSOLE, save
-from bench.poison import MIXES, bad_payload, good_records
+from bench.poison import HOSTS, MIXES, bad_payload
 from jobs.flink_jars import flink_home, flink_jars, functions_jar, java_home, topology_sources
 from schemas.events import Event, newest
 
@@ -26,7 +27,7 @@ WARM_UP = 3
 def main() -> None:
     """Measures each mix; prints and writes bench/results/decode.json."""
     source = Path(__file__).parent / "java" / "vacancy" / "DecodeBench.java"
-    good = [value for _, _, value in good_records(1)]
+    good = [event.value for event in fleet_events(HOSTS, 1)]
     figures = []
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
         directory = Path(name)
@@ -36,7 +37,7 @@ def main() -> None:
         schema.write_text(newest(Event.USAGE).text, encoding="utf-8")
         for mix in MIXES:
             payloads.write_bytes(_with_bad(good, mix.share))
-            java = [java_home() / "bin" / "java", "-cp", class_path, "vacancy.DecodeBench"]
+            java: list[str | Path] = [java_home() / "bin" / "java", "-cp", class_path, "vacancy.DecodeBench"]
             done = subprocess.run([*java, schema, payloads, str(ROUNDS)], capture_output=True, text=True, check=True)
             per_s = [int(line) for line in done.stdout.split()][WARM_UP:]
             figures.append({"mix": mix.name, "per_s": round(statistics.median(per_s)), "per_s_of_rounds": per_s})

@@ -40,7 +40,7 @@ DECODERS = (
     Decoder(Event.INVENTORY, "decode_inventory", "DecodeInventory"),
 )
 
-_EDGES = ("usage_topic", "inventory_topic", "host", "host_inventory", "dead_letters")
+EDGES = ("usage_topic", "inventory_topic", "host", "host_inventory", "dead_letters")
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ def build(
         # PyFlink itself registers Java's functions by their class alone, and so without arguments.
         table_environment._j_tenv.createTemporaryFunction(function, decoder)  # noqa: SLF001
     inserts = table_environment.create_statement_set()
-    for statement in _statements(settings):
+    for statement in statements(settings):
         if "\nINSERT INTO" in statement:
             inserts.add_insert_sql(statement)
         else:
             table_environment.execute_sql(statement)
-    for table in _EDGES:
+    for table in EDGES:
         table_environment.drop_temporary_table(table)
     return inserts
 
@@ -177,7 +177,7 @@ def _upstream_first(environment: StreamExecutionEnvironment) -> Iterator[Any]:
         yield from walk(sink)
 
 
-def _statements(settings: JobSettings) -> list[str]:
+def statements(settings: JobSettings) -> list[str]:
     """The SQL of this folder, in order, with the settings' durations and names filled in."""
     parameters = {
         "window": interval_literal(settings.window),

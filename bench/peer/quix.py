@@ -60,6 +60,9 @@ class Rows(BatchingSink):  # type: ignore[misc]  # quixstreams is not in our env
     def __init__(self, dsn: str) -> None:
         super().__init__()
         self._connection = psycopg2.connect(dsn)
+        with self._connection, self._connection.cursor() as cursor:
+            # All of the group begin at once, and IF NOT EXISTS is no help then.
+            cursor.execute(f"SELECT pg_advisory_xact_lock(1); {MAKE_TABLE}")
         self._done = 0
 
     def write(self, batch: SinkBatch) -> None:

@@ -1,4 +1,4 @@
-"""Placement's virtual environment, made once a user and lock, and programs that run in it.
+"""Virtual environments beside ours, made once a user and lock: Placement's, with programs that run in it, and others.
 
 What always holds: an environment in the cache is complete. It is made beside its place and moved there in one step, so
 that a kill leaves none that is half made, and of two that make it at once either is as good.
@@ -20,9 +20,14 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "placement.lock"
 
 
-def python() -> Path:
-    """The interpreter of Placement's environment, which is made if there is none: about half a minute, by pip."""
-    home = platformdirs.user_cache_path("vacancy") / f"placement-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
+def python(lock: Path = LOCK) -> Path:
+    """The interpreter of a lock's environment, which is made if there is none: half a minute or so, by pip.
+
+    Args:
+        lock: Placement's, or another whose environment has it too.
+    """
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
+    home = platformdirs.user_cache_path("vacancy") / f"{lock.stem}-{digest}"
     interpreter = home / "bin" / "python"
     if not interpreter.exists():
         home.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +35,7 @@ def python() -> Path:
         try:
             venv.create(unfinished, with_pip=True)
             pip = [str(unfinished / "bin" / "python"), "-m", "pip", "install", "-q", "--require-hashes", "--no-deps"]
-            subprocess.run([*pip, "-r", str(LOCK)], check=True)
+            subprocess.run([*pip, "-r", str(lock)], check=True)
             unfinished.rename(home)
         except OSError:
             if not interpreter.exists():  # else another one was quicker

@@ -21,7 +21,7 @@ public final class DecodeBench {
             int decoded = 0;
             while (decoded < 1_000_000) {
                 for (byte[] payload : payloads) {
-                    decoder.eval(payload);
+                    decoder.eval(payload, null);
                 }
                 decoded += payloads.length;
             }

@@ -1,0 +1,179 @@
+"""What the benchmarks of a backlog share: topics full of a fleet's events, and the job over one of them, timed.
+
+Time stamps of a topic's records go on by a second a round of the fleet, as live ones do, so windows fill and slide.
+Start-up is left out: a run is timed from the moment when a part of the records has been decoded to the end of the job.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.request import urlopen
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, but not in its __all__
+from pydantic import SecretStr
+
+from bench.common import cpu_seconds
+from connectors.flink import production_edges
+from connectors.kafka import client_config, ensure_topics, producer
+from connectors.settings import KafkaSettings
+from jobs import ports
+from jobs.fleet import NS_PER_S, Fleet
+from jobs.flink_jars import flink_jars
+from jobs.jars import ensure_jars
+from jobs.kafka_server import KafkaServer
+from jobs.simulate import UsageEncoder
+from schemas.errors import VacancyError
+from topology.settings import JobSettings
+
+START_MS = 1_700_000_000_000
+TIMED_FROM = 0.4
+"""Share of the records after which the clock starts: Java has compiled what it will."""
+RUN_S = 900.0
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+_POLL_S = 0.1
+
+
+class Record(NamedTuple):
+    """A usage event of a topic; append_ms is ms since 1970."""
+
+    append_ms: int
+    key: bytes
+    value: bytes
+
+
+class Run(NamedTuple):
+    """One run of the job over a topic."""
+
+    events_per_s: float
+    cpu_s_per_million: float
+
+
+@contextmanager
+def broker(directory: Path) -> Iterator[KafkaSettings]:
+    """A broker of its own with the topics of the product."""
+    server = KafkaServer(directory / "kafka", 0, ensure_jars("kafka"))
+    try:
+        server.start()
+        kafka = KafkaSettings(bootstrap_servers=server.bootstrap_servers)
+        ensure_topics(kafka)
+        yield kafka
+    finally:
+        server.stop()
+
+
+def fleet_events(hosts: int, rounds: int) -> Iterator[Record]:
+    """The events of a fleet that reports once a second."""
+    fleet = Fleet(hosts, NS_PER_S, 1, START_MS)
+    encoder = UsageEncoder()
+    for tick in range(rounds * fleet.slices):
+        now_ms = START_MS + fleet.tick_at_ns(tick) // 1_000_000
+        for message in encoder.messages(fleet.advance(now_ms)):
+            yield Record(now_ms, message["key"], message["value"])
+
+
+def fill(kafka: KafkaSettings, topics: Sequence[str], records: Iterable[tuple[str, Record]]) -> dict[str, int]:
+    """Makes topics and fills them; how many records each has got."""
+    config = {
+        "message.timestamp.type": "CreateTime",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    }
+    admin = AdminClient(client_config(kafka))
+    for future in admin.create_topics(
+        [NewTopic(topic, kafka.partitions, 1, config=config) for topic in topics]
+    ).values():
+        future.result()
+    sink = producer(kafka, queue_buffering_max_messages=400_000, linger_ms=20, message_max_bytes=MAX_MESSAGE_BYTES)
+    count = dict.fromkeys(topics, 0)
+    for topic, event in records:
+        sink.produce(topic, event.value, event.key, timestamp=event.append_ms)
+        count[topic] += 1
+        while len(sink) > 300_000:
+            sink.poll(0.01)
+    sink.flush()
+    return count
+
+
+def run_job(
+    kafka: KafkaSettings,
+    topic: str,
+    events: int,
+    settings: JobSettings,
+    *,
+    job_dsn: SecretStr | None = None,
+    graph: Callable[[Any, JobSettings, list[str]], Any] | None = None,
+) -> Run:
+    """Runs the production graph over a topic of so many good events, to its end.
+
+    Args:
+        kafka: the broker.
+        topic: the topic.
+        events: how many good events it holds.
+        settings: the job's.
+        job_dsn: the database; None: its rows go into Flink's blackhole.
+        graph: makes another statement set than the production graph's, of an environment, settings and edges.
+    """
+    from pyflink.datastream import StreamExecutionEnvironment
+    from pyflink.table import StreamTableEnvironment
+
+    from topology.graph import Edges, build, configuration
+
+    port = ports.free_port()
+    flink = configuration(settings)
+    options: Mapping[str, str] = {
+        "pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars()),
+        "rest.address": ports.HOST,
+        "rest.bind-port": str(port),
+        "metrics.fetcher.update-interval": "100 ms",
+    }
+    for key, value in options.items():
+        flink.set_string(key, value)
+    statements = production_edges(
+        kafka.model_copy(update={"usage_topic": topic}),
+        job_dsn or SecretStr("postgresql://nobody@localhost/none"),
+        emit=settings.emit,
+        idle_timeout=settings.idle_timeout,
+        bounded=True,
+    )
+    if job_dsn is None:
+        statements = [into_blackhole(statement) for statement in statements]
+    environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
+    inserts = graph(environment, settings, statements) if graph else build(environment, settings, Edges(statements))
+    client = inserts.execute().get_job_client()
+    url = f"http://{ports.HOST}:{port}/jobs/{client.get_job_id()}"
+    deadline = time.monotonic() + RUN_S
+    while (done := _gone_on(url)) < TIMED_FROM * events:
+        if time.monotonic() > deadline:
+            raise VacancyError(f"{topic}: {done} of {events} events after {RUN_S:g} s")
+        time.sleep(_POLL_S)
+    start_s, start_cpu_s = time.monotonic(), cpu_seconds()["job JVM"]
+    client.get_job_execution_result().result()
+    elapsed_s, cpu_s = time.monotonic() - start_s, cpu_seconds()["job JVM"] - start_cpu_s
+    return Run((events - done) / elapsed_s, cpu_s / (events - done) * 1e6)
+
+
+def into_blackhole(statement: str) -> str:
+    """An edge as it is, unless it is a table of the database: that becomes a blackhole."""
+    return re.sub(r"WITH \(.*'jdbc'.*\)", "WITH ('connector' = 'blackhole')", statement, flags=re.DOTALL)
+
+
+def records_of(kafka: KafkaSettings, topic: str) -> int:
+    """How many records a topic holds."""
+    with closing(Consumer(client_config(kafka) | {"group.id": "bench"})) as consumer:
+        partitions = consumer.list_topics(topic).topics[topic].partitions
+        return sum(consumer.get_watermark_offsets(TopicPartition(topic, number))[1] for number in partitions)
+
+
+def _gone_on(url: str) -> int:
+    """How many good events have gone on from the decoder."""
+    with urlopen(url) as answer:  # noqa: S310  # our own http URL
+        vertices: list[dict[str, Any]] = json.load(answer)["vertices"]
+    return max((vertex["metrics"]["write-records"] for vertex in vertices), default=0)
