@@ -1,8 +1,8 @@
 """The alternative of 2013 to the job: one plain Python process that keeps a table of the newest event of each host.
 
-It reads the usage topic from its present end or its start, decodes one event after the other, keeps each host's newest,
-and every ``emit`` upserts the hosts that have changed, all in one thread. It has no windows (`*_free_min`), no rates, no
-dead letters, no inventory, no checkpoint and no second core, and what it reads while it writes waits.
+It reads the usage topic from its present end or its start, decodes one event after the other, keeps each host's newest
+and every ``emit`` upserts the hosts that have changed, all in one thread. It has no windows (`*_free_min`), no rates,
+no dead letters, no inventory, no checkpoint and no second core, and what it reads while it writes waits.
 
     python bench/baseline.py --config vacancy.toml --emit 1s
 """
