@@ -1,0 +1,24 @@
+"""Ten minutes under load, 1 % poison and a fault every 20 s; `python -m tests.faults.soak` goes on for as long as asked."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+
+from tests.faults.soak import soak
+
+MINUTES = float(os.environ.get("VACANCY_TEST_SOAK_MINUTES", "0"))
+
+
+@pytest.mark.skipif(not MINUTES, reason="ten minutes: VACANCY_TEST_SOAK_MINUTES=10 runs it")
+@pytest.mark.timeout(60 * MINUTES + 900)
+def test_nothing_is_lost_and_nothing_grows(capsys: pytest.CaptureFixture[str]) -> None:
+    def tell(line: str) -> None:
+        with capsys.disabled():
+            print(line)
+
+    soaked = soak(2000, MINUTES, Random().getrandbits(32), tell)
+    tell("\n".join(soaked.lines()))
+    assert soaked.grown() == []
