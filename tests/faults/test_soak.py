@@ -1,4 +1,4 @@
-"""Ten minutes under load, 1 % poison and a fault every 20 s; `python -m tests.faults.soak` goes on for as long as asked."""
+"""Ten minutes under load, 1 % poison and a fault every 20 s; `python -m tests.faults.soak` goes on for hours."""
 
 from __future__ import annotations
 
