@@ -1,0 +1,62 @@
+"""The filter: vetoes hosts that are beyond a limit. Optional; the weigher alone avoids them as long as there are others.
+
+    [filter_scheduler]
+    available_filters = nova.scheduler.filters.all_filters
+    available_filters = connectors.nova.filter.VacancyFilter
+    enabled_filters = ComputeFilter, ..., VacancyFilter
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import nova.conf
+from nova.scheduler import filters, utils
+
+from connectors.nova import options
+from connectors.nova.requests import amount, shared
+from connectors.nova.table import LOG
+from connectors.ranking import NOTHING, over_limit
+
+
+class VacancyFilter(filters.BaseHostFilter):  # type: ignore[misc]  # nova has no annotations
+    """Lets a host pass unless its row says that it is beyond a limit: one without a row, or with an old one, passes."""
+
+    RUN_ON_REBUILD = False
+
+    def __init__(self) -> None:
+        self._options = options.registered(nova.conf.CONF)
+
+    def host_passes(self, host_state: Any, spec_obj: Any) -> bool:
+        """For one host; Nova asks :meth:`filter_all`."""
+        return bool(self._passing([host_state], spec_obj))
+
+    def filter_all(self, filter_obj_list: Iterable[Any], spec_obj: Any) -> list[Any]:
+        """The hosts that pass; all of them whatever goes wrong."""
+        host_states = list(filter_obj_list)
+        try:
+            return self._passing(host_states, spec_obj)
+        except Exception:  # noqa: BLE001  # an exception would fail the request
+            LOG.exception("no host is vetoed")
+            shared().table.count(errors=1)
+            return host_states
+
+    def _passing(self, host_states: list[Any], spec: Any) -> list[Any]:
+        if not host_states or utils.request_is_rebuild(spec):
+            return host_states
+        requests = shared()
+        request = requests.of(spec, host_states)
+        needs = amount(spec)
+        passing = []
+        for state in host_states:
+            row = request.fresh(state.uuid, requests.max_age_s)
+            more = needs + request.picked.get(state.uuid, NOTHING)
+            vetoed = row and over_limit(row, more, requests.limits, self._options.min_memory_mb_available)
+            if vetoed:
+                LOG.debug("%s is vetoed: %s", state, vetoed)
+            else:
+                passing.append(state)
+        if len(passing) < len(host_states):
+            requests.table.count(vetoes=len(host_states) - len(passing))
+        return passing

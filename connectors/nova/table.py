@@ -1,0 +1,334 @@
+"""The table as a scheduler's request reads it: once, within a deadline, or not at all.
+
+What always holds:
+
+- A call ends by its deadline, whatever the database does: connections are libpq's asynchronous ones, waited for with
+  poll(2), or with what eventlet puts in its place. The server's ``statement_timeout`` ends what we no longer wait for.
+- After a fault no request pays again until a pause is over, which doubles from fault to fault (:class:`Table`).
+- Connections, locks and counts belong to the process that made them, so a fork needs no care.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import select
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import POLL_OK, POLL_WRITE
+
+from connectors.ranking import Amount, Measured, makes_sense
+
+LOG = logging.getLogger("vacancy.nova")
+LOG_EVERY_S = 60.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_IDLE_SESSIONS = 8
+"""Kept for each process; more requests at once connect anew."""
+_ARRAYS = ("position", "age_seconds", *Measured._fields[1:])
+_READ = f"SELECT {', '.join(f'{name}::text' for name in _ARRAYS)} FROM vacancy.measured(%s::text[])"  # noqa: S608  # names
+_NOTE = "SELECT vacancy.note_claim(%s::uuid, %s, %s, %s, 0, %s * interval '1 s')"
+_HOST_ID = re.compile(r"[0-9A-Za-z._:-]{1,255}")
+"""What a compute node's UUID, or any other name of a host, is made of: nothing that an array's text would have quoted."""
+
+
+class Fault(Exception):  # noqa: N818  # it is the fault that is counted, by its kind
+    """Why there is no answer.
+
+    Attributes:
+        kind: "unreachable", "timeout", "refused", "garbage", "paused", "unset".
+    """
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+
+
+class Table:
+    """Reads hosts' rows and notes picks. Safe to share between threads, and across forks.
+
+    Args:
+        dsn: libpq's connection string.
+        timeout_s: how long a call may take.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, dsn: str | None, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._dsn = dsn
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._processes: dict[int, _Process] = {}
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What happened in this process: "reads", "notes", and faults by kind; each only grows."""
+        return self._process().counts
+
+    def count(self, **amounts: int) -> None:
+        """Adds to the counts."""
+        process = self._process()
+        with process.lock:
+            process.counts.update(amounts)
+
+    def read(self, hosts: Sequence[str]) -> dict[str, Measured]:
+        """The rows of these hosts that have one, by their ids.
+
+        Raises:
+            Fault: there is no answer; it is counted, and logged once in a while.
+        """
+        process = self._process()
+        try:
+            with _Breaker(process, self._clock):
+                rows = self._read(process, [host for host in hosts if _HOST_ID.fullmatch(host)])
+        except Fault as fault:
+            self._report(process, fault)
+            raise
+        odd = sum(not makes_sense(row) for row in rows.values())
+        self.count(reads=1, hosts_missing=len(hosts) - len(rows), hosts_garbage=odd)
+        return rows
+
+    def note(self, consumer: str, host: str, amount: Amount, ttl_s: float) -> None:
+        """Sends that a consumer's host was picked, and does not wait for the answer; a note that fails is only counted."""
+        process = self._process()
+        try:
+            session = process.idle.pop()
+        except IndexError:
+            self.count(notes_lost=1)
+            return
+        try:
+            session.finish(self._clock() + self._timeout_s, self._clock)
+            session.cursor.execute(_NOTE, (consumer, host, int(amount.vcpus), int(amount.memory_mb), ttl_s))
+        except (psycopg2.Error, Fault):
+            session.connection.close()
+            self.count(notes_lost=1)
+        else:
+            process.idle.append(session)
+            self.count(notes=1)
+
+    def close(self) -> None:
+        """Closes this process's idle connections, after what they were sent has been answered."""
+        process = self._process()
+        while process.idle:
+            session = process.idle.pop()
+            try:
+                session.finish(self._clock() + self._timeout_s, self._clock)
+            except (psycopg2.Error, Fault):
+                self.count(notes_lost=1)
+            session.connection.close()
+
+    def _process(self) -> _Process:
+        return self._processes.get(os.getpid()) or self._processes.setdefault(os.getpid(), _Process())
+
+    def _read(self, process: _Process, hosts: list[str]) -> dict[str, Measured]:
+        deadline = self._clock() + self._timeout_s
+        texts = self._answer(process, f"{{{','.join(hosts)}}}", deadline)
+        try:
+            arrays = [_numbers(text) for text in texts]
+            rows = map(Measured._make, zip(*arrays[1:], strict=True))
+            return {hosts[int(place or 0) - 1]: row for place, row in zip(arrays[0], rows, strict=True)}
+        except (ValueError, IndexError, TypeError, AttributeError) as error:
+            raise Fault("garbage", type(error).__name__) from None
+
+    def _answer(self, process: _Process, hosts: str, deadline: float) -> Sequence[str | None]:
+        """The statement's one row, by a kept connection, or by a new one where the kept one turns out to be broken."""
+        session = _popped(process.idle)
+        while True:
+            kept = session is not None
+            try:
+                if session is None:
+                    session = self._connect(deadline)
+                self._settle(session, deadline)
+                session.cursor.execute(_READ, (hosts,))
+                session.finish(deadline, self._clock)
+                row: Sequence[str | None] = session.cursor.fetchone()
+            except psycopg2.extensions.QueryCanceledError:
+                self._keep(process, session)
+                raise Fault("timeout", "statement_timeout") from None
+            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+                if session is not None:
+                    session.connection.close()
+                if not kept:
+                    raise Fault("unreachable", _reason(error)) from None
+                # What broke one has broken the others.
+                process.idle.clear()
+                session = None
+            except psycopg2.Error as error:
+                self._keep(process, session)
+                raise Fault("refused", _reason(error)) from None
+            except BaseException:
+                if session is not None:
+                    session.connection.close()
+                raise
+            else:
+                self._keep(process, session)
+                return row
+
+    def _settle(self, session: _Session, deadline: float) -> None:
+        """Takes the answer to a note, if one is owed; a refusal leaves the connection as good as before."""
+        try:
+            session.finish(deadline, self._clock)
+        except psycopg2.Error as error:
+            self.count(notes_lost=1)
+            cancelled = isinstance(error, psycopg2.extensions.QueryCanceledError)
+            if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not cancelled:
+                raise
+
+    def _connect(self, deadline: float) -> _Session:
+        if not self._dsn:
+            raise Fault("unset", "[vacancy] dsn is not set")
+        try:
+            connection = psycopg2.connect(
+                self._dsn,
+                async_=True,
+                application_name="vacancy nova",
+                # Less than our own, so that the server gives up first and the connection is kept.
+                options=f"-c statement_timeout={max(1, int(self._timeout_s * 900))}",
+            )
+        except psycopg2.ProgrammingError:
+            raise Fault("refused", "[vacancy] dsn cannot be parsed") from None  # the reason would quote it
+        try:
+            _wait(connection, deadline, self._clock)
+            return _Session(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _keep(self, process: _Process, session: _Session | None) -> None:
+        if session is None or session.connection.closed:
+            return
+        if len(process.idle) < _IDLE_SESSIONS:
+            process.idle.append(session)
+        else:
+            session.connection.close()
+
+    def _report(self, process: _Process, fault: Fault) -> None:
+        with process.lock:
+            process.counts[fault.kind] += 1
+            process.unreported[fault.kind] += 1
+            if fault.kind != "paused":
+                process.last_fault = str(fault)
+            now = self._clock()
+            if now < process.report_after:
+                return
+            process.report_after = now + LOG_EVERY_S
+            faults, process.unreported = process.unreported, Counter()
+        LOG.warning(
+            "%d requests were ranked without the table (%s); last: %s",
+            sum(faults.values()),
+            ", ".join(f"{kind} {number}" for kind, number in sorted(faults.items())),
+            process.last_fault,
+        )
+
+
+class _Session:
+    """A connection with its one cursor, which may still owe the answer to a note."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.cursor = connection.cursor()
+
+    def finish(self, deadline: float, clock: Callable[[], float]) -> None:
+        """Waits for what was sent to be answered."""
+        if self.connection.isexecuting():
+            _wait(self.connection, deadline, clock)
+
+
+class _Process:
+    """What one process has: a forked one makes its own."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.idle: list[_Session] = []
+        self.counts: Counter[str] = Counter()
+        self.unreported: Counter[str] = Counter()
+        self.last_fault = ""
+        self.report_after = 0.0
+        self.pause_s = 0.0
+        self.paused_until = 0.0
+
+
+class _Breaker:
+    """Lets nobody through during a pause, and one after it; with others while all is well.
+
+    Raises:
+        Fault: of the kind "paused", without having waited.
+    """
+
+    def __init__(self, process: _Process, clock: Callable[[], float]) -> None:
+        self._process, self._clock = process, clock
+
+    def __enter__(self) -> None:
+        process = self._process
+        with process.lock:
+            now = self._clock()
+            if process.pause_s:
+                if now < process.paused_until:
+                    raise Fault("paused")
+                process.paused_until = now + process.pause_s  # for the others, while this one tries
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        process = self._process
+        with process.lock:
+            if kind is None:
+                process.pause_s = 0.0
+            else:
+                process.pause_s = min(2 * process.pause_s or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+                process.paused_until = self._clock() + process.pause_s
+
+
+def _wait(connection: Any, deadline: float, clock: Callable[[], float]) -> None:
+    """Waits for a connection's next answer.
+
+    Raises:
+        Fault: "timeout".
+        psycopg2.Error: the answer is an error, or there is no connection any more.
+    """
+    while (state := connection.poll()) != POLL_OK:
+        left_s = deadline - clock()
+        if left_s <= 0:
+            raise Fault("timeout")
+        _ready(connection.fileno(), state == POLL_WRITE, left_s)
+
+
+def _ready(descriptor: int, to_write: bool, seconds: float) -> None:
+    """Waits until a descriptor is ready or the time is over."""
+    # eventlet takes poll() away and makes select() give way to other green threads; without it poll() is the one that
+    # takes any descriptor.
+    poll = getattr(select, "poll", None)
+    if poll is None:
+        one = [descriptor]
+        select.select([] if to_write else one, one if to_write else [], [], seconds)
+        return
+    poller = poll()
+    poller.register(descriptor, select.POLLOUT if to_write else select.POLLIN)
+    poller.poll(seconds * 1000)
+
+
+def _popped(sessions: list[_Session]) -> _Session | None:
+    try:
+        return sessions.pop()
+    except IndexError:
+        return None
+
+
+def _numbers(text: str | None) -> list[float | None]:
+    """An array's text as numbers; [] for null, which is what no host at all gives."""
+    if not text or text == "{}":
+        return []
+    return [None if item == "NULL" else float(item) for item in text[1:-1].split(",")]
+
+
+def _reason(error: psycopg2.Error) -> str:
+    """What the server or the network says, and nothing that libpq may quote from the connection string."""
+    if error.diag and error.diag.message_primary:
+        return str(error.diag.message_primary)
+    text = str(error)
+    for mark in ("FATAL:", "failed: ", "ERROR:"):
+        if mark in text:
+            return text.split(mark)[-1].strip().splitlines()[0]
+    return type(error).__name__

@@ -1,0 +1,105 @@
+"""The weigher: ranks hosts by how full they really are.
+
+    [filter_scheduler]
+    weight_classes = nova.scheduler.weights.all_weighers, connectors.nova.weigher.VacancyWeigher
+
+A host's weight is how much emptier it is than the median of the hosts that are known, on a fixed scale: 0.1 is 10 % of a
+host, or a tenth of a limit, in every request. So a host of which nothing is known, or nothing new enough, weighs 0, as
+every host does when the table cannot be read, and 0 is nothing whatever an aggregate multiplies it by.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import nova.conf
+from nova.scheduler import utils, weights
+
+from connectors.nova import options
+from connectors.nova.requests import amount, shared, total
+from connectors.nova.table import LOG
+from connectors.ranking import NOTHING, fullness
+
+_JITTER = 0.05
+"""Hosts that differ by less than the request would make them differ are equal, up to this: chance decides, so that
+schedulers that read the same rows at the same moment do not all pick the same host."""
+
+
+class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has no annotations
+    """Higher is emptier, by measure. See the module."""
+
+    # With these Nova takes the weights as they are; those below 0 too.
+    minval = 0.0
+    maxval = 1.0
+
+    def __init__(self) -> None:
+        self._options = options.registered(nova.conf.CONF)
+
+    def weight_multiplier(self, host_state: Any) -> float:
+        """As Nova's own weighers have it: an aggregate's, or that of the settings."""
+        multiplier: float = utils.get_weight_multiplier(
+            host_state, "vacancy_weight_multiplier", self._options.weight_multiplier
+        )
+        return multiplier
+
+    def _weigh_object(self, obj: Any, weight_properties: Any) -> float:
+        return self.weigh_objects([weights.WeighedHost(obj, 0.0)], weight_properties)[0]
+
+    def weigh_objects(self, weighed_obj_list: Sequence[Any], weight_properties: Any) -> list[float]:
+        """The weights, in the order of the list; all 0 whatever goes wrong."""
+        try:
+            if utils.request_is_rebuild(weight_properties):
+                return [0.0] * len(weighed_obj_list)  # it stays where it is
+            ours = self._weights([weighed.obj for weighed in weighed_obj_list], weight_properties)
+            if self._options.compare_multiplier:
+                self._compare(weighed_obj_list, ours, weight_properties)
+        except Exception:  # noqa: BLE001  # an exception would fail the request, and no ranking is worth that
+            LOG.exception("hosts are ranked without the table")
+            shared().table.count(errors=1)
+            return [0.0] * len(weighed_obj_list)
+        return ours
+
+    def _weights(self, host_states: Sequence[Any], spec: Any) -> list[float]:
+        requests = shared()
+        request = requests.of(spec, host_states)
+        needs = amount(spec)
+        known: list[tuple[float, float] | None] = []
+        stale = 0
+        for state in host_states:
+            row = request.fresh(state.uuid, requests.max_age_s)
+            if row is None:
+                stale += state.uuid in request.rows
+                known.append(None)
+                continue
+            machine = total(state)
+            full = fullness(row, needs + request.picked.get(state.uuid, NOTHING), machine, requests.limits)
+            if full is None:
+                known.append(None)
+                continue
+            share = max(needs.vcpus / (machine.vcpus or 1), needs.memory_mb / (machine.memory_mb or 1))
+            empty = 1 - min(full[0], 1.0) - random.random() * min(share, _JITTER)  # noqa: S311  # chance, not a secret
+            known.append((empty, 1 - row.age_s / requests.max_age_s))
+        if stale:
+            requests.table.count(hosts_stale=stale)
+        if not any(known):
+            return [0.0] * len(host_states)
+        median = statistics.median(value[0] for value in known if value)
+        return [(value[0] - median) * value[1] if value else 0.0 for value in known]
+
+    def _compare(self, weighed: Sequence[Any], ours: Sequence[float], spec: Any) -> None:
+        """Logs who wins, and who would with ``compare_multiplier``, by what the weighers before this one gave."""
+        now = max(range(len(weighed)), key=lambda n: weighed[n].weight + self.weight_multiplier(weighed[n].obj) * ours[n])
+        then = max(range(len(weighed)), key=lambda n: weighed[n].weight + self._options.compare_multiplier * ours[n])
+        LOG.info(
+            "instance %s, %d hosts: %s %s (%+.3f), by vacancy %s (%+.3f)",
+            spec.instance_uuid,
+            len(weighed),
+            "same" if now == then else "differs",
+            weighed[now].obj.nodename,
+            ours[now],
+            weighed[then].obj.nodename,
+            ours[then],
+        )

@@ -1,0 +1,128 @@
+"""How full a host really is, for schedulers that rank hosts themselves: Nova's, and any other.
+
+What always holds: nothing but the standard library is imported, since this runs in other programs' environments.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_ROUNDING = 1.1
+"""Fractions are at most 1 and a little rounding; what is above this is garbage."""
+
+
+class Measured(NamedTuple):
+    """What a host's row says; None: not known.
+
+    Attributes:
+        age_s: seconds since the host's newest event.
+        cpu_utilization: fraction of all CPUs busy; the other fractions as in the table.
+        memory_mb_available: MiB that the kernel says can be had, less the claims in flight.
+        vcpus_claimed: VCPUs of the claims in flight.
+    """
+
+    age_s: float
+    cpu_utilization: float | None = None
+    cpu_steal: float | None = None
+    cpu_pressure: float | None = None
+    memory_pressure: float | None = None
+    io_pressure: float | None = None
+    memory_mb_available: float | None = None
+    vcpus_claimed: float | None = 0
+
+
+class Amount(NamedTuple):
+    """What a request needs, or a whole host has."""
+
+    vcpus: float
+    memory_mb: float
+
+    def __add__(self, other: object) -> Amount:
+        if not isinstance(other, Amount):
+            return NotImplemented
+        return Amount(self.vcpus + other.vcpus, self.memory_mb + other.memory_mb)
+
+
+NOTHING = Amount(0, 0)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on a host counts as full, by each measured fraction."""
+
+    cpu_utilization: float = 1.0
+    cpu_steal: float = 0.1
+    cpu_pressure: float = 0.5
+    memory_pressure: float = 0.1
+    io_pressure: float = 0.5
+
+
+def fullness(host: Measured, needs: Amount, total: Amount, limits: Limits) -> tuple[float, str] | None:
+    """How full a host is with the request on it, from 0, empty, to 1, at a limit, and more; and by which figure.
+
+    The figure that is nearest to its limit decides. Of CPUs and memory it is what is used now, plus what is claimed and
+    not seen yet, plus the request; memory's limit is all of it.
+
+    Args:
+        host: what its row says.
+        needs: what the request takes, and what else is known to be on its way.
+        total: what the machine has, without overcommitment.
+        limits: where each fraction counts as full.
+
+    Returns:
+        None where the row says nothing that makes sense.
+    """
+    worst, by = -1.0, ""
+    known = _fraction(host.cpu_utilization)
+    if known is not None and total.vcpus > 0:
+        coming = needs.vcpus + (host.vcpus_claimed if host.vcpus_claimed and host.vcpus_claimed > 0 else 0)
+        worst, by = (known + coming / total.vcpus) / limits.cpu_utilization, "cpu_utilization"
+    available = host.memory_mb_available
+    if available is not None and math.isfinite(available) and total.memory_mb > 0:
+        used = 1 - (min(available, total.memory_mb) - needs.memory_mb) / total.memory_mb
+        if used > worst:
+            worst, by = used, "memory_mb_available"
+    for name, value, limit in (
+        ("cpu_steal", host.cpu_steal, limits.cpu_steal),
+        ("cpu_pressure", host.cpu_pressure, limits.cpu_pressure),
+        ("memory_pressure", host.memory_pressure, limits.memory_pressure),
+        ("io_pressure", host.io_pressure, limits.io_pressure),
+    ):
+        if value:
+            known = _fraction(value)
+            if known is not None and known / limit > worst:
+                worst, by = known / limit, name
+    return (worst, by) if by else None
+
+
+def over_limit(host: Measured, needs: Amount, limits: Limits, min_memory_mb_available: float) -> str | None:
+    """What rules a host out, by measure alone: a fraction above its limit, or memory that is not there. None: nothing."""
+    for name in ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "io_pressure"):
+        known = _fraction(getattr(host, name))
+        if known is not None and known > getattr(limits, name):
+            return name
+    available = host.memory_mb_available
+    if (
+        available is not None
+        and math.isfinite(available)
+        and available - needs.memory_mb < min_memory_mb_available
+    ):
+        return "memory_mb_available"
+    return None
+
+
+def makes_sense(host: Measured) -> bool:
+    """Whether each figure that is there can be one."""
+    fractions = host[1:6]
+    return all(value is None or _fraction(value) is not None for value in fractions) and math.isfinite(
+        host.memory_mb_available or 0
+    )
+
+
+def _fraction(value: float | None) -> float | None:
+    """0 to 1, or None for what cannot be a fraction: NaN, infinite, negative, above 1."""
+    if value is None or not 0 <= value <= _ROUNDING:
+        return None
+    return min(value, 1.0)

@@ -1,0 +1,105 @@
+"""What requests see of a database in trouble.
+
+In: databases, a DSN by fault; hosts; requests; behind, what the faults that are the network's are put in front of.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from contextlib import closing
+from typing import Any
+
+import nova.conf
+from connectors.nova import requests
+from tests.nova.programs import stage
+
+
+class Slow:
+    """A port in front of a server: what goes through is late by so many seconds; None: nothing is ever answered."""
+
+    def __init__(self, port: int, seconds: float | None) -> None:
+        self._server, self._seconds = port, seconds
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        held = []
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._seconds is None:
+                held.append(client)
+                continue
+            server = socket.create_connection(("127.0.0.1", self._server))
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        try:
+            while data := one.recv(65_536):
+                time.sleep(self._seconds or 0)
+                other.sendall(data)
+        except OSError:
+            pass
+        finally:
+            one.close()
+            other.close()
+
+
+def main() -> None:
+    """Prints, by fault: ms that each request took for the weigher, failures, the best hosts, what was counted."""
+    given = stage.arguments()
+    stage.configure(stage.vacancy("host=nowhere", max_age=30))
+    fleet = stage.Fleet(given["hosts"])
+    hosts = stage.hosts_of(fleet)
+    states = fleet.states(hosts)
+    seen = {fault: _under(dsn, hosts, states, given["requests"]) for fault, dsn in given["databases"].items()}
+    behind = given["behind"]
+    for fault, late_s in (("silent", None), ("slow network", 0.5)):
+        with closing(Slow(behind["port"], late_s)) as slow:
+            dsn = f"host=127.0.0.1 port={slow.port} user={behind['user']} dbname={behind['dbname']}"
+            seen[fault] = _under(dsn, hosts, states, given["requests"])
+    print(json.dumps(seen))
+
+
+def _under(dsn: str, hosts: Any, states: list[Any], number: int) -> dict[str, Any]:
+    nova.conf.CONF.set_override("dsn", dsn, "vacancy")
+    requests.forget()
+    [ours] = [one for one in hosts.weighers if type(one).__name__ == "VacancyWeigher"]
+    plain = ours.weigh_objects
+    took, failed, best = [], 0, []
+
+    def timed(weighed: Any, spec: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return plain(weighed, spec)
+        finally:
+            took.append(1e3 * (time.perf_counter() - began))
+
+    ours.weigh_objects = timed
+    try:
+        for _ in range(number):
+            spec = stage.spec()
+            try:
+                chosen = hosts.get_weighed_hosts(states, spec)[0].obj
+                best.append(int(chosen.uuid[-12:]))
+            except Exception:
+                failed += 1
+    finally:
+        ours.weigh_objects = plain
+    counts = dict(requests.shared().table.counts)
+    requests.forget()
+    return {"took_ms": took, "failed": failed, "best": best, "counts": counts}
+
+
+if __name__ == "__main__":
+    main()

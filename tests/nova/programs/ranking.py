@@ -1,0 +1,119 @@
+"""Nova's loaders, host manager, filter handler and weight handler with our filter and weigher: what they make of the table.
+
+In: dsn, hosts. The table's hosts are as ``tests.nova.fleet.GRADED`` has them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any
+
+from connectors.nova import requests
+from nova import objects
+from tests.nova.programs import stage
+
+
+def ranked(hosts: Any, states: list[Any], spec: Any) -> list[int]:
+    """Numbers of the hosts in the order in which Nova would try them."""
+    return [int(weighed.obj.uuid[-12:]) for weighed in hosts.get_weighed_hosts(states, spec)]
+
+
+def main() -> None:
+    """Prints what was seen, by check."""
+    given = stage.arguments()
+    sections = stage.vacancy(given["dsn"], max_age=1000)
+    sections["filter_scheduler"] |= {
+        "available_filters": ["nova.scheduler.filters.all_filters", stage.FILTER],
+        "enabled_filters": "ComputeFilter, ComputeCapabilitiesFilter, ImagePropertiesFilter, VacancyFilter",
+    }
+    stage.configure(sections)
+    fleet = stage.Fleet(given["hosts"])
+    quiet = objects.Aggregate(id=1, name="quiet", hosts=["compute-1"], metadata={"vacancy_weight_multiplier": "0"})
+    hosts = stage.hosts_of(fleet, [quiet])
+    counts = requests.shared().table.counts
+    seen: dict[str, Any] = {
+        "filters": [type(one).__name__ for one in hosts.enabled_filters],
+        "weighers": [type(one).__name__ for one in hosts.weighers],
+        "at_start": dict(counts),
+    }
+
+    spec = stage.spec()
+    states = fleet.states(hosts)
+    filtered = list(hosts.get_filtered_hosts(states, spec))
+    seen["passed"] = sorted(int(state.uuid[-12:]) for state in filtered)
+    seen["order"] = ranked(hosts, filtered, spec)
+    seen["reads"] = counts["reads"]
+    [ours] = [one for one in hosts.weighers if type(one).__name__ == "VacancyWeigher"]
+    seen["multiplier"] = {state.nodename: ours.weight_multiplier(state) for state in filtered[:2]}
+
+    # An instance after another of one request, as SchedulerManager._schedule goes about it.
+    picked = []
+    spec = stage.spec(num_instances=20)
+    states = list(hosts.get_filtered_hosts(fleet.states(hosts), spec))
+    before = counts["reads"]
+    for _ in range(20):
+        spec.instance_uuid = str(uuid.uuid4())
+        best = hosts.get_weighed_hosts(states, spec)[0].obj
+        best.consume_from_request(spec)
+        picked.append(int(best.uuid[-12:]))
+    seen["multi_create"] = {"picked": picked, "reads": counts["reads"] - before}
+
+    rebuild = stage.spec(scheduler_hints={"_nova_check_type": ["rebuild"]})
+    states = fleet.states(hosts)
+    before = counts["reads"]
+    seen["rebuild"] = {
+        "passed": len(list(hosts.get_filtered_hosts(states, rebuild))),
+        "weights": sorted(set(ours.weigh_objects([one for one in _weighed(states[:3])], rebuild))),
+    }
+    states[0].consume_from_request(rebuild)
+    seen["rebuild"]["reads"] = counts["reads"] - before
+
+    forced = stage.spec(force_hosts=["compute-10"])  # one that the filter vetoes: the operator's word stands
+    seen["forced"] = ranked(hosts, list(hosts.get_filtered_hosts(fleet.states(hosts), forced)), forced)
+
+    # A live migration, or a resize: the instance is on the best host, and leaves it.
+    instance = str(uuid.uuid4())
+    where = []
+    for source in ([], ["compute-2"]):
+        spec = stage.spec(instance_uuid=instance, ignore_hosts=source)
+        if not source:
+            spec.force_hosts = ["compute-2", "compute-3"]
+        states = list(hosts.get_filtered_hosts(fleet.states(hosts), spec))
+        best = hosts.get_weighed_hosts(states, spec)[0].obj
+        best.consume_from_request(spec)
+        where.append(best.uuid)
+    seen["moved"] = {"instance": instance, "where": where}
+
+    # Another scheduler's next request sees what this one picked.
+    requests.forget()
+    seen["again"] = ranked(hosts, fleet.states(hosts), stage.spec())[:20]
+
+    seen["latency_ms"] = {count: _latency(ours, hosts, count) for count in given["latencies"]}
+    seen["counts"] = dict(requests.shared().table.counts)
+    requests.forget()
+    print(json.dumps(seen))
+
+
+def _weighed(states: list[Any]) -> list[Any]:
+    from nova.scheduler import weights
+
+    return [weights.WeighedHost(state, 0.0) for state in states]
+
+
+def _latency(ours: Any, hosts: Any, count: int) -> list[float]:
+    """ms that the weigher adds to requests with so many hosts."""
+    fleet = stage.Fleet(count)
+    took = []
+    states = fleet.states(hosts)
+    for _ in range(40):
+        weighed, spec = _weighed(states), stage.spec()
+        began = time.perf_counter()
+        ours.weigh_objects(weighed, spec)
+        took.append(1e3 * (time.perf_counter() - began))
+    return took
+
+
+if __name__ == "__main__":
+    main()
