@@ -45,9 +45,6 @@ class Amount(NamedTuple):
         return Amount(self.vcpus + other.vcpus, self.memory_mb + other.memory_mb)
 
 
-NOTHING = Amount(0, 0)
-
-
 @dataclass(frozen=True)
 class Limits:
     """From where on a host counts as full, by each measured fraction."""

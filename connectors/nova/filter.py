@@ -17,7 +17,7 @@ from nova.scheduler import filters, utils
 from connectors.nova import options
 from connectors.nova.requests import amount, shared
 from connectors.nova.table import LOG
-from connectors.ranking import NOTHING, over_limit
+from connectors.ranking import over_limit
 
 
 class VacancyFilter(filters.BaseHostFilter):  # type: ignore[misc]  # nova has no annotations
@@ -47,12 +47,12 @@ class VacancyFilter(filters.BaseHostFilter):  # type: ignore[misc]  # nova has n
             return host_states
         requests = shared()
         request = requests.of(spec, host_states)
-        needs = amount(spec)
+        one, fresh = amount(spec), request.fresh(requests.max_age_s)
         passing = []
         for state in host_states:
-            row = request.fresh(state.uuid, requests.max_age_s)
-            more = needs + request.picked.get(state.uuid, NOTHING)
-            vetoed = row and over_limit(row, more, requests.limits, self._options.min_memory_mb_available)
+            row, _ = fresh.get(state.uuid, (None, 0.0))
+            needs = request.needs(state.uuid, one)
+            vetoed = row and over_limit(row, needs, requests.limits, self._options.min_memory_mb_available)
             if vetoed:
                 LOG.debug("%s is vetoed: %s", state, vetoed)
             else:

@@ -18,7 +18,7 @@ from nova.scheduler import host_manager, utils
 
 from connectors.nova import options
 from connectors.nova.table import LOG, Fault, Table
-from connectors.ranking import NOTHING, Amount, Limits, Measured
+from connectors.ranking import Amount, Limits, Measured
 
 
 @dataclasses.dataclass
@@ -39,14 +39,17 @@ class Request:
     rows: dict[str, Measured]
     picked: dict[str, Amount] = dataclasses.field(default_factory=dict)
 
-    def fresh(self, host: str, max_age_s: float) -> Measured | None:
-        """A host's row, as old as it is by now; None where it has none that is young enough."""
-        row = self.rows.get(host)
-        if row is None:
-            return None
-        row = row._replace(age_s=max(row.age_s, 0.0) + time.monotonic() - self.read_at)
-        # Written this way round, an age that is no number is no age.
-        return row if row.age_s < max_age_s else None
+    def fresh(self, max_age_s: float) -> dict[str, tuple[Measured, float]]:
+        """The rows that are young enough by now, each with its age in seconds."""
+        since_s = time.monotonic() - self.read_at
+        aged = ((host, row, max(row.age_s, 0.0) + since_s) for host, row in self.rows.items())
+        # An age that is no number is no age: the comparison does not hold.
+        return {host: (row, age_s) for host, row, age_s in aged if age_s < max_age_s}
+
+    def needs(self, host: str, one: Amount) -> Amount:
+        """What the host has to have for one more instance: that, and what the request has put there before."""
+        before = self.picked.get(host)
+        return one + before if before else one
 
 
 class Requests:
@@ -89,7 +92,7 @@ class Requests:
         if request is None or utils.request_is_rebuild(spec):
             return
         needs = amount(spec)
-        request.picked[host] = request.picked.get(host, NOTHING) + needs
+        request.picked[host] = request.needs(host, needs)
         # Without an answer to the read the database is not to be waited for.
         if self._pick_ttl_s and request.rows:
             self.table.note(str(spec.instance_uuid), host, needs, self._pick_ttl_s)

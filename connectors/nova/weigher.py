@@ -21,7 +21,7 @@ from nova.scheduler import utils, weights
 from connectors.nova import options
 from connectors.nova.requests import amount, shared, total
 from connectors.nova.table import LOG
-from connectors.ranking import NOTHING, fullness
+from connectors.ranking import fullness
 
 _JITTER = 0.05
 """Hosts that differ by less than the request would make them differ are equal, up to this: chance decides, so that
@@ -65,25 +65,20 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
     def _weights(self, host_states: Sequence[Any], spec: Any) -> list[float]:
         requests = shared()
         request = requests.of(spec, host_states)
-        needs = amount(spec)
+        one, fresh = amount(spec), request.fresh(requests.max_age_s)
         known: list[tuple[float, float] | None] = []
-        stale = 0
         for state in host_states:
-            row = request.fresh(state.uuid, requests.max_age_s)
-            if row is None:
-                stale += state.uuid in request.rows
-                known.append(None)
-                continue
+            row, age_s = fresh.get(state.uuid, (None, 0.0))
             machine = total(state)
-            full = fullness(row, needs + request.picked.get(state.uuid, NOTHING), machine, requests.limits)
+            full = fullness(row, request.needs(state.uuid, one), machine, requests.limits) if row else None
             if full is None:
                 known.append(None)
                 continue
-            share = max(needs.vcpus / (machine.vcpus or 1), needs.memory_mb / (machine.memory_mb or 1))
+            share = max(one.vcpus / (machine.vcpus or 1), one.memory_mb / (machine.memory_mb or 1))
             empty = 1 - min(full[0], 1.0) - random.random() * min(share, _JITTER)  # noqa: S311  # chance, not a secret
-            known.append((empty, 1 - row.age_s / requests.max_age_s))
-        if stale:
-            requests.table.count(hosts_stale=stale)
+            known.append((empty, 1 - age_s / requests.max_age_s))
+        if len(fresh) < len(request.rows):
+            requests.table.count(hosts_stale=len(request.rows) - len(fresh))
         if not any(known):
             return [0.0] * len(host_states)
         median = statistics.median(value[0] for value in known if value)

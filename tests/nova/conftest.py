@@ -57,7 +57,7 @@ class Nova:
             timeout=PROGRAM_LIMIT_S,
             check=False,
         )
-        assert done.returncode == 0, done.stderr[-5000:]
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         return json.loads(done.stdout.splitlines()[-1])
 
 

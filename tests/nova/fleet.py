@@ -22,7 +22,11 @@ IDLE = {
     "io_pressure": "0.0",
     "memory_mb_available": "200000",
 }
-GRADED = {"cpu_utilization": "number / 2000.0", "cpu_steal": "CASE WHEN number %% 10 = 0 THEN 0.2 ELSE 0 END"}
+GRADED = {
+    "cpu_utilization": "number / 2000.0",
+    "memory_mb_available": "262144",
+    "cpu_steal": "CASE WHEN number %% 10 = 0 THEN 0.2 ELSE 0 END",
+}
 """The higher the number, the busier; each tenth is beyond a limit."""
 BUSY = {
     "cpu_utilization": "0.3",

@@ -17,7 +17,7 @@ from tests.nova.fleet import rows
 
 HOSTS, REQUESTS = 100, 30
 LIMIT_MS = 60.0
-GRADED = {"cpu_utilization": "number / 200.0"}
+GRADED = {"cpu_utilization": "number / 200.0", "memory_mb_available": "262144"}
 FIGURES = "position age_seconds cpu_utilization cpu_steal cpu_pressure memory_pressure io_pressure"
 FIGURES += " memory_mb_available vcpus_claimed"
 GARBAGE = {

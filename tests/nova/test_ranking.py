@@ -63,7 +63,7 @@ def test_an_aggregate_has_its_own_multiplier(seen: dict[str, Any]) -> None:
 def test_the_instances_of_one_request_do_not_all_go_to_the_best_host(seen: dict[str, Any]) -> None:
     picked = seen["multi_create"]["picked"]
     assert len(set(picked)) >= 18
-    assert max(picked) < 400  # and none of them to a busy one
+    assert max(picked) < 200  # and none of them to a busy one
 
 
 def test_a_rebuild_stays_where_it_is_and_reads_nothing(seen: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def test_nothing_failed_and_all_picks_were_noted(seen: dict[str, Any], database:
 def test_added_latency(seen: dict[str, Any]) -> None:
     for count, took in seen["latency_ms"].items():
         cuts = quantiles(took, n=100)
-        print(f"\nadded to a request with {count} surviving hosts: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms")
+        print(f"\nadded to a request with {count} surviving hosts: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(took):.1f} ms")
     assert len(seen["latency_ms"]) == 2
 
 

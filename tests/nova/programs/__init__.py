@@ -1,4 +1,9 @@
 """Programs that run in Nova's environment (requirements/nova.lock) and print JSON: they import nothing of ours but the adapter.
 
-What is not Nova's own in them is in ``stage`` alone: its functions say what they stand in for.
+What is not Nova's own in them is in ``stage`` alone, which lists it.
 """
+
+from nova import monkey_patch
+
+# As nova.cmd.scheduler does, and as early: before anything that might import eventlet.
+monkey_patch.patch(backend="threading")

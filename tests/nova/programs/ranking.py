@@ -51,8 +51,8 @@ def main() -> None:
     # An instance after another of one request, as SchedulerManager._schedule goes about it.
     picked = []
     spec = stage.spec(num_instances=20)
-    states = list(hosts.get_filtered_hosts(fleet.states(hosts), spec))
     before = counts["reads"]
+    states = list(hosts.get_filtered_hosts(fleet.states(hosts), spec))
     for _ in range(20):
         spec.instance_uuid = str(uuid.uuid4())
         best = hosts.get_weighed_hosts(states, spec)[0].obj

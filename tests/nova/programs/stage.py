@@ -18,14 +18,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from nova import monkey_patch
-
-monkey_patch.patch(backend="threading")  # as nova.cmd.scheduler does
-
-import nova.conf  # noqa: E402  # Nova wants its patching first
-from nova import config, context, objects  # noqa: E402
-from nova.scheduler import host_manager, manager, request_filter  # noqa: E402
-from oslo_log import log  # noqa: E402
+import nova.conf
+from nova import config, context, objects
+from nova.scheduler import host_manager, manager, request_filter
+from oslo_log import log
 
 CELL = "11111111-1111-4111-8111-111111111111"
 WEIGHER = "connectors.nova.weigher.VacancyWeigher"
@@ -115,12 +111,14 @@ def compute_row(number: int, instances: int) -> dict[str, Any]:
 
 def service(name: str) -> Any:
     """The nova-compute service of a host, which has just reported."""
-    now = datetime.datetime.now(datetime.UTC)
-    return objects.Service(
-        id=1, uuid=str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), host=name, binary="nova-compute", topic="compute",
-        report_count=1, disabled=False, disabled_reason=None, last_seen_up=now, forced_down=False, version=74,
-        availability_zone="nova", created_at=now, updated_at=now, deleted=False, deleted_at=None,
-    )  # fmt: skip
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    row = {
+        "id": 1, "uuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), "host": name, "binary": "nova-compute",
+        "topic": "compute", "report_count": 1, "disabled": False, "disabled_reason": None, "last_seen_up": now,
+        "forced_down": False, "version": 74, "created_at": now, "updated_at": now, "deleted": False,
+        "deleted_at": None,
+    }  # fmt: skip
+    return objects.Service._from_db_object(admin(), objects.Service(), row)
 
 
 class Fleet:
