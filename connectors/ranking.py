@@ -95,17 +95,13 @@ def fullness(host: Measured, needs: Amount, total: Amount, limits: Limits) -> tu
 
 
 def over_limit(host: Measured, needs: Amount, limits: Limits, min_memory_mb_available: float) -> str | None:
-    """What rules a host out, by measure alone: a fraction above its limit, or memory that is not there. None: nothing."""
+    """What rules a host out, by measure alone: a fraction above its limit, or too little memory. None: nothing."""
     for name in ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "io_pressure"):
         known = _fraction(getattr(host, name))
         if known is not None and known > getattr(limits, name):
             return name
     available = host.memory_mb_available
-    if (
-        available is not None
-        and math.isfinite(available)
-        and available - needs.memory_mb < min_memory_mb_available
-    ):
+    if available is not None and math.isfinite(available) and available - needs.memory_mb < min_memory_mb_available:
         return "memory_mb_available"
     return None
 

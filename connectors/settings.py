@@ -111,6 +111,11 @@ class AgentSettings(Section):
     host_id: HostId | None = Field(
         default=None, description="Stable identity of this node. Unset: made from the machine id."
     )
+    host_id_file: Path | None = Field(
+        default=None,
+        description="File that holds it instead: nova-compute's is `compute_id` in its `state_path`"
+        " (`/var/lib/nova/compute_id`).",
+    )
     name: str | None = Field(default=None, description="Name the scheduler knows the node by. Unset: the host name.")
     zone: str | None = Field(default=None, description="Availability zone.")
     aggregates: tuple[str, ...] = Field(default=(), description="UUIDs of the host aggregates the node is in.")

@@ -72,7 +72,7 @@ def command(
     settings = load(
         config, data_dir, flags(agent={"host_id": host_id, "interval": interval}, log={"format": log_format})
     )
-    identity = settings.agent.host_id or default_host_id(data_dir or default_data_dir())
+    identity = host_id_of(settings.agent, data_dir or default_data_dir())
     configure(settings.log.format, host=settings.agent.name or socket.gethostname(), host_id=identity, job="agent")
     collector = HostCollector(settings.agent)
     outbox = Outbox(settings.kafka, identity, settings.agent.buffer_events)
@@ -334,6 +334,26 @@ def make_encoders(settings: KafkaSettings, stop: StopSignal) -> dict[Event, Enco
             failing = True
             stop.wait(random.uniform(0.5, 1.5) * _REGISTRY_RETRY_S)  # noqa: S311  # spreads a fleet, hides nothing
     return None
+
+
+def host_id_of(settings: AgentSettings, state_dir: Path) -> str:
+    """Who this node is: as it is set, as a file says, or made from the machine id.
+
+    Raises:
+        VacancyError: the file holds no UUID, or there is no identity to be had.
+    """
+    if settings.host_id:
+        return settings.host_id
+    if settings.host_id_file:
+        try:
+            return str(uuid.UUID(settings.host_id_file.read_text(encoding="ascii").strip()))
+        except (OSError, ValueError) as error:
+            what = getattr(error, "strerror", None) or "no UUID in it"
+            raise VacancyError(
+                f"agent.host_id_file {settings.host_id_file}: {what}; start nova-compute once, which writes it, "
+                "or set agent.host_id"
+            ) from None
+    return default_host_id(state_dir)
 
 
 def default_host_id(state_dir: Path, machine_id: Path = Path("/etc/machine-id")) -> str:

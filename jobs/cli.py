@@ -35,6 +35,7 @@ _COMMANDS = {
     "claim": _Command("jobs.claim", "scheduler", "Pick hosts and claim them."),
     "release": _Command("jobs.release", "scheduler", "Give claims back."),
     "claims": _Command("jobs.claims", "scheduler", "List the claims in flight."),
+    "extender": _Command("jobs.extender", "scheduler", "Filter and rank nodes for kube-scheduler."),
     "dead-letters": _Command("jobs.dead_letters", "kafka", "Show the records that could not be decoded."),
     "migrate": _Command("jobs.migrate", "scheduler", "Bring the tables to this version."),
     "doctor": _Command("jobs.doctor", "scheduler,kafka", "Say what is wrong with a setup, and what to do."),

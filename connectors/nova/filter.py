@@ -1,9 +1,9 @@
-"""The filter: vetoes hosts that are beyond a limit. Optional; the weigher alone avoids them as long as there are others.
+"""The filter: vetoes hosts that are beyond a limit. Optional: the weigher alone avoids them while there are others.
 
-    [filter_scheduler]
-    available_filters = nova.scheduler.filters.all_filters
-    available_filters = connectors.nova.filter.VacancyFilter
-    enabled_filters = ComputeFilter, ..., VacancyFilter
+[filter_scheduler]
+available_filters = nova.scheduler.filters.all_filters
+available_filters = connectors.nova.filter.VacancyFilter
+enabled_filters = ComputeFilter, ..., VacancyFilter
 """
 
 from __future__ import annotations

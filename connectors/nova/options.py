@@ -32,7 +32,9 @@ OPTIONS = [
         help="Above 0: for each request log the host that wins with weight_multiplier and the one that would win with"
         " this. The weigher has to be the last in weight_classes.",
     ),
-    cfg.FloatOpt("timeout", default=0.05, min=0.001, max=5.0, help="Seconds that a request waits for the table at most."),
+    cfg.FloatOpt(
+        "timeout", default=0.05, min=0.001, max=5.0, help="Seconds that a request waits for the table at most."
+    ),
     cfg.FloatOpt(
         "max_age",
         default=30.0,
@@ -55,7 +57,10 @@ OPTIONS = [
     ),
     cfg.FloatOpt("max_cpu_steal", default=_DEFAULTS.cpu_steal, min=0.001, help="Fraction of CPU time that is stolen."),
     cfg.FloatOpt(
-        "max_cpu_pressure", default=_DEFAULTS.cpu_pressure, min=0.001, help="Fraction of time that a task waits for a CPU."
+        "max_cpu_pressure",
+        default=_DEFAULTS.cpu_pressure,
+        min=0.001,
+        help="Fraction of time that a task waits for a CPU.",
     ),
     cfg.FloatOpt(
         "max_memory_pressure",
@@ -73,7 +78,9 @@ OPTIONS = [
         " none of it.",
     ),
     cfg.FloatOpt("bridge_interval", default=60.0, min=1.0, help="Seconds between two rounds of the trait bridge."),
-    cfg.BoolOpt("bridge_apply", default=False, help="Whether the trait bridge changes traits, or only logs what it would."),
+    cfg.BoolOpt(
+        "bridge_apply", default=False, help="Whether the trait bridge changes traits, or only logs what it would."
+    ),
     cfg.FloatOpt(
         "bridge_hot_for",
         default=120.0,

@@ -114,7 +114,7 @@ class _WatchedHostState(host_manager.HostState):
 
 
 def amount(spec: Any) -> Amount:
-    """What a request takes of a host's CPUs and memory; huge pages come out of a pool that the kernel does not count."""
+    """What a request takes of a host's CPUs and memory; huge pages come out of a pool apart."""
     topology = spec.numa_topology if "numa_topology" in spec else None
     huge = topology is not None and any(cell.pagesize for cell in topology.cells)
     return Amount(spec.vcpus, 0 if huge else spec.memory_mb)

@@ -28,13 +28,15 @@ from connectors.ranking import Amount, Measured, makes_sense
 LOG = logging.getLogger("vacancy.nova")
 LOG_EVERY_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_CONNECTING_S = 10.0
+"""A connection that is not made after so long is given up."""
 _IDLE_SESSIONS = 8
 """Kept for each process; more requests at once connect anew."""
 _ARRAYS = ("position", "age_seconds", *Measured._fields[1:])
 _READ = f"SELECT {', '.join(f'{name}::text' for name in _ARRAYS)} FROM vacancy.measured(%s::text[])"  # noqa: S608  # names
 _NOTE = "SELECT vacancy.note_claim(%s::uuid, %s, %s, %s, 0, %s * interval '1 s')"
 _HOST_ID = re.compile(r"[0-9A-Za-z._:-]{1,255}")
-"""What a compute node's UUID, or any other name of a host, is made of: nothing that an array's text would have quoted."""
+"""What a compute node's UUID, or another id of a host, is made of: nothing that an array's text would quote."""
 
 
 class Fault(Exception):  # noqa: N818  # it is the fault that is counted, by its kind
@@ -93,11 +95,10 @@ class Table:
         return rows
 
     def note(self, consumer: str, host: str, amount: Amount, ttl_s: float) -> None:
-        """Sends that a consumer's host was picked, and does not wait for the answer; a note that fails is only counted."""
+        """Sends that a consumer's host was picked, and does not wait for the answer; one that fails is only counted."""
         process = self._process()
-        try:
-            session = process.idle.pop()
-        except IndexError:
+        session = _popped(process.idle)
+        if session is None:
             self.count(notes_lost=1)
             return
         try:
@@ -141,7 +142,7 @@ class Table:
             kept = session is not None
             try:
                 if session is None:
-                    session = self._connect(deadline)
+                    session = self._connect()
                 self._settle(session, deadline)
                 session.cursor.execute(_READ, (hosts,))
                 session.finish(deadline, self._clock)
@@ -153,13 +154,16 @@ class Table:
                 if session is not None:
                     session.connection.close()
                 if not kept:
-                    raise Fault("unreachable", _reason(error)) from None
+                    raise Fault("unreachable", reason(error)) from None
                 # What broke one has broken the others.
                 process.idle.clear()
                 session = None
             except psycopg2.Error as error:
                 self._keep(process, session)
-                raise Fault("refused", _reason(error)) from None
+                raise Fault("refused", reason(error)) from None
+            except Fault:
+                self._keep_if_connecting(process, session)
+                raise
             except BaseException:
                 if session is not None:
                     session.connection.close()
@@ -170,39 +174,49 @@ class Table:
 
     def _settle(self, session: _Session, deadline: float) -> None:
         """Takes the answer to a note, if one is owed; a refusal leaves the connection as good as before."""
+        connected = session.connected
         try:
             session.finish(deadline, self._clock)
         except psycopg2.Error as error:
+            if not connected:
+                raise
             self.count(notes_lost=1)
             cancelled = isinstance(error, psycopg2.extensions.QueryCanceledError)
             if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not cancelled:
                 raise
 
-    def _connect(self, deadline: float) -> _Session:
+    def _connect(self) -> _Session:
+        """Begins to connect: :meth:`_Session.finish` goes on with it, in a later request if it has to."""
         if not self._dsn:
             raise Fault("unset", "[vacancy] dsn is not set")
         try:
-            connection = psycopg2.connect(
-                self._dsn,
-                async_=True,
-                application_name="vacancy nova",
-                # Less than our own, so that the server gives up first and the connection is kept.
-                options=f"-c statement_timeout={max(1, int(self._timeout_s * 900))}",
+            return _Session(
+                psycopg2.connect(
+                    self._dsn,
+                    async_=True,
+                    application_name="vacancy nova",
+                    # Less than our own, so that the server gives up first and the connection is kept.
+                    options=f"-c statement_timeout={max(1, int(self._timeout_s * 900))}",
+                ),
+                self._clock(),
             )
         except psycopg2.ProgrammingError:
             raise Fault("refused", "[vacancy] dsn cannot be parsed") from None  # the reason would quote it
-        try:
-            _wait(connection, deadline, self._clock)
-            return _Session(connection)
-        except BaseException:
-            connection.close()
-            raise
 
     def _keep(self, process: _Process, session: _Session | None) -> None:
         if session is None or session.connection.closed:
             return
         if len(process.idle) < _IDLE_SESSIONS:
             process.idle.append(session)
+        else:
+            session.connection.close()
+
+    def _keep_if_connecting(self, process: _Process, session: _Session | None) -> None:
+        """A connection that takes longer to make than one request may wait, over TLS from afar, say, is not lost."""
+        if session is None:
+            return
+        if not session.connected and self._clock() - session.begun < _CONNECTING_S:
+            self._keep(process, session)
         else:
             session.connection.close()
 
@@ -226,16 +240,21 @@ class Table:
 
 
 class _Session:
-    """A connection with its one cursor, which may still owe the answer to a note."""
+    """A connection, perhaps not made yet, with its one cursor, which may still owe the answer to a note."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, begun: float) -> None:
         self.connection = connection
-        self.cursor = connection.cursor()
+        self.begun = begun
+        self.connected = False
+        self.cursor: Any = None
 
     def finish(self, deadline: float, clock: Callable[[], float]) -> None:
-        """Waits for what was sent to be answered."""
-        if self.connection.isexecuting():
+        """Waits for the connection, and for what was sent to be answered."""
+        if not self.connected or self.connection.isexecuting():
             _wait(self.connection, deadline, clock)
+        if not self.connected:
+            self.connected = True
+            self.cursor = self.connection.cursor()
 
 
 class _Process:
@@ -323,7 +342,7 @@ def _numbers(text: str | None) -> list[float | None]:
     return [None if item == "NULL" else float(item) for item in text[1:-1].split(",")]
 
 
-def _reason(error: psycopg2.Error) -> str:
+def reason(error: psycopg2.Error) -> str:
     """What the server or the network says, and nothing that libpq may quote from the connection string."""
     if error.diag and error.diag.message_primary:
         return str(error.diag.message_primary)

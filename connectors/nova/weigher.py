@@ -3,9 +3,9 @@
     [filter_scheduler]
     weight_classes = nova.scheduler.weights.all_weighers, connectors.nova.weigher.VacancyWeigher
 
-A host's weight is how much emptier it is than the median of the hosts that are known, on a fixed scale: 0.1 is 10 % of a
-host, or a tenth of a limit, in every request. So a host of which nothing is known, or nothing new enough, weighs 0, as
-every host does when the table cannot be read, and 0 is nothing whatever an aggregate multiplies it by.
+A host's weight is how much emptier it is than the median of the hosts that are known, on a fixed scale: 0.1 is 10 % of
+a host, or a tenth of a limit, in every request. So a host of which nothing is known, or nothing new enough, weighs 0,
+as every host does when the table cannot be read, and 0 is nothing whatever an aggregate multiplies it by.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
 
     def _compare(self, weighed: Sequence[Any], ours: Sequence[float], spec: Any) -> None:
         """Logs who wins, and who would with ``compare_multiplier``, by what the weighers before this one gave."""
-        now = max(range(len(weighed)), key=lambda n: weighed[n].weight + self.weight_multiplier(weighed[n].obj) * ours[n])
+        now = max(
+            range(len(weighed)), key=lambda n: weighed[n].weight + self.weight_multiplier(weighed[n].obj) * ours[n]
+        )
         then = max(range(len(weighed)), key=lambda n: weighed[n].weight + self._options.compare_multiplier * ours[n])
         LOG.info(
             "instance %s, %d hosts: %s %s (%+.3f), by vacancy %s (%+.3f)",

@@ -9,12 +9,12 @@
 CREATE FUNCTION vacancy.measured(
   hosts text[],
   OUT "position" bigint[],
-  OUT age_seconds real[],
-  OUT cpu_utilization real[],
-  OUT cpu_steal real[],
-  OUT cpu_pressure real[],
-  OUT memory_pressure real[],
-  OUT io_pressure real[],
+  OUT age_seconds double precision[],
+  OUT cpu_utilization double precision[],
+  OUT cpu_steal double precision[],
+  OUT cpu_pressure double precision[],
+  OUT memory_pressure double precision[],
+  OUT io_pressure double precision[],
   OUT memory_mb_available bigint[],
   OUT vcpus_claimed bigint[]
 )
@@ -27,12 +27,12 @@ WITH has_claims AS MATERIALIZED (
 )
 SELECT
   array_agg(asked.position),
-  array_agg(date_part('epoch', statement_timestamp() - h.observed_at)::real),
-  array_agg(h.cpu_utilization::real),
-  array_agg(h.cpu_steal::real),
-  array_agg(h.cpu_pressure::real),
-  array_agg(h.memory_pressure::real),
-  array_agg(h.io_pressure::real),
+  array_agg(date_part('epoch', statement_timestamp() - h.observed_at)),
+  array_agg(h.cpu_utilization),
+  array_agg(h.cpu_steal),
+  array_agg(h.cpu_pressure),
+  array_agg(h.memory_pressure),
+  array_agg(h.io_pressure),
   array_agg(h.memory_mb_available - coalesce(claimed.memory_mb, 0)),
   array_agg(coalesce(claimed.vcpus, 0))
 FROM unnest(hosts) WITH ORDINALITY AS asked (host_id, position)

@@ -1,4 +1,4 @@
-"""Nova's whole decision with its claim in a real Placement: how many picks land on hosts that are busy beyond their promises."""
+"""Nova's whole decision with its claim in a real Placement: how many picks land on hosts that are busy in truth."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def test_every_pick_is_claimed_in_placement(seen: dict[str, Any]) -> None:
 
 
 def test_busy_hosts_are_avoided(seen: dict[str, Any]) -> None:
-    share = {
-        who: sum(map(is_busy, seen[who]["picked"])) / PICKS for who in ("nova alone", "with vacancy")
-    }
-    print(f"\nshare of {PICKS} picks on {HOSTS} hosts that landed on a busy host: {share}; a third of the hosts is busy")
+    share = {who: sum(map(is_busy, seen[who]["picked"])) / PICKS for who in ("nova alone", "with vacancy")}
+    print(
+        f"\nshare of {PICKS} picks on {HOSTS} hosts that landed on a busy host: {share}; a third of the hosts is busy"
+    )
     assert share["nova alone"] > 0.15
     assert share["with vacancy"] <= share["nova alone"] / 10

@@ -53,7 +53,7 @@ def seen(nova: Nova, databases: Databases) -> dict[str, Any]:
             "stale": databases.make(HOSTS, GRADED | {"observed_at": "now() - interval '1 hour'"}),
             "half of the hosts missing": half,
             "garbage in rows": databases.make(HOSTS, GARBAGE),
-            "not a dsn": "postgresql://user:secret@@:nonsense/",
+            "not a dsn": "hunter2 hunter2",
         },
         hosts=HOSTS,
         requests=REQUESTS,
@@ -105,6 +105,9 @@ def test_a_fault_is_counted_and_the_next_requests_do_not_pay_for_it(
     assert counts["paused"] + sum(counts[kind] for kind in kinds) == REQUESTS
     assert counts["paused"] > REQUESTS / 2
     assert len(set(seen[fault]["best"])) == 1  # weights of 0 leave Nova's own order
+    [line] = seen[fault]["log"]  # the first at once, the others once a minute
+    assert line.startswith("1 requests were ranked without the table")
+    assert "hunter2" not in line
 
 
 def test_hosts_without_a_row_or_with_an_old_one_are_counted_and_rank_in_the_middle(seen: dict[str, Any]) -> None:

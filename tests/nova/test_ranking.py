@@ -95,7 +95,10 @@ def test_nothing_failed_and_all_picks_were_noted(seen: dict[str, Any], database:
 def test_added_latency(seen: dict[str, Any]) -> None:
     for count, took in seen["latency_ms"].items():
         cuts = quantiles(took, n=100)
-        print(f"\nadded to a request with {count} surviving hosts: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(took):.1f} ms")
+        print(
+            f"\nadded to a request with {count} surviving hosts:"
+            f" p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(took):.1f} ms"
+        )
     assert len(seen["latency_ms"]) == 2
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from connectors.collector import Inventory, InventoryReading, UsageReading
 from connectors.outbox import Left, Outbox
 from connectors.settings import AgentSettings, KafkaSettings
-from jobs.agent import Agent, Schedule, StopSignal, default_host_id, make_encoders, run
+from jobs.agent import Agent, Schedule, StopSignal, default_host_id, host_id_of, make_encoders, run
 from schemas.codec import Encoder, decode
 from schemas.errors import VacancyError
 from schemas.events import Event
@@ -359,3 +359,16 @@ def test_an_identity_that_cannot_be_kept_is_an_error_that_says_what_to_set(tmp_p
     (tmp_path / "file").write_text("")
     with pytest.raises(VacancyError, match=r"set agent\.host_id"):
         default_host_id(tmp_path / "file", tmp_path / "none")
+
+
+def test_the_identity_is_nova_computes_where_its_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "compute_id"
+    settings = AgentSettings(host_id_file=file)
+    with pytest.raises(VacancyError, match=r"host_id_file .*No such file.* start nova-compute once"):
+        host_id_of(settings, tmp_path)
+    file.write_text("5E2F8A8C-7F0E-4A53-9A44-0A4F6F9C1D11\n", encoding="ascii")
+    assert host_id_of(settings, tmp_path) == "5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11"
+    assert host_id_of(settings.model_copy(update={"host_id": "node-1"}), tmp_path) == "node-1"
+    file.write_text("none", encoding="ascii")
+    with pytest.raises(VacancyError, match="no UUID in it"):
+        host_id_of(settings, tmp_path)

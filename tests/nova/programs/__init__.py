@@ -1,4 +1,4 @@
-"""Programs that run in Nova's environment (requirements/nova.lock) and print JSON: they import nothing of ours but the adapter.
+"""Programs that run in Nova's environment (requirements/nova.lock) and print JSON; ours in them is the adapter.
 
 What is not Nova's own in them is in ``stage`` alone, which lists it.
 """

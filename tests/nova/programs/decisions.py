@@ -1,6 +1,6 @@
 """Nova's whole decision, ``SchedulerManager.select_destinations``, with a claim in Placement, again and again.
 
-In: placement, its URL; instances, those of each host; picks, how many; dsn, for our weigher, or null for Nova's own alone.
+In: placement, its URL; instances, those of each host; picks, how many; dsn, for our weigher, or null for Nova's own.
 Out: the numbers of the hosts that were claimed.
 """
 

@@ -6,6 +6,7 @@ In: databases, a DSN by fault; hosts; requests; behind, what the faults that are
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from contextlib import closing
 from typing import Any
 
 import nova.conf
+
 from connectors.nova import requests
 from tests.nova.programs import stage
 
@@ -55,6 +57,18 @@ class Slow:
             other.close()
 
 
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Adds a line."""
+        self.lines.append(record.getMessage())
+
+
 def main() -> None:
     """Prints, by fault: ms that each request took for the weigher, failures, the best hosts, what was counted."""
     given = stage.arguments()
@@ -76,6 +90,8 @@ def _under(dsn: str, hosts: Any, states: list[Any], number: int) -> dict[str, An
     requests.forget()
     [ours] = [one for one in hosts.weighers if type(one).__name__ == "VacancyWeigher"]
     plain = ours.weigh_objects
+    log = Kept()
+    logging.getLogger("vacancy.nova").addHandler(log)
     took, failed, best = [], 0, []
 
     def timed(weighed: Any, spec: Any) -> Any:
@@ -92,13 +108,14 @@ def _under(dsn: str, hosts: Any, states: list[Any], number: int) -> dict[str, An
             try:
                 chosen = hosts.get_weighed_hosts(states, spec)[0].obj
                 best.append(int(chosen.uuid[-12:]))
-            except Exception:
+            except Exception:  # noqa: BLE001  # whatever it is, the request has failed
                 failed += 1
     finally:
         ours.weigh_objects = plain
+        logging.getLogger("vacancy.nova").removeHandler(log)
     counts = dict(requests.shared().table.counts)
     requests.forget()
-    return {"took_ms": took, "failed": failed, "best": best, "counts": counts}
+    return {"took_ms": took, "failed": failed, "best": best, "counts": counts, "log": log.lines}
 
 
 if __name__ == "__main__":

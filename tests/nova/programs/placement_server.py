@@ -1,4 +1,4 @@
-"""Placement over HTTP until stdin ends: its own WSGI application, a thread a request. Prints the port that it listens on."""
+"""Placement over HTTP until stdin ends: its own WSGI application, a thread a request. Prints its port."""
 
 from __future__ import annotations
 

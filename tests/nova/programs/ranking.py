@@ -1,4 +1,4 @@
-"""Nova's loaders, host manager, filter handler and weight handler with our filter and weigher: what they make of the table.
+"""What Nova's loaders, host manager, filter and weight handler make of our filter, our weigher and the table.
 
 In: dsn, hosts. The table's hosts are as ``tests.nova.fleet.GRADED`` has them.
 """
@@ -10,8 +10,9 @@ import time
 import uuid
 from typing import Any
 
-from connectors.nova import requests
 from nova import objects
+
+from connectors.nova import requests
 from tests.nova.programs import stage
 
 
@@ -65,7 +66,7 @@ def main() -> None:
     before = counts["reads"]
     seen["rebuild"] = {
         "passed": len(list(hosts.get_filtered_hosts(states, rebuild))),
-        "weights": sorted(set(ours.weigh_objects([one for one in _weighed(states[:3])], rebuild))),
+        "weights": sorted(set(ours.weigh_objects(_weighed(states[:3]), rebuild))),
     }
     states[0].consume_from_request(rebuild)
     seen["rebuild"]["reads"] = counts["reads"] - before

@@ -1,8 +1,13 @@
 """nova-scheduler without its cell database and its message bus.
 
-Stubs, all of them: ``CellMappingList.get_all`` and ``AggregateList.get_all`` (API database), ``HostManager._init_instance_info``
-and ``_get_computes_for_cells`` (cell database), ``request_filter._should_filter_by_owner`` (whether all computes of the
-cell database are new enough: yes), and ``transport_url = fake://`` (message bus). Filters, weighers, host states, the scheduler manager and its claims in Placement are Nova's own.
+Stubs, all of them:
+
+- ``CellMappingList.get_all`` and ``AggregateList.get_all`` (the API database);
+- ``HostManager._init_instance_info`` and ``_get_computes_for_cells`` (the cell database);
+- ``request_filter._should_filter_by_owner``: whether all computes of the cell database are new enough: yes;
+- ``transport_url = fake://`` (the message bus).
+
+Filters, weighers, host states, the scheduler manager and its claims in Placement are Nova's own.
 """
 
 from __future__ import annotations
@@ -149,11 +154,19 @@ class Fleet:
 def without_databases(aggregates: Sequence[Any] = ()) -> Iterator[None]:
     """While a HostManager or a SchedulerManager is made."""
     cell = objects.CellMapping(
-        admin(), id=2, uuid=CELL, name="cell1", disabled=False, transport_url="fake:///", database_connection="sqlite://"
+        admin(),
+        id=2,
+        uuid=CELL,
+        name="cell1",
+        disabled=False,
+        transport_url="fake:///",
+        database_connection="sqlite://",
     )
     with (
         mock.patch.object(objects.CellMappingList, "get_all", return_value=objects.CellMappingList(objects=[cell])),
-        mock.patch.object(objects.AggregateList, "get_all", return_value=objects.AggregateList(objects=list(aggregates))),
+        mock.patch.object(
+            objects.AggregateList, "get_all", return_value=objects.AggregateList(objects=list(aggregates))
+        ),
         mock.patch.object(host_manager.HostManager, "_init_instance_info"),
     ):
         yield
@@ -169,7 +182,7 @@ def hosts_of(fleet: Fleet, aggregates: Sequence[Any] = ()) -> Any:
 
 def scheduler_of(fleet: Fleet) -> Any:
     """Nova's scheduler manager over a fleet."""
-    request_filter._should_filter_by_owner = lambda ctxt: True
+    request_filter._should_filter_by_owner = mock.Mock(return_value=True)
     with without_databases():
         made = manager.SchedulerManager()
     _know_instances(made.host_manager, fleet)

@@ -1,0 +1,44 @@
+"""What the weigher adds to requests: ms, by the number of hosts that survive the filters.
+
+In: dsn; hosts, the numbers; requests, how many for each.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from nova.scheduler import host_manager, weights
+
+from connectors.nova import requests, weigher
+from tests.nova.programs import stage
+
+
+def state(number: int) -> Any:
+    """A host state as far as a weigher needs it: Nova takes a second to make 1,000 whole ones."""
+    made = host_manager.HostState(f"compute-{number}", f"compute-{number}", stage.CELL)
+    made.uuid, made.vcpus_total, made.total_usable_ram_mb = stage.host_id(number), 64, 262_144
+    return made
+
+
+def main() -> None:
+    """Prints them."""
+    given = stage.arguments()
+    stage.configure(stage.vacancy(given["dsn"], max_age=10_000))
+    ours, seen = weigher.VacancyWeigher(), []
+    for count in given["hosts"]:
+        requests.forget()
+        states, took_ms = [state(number) for number in range(1, count + 1)], []
+        for number in range(given["requests"] + 5):
+            weighed, spec = [weights.WeighedHost(one, 0.0) for one in states], stage.spec()
+            began = time.perf_counter()
+            ours.weigh_objects(weighed, spec)
+            if number >= 5:  # the first ones connect, and warm the server's caches
+                took_ms.append(1e3 * (time.perf_counter() - began))
+        seen.append({"took_ms": took_ms, "counts": dict(requests.shared().table.counts)})
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()
