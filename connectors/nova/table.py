@@ -350,4 +350,8 @@ def reason(error: psycopg2.Error) -> str:
     for mark in ("FATAL:", "failed: ", "ERROR:"):
         if mark in text:
             return text.split(mark)[-1].strip().splitlines()[0]
-    return type(error).__name__
+    if "translate host name" in text:
+        return "its host name cannot be resolved"
+    first, *_ = text.splitlines() or [""]
+    # The system's words for it ("Connection refused") hold no quotes, signs or figures.
+    return first if re.fullmatch(r"[A-Za-z ]+", first) else type(error).__name__

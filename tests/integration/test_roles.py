@@ -55,6 +55,8 @@ CLAIMING = (
     "SELECT vacancy.claim(ARRAY[gen_random_uuid()])",
     "SELECT vacancy.release(ARRAY[gen_random_uuid()])",
     "SELECT vacancy.candidates()",
+    "SELECT vacancy.measured('{}')",
+    "SELECT vacancy.note_claim(gen_random_uuid(), 'host-1', 1, 1, 1, '1 min')",
 )
 JOB_MAY = tuple(f"{verb} {table}" for verb in ("INSERT INTO", "UPDATE") for table in TABLES[:2])
 FORBIDDEN = {

@@ -130,3 +130,28 @@ def test_nothing_is_done_at_import(nova: Nova) -> None:
         [str(nova.python), "-c", program], env=nova.variables(), capture_output=True, text=True, check=True
     )
     assert not {"pydantic", "click", "rich", "platformdirs", "nova", "jobs", "topology"} & set(done.stdout.split())
+
+
+def test_under_eventlet_other_green_threads_run_while_one_waits(nova: Nova) -> None:
+    program = (
+        "import eventlet; eventlet.monkey_patch();"
+        "import socket; from connectors.nova.table import Fault, Table;"
+        "silent = socket.create_server(('127.0.0.1', 0));"
+        "table = Table(f'host=127.0.0.1 port={silent.getsockname()[1]} user=u dbname=d', 0.2);"
+        "ticks = []\n"
+        "def tick():\n"
+        "    while True: ticks.append(1); eventlet.sleep(0.01)\n"
+        "eventlet.spawn(tick)\n"
+        "try: table.read(['host'])\n"
+        "except Fault as fault: print(fault.kind, len(ticks))\n"
+    )
+    done = subprocess.run(
+        [str(nova.python), "-W", "ignore", "-c", program],
+        env=nova.variables(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kind, ticks = done.stdout.split()
+    assert kind == "timeout"
+    assert int(ticks) > 3
