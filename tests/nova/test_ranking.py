@@ -87,6 +87,14 @@ def test_the_next_scheduler_passes_over_what_was_picked(seen: dict[str, Any]) ->
     assert not set(seen["again"]) & {number for number in seen["multi_create"]["picked"] if number > 10}
 
 
+def test_a_canary_changes_nothing_and_logs_whom_it_would_pick(seen: dict[str, Any]) -> None:
+    assert seen["canary"]["order"] == list(range(HOSTS - 9, HOSTS + 1))  # Nova's own, to which all are equal
+    [line] = seen["canary"]["log"]
+    assert "10 hosts: " in line
+    assert "compute-991 (" in line
+    assert ", by vacancy compute-99" in line
+
+
 def test_nothing_failed_and_all_picks_were_noted(seen: dict[str, Any], database: str) -> None:
     assert not {"errors", "timeout", "unreachable", "refused", "garbage", "notes_lost"} & set(seen["counts"])
     assert rows(database, "SELECT count(*) FROM vacancy.claim") == [(21,)]  # 20, and one that moved

@@ -57,18 +57,6 @@ class Slow:
             other.close()
 
 
-class Kept(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Adds a line."""
-        self.lines.append(record.getMessage())
-
-
 def main() -> None:
     """Prints, by fault: ms that each request took for the weigher, failures, the best hosts, what was counted."""
     given = stage.arguments()
@@ -90,7 +78,7 @@ def _under(dsn: str, hosts: Any, states: list[Any], number: int) -> dict[str, An
     requests.forget()
     [ours] = [one for one in hosts.weighers if type(one).__name__ == "VacancyWeigher"]
     plain = ours.weigh_objects
-    log = Kept()
+    log = stage.Kept()
     logging.getLogger("vacancy.nova").addHandler(log)
     took, failed, best = [], 0, []
 

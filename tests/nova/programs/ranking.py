@@ -6,10 +6,12 @@ In: dsn, hosts. The table's hosts are as ``tests.nova.fleet.GRADED`` has them.
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
 from typing import Any
 
+import nova.conf
 from nova import objects
 
 from connectors.nova import requests
@@ -90,6 +92,15 @@ def main() -> None:
     # Another scheduler's next request sees what this one picked.
     requests.forget()
     seen["again"] = ranked(hosts, fleet.states(hosts), stage.spec())[:20]
+
+    nova.conf.CONF.set_override("weight_multiplier", 0.0, "vacancy")
+    nova.conf.CONF.set_override("compare_multiplier", 10.0, "vacancy")
+    log = stage.Kept()
+    logging.getLogger("vacancy.nova").addHandler(log)
+    logging.getLogger("vacancy.nova").setLevel(logging.INFO)
+    watching = ranked(hosts, fleet.states(hosts)[-10:], stage.spec())
+    seen["canary"] = {"order": watching, "log": log.lines}
+    nova.conf.CONF.clear_override("compare_multiplier", "vacancy")
 
     seen["latency_ms"] = {count: _latency(ours, hosts, count) for count in given["latencies"]}
     seen["counts"] = dict(requests.shared().table.counts)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import sys
 import tempfile
 import uuid
@@ -193,6 +194,18 @@ def scheduler_of(fleet: Fleet) -> Any:
 def _know_instances(hosts: Any, fleet: Fleet) -> None:
     """As if every compute node had synced, so that no request reads instances."""
     hosts._instance_info = {name: {"updated": True, "instances": {}} for name in fleet.services}
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Adds a line."""
+        self.lines.append(record.getMessage())
 
 
 def arguments() -> dict[str, Any]:
