@@ -98,7 +98,7 @@ class Requests:
             self.table.note(str(spec.instance_uuid), host, needs, self._pick_ttl_s)
 
 
-class _WatchedHostState(host_manager.HostState):
+class _WatchedHostState(host_manager.HostState):  # type: ignore[misc]  # nova has no annotations
     """A host state that says when Nova takes from it, which is right after the claim in Placement.
 
     Nova tells a weigher nothing of what became of its weights, and other schedulers nothing at all.

@@ -20,7 +20,6 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from connectors.ranking import Amount
 from jobs.extender import Extender, Nodes, node_names, pod_needs, quantity, serve
 from jobs.ports import free_port
 from tests.integration.upserts import query, upsert_inventory, upsert_usage
@@ -107,7 +106,8 @@ def test_without_the_table_all_nodes_pass_and_rank_the_same() -> None:
 
 def test_a_pod_needs_its_containers_together_or_its_greatest_init_container() -> None:
     needs = pod_needs(recorded("names.request.json"))
-    assert needs == Amount(4, pytest.approx(2048 + 500e6 / 2**20))
+    assert needs.vcpus == 4
+    assert needs.memory_mb == pytest.approx(2048 + 500e6 / 2**20)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ LIMIT_MS = 60.0
 GRADED = {"cpu_utilization": "number / 200.0", "memory_mb_available": "262144"}
 FIGURES = "position age_seconds cpu_utilization cpu_steal cpu_pressure memory_pressure io_pressure"
 FIGURES += " memory_mb_available vcpus_claimed"
+AGED = {"observed_at": "now() - CASE WHEN number <= 10 THEN interval '25 s' ELSE interval '0 s' END"}
 GARBAGE = {
     "cpu_utilization": "CASE number %% 4 WHEN 0 THEN 'NaN'::float8 WHEN 1 THEN 'Infinity' WHEN 2 THEN -3 ELSE 0.2 END",
     "cpu_steal": "CASE WHEN number %% 5 = 0 THEN 'NaN'::float8 ELSE 7e300 END",
@@ -52,6 +53,7 @@ def seen(nova: Nova, databases: Databases) -> dict[str, Any]:
             "empty": databases.make(0, {}),
             "stale": databases.make(HOSTS, GRADED | {"observed_at": "now() - interval '1 hour'"}),
             "half of the hosts missing": half,
+            "the best hosts' rows old": databases.make(HOSTS, GRADED | AGED),
             "garbage in rows": databases.make(HOSTS, GARBAGE),
             "not a dsn": "hunter2 hunter2",
         },
@@ -116,6 +118,11 @@ def test_hosts_without_a_row_or_with_an_old_one_are_counted_and_rank_in_the_midd
     half = seen["half of the hosts missing"]
     assert half["counts"]["hosts_missing"] == HOSTS // 2 * REQUESTS
     assert max(half["best"]) <= HOSTS // 4  # those known to be emptier than the median come first
+
+
+def test_the_older_a_row_the_less_it_counts(seen: dict[str, Any]) -> None:
+    assert min(seen["the best hosts' rows old"]["best"]) > 10
+    assert min(seen["none"]["best"]) <= 10
 
 
 def test_figures_that_cannot_be_are_counted_and_left_out(seen: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ IDLE = Measured(1.0, 0.25, 0.0, 0.0, 0.0, 0.0, 262_144, 0)
 anything = st.one_of(st.none(), st.floats(), st.integers(-(10**18), 10**18))
 
 
-def full(**figures: float | None) -> tuple[float, str] | None:
+def full(**figures: Any) -> tuple[float, str] | None:
     return fullness(IDLE._replace(**figures), REQUEST, MACHINE, LIMITS)
 
 

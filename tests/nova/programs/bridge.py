@@ -61,7 +61,8 @@ def _rounds(dry: Any, wet: Any, cursor: Any, seen: dict[str, Any]) -> None:
 
     hysteresis = bridge.hysteresis_of(wet.vacancy)
     seen["at once"] = turn(wet, 10)
-    plain, meddled = traits._adapter.request, []
+    plain = traits._adapter.request
+    meddled: list[str] = []
 
     def meddling(path: str, method: str, **arguments: Any) -> Any:
         """Writes to the provider between the bridge's look and its write, as nova-compute may."""
