@@ -58,7 +58,7 @@ def test_a_note_counts_in_the_next_read_and_its_refusal_harms_none(table: Table,
     table.read(HOSTS)
     note(table, "host-1")
     assert table.read(["host-1"])["host-1"].vcpus_claimed == 4
-    query(owner, "DROP FUNCTION vacancy.note_claim(uuid, text, integer, integer, integer, interval)")
+    owner.cursor().execute("DROP FUNCTION vacancy.note_claim(uuid, text, integer, integer, integer, interval)")
     note(table, "host-2")
     assert table.read(["host-2"])["host-2"].vcpus_claimed == 0
     assert table.counts["notes_lost"] == 1

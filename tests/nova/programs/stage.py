@@ -62,7 +62,8 @@ def configure(sections: Mapping[str, Mapping[str, Any]], *, log_file: Path | Non
 
 
 def vacancy(dsn: str, **options: Any) -> dict[str, dict[str, Any]]:
-    """The sections for our weigher beside Nova's own."""
+    """The sections for our weigher beside Nova's own. A busy machine is no time-out, unless the options say so."""
+    options = {"timeout": 5.0} | options
     return {
         "filter_scheduler": {"weight_classes": f"nova.scheduler.weights.all_weighers, {WEIGHER}"},
         "vacancy": {"dsn": dsn, **options},
