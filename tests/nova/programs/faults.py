@@ -1,7 +1,7 @@
 """What requests see of a database in trouble.
 
-In: databases, a DSN by fault; answering, those that answer; hosts; requests; behind, the server that the network's faults
-are put in front of.
+In: databases, a DSN by fault; answering, those that answer; hosts; requests; behind, the server that the network's
+faults are put in front of.
 """
 
 from __future__ import annotations
