@@ -26,6 +26,7 @@ from tests.nova.test_decisions import OURS, placement
 
 TABLE_HOSTS = 100_000
 """In the table of which the surviving hosts are read."""
+WORKER_HOSTS = 1_000
 
 
 @click.command()
@@ -33,7 +34,7 @@ TABLE_HOSTS = 100_000
 @click.option("--requests", default=200, show_default=True, help="For each of the numbers of hosts.")
 @click.option("--picks", default=150, show_default=True, help="By Nova alone, and as many with the weigher.")
 @click.option("--fleet", default=300, show_default=True, help="Hosts to pick from.")
-@click.option("--worker-picks", default=240, show_default=True, help="By one worker, and as many by eight.")
+@click.option("--worker-picks", default=2000, show_default=True, help="By one worker, and as many by eight.")
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(hosts: tuple[int, ...], requests: int, picks: int, fleet: int, worker_picks: int, saved: bool) -> None:
     """Measures; prints the figures and writes bench/results/nova.json."""
@@ -42,7 +43,7 @@ def main(hosts: tuple[int, ...], requests: int, picks: int, fleet: int, worker_p
         databases = Databases(server, [])
         result = {
             "added_latency": _latency(nova, databases, hosts, requests),
-            "workers": _workers(nova, databases, fleet, worker_picks),
+            "workers": _workers(nova, databases, WORKER_HOSTS, worker_picks),
             "busy": _busy(nova, databases, fleet, picks),
         }
     CONSOLE.print(result)
@@ -71,9 +72,7 @@ def _workers(nova: Nova, databases: Databases, fleet: int, picks: int) -> list[d
     runs = []
     for workers in (1, 8):
         dsn = databases.make(fleet, GRADED | {"cpu_utilization": f"0.1 + 0.2 * number / {fleet}.0", "cpu_steal": "0"})
-        seen = nova.run(
-            "workers", dsn=dsn, hosts=fleet, workers=workers, requests=picks // workers, options={"timeout": 2.0}
-        )
+        seen = nova.run("workers", dsn=dsn, hosts=fleet, workers=workers, requests=picks // workers)
         picked = Counter(number for worker in seen for number in worker["picked"])
         runs.append(
             {

@@ -7,19 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
-from nova.scheduler import host_manager, weights
+from nova.scheduler import weights
 
 from connectors.nova import requests, weigher
 from tests.nova.programs import stage
-
-
-def state(number: int) -> Any:
-    """A host state as far as a weigher needs it: Nova takes a second to make 1,000 whole ones."""
-    made = host_manager.HostState(f"compute-{number}", f"compute-{number}", stage.CELL)
-    made.uuid, made.vcpus_total, made.total_usable_ram_mb = stage.host_id(number), 64, 262_144
-    return made
 
 
 def main() -> None:
@@ -29,7 +21,7 @@ def main() -> None:
     ours, seen = weigher.VacancyWeigher(), []
     for count in given["hosts"]:
         requests.forget()
-        states, took_ms = [state(number) for number in range(1, count + 1)], []
+        states, took_ms = [stage.light_state(number) for number in range(1, count + 1)], []
         for number in range(given["requests"] + 5):
             weighed, spec = [weights.WeighedHost(one, 0.0) for one in states], stage.spec()
             began = time.perf_counter()

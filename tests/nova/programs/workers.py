@@ -13,13 +13,14 @@ from connectors.nova import requests
 from tests.nova.programs import stage
 
 
-def work(hosts: Any, fleet: Any, number: int, barrier: Any, results: Any) -> None:
+def work(hosts: Any, count: int, number: int, barrier: Any, results: Any) -> None:
     """Picks for one request after another, each with host states of its own, as stale as the compute nodes' records."""
     picked = []
     barrier.wait(60)
     for _ in range(number):
         spec = stage.spec()
-        best = hosts.get_weighed_hosts(fleet.states(hosts), spec)[0].obj
+        states = [stage.light_state(number) for number in range(1, count + 1)]
+        best = hosts.get_weighed_hosts(states, spec)[0].obj
         best.consume_from_request(spec)
         picked.append(int(best.uuid[-12:]))
     results.put({"picked": picked, "counts": dict(requests.shared().table.counts)})
@@ -29,13 +30,18 @@ def work(hosts: Any, fleet: Any, number: int, barrier: Any, results: Any) -> Non
 def main() -> None:
     """Prints the picks."""
     given = stage.arguments()
-    stage.configure(stage.vacancy(given["dsn"], max_age=1000, **given.get("options", {})))
-    fleet = stage.Fleet(given["hosts"])
-    hosts = stage.hosts_of(fleet)
+    sections = stage.vacancy(given["dsn"], max_age=1000)
+    # Those of Nova's own for which no whole host state has to be made.
+    own = ", ".join(
+        f"nova.scheduler.weights.{name}" for name in ("cpu.CPUWeigher", "ram.RAMWeigher", "disk.DiskWeigher")
+    )
+    sections["filter_scheduler"]["weight_classes"] = f"{own}, {stage.WEIGHER}"
+    stage.configure(sections)
+    hosts = stage.hosts_of(stage.Fleet(1))
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(given["workers"]), context.Queue()
     processes = [
-        context.Process(target=work, args=(hosts, fleet, given["requests"], barrier, results))
+        context.Process(target=work, args=(hosts, given["hosts"], given["requests"], barrier, results))
         for _ in range(given["workers"])
     ]
     for process in processes:
