@@ -10,6 +10,7 @@ as every host does when the table cannot be read, and 0 is nothing whatever an a
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Sequence
@@ -23,9 +24,10 @@ from connectors.nova.requests import amount, shared, total
 from connectors.nova.table import LOG
 from connectors.ranking import fullness
 
-_JITTER = 0.05
-"""Hosts that differ by less than the request would make them differ are equal, up to this: chance decides, so that
-schedulers that read the same rows at the same moment do not all pick the same host."""
+_CHANCE = 0.5
+_MOST_CHANCE = 0.025
+"""A host that is fuller by this share of what the request takes of it, or by this much, is picked 1/e times as often,
+so that schedulers which read the same rows at the same moment do not all pick the same host (docs/decisions/0007)."""
 
 
 class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has no annotations
@@ -75,7 +77,7 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
                 known.append(None)
                 continue
             share = max(one.vcpus / (machine.vcpus or 1), one.memory_mb / (machine.memory_mb or 1))
-            empty = 1 - min(full[0], 1.0) - random.random() * min(share, _JITTER)  # noqa: S311  # chance, not a secret
+            empty = 1 - min(full[0], 1.0) + min(_CHANCE * share, _MOST_CHANCE) * _gumbel()
             known.append((empty, 1 - age_s / requests.max_age_s))
         if len(fresh) < len(request.rows):
             requests.table.count(hosts_stale=len(request.rows) - len(fresh))
@@ -100,3 +102,8 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
             weighed[then].obj.nodename,
             ours[then],
         )
+
+
+def _gumbel() -> float:
+    """A number of the Gumbel distribution. The best of values with such noise is a choice by exp(value / scale)."""
+    return -math.log(-math.log(random.random() or 1e-300))  # noqa: S311  # chance, not a secret

@@ -75,17 +75,22 @@ def admin() -> Any:
     return context.RequestContext("user", "project", is_admin=True)
 
 
-def spec(**attributes: Any) -> Any:
-    """A request for one instance of the usual size."""
-    flavor = objects.Flavor(
-        id=1, flavorid="1", name="m1", vcpus=VCPUS, memory_mb=MEMORY_MB, root_gb=DISK_GB, ephemeral_gb=0, swap=0,
+def flavor(vcpus: int, memory_mb: int, disk_gb: int) -> Any:
+    """A flavor of this size."""
+    return objects.Flavor(
+        id=1, flavorid="1", name="m1", vcpus=vcpus, memory_mb=memory_mb, root_gb=disk_gb, ephemeral_gb=0, swap=0,
         rxtx_factor=1.0, is_public=True, disabled=False, extra_specs={}, vcpu_weight=0, description=None,
     )  # fmt: skip
+
+
+def spec(**attributes: Any) -> Any:
+    """A request for one instance of the usual size."""
     image = objects.ImageMeta(
         id=str(uuid.uuid4()), name="image", min_disk=0, min_ram=0, size=1, properties=objects.ImageMetaProps()
     )
     values = {
-        "project_id": "project", "user_id": "user", "flavor": flavor, "image": image, "num_instances": 1,
+        "project_id": "project", "user_id": "user", "flavor": flavor(VCPUS, MEMORY_MB, DISK_GB), "image": image,
+        "num_instances": 1,
         "instance_uuid": str(uuid.uuid4()), "ignore_hosts": None, "force_hosts": None, "force_nodes": None,
         "requested_destination": None, "retry": None, "limits": None, "instance_group": None, "numa_topology": None,
         "pci_requests": objects.InstancePCIRequests(requests=[]), "availability_zone": None, "scheduler_hints": {},
