@@ -1,7 +1,7 @@
 """The weigher in nova-scheduler: what it adds to a request, how workers spread, and how often a busy host is picked.
 
 In Nova's environment (requirements/nova.lock), by the programs of the tests in tests/nova, with more of everything. Our
-distribution is taken from the tree. Some 4 minutes on 2 cores.
+distribution is taken from the tree. Some 3 minutes on 2 cores.
 
     python -m bench.nova
     python -m bench.nova --hosts 100 --hosts 1000 --picks 60
@@ -31,10 +31,10 @@ WORKER_HOSTS = 1_000
 
 @click.command()
 @click.option("--hosts", type=click.IntRange(10), multiple=True, default=(100, 1_000, 10_000), show_default=True)
-@click.option("--requests", default=200, show_default=True, help="For each of the numbers of hosts.")
-@click.option("--picks", default=150, show_default=True, help="By Nova alone, and as many with the weigher.")
-@click.option("--fleet", default=300, show_default=True, help="Hosts to pick from.")
-@click.option("--worker-picks", default=2000, show_default=True, help="By one worker, and as many by eight.")
+@click.option("--requests", default=100, show_default=True, help="For each of the numbers of hosts.")
+@click.option("--picks", default=60, show_default=True, help="By Nova alone, and as many with the weigher.")
+@click.option("--fleet", default=150, show_default=True, help="Hosts to pick from.")
+@click.option("--worker-picks", default=400, show_default=True, help="By one worker, and as many by eight.")
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(hosts: tuple[int, ...], requests: int, picks: int, fleet: int, worker_picks: int, saved: bool) -> None:
     """Measures; prints the figures and writes bench/results/nova.json."""

@@ -41,12 +41,12 @@ def main() -> None:
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(given["workers"]), context.Queue()
     processes = [
-        context.Process(target=work, args=(hosts, given["hosts"], given["requests"], barrier, results))
+        context.Process(target=work, args=(hosts, given["hosts"], given["requests"], barrier, results), daemon=True)
         for _ in range(given["workers"])
     ]
     for process in processes:
         process.start()
-    seen = [results.get(timeout=120) for _ in processes]
+    seen = [results.get(timeout=200) for _ in processes]
     for process in processes:
         process.join()
     print(json.dumps(seen))
