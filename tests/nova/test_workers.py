@@ -30,5 +30,6 @@ def test_workers_spread_picks_as_one_does(nova: Nova, databases: Databases) -> N
         f"\n{PICKS} picks on {HOSTS} hosts, by workers: different hosts {hosts},"
         f" picks on the host of a pick on average {spread}"
     )
-    assert spread[WORKERS] < 1.1 * spread[1]
     assert hosts[WORKERS] > 0.9 * hosts[1]
+    # So many picks tell this to 4 %, and it is 2 % more in lockstep (docs/decisions/0007).
+    assert spread[WORKERS] < 1.15 * spread[1]
