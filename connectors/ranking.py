@@ -56,6 +56,12 @@ class Limits:
     io_pressure: float = 0.5
 
 
+_CONTENTION = tuple(
+    (Measured._fields.index(name), name) for name in Limits.__annotations__ if name != "cpu_utilization"
+)
+"""Where a row has the figures that say how much its tasks wait; by place, since this is done for thousands of hosts."""
+
+
 def fullness(host: Measured, needs: Amount, total: Amount, limits: Limits) -> tuple[float, str] | None:
     """How full a host is with the request on it, from 0, empty, to 1, at a limit, and more; and by which figure.
 
@@ -81,16 +87,12 @@ def fullness(host: Measured, needs: Amount, total: Amount, limits: Limits) -> tu
         used = 1 - (min(available, total.memory_mb) - needs.memory_mb) / total.memory_mb
         if used > worst:
             worst, by = used, "memory_mb_available"
-    for name, value, limit in (
-        ("cpu_steal", host.cpu_steal, limits.cpu_steal),
-        ("cpu_pressure", host.cpu_pressure, limits.cpu_pressure),
-        ("memory_pressure", host.memory_pressure, limits.memory_pressure),
-        ("io_pressure", host.io_pressure, limits.io_pressure),
-    ):
-        if value:
-            known = _fraction(value)
-            if known is not None and known / limit > worst:
-                worst, by = known / limit, name
+    for place, name in _CONTENTION:
+        value = host[place]
+        if value and (known := _fraction(value)) is not None:
+            share = known / getattr(limits, name)
+            if share > worst:
+                worst, by = share, name
     return (worst, by) if by else None
 
 
