@@ -126,6 +126,15 @@ def turn(section: Any, traits: Traits, hysteresis: Hysteresis, now_s: float) -> 
     return made
 
 
+def clear(traits: Traits) -> int:
+    """Takes the trait from all that have it; how many.
+
+    Raises:
+        exceptions.ClientException: Placement cannot be reached, or refuses.
+    """
+    return sum(traits.change(Flip(host, False, 0.0)) for host in traits.hot())
+
+
 def hysteresis_of(section: Any) -> Hysteresis:
     """As the options say."""
     return Hysteresis(
@@ -137,6 +146,7 @@ def settings(arguments: list[str]) -> Any:
     """What nova.conf and the command line say."""
     conf = cfg.ConfigOpts()
     conf.register_cli_opt(cfg.BoolOpt("once", default=False, help="One round and no more; with bridge_hot_for = 0."))
+    conf.register_cli_opt(cfg.BoolOpt("clear", default=False, help="Take the trait from all that have it, and end."))
     options.registered(conf)
     for register in (
         loading.register_auth_conf_options,
@@ -166,6 +176,9 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     hysteresis, traits = hysteresis_of(section), traits_of(conf)
+    if conf.clear:
+        LOG.info("%d hosts have lost the trait", clear(traits))
+        return
     failed = False
     while not stop.is_set():
         try:

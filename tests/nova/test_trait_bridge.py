@@ -57,5 +57,9 @@ def test_a_host_that_flaps_flips_a_few_times_an_hour(seen: dict[str, Any]) -> No
     assert seen["flips of one host in 28 minutes"] == 4
 
 
+def test_it_takes_all_of_it_back(seen: dict[str, Any]) -> None:
+    assert seen["cleared"] == [2, 0]
+
+
 def test_a_host_that_placement_does_not_know_is_passed_over(seen: dict[str, Any]) -> None:
     assert seen["no such provider"] == []

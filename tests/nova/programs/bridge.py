@@ -107,6 +107,11 @@ def _rounds(dry: Any, wet: Any, cursor: Any, seen: dict[str, Any]) -> None:
     turn(wet, 10)
     seen["no such provider"] = turn(wet, 130)
 
+    steal(0.3, 2, 3)
+    turn(wet, 10)
+    turn(wet, 130)
+    seen["cleared"] = [bridge.clear(traits), len(traits.hot())]
+
 
 if __name__ == "__main__":
     main()
