@@ -177,7 +177,10 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     hysteresis, traits = hysteresis_of(section), traits_of(conf)
     if conf.clear:
-        LOG.info("%d hosts have lost the trait", clear(traits))
+        try:
+            LOG.info("%d hosts have lost the trait", clear(traits))
+        except exceptions.ClientException as error:
+            sys.exit(f"vacancy-trait-bridge: {error}; look at [placement] in nova.conf, and run it again")
         return
     failed = False
     while not stop.is_set():
