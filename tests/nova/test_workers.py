@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.nova.conftest import Databases, Nova
 
-HOSTS, WORKERS, PICKS = 1000, 8, 400
+HOSTS, WORKERS, PICKS = 500, 8, 240
 
 
 def crowding(picked: list[int]) -> float:
@@ -16,7 +16,7 @@ def crowding(picked: list[int]) -> float:
 
 
 def test_workers_spread_picks_as_one_does(nova: Nova, databases: Databases) -> None:
-    columns = {"cpu_utilization": "0.1 + 0.2 * number / 1000.0", "memory_mb_available": "262144"}
+    columns = {"cpu_utilization": "0.1 + 0.2 * number / 500.0", "memory_mb_available": "262144"}
     spread, hosts = {}, {}
     for workers in (1, WORKERS):
         dsn = databases.make(HOSTS, columns)
@@ -31,5 +31,5 @@ def test_workers_spread_picks_as_one_does(nova: Nova, databases: Databases) -> N
         f" picks on the host of a pick on average {spread}"
     )
     assert hosts[WORKERS] > 0.9 * hosts[1]
-    # So many picks tell this to 4 %, and it is 2 % more in lockstep (docs/decisions/0007).
+    # So many picks tell this to some 4 %, and it is 3 % more in lockstep (docs/decisions/0007).
     assert spread[WORKERS] < 1.15 * spread[1]
