@@ -36,7 +36,10 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     ),
     "scheduler": frozenset(
         {("schedulable_host", "SELECT")}
-        | {(function, "EXECUTE") for function in ("claim()", "release()", "candidates()", "why()")}
+        | {
+            (function, "EXECUTE")
+            for function in ("claim()", "release()", "candidates()", "why()", "measured()", "note_claim()")
+        }
     ),
     "reader": frozenset(
         {("why()", "EXECUTE")}
