@@ -103,7 +103,8 @@ class Live:
     def _start(self, stack: ExitStack) -> None:
         self.directory = reachable_directory()
         stack.callback(shutil.rmtree, self.directory)
-        self.disk = stack.enter_context(small_disk(self.directory / "checkpoints"))
+        self.checkpoints_dir = self.directory / "checkpoints"
+        self.has_small_disk = stack.enter_context(small_disk(self.checkpoints_dir))
         self.broker = KafkaServer(self.directory / "kafka", 0, ensure_jars("kafka"))
         stack.callback(self.broker.stop)
         self.broker.start()
@@ -188,6 +189,10 @@ class Live:
         """What Flink's REST interface says of the job's checkpoints."""
         answer: dict[str, Any] = self.cluster.ask(f"/jobs/{self.status().job.job_id}/checkpoints")
         return answer
+
+    def faults(self) -> list[str]:
+        """What can be done to it, of FAULTS."""
+        return [fault for fault in FAULTS if fault != FULL_DISK or self.has_small_disk]
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Its living processes, by what they are."""
@@ -535,8 +540,8 @@ def memory_mib(processes: Mapping[str, list[psutil.Process]]) -> dict[str, float
 
 
 @contextmanager
-def small_disk(directory: Path) -> Iterator[Path]:
-    """A disk of its own, which can be filled; where that is not to be had, a directory."""
+def small_disk(directory: Path) -> Iterator[bool]:
+    """Makes a directory with a disk of its own, which can be filled; whether it has one, which takes root."""
     directory.mkdir()
     mounted = (
         os.geteuid() == 0
@@ -547,7 +552,7 @@ def small_disk(directory: Path) -> Iterator[Path]:
         ).returncode
     )
     try:
-        yield directory
+        yield mounted
     finally:
         if mounted:
             subprocess.run(["umount", "--lazy", directory], check=True)
@@ -619,7 +624,8 @@ def cut_the_network(live: Live, seconds: float = 30.0) -> None:
 def fill_the_checkpoint_disk(live: Live) -> None:
     """Until a checkpoint has failed."""
     failed, completed = (live.checkpoints()["counts"][name] for name in ("failed", "completed"))
-    filler = live.disk / "filler"
+    assert live.has_small_disk
+    filler = live.checkpoints_dir / "filler"
     with filler.open("wb", buffering=0) as file:
         try:
             while file.write(bytes(4096)):
@@ -650,6 +656,7 @@ def revoke_rights(live: Live) -> None:
     live.execute("GRANT INSERT, UPDATE ON vacancy.host TO vacancy_job")
 
 
+FULL_DISK = "the checkpoint disk full"
 FAULTS = {
     "a TaskManager killed": kill_a_task_manager,
     "the JobManager killed": kill_the_job_manager,
@@ -657,7 +664,7 @@ FAULTS = {
     "PostgreSQL killed in mid-commit": kill_the_database_in_mid_commit,
     "simulator and agent killed": kill_what_sends,
     "the network to PostgreSQL cut for 30 s": cut_the_network,
-    "the checkpoint disk full": fill_the_checkpoint_disk,
+    FULL_DISK: fill_the_checkpoint_disk,
     "the job's rights revoked": revoke_rights,
 }
 

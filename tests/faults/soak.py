@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from tests.faults.live import FAULTS, Live, Outage, go_through, memory_mib, wait_until_time
+from tests.faults.live import Live, Outage, go_through, memory_mib, wait_until_time
 
 EVERY_SECONDS = 20.0
 MAX_GROWTH = 1.25
@@ -89,9 +89,10 @@ def soak(hosts: int, minutes: float, seed: int, tell: Callable[[str], None]) -> 
         while (begun_s := time.monotonic()) < start_s + 60 * minutes:
             # All of them in each round, in another order.
             done = sum(map(len, outages.values()))
-            if done % len(FAULTS) == 0:
-                round_ = random.sample(list(FAULTS), len(FAULTS))
-            fault = round_[done % len(FAULTS)]
+            faults = live.faults()
+            if done % len(faults) == 0:
+                round_ = random.sample(faults, len(faults))
+            fault = round_[done % len(faults)]
             outage = go_through(live, fault)
             outages[fault].append(outage)
             tell(f"{time.monotonic() - start_s:.0f} s: {fault}: {outage}")

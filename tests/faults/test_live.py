@@ -33,6 +33,8 @@ def live() -> Iterator[Live]:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_table_comes_right_again(live: Live, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One fault, until the table is fresh again: it equals the oracle."""
+    if fault not in live.faults():
+        pytest.skip("there is no small disk to fill: it takes root to mount one")
     outage = go_through(live, fault)
     with capsys.disabled():
         print(f"\n{fault}: {outage}")
