@@ -77,11 +77,13 @@ class Proxy:
                 asyncio.ensure_future(_forward(reader, server_writer)),
                 asyncio.ensure_future(_forward(server_reader, writer)),
             ]
-            await asyncio.wait([cut, *both_ways], return_when=asyncio.FIRST_COMPLETED)
-            was_cut = cut.done()
-            for waiting in (cut, *both_ways):
-                waiting.cancel()
-            await asyncio.gather(*both_ways, return_exceptions=True)
+            try:
+                await asyncio.wait([cut, *both_ways], return_when=asyncio.FIRST_COMPLETED)
+                was_cut = cut.done()
+            finally:
+                for waiting in (cut, *both_ways):
+                    waiting.cancel()
+            await asyncio.gather(cut, *both_ways, return_exceptions=True)
             if was_cut:
                 await self._whole.wait()
             server_writer.close()

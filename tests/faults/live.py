@@ -68,7 +68,8 @@ NEXT_WITNESSES = 2
 FRESH_SECONDS = 3.0
 """Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
 END_SECONDS = 30.0
-CHECKPOINT_DISK_BYTES = 64 * 1024 * 1024
+CHECKPOINT_DISK_BYTES = 1024 * 1024 * 1024
+"""Enough for hours: whatever crashes leaves the files of its unfinished checkpoint behind, 1 to 2 MB each."""
 PASSWORD = "swordfish-4711"
 """The job's in the database."""
 POISON = "poison"
@@ -189,6 +190,19 @@ class Live:
         """What Flink's REST interface says of the job's checkpoints."""
         answer: dict[str, Any] = self.cluster.ask(f"/jobs/{self.status().job.job_id}/checkpoints")
         return answer
+
+    def wait_for_checkpoint(self, after_ms: float) -> None:
+        """Waits until the job has completed a checkpoint that it began after a time, in ms since 1970."""
+        deadline = time.monotonic() + 2 * TABLE_SECONDS
+        latest: dict[str, Any] = {}
+        while not latest.get("completed") or latest["completed"]["trigger_timestamp"] <= after_ms:
+            why = (latest.get("failed") or {}).get("failure_message")
+            assert time.monotonic() < deadline, (
+                f"the job completes no checkpoint; the last that failed did so for {why}"
+            )
+            time.sleep(0.05)
+            with suppress(OSError, VacancyError):  # the JobManager may be away
+                latest = self.checkpoints()["latest"]
 
     def faults(self) -> list[str]:
         """What can be done to it, of FAULTS."""
@@ -627,11 +641,10 @@ def fill_the_checkpoint_disk(live: Live) -> None:
     assert live.has_small_disk
     filler = live.checkpoints_dir / "filler"
     with filler.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            pass
+        for size in (1024 * 1024, 4096):
+            with suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
     wait_until(
         lambda: live.checkpoints()["counts"]["failed"] > failed, TABLE_SECONDS, "no checkpoint fails on a full disk"
     )
@@ -680,14 +693,7 @@ def go_through(live: Live, fault: str) -> Outage:
     FAULTS[fault](live)
     over_ms = time.time() * 1000
 
-    def checkpointed() -> bool:
-        try:
-            completed = live.checkpoints()["latest"]["completed"]
-        except (OSError, VacancyError):
-            return False  # the JobManager is away
-        return bool(completed and completed["trigger_timestamp"] > over_ms)
-
     live.watch.wait_for(lambda look: look.median_ms > over_ms)
-    wait_until(checkpointed, 2 * TABLE_SECONDS, "the job completes no checkpoint")
+    live.wait_for_checkpoint(over_ms)
     live.watch.wait_until_fresh()
     return live.watch.since(start_s)

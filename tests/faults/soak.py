@@ -80,6 +80,7 @@ class Soaked:
 
 def soak(hosts: int, minutes: float, seed: int, tell: Callable[[str], None]) -> Soaked:
     """Soaks a system of so many hosts at 1 Hz."""
+    tell(f"seed {seed}")
     random = Random(seed)
     outages: dict[str, list[Outage]] = defaultdict(list)
     memory: dict[str, list[float]] = defaultdict(list)
