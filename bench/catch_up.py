@@ -51,6 +51,7 @@ PLAIN = "bench.plain"
 PYTHON_SHARE = 0.1
 """Of the events that programs in Python are given: they are slow."""
 LIMIT_S = 900.0
+END_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,9 @@ class Setting:
                 time.sleep(0.1)
         finally:
             for process in processes:
-                process.kill()
-                process.wait()
+                process.terminate()
+            for process in processes:
+                process.wait(END_S)
 
 
 def _last_number(log: Path) -> int:
