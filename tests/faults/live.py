@@ -69,7 +69,7 @@ FRESH_SECONDS = 3.0
 """Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
 END_SECONDS = 30.0
 CHECKPOINT_DISK_BYTES = 1024 * 1024 * 1024
-"""Enough for hours: whatever crashes leaves the files of its unfinished checkpoint behind, 1 to 2 MB each."""
+"""Enough for the checkpoints of hours, in which each new start of the simulator adds the boots of all hosts."""
 PASSWORD = "swordfish-4711"
 """The job's in the database."""
 POISON = "poison"
