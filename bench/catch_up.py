@@ -42,7 +42,7 @@ from jobs.job import prepare_java
 from jobs.settings import Settings
 from schemas.errors import VacancyError
 from schemas.events import SINGLE_OBJECT_HEADER_BYTES, Event, newest
-from topology.graph import EDGES, statements
+from topology.graph import insert_set, statements
 from topology.settings import JobSettings
 
 WINDOW = timedelta(seconds=60)
@@ -97,12 +97,13 @@ class Setting:
             return self._processes(case, events, 1, self._batch_writer)
         if case is QUIX:
             return self._processes(case, events, os.cpu_count() or 1, self._quix)
-        if case is FLINKS_AVRO:
-            dsn = SecretStr(self._dsn)
-            return run_job(self._kafka, PLAIN, self._counts[PLAIN], settings, job_dsn=dsn, graph=on_flinks_avro)
-        if case is PRODUCTION:
+        if case in (PRODUCTION, FLINKS_AVRO):
+            # Rows of the run before would be newer than all that is to come.
             self._execute("TRUNCATE vacancy.host")
-            return run_job(self._kafka, case.topic, events, settings, job_dsn=SecretStr(self._dsn))
+            dsn = SecretStr(self._dsn)
+            if case is PRODUCTION:
+                return run_job(self._kafka, case.topic, events, settings, job_dsn=dsn)
+            return run_job(self._kafka, PLAIN, self._counts[PLAIN], settings, job_dsn=dsn, graph=on_flinks_avro)
         return run_job(self._kafka, case.topic, events, settings)
 
     def _execute(self, statement: str) -> None:
@@ -184,26 +185,18 @@ def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) ->
             end = statement.index("  topic STRING")
             declared = "".join(f"  {name} {kind},\n" for name, kind in columns.items())
             statement = statement[:start] + declared + statement[end:].replace("'format' = 'raw'", "'format' = 'avro'")
-            statement = statement.replace(PRODUCTION.topic, PLAIN)
         environment.execute_sql(statement)
     decoded = (
         "CREATE TEMPORARY VIEW usage_decoded AS SELECT topic, `partition`, `offset`, append_time,"
         f" CAST(ROW(CAST(NULL AS STRING), {', '.join(values.values())}) AS"
         f" ROW<reason STRING, {', '.join(f'{name} {kind}' for name, kind in types.items())}>) AS event FROM usage_topic"
     )
-    inserts = environment.create_statement_set()
-    for statement in statements(settings):
-        if "inventory" in statement or "INSERT INTO dead_letters" in statement:
-            continue
-        if "VIEW usage_decoded" in statement:
-            environment.execute_sql(decoded)
-        elif "\nINSERT INTO" in statement:
-            inserts.add_insert_sql(statement)
-        else:
-            environment.execute_sql(statement)
-    for table in EDGES:
-        environment.drop_temporary_table(table)
-    return inserts
+    dataflow = [
+        decoded if "VIEW usage_decoded" in statement else statement
+        for statement in statements(settings)
+        if "inventory" not in statement and "INSERT INTO dead_letters" not in statement
+    ]
+    return insert_set(environment, dataflow)
 
 
 def _sql_type(kind: Any) -> str:

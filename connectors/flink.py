@@ -175,6 +175,7 @@ def jdbc_url(dsn: SecretStr) -> tuple[str, str, str]:
         "stringtype": "unspecified",
         "reWriteBatchedInserts": "true",
         "ApplicationName": "vacancy-job",
+        "tcpKeepAlive": "true",
         # A network that is cut tells nobody. What waits for an answer gives up after so many seconds ...
         "socketTimeout": "30",
         # ... and the server drops a client that is gone, with the rows that it has locked.

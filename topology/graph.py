@@ -40,7 +40,7 @@ DECODERS = (
     Decoder(Event.INVENTORY, "decode_inventory", "DecodeInventory"),
 )
 
-EDGES = ("usage_topic", "inventory_topic", "host", "host_inventory", "dead_letters")
+_EDGES = ("usage_topic", "inventory_topic", "host", "host_inventory", "dead_letters")
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,18 @@ def build(
         decoder = java_decoder(java_class, versions(event), registry)
         # PyFlink itself registers Java's functions by their class alone, and so without arguments.
         table_environment._j_tenv.createTemporaryFunction(function, decoder)  # noqa: SLF001
+    return insert_set(table_environment, statements(settings))
+
+
+def insert_set(table_environment: StreamTableEnvironment, dataflow: Sequence[str]) -> StatementSet:
+    """Runs a dataflow's statements but for its INSERTs, which are returned; the edges are gone then."""
     inserts = table_environment.create_statement_set()
-    for statement in statements(settings):
+    for statement in dataflow:
         if "\nINSERT INTO" in statement:
             inserts.add_insert_sql(statement)
         else:
             table_environment.execute_sql(statement)
-    for table in EDGES:
+    for table in _EDGES:
         table_environment.drop_temporary_table(table)
     return inserts
 
