@@ -17,14 +17,12 @@ import statistics
 import subprocess
 import threading
 import time
-import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple, Self
 
 import psutil
@@ -45,7 +43,6 @@ from tests.cluster import FlinkCluster
 from tests.conftest import reachable_directory
 from tests.endtoend import (
     TABLE_SECONDS,
-    Sender,
     Table,
     config_file,
     differences,
@@ -57,14 +54,12 @@ from tests.endtoend import (
     vacancy,
     wait_for_table,
 )
-from tests.histories import decode_usage, encode_next_usage, encode_usage, usage_event
+from tests.faults.witnesses import POISON, WITNESSES, Witnesses
+from tests.histories import decode_usage
 from tests.oracle import Record
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 
-WITNESSES = 5
-NEXT_WITNESSES = 2
-"""Of them, those that are of the next release: they write a version of the schema that the job does not know."""
 FRESH_SECONDS = 3.0
 """Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
 END_SECONDS = 30.0
@@ -72,8 +67,6 @@ CHECKPOINT_DISK_BYTES = 1024 * 1024 * 1024
 """Enough for the checkpoints of hours, in which each new start of the simulator adds the boots of all hosts."""
 PASSWORD = "swordfish-4711"
 """The job's in the database."""
-POISON = "poison"
-"""The key of records that are no events."""
 
 
 class Live:
@@ -365,66 +358,6 @@ class Topic:
         records.append(Raw(message.timestamp()[1], value))
         while records[0].append_ms < records[-1].append_ms - self._keep_ms:
             records.popleft()
-
-
-class Witnesses:
-    """Sends events of a few hosts of our own, ten times a second each, and poison; a context manager."""
-
-    def __init__(self, kafka: KafkaSettings, poison_per_s: float) -> None:
-        self.sender = Sender(kafka)
-        self._poison_each_turn = poison_per_s / 10
-        self._random = Random(uuid.uuid4().int)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._send)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def finish(self) -> dict[tuple[int, int], bytes | None]:
-        """Sends no more, and gives all that was sent and acknowledged: by partition and offset."""
-        self.__exit__()
-        self.sender.flush()
-        return self.sender.acknowledged
-
-    def _send(self) -> None:
-        seq, due = 0, 0.0
-        while not self._stop.wait(0.1):
-            for number in range(WITNESSES):
-                host = f"witness-{number}"
-                event = usage_event(
-                    host_id=host,
-                    boot_id="witness",
-                    seq=seq,
-                    monotonic_ns=time.monotonic_ns(),
-                    cpu_busy_ns=time.monotonic_ns() // 3,
-                    vcpus_allocated=seq % 5,
-                )
-                if number < NEXT_WITNESSES:
-                    newer, headers = encode_next_usage(event)
-                    self.sender.send([newer], host, headers=headers)
-                else:
-                    payload = encode_usage(event)
-                    self.sender.send([payload], host)
-            due += self._poison_each_turn
-            while due >= 1:
-                due -= 1
-                self.sender.send([self._spoiled(payload)], POISON)
-            self.sender.poll(0)
-            seq += 1
-
-    def _spoiled(self, payload: bytes) -> bytes:
-        """No event: random bytes, an unknown fingerprint, or an event cut short."""
-        kind = self._random.randrange(3)
-        if kind == 0:
-            return self._random.randbytes(self._random.randint(1, 300))
-        if kind == 1:
-            return payload[:2] + self._random.randbytes(8) + payload[10:]
-        return payload[: self._random.randint(1, len(payload) - 1)]
 
 
 class Look(NamedTuple):

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.settings import KafkaSettings
 from jobs.settings import Settings, load_settings
 from tests.conftest import reachable_directory
 from tests.endtoend import (
     TABLE_SECONDS,
     Job,
-    Sender,
     Table,
     TopicRecord,
     Up,
@@ -34,7 +31,7 @@ from tests.endtoend import (
     read_topic,
     wait_for_table,
 )
-from tests.histories import encode_usage, usage_event
+from tests.faults.witnesses import WITNESSES, Witnesses
 from tests.oracle import Record
 from tests.waiting import wait_until
 
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
     from jobs.kafka_server import KafkaServer
 
 HOSTS = 1000
-WITNESSES = 5
 WINDOW = timedelta(seconds=10)
 WINDOW_MS = 10_000
 
@@ -178,40 +174,6 @@ class Newest:
             return [host for host, ms in reached.items() if observed.get(host, 0) < ms]
 
         wait_until(lambda: not behind(), TABLE_SECONDS, f"{len(behind())} of {len(reached)} hosts do not catch up")
-
-
-class Witnesses:
-    """Sends events of a few hosts of our own, ten times a second each, from a thread; a context manager."""
-
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self.sender = Sender(kafka)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._send)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def finish(self) -> dict[tuple[int, int], bytes | None]:
-        """Sends no more, and gives all that was sent and acknowledged: by partition and offset."""
-        self._stop.set()
-        self._thread.join()
-        self.sender.flush()
-        return self.sender.acknowledged
-
-    def _send(self) -> None:
-        seq = 0
-        while not self._stop.wait(0.1):
-            for number in range(WITNESSES):
-                host = f"witness-{number}"
-                event = usage_event(host_id=host, boot_id="witness", seq=seq, monotonic_ns=time.monotonic_ns())
-                self.sender.send([encode_usage(event)], host)
-            self.sender.poll(0)
-            seq += 1
 
 
 def missing(acknowledged: dict[tuple[int, int], bytes | None], topic: list[TopicRecord]) -> list[tuple[int, int]]:
