@@ -381,23 +381,6 @@ def histories(records: Iterable[TopicRecord]) -> dict[str, list[Record]]:
     return dict(found)
 
 
-def oracle_row(history: Sequence[Record], window_ms: int, observed_ms: float = math.inf) -> dict[str, Any] | None:
-    """The oracle's row of one host's newest event up to a time; None if there is no event.
-
-    As :func:`tests.oracle.rows` would give it among all others, which costs the square of a long history.
-    """
-    by_boot: dict[str, list[Record]] = defaultdict(list)
-    newest: Record | None = None
-    for record in history:
-        boot = by_boot[record.event["boot_id"]]
-        if not boot or record.event["monotonic_ns"] > boot[-1].event["monotonic_ns"]:
-            boot.append(record)
-            newest = record if record.append_ms <= observed_ms else newest
-    if newest is None:
-        return None
-    return oracle._row(newest, by_boot[newest.event["boot_id"]], window_ms)
-
-
 class Sender:
     """Produces to the usage topic, and remembers what the broker acknowledged: partition, offset and value."""
 
@@ -520,7 +503,7 @@ def _same(value: Any, right: Any) -> bool:
 
 def wait_for_table(table: Table, fleet: Mapping[str, Sequence[Record]], window_ms: int, sender: Sender) -> None:
     """Waits until the table is exactly what the oracle says, and names the first differences otherwise."""
-    expected = {host_id: row for host_id, history in fleet.items() if (row := oracle_row(history, window_ms))}
+    expected = {host_id: row for host_id, history in fleet.items() if (row := oracle.newest_row(history, window_ms))}
     newest = {host_id: row["observed_ms"] for host_id, row in expected.items()}
     found: list[str] = ["nothing was read yet"]
 

@@ -100,7 +100,9 @@ def host_history(random: Random, host_id: str) -> list[Record]:
     records: list[Record] = []
     event = _boot(host_id, 0, absent)
     for number in range(random.randint(1, 14)):
-        kind = random.choice(("next",) * 4 + ("reset", "reboot", "repeat", "late", "same_ms", "gap", "gain", "back"))
+        kind = random.choice(
+            ("next",) * 4 + ("reset", "reboot", "reboot", "other", "repeat", "late", "same_ms", "gap", "gain", "back")
+        )
         gap_ms = 0 if kind == "same_ms" else random.randint(1, 4_000)
         if kind == "gap":
             gap_ms += random.choice((9_000, 30_000, 70_000))
@@ -112,9 +114,10 @@ def host_history(random: Random, host_id: str) -> list[Record]:
             records.append(Record(append_ms, repeated.event))
             continue
         if kind == "reboot":
-            # It takes longer than clocks are apart: boots share no append time.
-            append_ms = max([append_ms, *(record.append_ms + 1 for record in records)])
             event = _boot(host_id, number + 1, absent)
+        elif kind == "other" and records:
+            # As where two nodes have one id: the boot of any event before goes on.
+            event = _advance(random, random.choice(records).event, max(1, gap_ms))
         else:
             event = _advance(random, event, max(1, gap_ms + random.randint(-1, 1)))
             if kind == "reset":

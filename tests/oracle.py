@@ -5,6 +5,8 @@ It follows the prose of docs/semantics.md, event by event in plain Python, and s
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +24,8 @@ COUNTERS = {
 }
 CPU_FRACTIONS = ("cpu_busy_ns", "cpu_iowait_ns", "cpu_steal_ns")
 RESOURCES = ("vcpus", "memory_mb", "disk_gb")
+BOOTS = 4
+"""So many boots of a host have their late events known for what they are."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +36,47 @@ class Record:
     event: dict[str, Any]
 
 
-def rows(history: list[Record], window_ms: int) -> list[dict[str, Any]]:
+def rows(history: Sequence[Record], window_ms: int) -> list[dict[str, Any]]:
     """The row that each event of one host gives, in the order of its partition; late and repeated events give none."""
-    by_boot: dict[str, list[Record]] = {}
-    taken = []
+    taken = _taken(history)
+    return [_row(taken[: index + 1], window_ms) for index in range(len(taken))]
+
+
+def newest_row(history: Sequence[Record], window_ms: int, observed_ms: float = math.inf) -> dict[str, Any] | None:
+    """The row of one host's newest event up to a time; None if there is no event."""
+    taken = [record for record in _taken(history) if record.append_ms <= observed_ms]
+    return _row(taken, window_ms) if taken else None
+
+
+def _taken(history: Sequence[Record]) -> list[Record]:
+    """The events that are neither late nor repeated, each with the append time that it counts with."""
+    clocks: dict[str, int] = {}
+    taken: list[Record] = []
     for record in history:
-        boot = by_boot.setdefault(record.event["boot_id"], [])
-        if not boot or record.event["monotonic_ns"] > boot[-1].event["monotonic_ns"]:
-            boot.append(record if not boot else replace(record, append_ms=max(record.append_ms, boot[-1].append_ms)))
-            taken.append(boot[-1])
-    return [_row(record, by_boot[record.event["boot_id"]], window_ms) for record in taken]
+        boot_id, monotonic_ns = record.event["boot_id"], record.event["monotonic_ns"]
+        if boot_id in clocks and monotonic_ns <= clocks[boot_id]:
+            continue
+        if taken and record.append_ms < taken[-1].append_ms:
+            record = replace(record, append_ms=taken[-1].append_ms)
+        taken.append(record)
+        clocks.pop(boot_id, None)
+        clocks[boot_id] = monotonic_ns
+        if len(clocks) > BOOTS:
+            del clocks[next(iter(clocks))]
+    return taken
 
 
-def _row(newest: Record, boot: list[Record], window_ms: int) -> dict[str, Any]:
-    window = [
-        index
-        for index, record in enumerate(boot)
-        if newest.append_ms - window_ms <= record.append_ms <= newest.append_ms
-    ]
-    steps = [(boot[index - 1].event, boot[index].event) for index in window if index > 0]
-    steps = [step for step in steps if _whole(*step, window_ms)]
+def _row(taken: Sequence[Record], window_ms: int) -> dict[str, Any]:
+    """The row of the last of a host's events, given all up to it."""
+    newest = taken[-1]
+    window: list[Record] = []
+    steps: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for before, record in zip([*reversed(taken[:-1]), None], reversed(taken), strict=True):
+        if record.append_ms < newest.append_ms - window_ms or record.event["boot_id"] != newest.event["boot_id"]:
+            break
+        window.append(record)
+        if before and _whole(before.event, record.event, window_ms):
+            steps.append((before.event, record.event))
     row: dict[str, Any] = {
         "host_id": newest.event["host_id"],
         "observed_ms": newest.append_ms,
@@ -62,9 +87,7 @@ def _row(newest: Record, boot: list[Record], window_ms: int) -> dict[str, Any]:
         "recent_consumers": list(newest.event["recent_consumers"]),
     }
     for resource in RESOURCES:
-        free = [
-            boot[index].event[f"{resource}_capacity"] - boot[index].event[f"{resource}_allocated"] for index in window
-        ]
+        free = [record.event[f"{resource}_capacity"] - record.event[f"{resource}_allocated"] for record in window]
         row[f"{resource}_capacity"] = newest.event[f"{resource}_capacity"]
         row[f"{resource}_free"] = newest.event[f"{resource}_capacity"] - newest.event[f"{resource}_allocated"]
         row[f"{resource}_free_min"] = min(free)
@@ -74,7 +97,9 @@ def _row(newest: Record, boot: list[Record], window_ms: int) -> dict[str, Any]:
 
 
 def _whole(before: dict[str, Any], after: dict[str, Any], window_ms: int) -> bool:
-    """Whether two events of a boot give a step: no more than the window apart, no counter back, come or gone."""
+    """Whether two events give a step: of one boot, no more than the window apart, no counter back, come or gone."""
+    if before["boot_id"] != after["boot_id"]:
+        return False
     if after["monotonic_ns"] - before["monotonic_ns"] > window_ms * 1_000_000:
         return False
     for counter in COUNTERS:

@@ -82,7 +82,7 @@ def configuration(settings: JobSettings) -> Configuration:
         # The sinks keep the newest row of a key by themselves, in the database.
         "table.exec.sink.require-on-conflict": "false",
         "table.exec.sink.upsert-materialize": "NONE",
-        # A boot is forgotten a day after its last event, or two windows if these are longer.
+        # A host is forgotten a day after its last event, or two windows if these are longer.
         "table.exec.state.ttl": f"{max(86_400_000, 2 * milliseconds_of(settings.window))} ms",
     }
     result = Configuration()

@@ -39,6 +39,7 @@ from jobs.jars import ensure_jars
 from jobs.kafka_server import KafkaServer
 from jobs.postgres_server import PostgresServer
 from schemas.errors import VacancyError
+from tests import oracle
 from tests.cluster import FlinkCluster
 from tests.conftest import reachable_directory
 from tests.endtoend import (
@@ -48,7 +49,6 @@ from tests.endtoend import (
     differences,
     install,
     open_table,
-    oracle_row,
     own_environment,
     own_topics,
     vacancy,
@@ -64,7 +64,7 @@ FRESH_SECONDS = 3.0
 """Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
 END_SECONDS = 30.0
 CHECKPOINT_DISK_BYTES = 1024 * 1024 * 1024
-"""Enough for the checkpoints of hours, in which each new start of the simulator adds the boots of all hosts."""
+"""Many times what the checkpoints take."""
 PASSWORD = "swordfish-4711"
 """The job's in the database."""
 
@@ -230,7 +230,7 @@ class Live:
         assert rows.keys() <= self.topic.hosts.keys()
         wrong = []
         for host, row in rows.items():
-            expected = oracle_row(self.topic.history(host), self.window_ms, row["observed_ms"])
+            expected = oracle.newest_row(self.topic.history(host), self.window_ms, row["observed_ms"])
             wrong += differences(row, expected or {"host_id": host})
         assert not wrong, f"{len(wrong)} differences from the oracle: {wrong[:5]}"
         assert not self.watch.failures, self.watch.failures[:3]

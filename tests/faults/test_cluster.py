@@ -165,10 +165,7 @@ class Deployment:
             wait_for_table(table, fleet, self.window_ms, self.sender)
 
     def send_chunks(self, chunks: Sequence[Sequence[Any]]) -> None:
-        """Sends a part of a fleet's histories; a host's boots share no append time.
-
-        Half of the hosts have agents of the next release.
-        """
+        """Sends a part of a fleet's histories; half of the hosts have agents of the next release."""
         for chunk in chunks:
             for message in chunk:
                 if message.host_id[-1] in "13579":

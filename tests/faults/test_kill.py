@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs.settings import Settings, load_settings
+from tests import oracle
 from tests.conftest import reachable_directory
 from tests.endtoend import (
     TABLE_SECONDS,
@@ -26,7 +27,6 @@ from tests.endtoend import (
     histories,
     install,
     open_table,
-    oracle_row,
     own_topics,
     read_topic,
     wait_for_table,
@@ -89,7 +89,7 @@ def test_kill_of_the_whole_stack_loses_nothing(directory: Path) -> None:
     assert rows.keys() == fleet.keys()
     assert [wrong for history in fleet.values() for wrong in numbering(history)] == []
     for host, row in rows.items():
-        expected = oracle_row(fleet[host], WINDOW_MS, row["observed_ms"])
+        expected = oracle.newest_row(fleet[host], WINDOW_MS, row["observed_ms"])
         assert expected is not None
         assert differences(row, expected) == []
 

@@ -53,7 +53,6 @@ def test_the_table_equals_the_oracle_after_every_stop(
             for message in chunks.popleft():
                 sender.send([message.payload], message.host_id)
             sender.flush()
-            # The broker's clock moves on before the next chunk: a host's boots never share an append time.
             sender.poll(random.uniform(0.002, 0.08))
 
     with open_table(settings.postgres.reader_dsn) as table:
@@ -85,7 +84,6 @@ class Message(NamedTuple):
     """What goes to the usage topic; the host is the key."""
 
     host_id: str
-    boot_id: str
     payload: bytes
 
 
@@ -95,17 +93,13 @@ def fleet_in_chunks(random: Random) -> list[list[Message]]:
     for number in range(HOSTS):
         host_id = f"host-{number}"
         events = [record.event for record in host_history(random, host_id)]
-        fleet[host_id] = deque(Message(host_id, event["boot_id"], encode_usage(event)) for event in events)
-    fleet["bad"] = deque(Message("bad", "", payload) for payload in BAD)
+        fleet[host_id] = deque(Message(host_id, encode_usage(event)) for event in events)
+    fleet["bad"] = deque(Message("bad", payload) for payload in BAD)
     turns = [host_id for host_id, messages in fleet.items() for _ in messages]
     random.shuffle(turns)
     chunks: list[list[Message]] = [[]]
-    boots: dict[str, str] = {}
     for host_id in turns:
-        message = fleet[host_id].popleft()
-        if random.random() < 0.07 or boots.get(host_id, message.boot_id) != message.boot_id:
+        if random.random() < 0.07:
             chunks.append([])
-            boots.clear()
-        boots[host_id] = message.boot_id
-        chunks[-1].append(message)
+        chunks[-1].append(fleet[host_id].popleft())
     return chunks

@@ -14,7 +14,7 @@ from jobs.flink_jars import functions_jar, java_home, topology_sources
 from schemas.errors import VacancyError
 
 CHECK = Path(__file__).parent / "java" / "vacancy" / "HostWindowCheck.java"
-BOOTS = 2000
+HOSTS = 2000
 
 
 def test_equal_sources_give_equal_jars(tmp_path: Path) -> None:
@@ -36,6 +36,6 @@ def test_a_window_equals_a_list_of_its_events_also_restored_or_copied(tmp_path: 
     assert flink.origin is not None
     class_path = f"{jar}{os.pathsep}{Path(flink.origin).with_name('lib') / '*'}"
     seed = Random().getrandbits(32)
-    command = [str(java_home() / "bin" / "java"), "-cp", class_path, "vacancy.HostWindowCheck", str(seed), str(BOOTS)]
+    command = [str(java_home() / "bin" / "java"), "-cp", class_path, "vacancy.HostWindowCheck", str(seed), str(HOSTS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

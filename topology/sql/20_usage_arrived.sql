@@ -1,5 +1,5 @@
 -- The usage events that decode, in the order they arrive: within a host, that of its partition.
--- Grain: an event. Key: (host_id, boot_id). A counter that the node does not have is -1.
+-- Grain: an event. Key: host_id. A counter that the node does not have is -1.
 -- What is free is said here and nowhere else; it is below 0 where a host has promised more than it may.
 CREATE TEMPORARY VIEW usage_arrived AS
 SELECT

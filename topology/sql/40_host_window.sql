@@ -1,9 +1,9 @@
 -- Each event's view of its host: the newest figures, and the window that ends with it.
--- Grain: an event. Key: (host_id, boot_id). Lateness: of an event whose monotonic_ns is not above all before it of its
+-- Grain: an event. Key: host_id. Lateness: of an event whose monotonic_ns is not above all before it of its
 -- boot (late, repeated) in_window is NULL; it is left out of everything.
 -- The window is [append_time - window, append_time] and never reaches back over a boot: what a host had free and how busy
--- it was before says nothing of it now. The function keeps it: it has seen every event of the boot, and forgets those that
--- have left, so that an event costs the same whatever the window.
+-- it was before says nothing of it now. The function keeps it: it has seen every event of the host, and forgets those that
+-- have left, so that an event costs the same whatever the window, and a host that reboots takes no more state.
 -- A row depends on its host's events alone, not on when it is written: the sink may leave out any but the newest.
 CREATE TEMPORARY VIEW host_window AS
 SELECT
@@ -24,6 +24,7 @@ SELECT
     vcpus_free,
     memory_mb_free,
     disk_gb_free,
+    boot_id,
     monotonic_ns,
     cpu_count,
     cpu_busy_ns,
@@ -37,7 +38,7 @@ SELECT
     memory_pressure_us,
     io_pressure_us
   ) OVER (
-    PARTITION BY host_id, boot_id
+    PARTITION BY host_id
     ORDER BY arrival
     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
   ) AS in_window

@@ -1,9 +1,10 @@
 package vacancy;
 
 import java.util.Arrays;
+import org.apache.flink.table.data.StringData;
 
 /**
- * What the job remembers of one boot of a host: how far it has got, and its events of the window.
+ * What the job remembers of a host: how far its boots have got, and the events of the window.
  *
  * <p>An event costs O(1) amortised, however many the window holds. Sums are kept running. The minima are those of a
  * queue made of two stacks that share one ring: the older entries are <em>folded</em>, each holding the least of
@@ -50,8 +51,7 @@ public final class HostWindow {
     private static final int LEAST_CAPACITY = 8;
     private static final long NS_PER_MS = 1_000_000;
 
-    /** The highest monotonic clock so far, in ns; ABSENT before the first event. */
-    private long progressNs = ABSENT;
+    private BootClocks clocks = new BootClocks();
 
     /** The newest event's counters. */
     private long[] counters = new long[COUNTERS];
@@ -79,7 +79,9 @@ public final class HostWindow {
     }
 
     /**
-     * Takes the next event of the boot, in the order of its partition.
+     * Takes the host's next event, in the order of its partition.
+     *
+     * <p>With another boot than the event before it had, the window begins anew.
      *
      * <p>Should append times go back, as a change of the partition's leader may make them do, the event counts as
      * appended with the newest one before it. By more than a window they go back for good: the window begins anew,
@@ -88,13 +90,21 @@ public final class HostWindow {
      * @param appendMs when the broker appended it, in ms since 1970
      * @param windowMs how far the window reaches back
      * @param free what is free, by resource
+     * @param boot which boot of the host it is of
      * @param monotonicNs the node's clock
      * @param cpuCount its CPUs
      * @param newCounters its counters, 0 or more, or ABSENT; the array is kept
      * @return false if the event is late or repeated, and changes nothing
      */
-    boolean add(long appendMs, long windowMs, long[] free, long monotonicNs, long cpuCount, long[] newCounters) {
-        if (monotonicNs <= progressNs) {
+    boolean add(
+            long appendMs,
+            long windowMs,
+            long[] free,
+            StringData boot,
+            long monotonicNs,
+            long cpuCount,
+            long[] newCounters) {
+        if (!clocks.isAhead(boot, monotonicNs)) {
             return false;
         }
         if (size > 0 && appendMs < appendMs()) {
@@ -104,20 +114,26 @@ public final class HostWindow {
                 appendMs = appendMs();
             }
         }
+        boolean rebooted = !clocks.isPresent(boot);
+        if (rebooted) {
+            clear();
+        }
         while (size > 0 && ring[at(0) + APPEND_MS] < appendMs - windowMs) {
             removeOldest();
         }
         int entry = append(appendMs, free);
-        long elapsedNs = monotonicNs - progressNs;
-        if (progressNs != ABSENT && elapsedNs <= windowMs * NS_PER_MS && isStep(counters, newCounters)) {
-            ring[entry + STEP + ELAPSED_NS] = elapsedNs;
-            ring[entry + STEP + CPU_TIME_US] = elapsedNs / 1000 * cpuCount;
-            for (int i = 0; i < COUNTERS; i++) {
-                ring[entry + STEP + GROWTH + i] = newCounters[i] == ABSENT ? ABSENT : newCounters[i] - counters[i];
+        if (!rebooted && isStep(counters, newCounters)) {
+            long elapsedNs = monotonicNs - clocks.presentNs();
+            if (elapsedNs <= windowMs * NS_PER_MS) {
+                ring[entry + STEP + ELAPSED_NS] = elapsedNs;
+                ring[entry + STEP + CPU_TIME_US] = elapsedNs / 1000 * cpuCount;
+                for (int i = 0; i < COUNTERS; i++) {
+                    ring[entry + STEP + GROWTH + i] = newCounters[i] == ABSENT ? ABSENT : newCounters[i] - counters[i];
+                }
+                count(entry, 1);
             }
-            count(entry, 1);
         }
-        progressNs = monotonicNs;
+        clocks.set(boot, monotonicNs);
         counters = newCounters;
         return true;
     }
@@ -146,7 +162,7 @@ public final class HostWindow {
     /** One that equals this and shares nothing with it: what a checkpoint under way makes of each host that reports. */
     HostWindow copy() {
         HostWindow copy = new HostWindow();
-        copy.progressNs = progressNs;
+        copy.clocks = clocks.copy();
         copy.counters = counters.clone();
         copy.ring = ring.clone();
         copy.oldest = oldest;
@@ -160,7 +176,7 @@ public final class HostWindow {
 
     /** Writes all that cannot be derived. */
     void write(VarLongWriter out) {
-        out.write(progressNs + 1);
+        clocks.write(out);
         for (long counter : counters) {
             out.write(counter + 1);
         }
@@ -183,7 +199,7 @@ public final class HostWindow {
     /** Reads what {@link #write} has written. */
     static HostWindow read(VarLongReader in) {
         HostWindow window = new HostWindow();
-        window.progressNs = in.read() - 1;
+        window.clocks = BootClocks.read(in);
         for (int i = 0; i < COUNTERS; i++) {
             window.counters[i] = in.read() - 1;
         }

@@ -5,6 +5,7 @@ import org.apache.flink.table.annotation.DataTypeHint;
 import org.apache.flink.table.annotation.FunctionHint;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.functions.AggregateFunction;
 import org.apache.flink.table.functions.FunctionContext;
@@ -12,9 +13,9 @@ import org.apache.flink.table.functions.FunctionContext;
 /**
  * The SQL function {@code host_window}: what a host's window holds once an event has come in.
  *
- * <p>It is called for each event of one boot of a host, in the order of its partition, over all events so far: it
- * forgets by itself those that have left the window. The result is NULL for an event that is late or repeated, whose
- * monotonic clock is not above all before it; the metric {@code numLateEvents} counts those. A sum is NULL where no step
+ * <p>It is called for each event of a host, in the order of its partition, over all events so far: it forgets by
+ * itself those that have left the window. The result is NULL for an event that is late or repeated, whose monotonic clock
+ * is not above all before it of its boot; the metric {@code numLateEvents} counts those. A sum is NULL where no step
  * in the window has the figure.
  */
 @FunctionHint(
@@ -61,6 +62,7 @@ public final class HostWindowFunction extends AggregateFunction<RowData, HostWin
             Long vcpusFree,
             Long memoryMbFree,
             Long diskGbFree,
+            @DataTypeHint(value = "STRING", bridgedTo = StringData.class) StringData bootId,
             Long monotonicNs,
             Long cpuCount,
             Long cpuBusyNs,
@@ -78,6 +80,7 @@ public final class HostWindowFunction extends AggregateFunction<RowData, HostWin
                         appendTime.getMillisecond(),
                         windowMs,
                         new long[] {vcpusFree, memoryMbFree, diskGbFree},
+                        bootId,
                         monotonicNs,
                         cpuCount,
                         new long[] {

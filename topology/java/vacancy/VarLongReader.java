@@ -1,5 +1,7 @@
 package vacancy;
 
+import java.util.Arrays;
+
 /** Reads what {@link VarLongWriter} has written. */
 final class VarLongReader {
 
@@ -20,6 +22,12 @@ final class VarLongReader {
             shift += 7;
         } while (next < 0);
         return value;
+    }
+
+    byte[] readBytes() {
+        int length = (int) read();
+        position += length;
+        return Arrays.copyOfRange(bytes, position - length, position);
     }
 
     long readSigned() {

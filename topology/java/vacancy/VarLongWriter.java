@@ -17,9 +17,7 @@ final class VarLongWriter {
 
     /** Writes any long; small ones that are not negative are short. */
     void write(long value) {
-        if (bytes.length - length < LONGEST) {
-            bytes = Arrays.copyOf(bytes, 2 * bytes.length);
-        }
+        reserve(LONGEST);
         long rest = value;
         while ((rest & ~0x7FL) != 0) {
             bytes[length++] = (byte) ((rest & 0x7F) | 0x80);
@@ -33,6 +31,14 @@ final class VarLongWriter {
         write((value << 1) ^ (value >> 63));
     }
 
+    /** Writes how many bytes there are, and the bytes. */
+    void writeBytes(byte[] value) {
+        write(value.length);
+        reserve(value.length);
+        System.arraycopy(value, 0, bytes, length, value.length);
+        length += value.length;
+    }
+
     /** What has been written, from 0 to {@link #length}; not a copy. */
     byte[] bytes() {
         return bytes;
@@ -40,5 +46,11 @@ final class VarLongWriter {
 
     int length() {
         return length;
+    }
+
+    private void reserve(int room) {
+        if (bytes.length - length < room) {
+            bytes = Arrays.copyOf(bytes, 2 * bytes.length + room);
+        }
     }
 }

@@ -3,14 +3,17 @@ package vacancy;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.Random;
 import org.apache.flink.core.memory.DataInputDeserializer;
 import org.apache.flink.core.memory.DataOutputSerializer;
+import org.apache.flink.table.data.binary.BinaryStringData;
 
 /**
- * Holds a {@link HostWindow} to a list of events that is looked through at each event, over many random boots.
+ * Holds a {@link HostWindow} to a list of events that is looked through at each event, over many random hosts.
  *
  * <p>On the way it goes through the serializer, or is replaced by a copy; what it was then must stay as it was. Now and
  * then the length of the window changes, as it may between a savepoint and the job that is started from it: once the new
@@ -31,7 +34,11 @@ public final class HostWindowCheck {
     private final List<Event> events = new ArrayList<>();
     private HostWindow window = new HostWindow();
     private long appendMs = 1_700_000_000_000L;
-    private long monotonicNs = -1;
+    private String boot;
+
+    /** How far each boot has got that is remembered, the present one last. */
+    private final Map<String, Long> clocksNs = new LinkedHashMap<>();
+
     private long[] counters;
 
     private HostWindowCheck(Random random) {
@@ -39,14 +46,14 @@ public final class HostWindowCheck {
         windowMs = random.nextInt(1, 60_000);
     }
 
-    /** Takes a seed and how many boots to check. */
+    /** Takes a seed and how many hosts to check. */
     public static void main(String[] arguments) throws IOException {
         long seed = Long.parseLong(arguments[0]);
-        for (int boot = 0; boot < Integer.parseInt(arguments[1]); boot++) {
+        for (int host = 0; host < Integer.parseInt(arguments[1]); host++) {
             try {
-                new HostWindowCheck(new Random(seed + boot)).check();
+                new HostWindowCheck(new Random(seed + host)).check();
             } catch (AssertionError error) {
-                throw new AssertionError("seed " + (seed + boot) + ": " + error.getMessage(), error);
+                throw new AssertionError("seed " + (seed + host) + ": " + error.getMessage(), error);
             }
         }
     }
@@ -84,7 +91,9 @@ public final class HostWindowCheck {
         } else if (kind == 3) {
             now += windowMs;
         }
-        long clockNs = monotonicNs + (kind == 4 ? -random.nextInt(2) : random.nextLong(1, 2_000_000_000));
+        String nextBoot = boot == null || random.nextInt(40) == 0 ? "boot-" + random.nextInt(7) : boot;
+        long boundNs = clocksNs.getOrDefault(nextBoot, -1L);
+        long clockNs = Math.max(0, boundNs + (kind == 4 ? -random.nextInt(2) : random.nextLong(1, 2_000_000_000)));
         long cpuCount = random.nextInt(1, 9);
         long[] free = random.longs(HostWindow.RESOURCES, -5, 100).toArray();
         long[] next = counters == null ? new long[HostWindow.COUNTERS] : counters.clone();
@@ -95,8 +104,16 @@ public final class HostWindowCheck {
         if (kind == 6) {
             next[random.nextInt(next.length)] = random.nextInt(-1, 1000);
         }
-        boolean taken = window.add(now, windowMs, free, clockNs, cpuCount, next.clone());
-        equal(taken, clockNs > monotonicNs, "taken");
+        boolean taken =
+                window.add(
+                        now,
+                        windowMs,
+                        free,
+                        BinaryStringData.fromString(nextBoot),
+                        clockNs,
+                        cpuCount,
+                        next.clone());
+        equal(taken, clockNs > boundNs, "taken");
         if (!taken) {
             return;
         }
@@ -106,9 +123,18 @@ public final class HostWindowCheck {
         } else if (!events.isEmpty()) {
             now = Math.max(now, appendMs);
         }
-        events.add(new Event(now, free, step(clockNs - monotonicNs, cpuCount, next)));
+        if (!nextBoot.equals(boot)) {
+            events.clear();
+            counters = null;
+        }
+        events.add(new Event(now, free, step(clockNs - boundNs, cpuCount, next)));
         appendMs = now;
-        monotonicNs = clockNs;
+        boot = nextBoot;
+        clocksNs.remove(boot);
+        clocksNs.put(boot, clockNs);
+        if (clocksNs.size() > BootClocks.BOOTS) {
+            clocksNs.remove(clocksNs.keySet().iterator().next());
+        }
         counters = next;
     }
 
