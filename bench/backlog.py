@@ -162,7 +162,7 @@ def run_job(
 
 def into_blackhole(statement: str) -> str:
     """An edge as it is, unless it is a table of the database: that becomes a blackhole."""
-    return re.sub(r"WITH \(.*'jdbc'.*\)", "WITH ('connector' = 'blackhole')", statement, flags=re.DOTALL)
+    return re.sub(r"WITH \(.*'postgres'.*\)", "WITH ('connector' = 'blackhole')", statement, flags=re.DOTALL)
 
 
 def records_of(kafka: KafkaSettings, topic: str) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.backlog import fleet_events
 from bench.common import CONSOLE, save
 from bench.poison import HOSTS, MIXES, bad_payload
-from jobs.flink_jars import flink_home, flink_jars, functions_jar, java_home, topology_sources
+from jobs.flink_jars import flink_home, flink_jars, functions_jar, java_home, java_sources
 from schemas.events import Event, newest
 
 ROUNDS = 8
@@ -31,7 +31,7 @@ def main() -> None:
     figures = []
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
         directory = Path(name)
-        jar = functions_jar(dict(topology_sources()) | {f"vacancy/{source.name}": source.read_bytes()}, directory)
+        jar = functions_jar(dict(java_sources()) | {f"vacancy/{source.name}": source.read_bytes()}, directory)
         class_path = os.pathsep.join(map(str, [jar, *flink_jars(), flink_home() / "lib" / "*"]))
         schema, payloads = directory / "schema.avsc", directory / "payloads"
         schema.write_text(newest(Event.USAGE).text, encoding="utf-8")

@@ -104,8 +104,8 @@ def production_edges(
                 "value.fields-include": "EXCEPT_KEY",
             },
         ),
-        _statement("host", _jdbc_options(job_dsn, "vacancy.host", emit)),
-        _statement("host_inventory", _jdbc_options(job_dsn, "vacancy.host_inventory", emit)),
+        _statement("host", _postgres_options(job_dsn, "vacancy.host", emit)),
+        _statement("host_inventory", _postgres_options(job_dsn, "vacancy.host_inventory", emit)),
         _statement(
             "dead_letters",
             kafka_client_options(kafka)
@@ -137,19 +137,17 @@ def _statement(table: str, options: Mapping[str, str]) -> str:
     return Template(text).substitute(options=f"\n  {with_clause(options)}\n")
 
 
-def _jdbc_options(dsn: SecretStr, table: str, emit: timedelta) -> dict[str, str]:
+def _postgres_options(dsn: SecretStr, table: str, emit: timedelta) -> dict[str, str]:
     url, user, password = jdbc_url(dsn)
     return {
-        "connector": "jdbc",
+        "connector": "postgres",
         "url": url,
         "table-name": table,
         "username": user,
         "password": password,
+        "newest-by": "observed_at",
         # The sink gathers rows by key between two flushes, so that of a host only the newest is written each emit.
-        "sink.buffer-flush.interval": f"{milliseconds_of(emit)} ms",
-        "sink.buffer-flush.max-rows": "50000",
-        # A retry sleeps inside the flush; past these the job restarts from its checkpoint, which waits more cleverly.
-        "sink.max-retries": "2",
+        "flush-interval": f"{milliseconds_of(emit)} ms",
     }
 
 
@@ -171,9 +169,6 @@ def jdbc_url(dsn: SecretStr) -> tuple[str, str, str]:
             "leave it out, or set what does the same on the server"
         )
     parameters = {
-        # Text for times, arrays and JSON is cast by the server.
-        "stringtype": "unspecified",
-        "reWriteBatchedInserts": "true",
         "ApplicationName": "vacancy-job",
         "tcpKeepAlive": "true",
         # A network that is cut tells nobody. What waits for an answer gives up after so many seconds ...

@@ -1,6 +1,6 @@
-"""The jars that a Flink job of ours needs: the connectors' and the dataflow's own Java functions.
+"""The jars that a Flink job of ours needs: Flink's connectors, and our own functions and sink.
 
-The functions are shipped as source and compiled on first use. A Java runtime has no compiler, so Eclipse's does it: one
+Ours are shipped as source and compiled on first use. A Java runtime has no compiler, so Eclipse's does it: one
 jar, held to the lock, that runs where Flink runs.
 
 What always holds: equal sources give the same jar, byte for byte, wherever and whenever it is built; what is kept is
@@ -25,7 +25,7 @@ from jobs.jars import Progress, ensure_jars, locked
 from schemas.errors import VacancyError
 
 Sources = Mapping[str, bytes]
-"""Java files by their path below the source directory."""
+"""Files by their path in the jar; Java is compiled, the others go as they are."""
 Compile = Callable[[list[Path], Path], None]
 """Compiles files into class files below a directory. Raises VacancyError."""
 
@@ -40,7 +40,7 @@ def flink_jars(progress: Progress | None = None) -> list[Path]:
     Raises:
         VacancyError: names the jar that is wrong or could not be had, or what does not compile.
     """
-    return [*ensure_jars("flink", progress=progress), functions_jar(topology_sources())]
+    return [*ensure_jars("flink", progress=progress), functions_jar(java_sources())]
 
 
 def python_jar() -> Path:
@@ -49,10 +49,15 @@ def python_jar() -> Path:
     return jar
 
 
-def topology_sources() -> Sources:
-    """The dataflow's Java."""
-    package = resources.files("topology").joinpath("java", "vacancy")
-    return {f"vacancy/{file.name}": file.read_bytes() for file in package.iterdir() if file.name.endswith(".java")}
+def java_sources() -> Sources:
+    """The dataflow's Java and its connectors', and what tells Flink of them."""
+    found: dict[str, bytes] = {}
+    for package in ("topology", "connectors"):
+        with resources.as_file(resources.files(package).joinpath("java")) as root:
+            for file in root.rglob("*"):
+                if file.is_file():
+                    found[file.relative_to(root).as_posix()] = file.read_bytes()
+    return found
 
 
 def functions_jar(sources: Sources, directory: Path | None = None, *, compile_files: Compile | None = None) -> Path:
@@ -76,8 +81,9 @@ def functions_jar(sources: Sources, directory: Path | None = None, *, compile_fi
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(sources[file.relative_to(Path(partial, "java")).as_posix()])
         classes = Path(partial, "classes")
-        (compile_files or _compile)(files, classes)
-        _pack(classes, Path(partial, jar.name)).replace(jar)
+        (compile_files or _compile)([file for file in files if file.suffix == ".java"], classes)
+        others = {name: content for name, content in sources.items() if not name.endswith(".java")}
+        _pack(classes, others, Path(partial, jar.name)).replace(jar)
     return jar
 
 
@@ -134,9 +140,10 @@ def _first_error(output: str) -> str:
     return Path(errors[0]).name if errors else (lines or ["it says nothing"])[0]
 
 
-def _pack(classes: Path, jar: Path) -> Path:
-    """A jar that depends on nothing but its class files: sorted, undated, not compressed."""
+def _pack(classes: Path, others: Mapping[str, bytes], jar: Path) -> Path:
+    """A jar that depends on nothing but what it holds: sorted, undated, not compressed."""
+    compiled = {file.relative_to(classes).as_posix(): file.read_bytes() for file in classes.rglob("*.class")}
     with zipfile.ZipFile(jar, "w") as archive:
-        for file in sorted(classes.rglob("*.class")):
-            archive.writestr(zipfile.ZipInfo(file.relative_to(classes).as_posix(), _JAR_TIME), file.read_bytes())
+        for name, content in sorted({**compiled, **others}.items()):
+            archive.writestr(zipfile.ZipInfo(name, _JAR_TIME), content)
     return jar

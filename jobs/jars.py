@@ -37,12 +37,10 @@ _ROOTS_ALONE = {
     "kafka": ["org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"],  # its dependencies are the broker's too
     "flink": [
         "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",
-        "org.apache.flink:flink-connector-jdbc-core:4.0.0-2.0",
-        "org.apache.flink:flink-connector-jdbc-postgres:4.0.0-2.0",
         "org.apache.flink:flink-sql-avro:2.3.0",  # Avro's library, with all that it needs, under Flink's names
         "org.postgresql:postgresql:42.7.14",
     ],
-    "ecj": ["org.eclipse.jdt:ecj:3.38.0"],  # compiles the dataflow's Java; runs on Java 17
+    "ecj": ["org.eclipse.jdt:ecj:3.38.0"],  # compiles our Java; runs on Java 17
     "s3": ["org.apache.flink:flink-s3-fs-native:2.3.0"],  # Flink's S3 plugin, for a cluster's plugins directory
 }
 

@@ -79,9 +79,6 @@ def configuration(settings: JobSettings) -> Configuration:
         "table.local-time-zone": "UTC",
         # One decoder for all who read what it decodes; the plan test watches over it.
         "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
-        # The sinks keep the newest row of a key by themselves, in the database.
-        "table.exec.sink.require-on-conflict": "false",
-        "table.exec.sink.upsert-materialize": "NONE",
         # A host is forgotten a day after its last event, or two windows if these are longer.
         "table.exec.state.ttl": f"{max(86_400_000, 2 * milliseconds_of(settings.window))} ms",
     }

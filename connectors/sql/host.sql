@@ -1,10 +1,9 @@
--- Table vacancy.host. Times and arrays go as text, which the server casts: the connector writes neither with a zone nor
--- arrays at all.
+-- Table vacancy.host. An array goes as text, which the server casts.
 CREATE TEMPORARY TABLE host (
   host_id STRING NOT NULL,
-  observed_at STRING NOT NULL,
-  window_start STRING NOT NULL,
-  window_end STRING NOT NULL,
+  observed_at TIMESTAMP_LTZ(3) NOT NULL,
+  window_start TIMESTAMP_LTZ(3) NOT NULL,
+  window_end TIMESTAMP_LTZ(3) NOT NULL,
   samples BIGINT NOT NULL,
   vcpus_capacity BIGINT,
   vcpus_free BIGINT,

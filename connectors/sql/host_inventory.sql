@@ -1,7 +1,7 @@
--- Table vacancy.host_inventory. Times, arrays and JSON go as text, which the server casts.
+-- Table vacancy.host_inventory. Arrays and JSON go as text, which the server casts.
 CREATE TEMPORARY TABLE host_inventory (
   host_id STRING NOT NULL,
-  observed_at STRING NOT NULL,
+  observed_at TIMESTAMP_LTZ(3) NOT NULL,
   retired BOOLEAN NOT NULL,
   boot_id STRING,
   name STRING,

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from jobs.flink_jars import functions_jar, java_home, topology_sources
+from jobs.flink_jars import functions_jar, java_home, java_sources
 from schemas.errors import VacancyError
 
 CHECK = Path(__file__).parent / "java" / "vacancy" / "HostWindowCheck.java"
@@ -18,7 +18,7 @@ HOSTS = 2000
 
 
 def test_equal_sources_give_equal_jars(tmp_path: Path) -> None:
-    first, second = (functions_jar(topology_sources(), tmp_path / name) for name in ("first", "second"))
+    first, second = (functions_jar(java_sources(), tmp_path / name) for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -30,7 +30,7 @@ def test_what_does_not_compile_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_window_equals_a_list_of_its_events_also_restored_or_copied(tmp_path: Path) -> None:
-    jar = functions_jar(dict(topology_sources()) | {"vacancy/HostWindowCheck.java": CHECK.read_bytes()}, tmp_path)
+    jar = functions_jar(dict(java_sources()) | {"vacancy/HostWindowCheck.java": CHECK.read_bytes()}, tmp_path)
     flink = util.find_spec("pyflink")
     assert flink is not None
     assert flink.origin is not None

@@ -70,7 +70,7 @@ def test_each_figure_moves(kafka_broker: KafkaServer, database: str, tmp_path: P
         for figure, operator, expected in (
             (f"{OPERATOR}_numLateEvents", ".*", HOSTS * REPEATED),
             (f"{OPERATOR}_numRecordsSend", "dead_letters.*", BAD),
-            (f"{OPERATOR}_numRecordsIn", "Sink:_host(_[0-9]+_)?", HOSTS * EVENTS),
+            (f"{OPERATOR}_numRecordsIn", "host:_Writer", HOSTS * EVENTS),
         ):
             wait_until(
                 lambda: Scrape(port).total(figure, operator) == expected,  # noqa: B023  # called before the next

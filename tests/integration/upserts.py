@@ -1,4 +1,4 @@
-"""What the job's JDBC sinks send: values as text that the server casts, all columns each time."""
+"""What the job's sinks do, a row at a time: all columns each time, unless the row that is there is newer."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def retire(connection: Connection, **values: Any) -> None:
 
 def _upsert(connection: Connection, table: str, values: dict[str, Any]) -> None:
     columns = list(map(sql.Identifier, values))
-    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (host_id) DO UPDATE SET {}").format(
+    statement = sql.SQL(
+        "INSERT INTO {} AS t ({}) VALUES ({}) ON CONFLICT (host_id) DO UPDATE SET {}"
+        " WHERE t.observed_at <= EXCLUDED.observed_at"
+    ).format(
         sql.Identifier("vacancy", table),
         sql.SQL(", ").join(columns),
         sql.SQL(", ").join(sql.Placeholder() * len(columns)),

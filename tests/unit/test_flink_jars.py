@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import flink_jars
-from jobs.flink_jars import Sources, functions_jar, topology_sources
+from jobs.flink_jars import Sources, functions_jar, java_sources
 from jobs.jars import ensure_jars, locked
 from schemas.errors import VacancyError
 
@@ -92,4 +92,4 @@ def test_no_java_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_source_is_shipped_with_the_package() -> None:
-    assert "vacancy/HostWindowFunction.java" in topology_sources()
+    assert "vacancy/HostWindowFunction.java" in java_sources()

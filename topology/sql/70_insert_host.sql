@@ -3,9 +3,9 @@
 INSERT INTO host
 SELECT
   host_id,
-  CAST(in_window.append_time AS STRING) || 'Z' AS observed_at,
-  CAST(in_window.append_time - $window AS STRING) || 'Z' AS window_start,
-  CAST(in_window.append_time AS STRING) || 'Z' AS window_end,
+  in_window.append_time AS observed_at,
+  in_window.append_time - $window AS window_start,
+  in_window.append_time AS window_end,
   in_window.samples,
   vcpus_capacity,
   vcpus_free,

@@ -2,7 +2,7 @@
 INSERT INTO host_inventory
 SELECT
   event.host_id,
-  CAST(append_time AS STRING) || 'Z' AS observed_at,
+  append_time AS observed_at,
   event.retired,
   event.boot_id,
   event.name,

@@ -1,0 +1,137 @@
+package vacancy.postgres;
+
+import java.lang.reflect.Array;
+import java.sql.Connection;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** A connection that writes rows, and is made anew where it has broken. One thread at a time. */
+final class Session implements AutoCloseable {
+
+    private static final Logger LOG = LoggerFactory.getLogger(Session.class);
+
+    /** What the server works through in memory; and no row is locked for longer than these take. */
+    private static final int ROWS_PER_STATEMENT = 4096;
+
+    /** So a server that restarts costs no restart of the job, which for longer than that waits more cleverly. */
+    private static final int RETRIES = 5;
+
+    private static final long RETRY_MS = 1000;
+
+    /** Classes of SQLSTATE that may go away by themselves: connection, rollback, resources, an operator at work. */
+    private static final Set<String> PASSING = Set.of("08", "40", "53", "57");
+
+    private static final Map<String, Class<?>> JAVA_TYPES =
+            Map.of(
+                    "int8", Long.class,
+                    "int4", Integer.class,
+                    "float8", Double.class,
+                    "bool", Boolean.class,
+                    "text", String.class);
+
+    private final Database database;
+    private final Upsert upsert;
+    private volatile Connection connection;
+    private PreparedStatement update;
+    private PreparedStatement insert;
+
+    Session(Database database, Upsert upsert) {
+        this.database = database;
+        this.upsert = upsert;
+    }
+
+    /** Connects, if it is not; so that a database that cannot be had shows at once. */
+    void open() throws SQLException {
+        if (connection == null) {
+            connection = database.connect();
+            try {
+                prepare();
+            } catch (SQLException error) {
+                close();
+                throw error;
+            }
+        }
+    }
+
+    private void prepare() throws SQLException {
+        try (Statement statement = connection.createStatement()) {
+            // Planned once, for few rows: each is looked up in the index, however many there are.
+            statement.execute("SET plan_cache_mode = force_generic_plan");
+        }
+        Map<String, String> types = new HashMap<>();
+        try (PreparedStatement query =
+                connection.prepareStatement(
+                        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+                                + " WHERE attrelid = ?::regclass AND attnum > 0 AND NOT attisdropped")) {
+            query.setString(1, upsert.table());
+            ResultSet columns = query.executeQuery();
+            while (columns.next()) {
+                types.put(columns.getString(1), columns.getString(2));
+            }
+        }
+        update = connection.prepareStatement(upsert.update(types));
+        insert = connection.prepareStatement(upsert.insert(types));
+    }
+
+    /** Writes rows, of each key one, in the order of their keys; all are committed when it returns. */
+    void write(List<Object[]> rows) throws SQLException, InterruptedException {
+        for (int from = 0; from < rows.size(); from += ROWS_PER_STATEMENT) {
+            List<Object[]> part = rows.subList(from, Math.min(rows.size(), from + ROWS_PER_STATEMENT));
+            for (int attempt = 0; ; attempt++) {
+                try {
+                    open();
+                    if (execute(update, part) < part.size()) {
+                        execute(insert, part);
+                    }
+                    break;
+                } catch (SQLException error) {
+                    if (attempt == RETRIES || !isPassing(error)) {
+                        throw error;
+                    }
+                    LOG.warn("{}: {} rows not written, next try in {} ms", upsert.table(), part.size(), RETRY_MS, error);
+                    close();
+                    Thread.sleep(RETRY_MS);
+                }
+            }
+        }
+    }
+
+    private static boolean isPassing(SQLException error) {
+        String state = error.getSQLState();
+        return state != null && state.length() == 5 && PASSING.contains(state.substring(0, 2));
+    }
+
+    private int execute(PreparedStatement statement, List<Object[]> rows) throws SQLException {
+        for (int column = 0; column < upsert.width(); column++) {
+            String type = upsert.elementType(column);
+            Object[] values = (Object[]) Array.newInstance(JAVA_TYPES.get(type), rows.size());
+            for (int row = 0; row < values.length; row++) {
+                values[row] = rows.get(row)[column];
+            }
+            statement.setArray(column + 1, connection.createArrayOf(type, values));
+        }
+        return statement.executeUpdate();
+    }
+
+    /** Ends the connection, also for a thread that waits for its answer. */
+    @Override
+    public void close() {
+        Connection former = connection;
+        connection = null;
+        if (former != null) {
+            try {
+                former.abort(Runnable::run);
+            } catch (SQLException error) {
+                LOG.debug("{}: the connection did not close", upsert.table(), error);
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+"""The sink of PostgreSQL's tables, in jobs of its own: what it writes, what it leaves alone, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from pydantic import SecretStr
+
+from connectors.flink import jdbc_url, with_clause
+from jobs.flink_jars import flink_jars
+
+TABLE = """
+CREATE SCHEMA test;
+CREATE TABLE test.seen (
+  id text PRIMARY KEY, at timestamptz NOT NULL, many bigint, few integer, share double precision, flag boolean,
+  consumers uuid[], shape jsonb
+);
+"""
+COLUMNS = {
+    "id": "STRING NOT NULL",
+    "at": "TIMESTAMP_LTZ(3) NOT NULL",
+    "many": "BIGINT",
+    "few": "INT",
+    "share": "DOUBLE",
+    "flag": "BOOLEAN",
+    "consumers": "STRING",
+    "shape": "STRING",
+}
+CONSUMER = uuid.UUID(int=7)
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def table(database: str) -> Iterator[Connection]:
+    with closing(psycopg2.connect(database)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(TABLE)
+        yield connection
+
+
+@pytest.fixture
+def run(database: str, table: Connection) -> Run:  # noqa: ARG001  # the table is there
+    """Runs a bounded job that inserts a query's rows."""
+    from pyflink.datastream import StreamExecutionEnvironment
+    from pyflink.table import StreamTableEnvironment
+
+    from topology.graph import configuration
+    from topology.settings import JobSettings
+
+    def insert(
+        query: str,
+        columns: Mapping[str, str] = COLUMNS,
+        key: str | None = "id",
+        source: str | None = None,
+        **options: str,
+    ) -> None:
+        flink = configuration(JobSettings(parallelism=1))
+        flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in flink_jars()))
+        flink.set_string("pipeline.auto-generate-uids", "true")
+        flink.set_string("restart-strategy.type", "none")
+        environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
+        url, username, password = jdbc_url(SecretStr(database))
+        declared = [f"`{name}` {kind}" for name, kind in columns.items()]
+        declared += [f"PRIMARY KEY ({key}) NOT ENFORCED"] if key else []
+        connector = {
+            "connector": "postgres",
+            "url": url,
+            "username": username,
+            "password": password,
+            "table-name": "test.seen",
+            "newest-by": "at",
+            "flush-interval": "20 ms",
+        } | {name.replace("_", "-"): value for name, value in options.items()}
+        if source:
+            environment.execute_sql(source)
+        environment.execute_sql(f"CREATE TEMPORARY TABLE seen ({', '.join(declared)}) WITH ({with_clause(connector)})")
+        environment.execute_sql(f"INSERT INTO seen {query}").wait()
+
+    return insert
+
+
+def rows(table: Connection) -> list[tuple[Any, ...]]:
+    with table.cursor() as cursor:
+        cursor.execute("SELECT * FROM test.seen ORDER BY id")
+        return list(cursor.fetchall())
+
+
+def row(key: str, second: int, *values: str) -> str:
+    """A row of VALUES; what is left out at the end is null."""
+    filled = [*values, *(f"CAST(NULL AS {kind})" for kind in list(COLUMNS.values())[2 + len(values) :])]
+    return f"('{key}', TO_TIMESTAMP_LTZ({1000 * second + 123}, 3), {', '.join(filled)})"
+
+
+def at(second: int) -> datetime:
+    return datetime.fromtimestamp(second, UTC).replace(microsecond=123_000)
+
+
+def test_each_type_goes_in_and_so_does_null(run: Run, table: Connection) -> None:
+    full = ("CAST(9000000000 AS BIGINT)", "-3", "0.25E0", "TRUE", f"'{{{CONSUMER}}}'", """'{"a": [1, null]}'""")
+    run(f"VALUES {row('full', 1, *full)}, {row('void', 2)}")
+    assert rows(table) == [
+        ("full", at(1), 9_000_000_000, -3, 0.25, True, f"{{{CONSUMER}}}", json.loads('{"a": [1, null]}')),
+        ("void", at(2), None, None, None, None, None, None),
+    ]
+
+
+def test_the_newest_row_of_a_key_stands(run: Run, table: Connection) -> None:
+    run(f"VALUES {row('a', 5, '1')}, {row('b', 5, '1')}, {row('c', 5, '1')}")
+    # Older, as old, newer; and one that is not there yet beside them.
+    run(f"VALUES {row('a', 4, '2')}, {row('b', 5, '2')}, {row('c', 6, '2')}, {row('d', 1, '2')}")
+    assert [(key, time, many) for key, time, many, *_ in rows(table)] == [
+        ("a", at(5), 1),
+        ("b", at(5), 2),
+        ("c", at(6), 2),
+        ("d", at(1), 2),
+    ]
+
+
+def test_more_rows_than_a_statement_takes(run: Run, table: Connection) -> None:
+    """Of each key the last row stands, in however many flushes they came."""
+    keys, times = 9_000, 3
+    source = (
+        "CREATE TEMPORARY TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'fields.n.kind' = 'sequence', "
+        f"'fields.n.start' = '0', 'fields.n.end' = '{keys * times - 1}')"
+    )
+    nothing = ", ".join(f"CAST(NULL AS {kind})" for kind in list(COLUMNS.values())[3:])
+    run(
+        f"SELECT CAST(n % {keys} AS STRING), TO_TIMESTAMP_LTZ(n, 3), n / {keys}, {nothing} FROM numbers",
+        source=source,
+    )
+    found = rows(table)
+    assert len(found) == keys
+    assert {many for _, _, many, *_ in found} == {times - 1}
+
+
+def test_rows_that_are_there_are_updated_not_inserted(run: Run, table: Connection) -> None:
+    run(f"VALUES {row('a', 1)}, {row('b', 1)}")
+    table.cursor().execute(
+        "CREATE FUNCTION test.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'an INSERT'; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON test.seen EXECUTE FUNCTION test.refuse()"
+    )
+    run(f"VALUES {row('a', 2)}, {row('b', 2)}")
+    assert {time for _, time, *_ in rows(table)} == {at(2)}
+    with pytest.raises(Exception, match=r"test\.seen cannot be written: ERROR: an INSERT"):
+        run(f"VALUES {row('a', 3)}, {row('new', 3)}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"key": None}, "a table of connector postgres has a primary key of one column"),
+        ({"newest_by": "later"}, r"newest-by: test\.seen has no column later"),
+        ({"columns": COLUMNS | {"few": "DECIMAL(3, 1)"}}, r"connector postgres knows no DECIMAL\(3, 1\)"),
+        ({"columns": {("fewer" if name == "few" else name): kind for name, kind in COLUMNS.items()}},
+         r"test\.seen cannot be written: table test\.seen has no column fewer"),
+        ({"table_name": "test.unseen"}, r'relation "test\.unseen" does not exist'),
+        ({"password": "wrong"}, "password authentication failed"),
+        ({"url": "jdbc:mysql://127.0.0.1:1/x"}, "not a URL of PostgreSQL: jdbc:mysql://127.0.0.1:1/x"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_in_words(changes: Mapping[str, Any], complaint: str, run: Run) -> None:
+    query = f"VALUES {row('a', 1)}"
+    if "DECIMAL(3, 1)" in str(changes):
+        query = query.replace("CAST(NULL AS INT)", "CAST(NULL AS DECIMAL(3, 1))")
+    with pytest.raises(Exception, match=complaint):
+        run(query, **changes)
