@@ -101,7 +101,6 @@ def main(
         )
     if saved:
         result = {
-            "revision": _revision(),
             "postgresql": {"version": version, **SERVER},
             "placement": placement,
             "claim": {"vcpus": VCPUS, "memory_mb": MEMORY_MB, "disk_gb": DISK_GB},
@@ -379,13 +378,6 @@ def _query(dsn: str, statement: str) -> list[Any]:
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchall()
-
-
-def _revision() -> str | None:
-    """What git calls this state of the repository; None where it is not there."""
-    describe = ["git", "-C", str(environment.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    program = subprocess.run(describe, capture_output=True, text=True, check=False)
-    return program.stdout.strip() or None
 
 
 def _table(runs: Sequence[dict[str, Any]], beside: Sequence[dict[str, Any]]) -> Table:

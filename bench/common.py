@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -71,7 +72,8 @@ def save(name: str, result: dict[str, Any]) -> Path:
     """Writes a result with the date, the versions and the machine beside it to ``bench/results``; returns the file."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
-    document = {"benchmark": name, "date": datetime.now(UTC).date().isoformat(), **_machine(), **result}
+    head = {"benchmark": name, "date": datetime.now(UTC).date().isoformat(), "revision": _revision()}
+    document = {**head, **_machine(), **result}
     file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return file
 
@@ -85,6 +87,13 @@ def _machine() -> dict[str, Any]:
             **{package: metadata.version(package) for package in _PACKAGES},
         },
     }
+
+
+def _revision() -> str | None:
+    """What git calls this state of the repository; None where it is not there."""
+    describe = ["git", "-C", str(RESULTS), "describe", "--always", "--dirty", "--exclude=*"]
+    program = subprocess.run(describe, capture_output=True, text=True, check=False)
+    return program.stdout.strip() or None
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:

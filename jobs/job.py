@@ -92,8 +92,8 @@ def run_job(settings: Settings, stop: threading.Event, *, fresh: bool = False) -
             ready = True
             _LOG.info("job %s runs; http://%s:%d shows it", client.get_job_id(), ports.HOST, port)
             print("ready", flush=True)
-        # Where an operator fails to close after a failure (the database's sink does, while that is away), Flink ends
-        # the task manager (FLINK-38180). A cluster's is started again by whoever runs it; this is ours.
+        # Where an operator fails to close after a failure, Flink ends the task manager (FLINK-38180). A cluster's is
+        # started again by whoever runs it; this is ours.
         if not _task_managers(port):
             client.cancel().result()
             _wait_until_free(port, settings.local.flink_metrics_port)

@@ -1,0 +1,94 @@
+"""How many events a second the whole system takes, at 1 Hz a host, and how long it keeps that up.
+
+First two long runs of one fleet, with emit 1 s and 100 ms: the lag must stay flat. Then larger and larger fleets, until
+one is not kept up with: events wait longer at the end of a run than at its start. Simulator, broker, job and database
+share the machine; `cores_busy` says who takes what.
+
+    python -m bench.ingest
+    python -m bench.ingest --seconds 60 --step 45000 --step 60000 --step-seconds 30 --no-save
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import click
+from rich.table import Table
+
+from bench.common import CONSOLE, save
+from bench.live import held, measure, stack_of
+from jobs.options import DurationType
+from schemas.units import format_duration
+
+WARM_UP_S = 60.0
+
+
+@click.command()
+@click.option("--hosts", type=click.IntRange(1), default=30_000, show_default=True, help="Of the long runs.")
+@click.option("--emit", "emits", type=DurationType(), multiple=True, default=("1s", "100ms"), show_default=True)
+@click.option("--seconds", default=600.0, show_default=True, help="Length of each long run; 0: none.")
+@click.option(
+    "--step",
+    "steps",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(45_000, 60_000, 75_000, 100_000),
+    show_default=True,
+    help="Hosts of the larger fleets, in this order.",
+)
+@click.option("--step-seconds", default=60.0, show_default=True, help="Length of the run of each of them.")
+@click.option("--step-emit", type=DurationType(), default="1s", show_default=True)
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+def main(
+    hosts: int,
+    emits: Sequence[timedelta],
+    seconds: float,
+    steps: Sequence[int],
+    step_seconds: float,
+    step_emit: timedelta,
+    saved: bool,
+) -> None:
+    """Measures; prints a table, writes bench/results/ingest.json."""
+    sustained = [_run(hosts, emit, seconds) for emit in emits] if seconds else []
+    knee = []
+    for count in steps:
+        knee.append(_run(count, step_emit, step_seconds))
+        CONSOLE.print(_table([*sustained, *knee]))
+        if not knee[-1]["held"]:
+            break
+    CONSOLE.print(_table([*sustained, *knee]))
+    if saved:
+        CONSOLE.print(save("ingest", {"sustained": sustained, "knee": knee}))
+
+
+def _run(hosts: int, emit: timedelta, seconds: float) -> dict[str, Any]:
+    with stack_of(hosts, emit) as stack:
+        run = measure(stack, "vacancy.host", hosts, seconds, WARM_UP_S, stack.watch)
+    return {"hosts": hosts, "emit": format_duration(emit), "seconds": seconds, "held": held(run), **run}
+
+
+def _table(runs: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="Events at 1 Hz a host; seconds from append to committed row")
+    for column in ("hosts", "emit", "seconds", "events/s", "rows/s", "p50", "p99", "p99 by thirds", "kept up", "cores"):
+        table.add_column(column, justify="right")
+    for run in runs:
+        cores = sorted(run["cores_busy"].items(), key=lambda part: -part[1])
+        table.add_row(
+            f"{run['hosts']:,}",
+            run["emit"],
+            f"{run['seconds']:g}",
+            f"{run['events_per_s']:,}",
+            f"{run['rows_per_s']:,}",
+            f"{run['latency_s']['p50']:.2f}",
+            f"{run['latency_s']['p99']:.2f}",
+            " ".join(f"{each:.2f}" for each in run["latency_p99_s_of_thirds"]),
+            "yes" if run["held"] else "no",
+            ", ".join(f"{part} {share:.2f}" for part, share in [*cores[:4], ("others", run["others_cores_busy"])]),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What the benchmarks of a running system share: the local stack with a simulated fleet, and how fresh its table is.
+
+Both times of a row come from the database alone: `observed_at` is the append time of its event, and the server keeps
+the commit time of each row's transaction. A random sample of hosts is read several times a second, so that every
+version of their rows is seen, each once. A version that the sink left out, because the host's next event came in the
+same `emit`, was never in the table and is not counted.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from confluent_kafka import Consumer, TopicPartition
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+
+from bench.common import CONSOLE, OTHERS, cpu_seconds, percentiles
+from connectors.kafka import client_config
+from jobs.files import exclusive
+from jobs.settings import Settings, load_settings
+from jobs.stack import STEPS, Fleet, Stack
+from schemas.errors import VacancyError
+from schemas.units import format_duration
+
+INTERVAL = timedelta(seconds=1)
+SAMPLE_HOSTS = 500
+POLL_S = 0.25
+"""Well under the time between two events of a host."""
+FILL_S = 180.0
+
+
+@contextmanager
+def stack_of(hosts: int, emit: timedelta) -> Iterator[Stack]:
+    """A local stack of its own with a simulated fleet, all parts running."""
+    with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)  # for PostgreSQL's user
+        with exclusive(directory):
+            stack = Stack(directory, load_settings(None, {"job": {"emit": emit}}), Fleet(hosts, INTERVAL))
+            try:
+                with CONSOLE.status(f"{hosts:,} hosts, emit {format_duration(emit)}: starting"):
+                    for _, step in STEPS:
+                        step(stack, lambda _: None)
+                yield stack
+            finally:
+                stack.stop()
+
+
+def measure(
+    stack: Stack, table: str, hosts: int, seconds: float, warm_up_s: float, check: Callable[[], object]
+) -> dict[str, Any]:
+    """Waits until a table holds every host, warms up, and measures for a while."""
+    with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
+        connection.autocommit = True
+        with CONSOLE.status(f"{table}: filling"):
+            _wait_until_full(connection, table, hosts, check)
+            time.sleep(warm_up_s)
+        with CONSOLE.status(f"{table}: measuring for {seconds:g} s"):
+            ids = [row[0] for row in _query(connection, f"SELECT host_id FROM {table}")]
+            sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
+            simulator_log = stack.directory / "logs" / "simulate.log"
+            log_bytes = simulator_log.stat().st_size
+            cpu, events, rows = cpu_seconds(), _events(stack.settings), _rows(connection, table)
+            start_s = time.monotonic()
+            latencies_s = _latencies(connection, table, sample, seconds)
+            elapsed_s = time.monotonic() - start_s
+            cpu, events = cpu_seconds(cpu), _events(stack.settings) - events
+            written, updated, hot = (now - then for now, then in zip(_rows(connection, table), rows, strict=True))
+            complaints = [
+                line for line in simulator_log.read_text(encoding="utf-8")[log_bytes:].splitlines() if "cannot" in line
+            ]
+    others_s = cpu.pop(OTHERS)
+    return {
+        "latency_s": percentiles(latencies_s),
+        "latency_p99_s_of_thirds": [percentiles(part)["p99"] for part in _thirds(latencies_s)],
+        "rows_sampled": len(latencies_s),
+        "events_per_s": round(events / elapsed_s),
+        "rows_per_s": round(written / elapsed_s),
+        "hot_share": round(hot / updated, 4) if updated else None,
+        "cores_busy": {part: round(cpu_s / elapsed_s, 3) for part, cpu_s in cpu.items()},
+        "others_cores_busy": round(others_s / elapsed_s, 2),
+        "simulator": complaints[-1] if complaints else "kept up",
+    }
+
+
+def _wait_until_full(connection: Connection, table: str, hosts: int, check: Callable[[], object]) -> None:
+    deadline = time.monotonic() + FILL_S
+    fresh = f"SELECT count(*) FROM {table} WHERE observed_at > now() - interval '10 s'"
+    # Some hosts of a fleet are silent at any time.
+    while (count := _query(connection, fresh)[0][0]) < 0.99 * hosts:
+        check()
+        if time.monotonic() > deadline:
+            raise VacancyError(f"after {FILL_S:g} s only {count} of {hosts} hosts are fresh in {table}")
+        time.sleep(POLL_S)
+
+
+def _latencies(connection: Connection, table: str, sample: Sequence[str], seconds: float) -> list[float]:
+    """Seconds from append to commit of each version of the sampled hosts' rows that is written from now on."""
+    versions = f"SELECT host_id, observed_at, pg_xact_commit_timestamp(xmin) FROM {table} WHERE host_id = ANY(%s)"
+    before = {(host_id, observed_at) for host_id, observed_at, _ in _query(connection, versions, sample)}
+    committed_at: dict[tuple[str, datetime], datetime] = {}
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        time.sleep(POLL_S)
+        for host_id, observed_at, at in _query(connection, versions, sample):
+            committed_at.setdefault((host_id, observed_at), at)
+    return [(at - version[1]).total_seconds() for version, at in committed_at.items() if version not in before]
+
+
+def _thirds(values: Sequence[float]) -> list[Sequence[float]]:
+    """The first, second and last third of some values."""
+    size = len(values) // 3
+    return [values[:size], values[size:-size], values[-size:]]
+
+
+def held(run: Mapping[str, Any]) -> bool:
+    """Whether the job kept up in a measurement: its events waited no longer in the end than in the beginning."""
+    first_s, _, last_s = run["latency_p99_s_of_thirds"]
+    return bool(last_s <= first_s + max(0.1, 0.25 * first_s)) and run["simulator"] == "kept up"
+
+
+def _events(settings: Settings) -> int:
+    """How many events the usage topic has taken so far."""
+    topic = settings.kafka.usage_topic
+    with closing(Consumer(client_config(settings.kafka) | {"group.id": "bench"})) as consumer:
+        partitions = consumer.list_topics(topic).topics[topic].partitions
+        return sum(consumer.get_watermark_offsets(TopicPartition(topic, number))[1] for number in partitions)
+
+
+def _rows(connection: Connection, table: str) -> tuple[int, int, int]:
+    """How many rows of a table have been written, updated, and updated in place (HOT) so far."""
+    counts = (
+        "SELECT n_tup_ins + n_tup_upd, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = %s::regclass"
+    )
+    written, updated, hot = _query(connection, counts, table)[0]
+    return written, updated, hot
+
+
+def _query(connection: Connection, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
