@@ -1,116 +1,117 @@
-"""What the agent costs: CPU, memory and start-up time at a given interval, next to an idle Python with its imports.
+"""What the agent costs: CPU and memory, beside a bare producer with psutil and an idle Python with the agent's imports.
 
-    python bench/agent_cost.py --bootstrap-servers 127.0.0.1:9092 --seconds 60
+All three run at the same time, for the same seconds, against a broker of their own, so that whatever else the machine
+does meets them all. CPU is user and system time from the process's own rusage between the end of a warm-up and the end
+of the run, as a share of one core; memory is resident at the end. Bytes are what the topic's log holds for an event: of
+the agent, which sends each on its own, and of a producer that gathers a fleet's events into batches, as a relay would.
 
-Prints JSON. Both run at the same time, for the same seconds, so that whatever else the machine does meets both. CPU
-is user and system time from the process's own rusage between the end of a warm-up and the end of the run, as a share
-of one core; memory is resident at the end. The topics are created, and named after the run.
+    python -m bench.agent_cost
+    python -m bench.agent_cost --interval 100ms --no-save
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-WARM_UP_S = 5.0
+import click
+from rich.table import Table
+
+from bench.agent_parts import ROLES
+from bench.backlog import broker, fill, fleet_events, records_of
+from bench.common import CONSOLE, save
+from connectors.settings import KafkaSettings
+from jobs.options import DurationType
+from schemas.units import format_duration
+
+FLEET_HOSTS, FLEET_ROUNDS = 10_000, 20
 
 
-def main() -> None:
-    """Runs both and prints the comparison."""
-    parser = argparse.ArgumentParser(description="What the agent costs.")
-    parser.add_argument("--bootstrap-servers", default="127.0.0.1:9092")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--interval", default="1s")
-    parser.add_argument("--role", choices=["agent", "idle"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.role:
-        _measured(options.role, options.seconds, options.interval)
-        return
-
-    from connectors.kafka import ensure_topics
-    from connectors.settings import KafkaSettings
-
-    run = uuid.uuid4().hex[:8]
-    topics = {f"{name}_topic": f"bench.{run}.{name}" for name in ("usage", "inventory", "dead_letter")}
-    ensure_topics(KafkaSettings(bootstrap_servers=options.bootstrap_servers, **topics))
-    environment = {
-        **os.environ,
-        "VACANCY_KAFKA__BOOTSTRAP_SERVERS": options.bootstrap_servers,
-        **{f"VACANCY_KAFKA__{key.upper()}": topic for key, topic in topics.items()},
-    }
-    with tempfile.TemporaryDirectory() as directory:
-        children = {
-            role: subprocess.Popen(
-                [sys.executable, str(Path(__file__).resolve()), "--role", role, *_passed_on(options)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environment,
-                cwd=directory,
-            )
-            for role in ("agent", "idle")
+@click.command()
+@click.option("--interval", type=DurationType(), default="1s", show_default=True)
+@click.option("--seconds", default=60.0, show_default=True)
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+def main(interval: timedelta, seconds: float, saved: bool) -> None:
+    """Runs the three; prints a table, writes bench/results/agent_cost.json."""
+    with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name, broker(Path(name)) as kafka:
+        with CONSOLE.status(f"for {seconds:g} s"):
+            results = _run_all(kafka, Path(name), interval.total_seconds(), seconds)
+        agent_bytes = _bytes_per_event(Path(name), kafka, kafka.usage_topic)
+        fleet = (("bench.fleet", event) for event in fleet_events(FLEET_HOSTS, FLEET_ROUNDS))
+        payload_bytes: list[int] = []
+        fill(kafka, ["bench.fleet"], _noting(fleet, payload_bytes))
+        result = {
+            "interval": format_duration(interval),
+            "seconds": seconds,
+            **results,
+            "memory_ratio_to_bare_producer": round(
+                results["agent"]["rss_mib"] / results["bare producer"]["rss_mib"], 2
+            ),
+            "log_bytes_per_event": {
+                "agent": agent_bytes,
+                "fleet, batched": _bytes_per_event(Path(name), kafka, "bench.fleet"),
+                "fleet, payload before compression": round(sum(payload_bytes) / len(payload_bytes), 1),
+            },
         }
-        results: dict[str, Any] = {}
-        for role, child in children.items():
-            out, log = child.communicate(timeout=options.seconds + 60)
-            if child.returncode:
-                sys.exit(f"{role} ended with {child.returncode}: {log.decode()}")
-            results[role] = json.loads(out)
-            results[role]["said"] = log.decode().splitlines()[-1:]
-    agent, idle = results["agent"], results["idle"]
-    results["seconds"], results["interval"] = options.seconds, options.interval
-    results["memory_ratio"] = round(agent["rss_mib"] / idle["rss_mib"], 2)
-    print(json.dumps(results, indent=2))
+    CONSOLE.print(_table(result))
+    if saved:
+        CONSOLE.print(save("agent_cost", result))
 
 
-def _passed_on(options: argparse.Namespace) -> list[str]:
-    return ["--seconds", str(options.seconds), "--interval", options.interval]
+def _noting(records: Any, payload_bytes: list[int]) -> Any:
+    for topic, record in records:
+        payload_bytes.append(len(record.value))
+        yield topic, record
 
 
-def _measured(role: str, seconds: float, interval: str) -> None:
-    """In the child: does its part, while a thread takes the figures and ends it."""
-    import jobs.agent
-    import jobs.cli
-
-    del jobs.agent  # imported for what it costs
-
-    figures: dict[str, Any] = {}
-
-    def measure() -> None:
-        time.sleep(WARM_UP_S)
-        before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        time.sleep(seconds)
-        after, ended = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        figures["cpu_percent_of_one_core"] = round(100 * cpu_s / (ended - began), 3)
-        figures["context_switches_per_s"] = round(
-            (after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw) / (ended - began), 1
+def _run_all(kafka: KafkaSettings, directory: Path, interval_s: float, seconds: float) -> dict[str, Any]:
+    environment = {**os.environ, "VACANCY_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+    children = {
+        role: subprocess.Popen(
+            [sys.executable, "-m", "bench.agent_parts", role, str(seconds), str(interval_s)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment | {"VACANCY_DATA_DIR": str(directory / role)},
         )
-        figures["rss_mib"] = round(_resident_bytes() / 2**20, 1)
-        figures["start_and_warm_up_cpu_s"] = round(before.ru_utime + before.ru_stime, 2)
-        print(json.dumps(figures), flush=True)
-        if role == "agent":
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=measure)
-    thread.start()
-    if role == "agent":
-        jobs.cli.main(["agent", "--interval", interval])
-    thread.join()
+        for role in ROLES
+    }
+    results: dict[str, Any] = {}
+    for role, child in children.items():
+        out, log = child.communicate(timeout=seconds + 60)
+        if child.returncode:
+            sys.exit(f"{role} ended with {child.returncode}: {log.decode()}")
+        results[role] = json.loads(out)
+    return results
 
 
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def _bytes_per_event(directory: Path, kafka: KafkaSettings, topic: str) -> float:
+    logs = [file for file in directory.rglob("*.log") if file.parent.name.rpartition("-")[0] == topic]
+    return round(sum(file.stat().st_size for file in logs) / records_of(kafka, topic), 1)
+
+
+def _table(result: dict[str, Any]) -> Table:
+    table = Table(title=f"An agent, an event each {result['interval']}")
+    for column in ("", "CPU, % of a core", "MiB", "switches/s", "bytes an event"):
+        table.add_column(column, justify="right")
+    sizes = result["log_bytes_per_event"]
+    for role in ROLES:
+        figures = result[role]
+        table.add_row(
+            role,
+            f"{figures['cpu_percent_of_one_core']:.2f}",
+            f"{figures['rss_mib']:.1f}",
+            f"{figures['context_switches_per_s']:.1f}",
+            f"{sizes[role]:.0f}" if role in sizes else "",
+        )
+    for name in list(sizes)[1:]:
+        table.add_row(name, "", "", "", f"{sizes[name]:.0f}")
+    return table
 
 
 if __name__ == "__main__":
