@@ -123,13 +123,13 @@ def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool) ->
     """One measurement of ours, from an empty table of claims."""
     _execute(dsn, "TRUNCATE vacancy.claim")
     _execute(dsn, "CHECKPOINT")
-    ttl = _claim_ttl(hosts)
+    ttl = claim_ttl_of(hosts)
     with CONSOLE.status(f"{hosts:,} hosts, {clients} clients, {'a' if writer else 'no'} writer"):
         scans, cpu, start_s = _scans(dsn), cpu_seconds(), time.monotonic()
         with _writer(dsn, hosts) if writer else _no_writer() as rows_per_s:
             # Once the first claims have expired as many go as come.
             warm_up_s = min(ttl.total_seconds() + 1, seconds)
-            seen = closed_loop(_decider, [dsn, ttl], clients=clients, warm_up_s=warm_up_s, seconds=seconds)
+            seen = closed_loop(decider, [dsn, ttl], clients=clients, warm_up_s=warm_up_s, seconds=seconds)
             written = rows_per_s()
         elapsed_s = time.monotonic() - start_s
         return {
@@ -137,7 +137,7 @@ def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool) ->
             "clients": clients,
             "writer_rows_per_s": written,
             "claim_ttl_s": ttl.total_seconds(),
-            **_figures(seen),
+            **figures(seen),
             # None where claims go by the sample alone.
             "sequential_scans": {table: now - scans[table] for table, now in _scans(dsn).items()},
             "others_cores_busy": round(cpu_seconds(cpu)[OTHERS] / elapsed_s, 2),
@@ -156,7 +156,7 @@ def _beside(dsn: str, order: Callable[..., Any], hosts: int, seconds: float) -> 
                 "claims", clients=PLACEMENT_CLIENTS, warm_up_s=min(5.0, seconds), seconds=seconds, resources=resources
             )
             others_s, elapsed_s = cpu_seconds(cpu)[OTHERS], time.monotonic() - start_s
-            theirs.append(_figures(seen) | {"others_cores_busy": round(others_s / elapsed_s, 2)})
+            theirs.append(figures(seen) | {"others_cores_busy": round(others_s / elapsed_s, 2)})
     rates = [sum(run["claims_per_s"] for run in runs) for runs in (ours, theirs)]
     return {
         "hosts": hosts,
@@ -167,7 +167,8 @@ def _beside(dsn: str, order: Callable[..., Any], hosts: int, seconds: float) -> 
     }
 
 
-def _figures(seen: dict[str, Any]) -> dict[str, Any]:
+def figures(seen: dict[str, Any]) -> dict[str, Any]:
+    """What clients in a closed loop got done."""
     latencies_ms = seen["latencies_ms"]
     return {
         "claims": len(latencies_ms),
@@ -177,7 +178,7 @@ def _figures(seen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _claim_ttl(hosts: int) -> timedelta:
+def claim_ttl_of(hosts: int) -> timedelta:
     """What a host takes to show an instance, or less, so that a fleet with room for 22 claims a host never fills."""
     return timedelta(seconds=min(2.0, hosts * 22 / 5_000))
 
@@ -186,7 +187,8 @@ def _settings(claim_ttl: timedelta) -> SchedulerSettings:
     return SchedulerSettings(connections=1, max_age=MAX_AGE, claim_ttl=claim_ttl)
 
 
-def _decider(dsn: str, claim_ttl: timedelta) -> Decide:
+def decider(dsn: str, claim_ttl: timedelta) -> Decide:
+    """A client that claims again and again from a fleet in which every host fits."""
     scheduler = Scheduler(dsn, _settings(claim_ttl))
     request = Request(vcpus=VCPUS, memory_mb=MEMORY_MB, disk_gb=DISK_GB)
 

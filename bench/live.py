@@ -60,18 +60,18 @@ def measure(
     with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
         connection.autocommit = True
         with CONSOLE.status(f"{table}: filling"):
-            _wait_until_full(connection, table, hosts, check)
+            wait_until_full(connection, table, hosts, check)
             time.sleep(warm_up_s)
         with CONSOLE.status(f"{table}: measuring for {seconds:g} s"):
             ids = [row[0] for row in _query(connection, f"SELECT host_id FROM {table}")]
             sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
             simulator_log = stack.directory / "logs" / "simulate.log"
             log_bytes = simulator_log.stat().st_size
-            cpu, events, rows = cpu_seconds(), _events(stack.settings), _rows(connection, table)
+            cpu, events, rows = cpu_seconds(), events_so_far(stack.settings), _rows(connection, table)
             start_s = time.monotonic()
             latencies_s = _latencies(connection, table, sample, seconds)
             elapsed_s = time.monotonic() - start_s
-            cpu, events = cpu_seconds(cpu), _events(stack.settings) - events
+            cpu, events = cpu_seconds(cpu), events_so_far(stack.settings) - events
             written, updated, hot = (now - then for now, then in zip(_rows(connection, table), rows, strict=True))
             complaints = [
                 line for line in simulator_log.read_text(encoding="utf-8")[log_bytes:].splitlines() if "cannot" in line
@@ -90,7 +90,8 @@ def measure(
     }
 
 
-def _wait_until_full(connection: Connection, table: str, hosts: int, check: Callable[[], object]) -> None:
+def wait_until_full(connection: Connection, table: str, hosts: int, check: Callable[[], object]) -> None:
+    """Waits until nearly every host's row is fresh."""
     deadline = time.monotonic() + FILL_S
     fresh = f"SELECT count(*) FROM {table} WHERE observed_at > now() - interval '10 s'"
     # Some hosts of a fleet are silent at any time.
@@ -126,7 +127,7 @@ def held(run: Mapping[str, Any]) -> bool:
     return bool(last_s <= first_s + max(0.1, 0.25 * first_s)) and run["simulator"] == "kept up"
 
 
-def _events(settings: Settings) -> int:
+def events_so_far(settings: Settings) -> int:
     """How many events the usage topic has taken so far."""
     topic = settings.kafka.usage_topic
     with closing(Consumer(client_config(settings.kafka) | {"group.id": "bench"})) as consumer:

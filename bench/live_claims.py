@@ -1,0 +1,82 @@
+"""Claims beside a live fleet: what eight schedulers get while its events stream in, and while it is silent.
+
+One stack; the simulator is stopped and let go on in turns. Schedulers, simulator, broker, job and database share the
+cores, and the schedulers take all that the others leave: so the ratio says what the stream takes from them.
+
+    python -m bench.live_claims
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from datetime import timedelta
+from typing import Any
+
+import click
+import psutil
+import psycopg2
+
+from bench.claims import claim_ttl_of, decider, figures
+from bench.closed_loop import closed_loop
+from bench.common import CONSOLE, OTHERS, cpu_seconds, save
+from bench.live import events_so_far, stack_of, wait_until_full
+from jobs.options import DurationType
+from jobs.stack import Stack
+from schemas.units import format_duration
+
+CLIENTS = 8
+SETTLE_S = 10.0
+"""From one state to the other: what is under way is written, and what has not come is asked for again."""
+
+
+@click.command()
+@click.option("--hosts", type=click.IntRange(1), default=30_000, show_default=True, help="At 1 Hz.")
+@click.option("--emit", type=DurationType(), default="1s", show_default=True)
+@click.option("--seconds", default=15.0, show_default=True, help="Length of each turn.")
+@click.option("--turns", default=3, show_default=True)
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+def main(hosts: int, emit: timedelta, seconds: float, turns: int, saved: bool) -> None:
+    """Measures both in turns; prints them, writes bench/results/live_claims.json."""
+    runs: dict[str, list[dict[str, Any]]] = {"live": [], "idle": []}
+    with stack_of(hosts, emit) as stack:
+        with CONSOLE.status("filling"), psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value()) as table:
+            table.autocommit = True
+            wait_until_full(table, "vacancy.host", hosts, stack.watch)
+        (simulator,) = (child for child in psutil.Process().children() if "simulate" in child.cmdline())
+        for turn in range(turns):
+            for state in ("live", "idle") if turn % 2 == 0 else ("idle", "live"):
+                simulator.send_signal(signal.SIGCONT if state == "live" else signal.SIGSTOP)
+                time.sleep(SETTLE_S)
+                with CONSOLE.status(f"turn {turn + 1} of {turns}: {state}"):
+                    runs[state].append(_run(stack, hosts, seconds))
+                run = runs[state][-1]
+                CONSOLE.print(f"{state}: {run['claims_per_s']:,.0f} claims/s beside {run['events_per_s']:,} events/s")
+        simulator.send_signal(signal.SIGCONT)
+    middle = {
+        state: sorted(of_state, key=lambda run: run["claims_per_s"])[turns // 2] for state, of_state in runs.items()
+    }
+    ratio = round(middle["live"]["claims_per_s"] / middle["idle"]["claims_per_s"], 2)
+    CONSOLE.print(f"of its idle rate: {ratio:.0%}")
+    if saved:
+        result = {"hosts": hosts, "emit": format_duration(emit), "clients": CLIENTS, "ratio": ratio, **middle}
+        CONSOLE.print(save("live_claims", result | {"turns": runs}))
+
+
+def _run(stack: Stack, hosts: int, seconds: float) -> dict[str, Any]:
+    dsn = stack.settings.postgres.owner_dsn.get_secret_value()
+    cpu, events, start_s = cpu_seconds(), events_so_far(stack.settings), time.monotonic()
+    ttl = claim_ttl_of(hosts)
+    seen = closed_loop(decider, [dsn, ttl], clients=CLIENTS, warm_up_s=ttl.total_seconds() + 1, seconds=seconds)
+    elapsed_s = time.monotonic() - start_s
+    cpu = cpu_seconds(cpu)
+    return {
+        **figures(seen),
+        "events_per_s": round((events_so_far(stack.settings) - events) / elapsed_s),
+        "cores_busy": {part: round(cpu_s / elapsed_s, 2) for part, cpu_s in cpu.items() if part != OTHERS},
+        "others_cores_busy": round(cpu[OTHERS] / elapsed_s, 2),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""The README's table of figures, and the plots in docs, from what the benchmarks have left in bench/results.
+
+    python -m bench.report
+
+Every figure comes from a result; what no benchmark has measured is not in the table. A test holds the README to it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from bench.common import CONSOLE, RESULTS
+
+ROOT = RESULTS.parents[1]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+_BLOCK = re.compile(r"(<!-- figures: python -m bench\.report -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+Result = dict[str, Any]
+
+
+def main() -> None:
+    """Writes the table into the README and draws the plots."""
+    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    from bench import claims_plot, plots  # what draws is not needed to check the table
+
+    for file in (claims_plot.draw(RESULTS / "claims.json"), *plots.draw(RESULTS, DOCS)):
+        CONSOLE.print(file)
+
+
+def with_table(readme: str) -> str:
+    """The README with its figures as the results have them now."""
+    lines = ["| what | Vacancy | instead |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows())]
+    return _BLOCK.sub(lambda block: block[1] + "\n".join(lines) + "\n" + block[2], readme)
+
+
+def rows() -> Iterator[Sequence[str]]:
+    """The table's rows: what, ours, what it is compared with."""
+    for name, rows_of in _ROWS.items():
+        file = RESULTS / f"{name}.json"
+        if file.exists():
+            yield from rows_of(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _ingest(result: Result) -> Iterator[Sequence[str]]:
+    for run in result["sustained"]:
+        yield (
+            f"{run['hosts']:,} hosts at 1 Hz for {run['seconds'] / 60:g} min, emit {run['emit']} (`bench.ingest`): "
+            "append → committed row, p50 / p99",
+            f"{run['latency_s']['p50']:.2f} / {run['latency_s']['p99']:.2f} s, "
+            f"{'lag flat' if run['held'] else 'falling behind'}",
+            "",
+        )
+    held = [run for run in result["knee"] if run["held"]]
+    if held:
+        best = held[-1]
+        beyond = [run for run in result["knee"] if not run["held"]]
+        yield (
+            f"the most hosts at 1 Hz that are kept up with there, emit {best['emit']}",
+            f"{best['hosts']:,}, p99 {best['latency_s']['p99']:.2f} s",
+            f"not {beyond[0]['hosts']:,}" if beyond else "",
+        )
+
+
+def _freshness(result: Result) -> Iterator[Sequence[str]]:
+    for run in result["runs"]:
+        job, baseline = run["job"]["latency_s"], run.get("baseline", {}).get("latency_s")
+        yield (
+            f"append → committed row, {run['hosts']:,} hosts, emit {run['emit']} (`bench.freshness`): p50 / p99",
+            f"{job['p50']:.2f} / {job['p99']:.2f} s",
+            f"{baseline['p50']:.2f} / {baseline['p99']:.2f} s for a batch writer in Python, without a window"
+            if baseline
+            else "",
+        )
+
+
+def _catch_up(result: Result) -> Iterator[Sequence[str]]:
+    cases = {case["case"]: case for case in result["cases"]}
+    production = cases["production"]
+    for name, what in (
+        ("into a blackhole", "into a blackhole"),
+        ("Flink's avro format, no dead letters", "with Flink's own Avro format, which stops at a bad record"),
+        ("a batch writer in Python", "a batch writer in Python, one thread, no window"),
+        ("Quix Streams", "Quix Streams, a process a core"),
+    ):
+        if name in cases:
+            yield (
+                f"events/s through a backlog of {production.get('events', result['events']):,} (`bench.catch_up`)",
+                f"{production['events_per_s']:,}",
+                f"{cases[name]['events_per_s']:,} {what}",
+            )
+    for name, what in (
+        ("100,000 hosts, window 10 s", "100,000 hosts against 1,000"),
+        ("1,000 hosts, window 300 s", "window 300 s against 10 s"),
+    ):
+        if name in cases:
+            yield f"CPU an event: {what}", f"{cases[name]['cpu_ratio']:.2f} times", ""
+
+
+def _sink(result: Result) -> Iterator[Sequence[str]]:
+    size = result["sizes"][-1]
+    ours, theirs = size["ways"]["arrays"], size["ways"]["batch"]
+    yield (
+        f"rows/s into the table, one connection, {size['hosts']:,} hosts (`bench.sink`)",
+        f"{ours['rows_per_s']:,.0f}; {ours['server_cpu_us_per_row']:.1f} µs of the server and "
+        f"{ours['wal_bytes_per_row']:.0f} bytes of WAL a row, {ours['hot_share']:.0%} HOT",
+        f"{theirs['rows_per_s']:,.0f}, {theirs['server_cpu_us_per_row']:.1f} µs, "
+        f"{theirs['wal_bytes_per_row']:.0f} bytes as Flink's JDBC connector writes",
+    )
+
+
+def _poison(result: Result) -> Iterator[Sequence[str]]:
+    yield (
+        f"good events/s through the graph, rows into a blackhole: {_names(result)} (`bench.poison`)",
+        " / ".join(f"{mix['good_per_s']:,}" for mix in result["mixes"]),
+        "Flink's Avro formats stop at the first bad one",
+    )
+
+
+def _decode(result: Result) -> Iterator[Sequence[str]]:
+    yield (
+        f"decoding, one core: {_names(result)} (`bench.decode`)",
+        " / ".join(f"{mix['per_s']:,}/s" for mix in result["mixes"]),
+        "195,000/s with pyruhvro in Python ([why not](docs/decisions/0003-decode-in-the-jvm.md))",
+    )
+
+
+def _names(result: Result) -> str:
+    return " / ".join(mix["mix"] for mix in result["mixes"])
+
+
+def _claims(result: Result) -> Iterator[Sequence[str]]:
+    for writer in (False, True):
+        runs = [
+            run
+            for run in result["runs"]
+            if run["clients"] == 8 and (run["writer_rows_per_s"] is not None) == writer and run["latency_ms"]
+        ]
+        beside = [pair for pair in result["beside_placement"] if not writer]
+        yield (
+            _claims_title(runs, writer=writer),
+            f"{' / '.join(format(round(run['claims_per_s'], -1), ',.0f') for run in runs)}; "
+            f"p99 {max(run['latency_ms']['p99'] for run in runs):.0f} ms",
+            "".join(
+                f"Placement, 4 clients, {pair['hosts']:,} hosts: {_placement_per_s(pair):.1f}. " for pair in beside
+            ).strip(),
+        )
+    race = result["race"]
+    if "vacancy" in race and "placement" in race:
+        yield (
+            "four schedulers race for a last slot: more than one won in",
+            f"{race['vacancy']['more_than_one']} of {race['vacancy']['rounds']:,}",
+            f"Placement: {race['placement']['more_than_one']} of {race['placement']['rounds']:,}",
+        )
+
+
+def _claims_title(runs: Sequence[Result], *, writer: bool) -> str:
+    hosts = " / ".join(f"{run['hosts']:,}" for run in runs)
+    if writer:
+        return f"the same while {runs[0]['writer_rows_per_s']:,.0f} rows a second are rewritten"
+    return f"claims/s, durable, 8 schedulers (`bench.claims`, [plot](docs/claims.svg)): {hosts} hosts"
+
+
+def _placement_per_s(pair: Result) -> float:
+    rates = [turn["claims_per_s"] for turn in pair["placement"]]
+    return float(sum(rates) / len(rates))
+
+
+def _live_claims(result: Result) -> Iterator[Sequence[str]]:
+    yield (
+        f"claims/s, 8 schedulers, while {result['live']['events_per_s']:,} events/s stream in (`bench.live_claims`)",
+        f"{result['live']['claims_per_s']:,.0f}",
+        f"{result['idle']['claims_per_s']:,.0f} on the same table at rest",
+    )
+
+
+def _agent(result: Result) -> Iterator[Sequence[str]]:
+    agent, bare = result["agent"], result["bare producer"]
+    yield (
+        f"the agent, an event each {result['interval']} (`bench.agent_cost`)",
+        f"{agent['cpu_percent_of_one_core']:.2f} % of a core, {agent['rss_mib']:.0f} MiB",
+        f"{bare['cpu_percent_of_one_core']:.2f} %, {bare['rss_mib']:.0f} MiB for the least producer with psutil",
+    )
+
+
+def _simulate(result: Result) -> Iterator[Sequence[str]]:
+    yield (
+        "a simulated fleet at 30,000 events/s (`bench.simulate_rate`)",
+        f"{result['told_30000_per_s']['cores_busy']:.1f} of a core",
+        "",
+    )
+
+
+_ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
+    "ingest": _ingest,
+    "freshness": _freshness,
+    "catch_up": _catch_up,
+    "sink": _sink,
+    "poison": _poison,
+    "decode": _decode,
+    "claims": _claims,
+    "live_claims": _live_claims,
+    "agent_cost": _agent,
+    "simulate_rate": _simulate,
+}
+
+
+if __name__ == "__main__":
+    main()
