@@ -286,6 +286,8 @@ class FlinkCluster:
         options: dict[str, object] = {
             "high-availability.type": "zookeeper",
             "high-availability.zookeeper.quorum": f"{ports.HOST}:{port}",
+            # By default it fills a quarter of the machine before it collects.
+            "zookeeper.heap.mb": 64,
             "high-availability.storageDir": (self.directory / "high-availability").as_uri(),
             # A JobManager that is gone leads on for as long as its session lasts; the default is 1 min.
             "high-availability.zookeeper.client.session-timeout": "8 s",
