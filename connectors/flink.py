@@ -146,8 +146,7 @@ def _postgres_options(dsn: SecretStr, table: str, emit: timedelta) -> dict[str, 
         "username": user,
         "password": password,
         "newest-by": "observed_at",
-        # The sink gathers rows by key between two flushes, so that of a host only the newest is written each emit.
-        "flush-interval": f"{milliseconds_of(emit)} ms",
+        "interval": f"{milliseconds_of(emit)} ms",
     }
 
 

@@ -77,7 +77,7 @@ def run(database: str, table: Connection) -> Run:  # noqa: ARG001  # the table i
             "password": password,
             "table-name": "test.seen",
             "newest-by": "at",
-            "flush-interval": "20 ms",
+            "interval": "20 ms",
         } | {name.replace("_", "-"): value for name, value in options.items()}
         if source:
             environment.execute_sql(source)

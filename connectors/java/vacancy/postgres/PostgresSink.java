@@ -14,16 +14,16 @@ final class PostgresSink implements Sink<RowData> {
 
     private final Database database;
     private final Upsert upsert;
-    private final Duration flushInterval;
+    private final Duration interval;
 
-    PostgresSink(Database database, Upsert upsert, Duration flushInterval) {
+    PostgresSink(Database database, Upsert upsert, Duration interval) {
         this.database = database;
         this.upsert = upsert;
-        this.flushInterval = flushInterval;
+        this.interval = interval;
     }
 
     @Override
     public SinkWriter<RowData> createWriter(WriterInitContext context) throws IOException {
-        return new PostgresWriter(new Session(database, upsert), upsert, flushInterval, context);
+        return new PostgresWriter(new Session(database, upsert), upsert, interval, context);
     }
 }

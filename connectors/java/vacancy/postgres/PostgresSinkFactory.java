@@ -37,11 +37,11 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
                     .stringType()
                     .noDefaultValue()
                     .withDescription("The column by which a row that is older than the table's changes nothing.");
-    private static final ConfigOption<Duration> FLUSH_INTERVAL =
-            ConfigOptions.key("flush-interval")
+    private static final ConfigOption<Duration> INTERVAL =
+            ConfigOptions.key("interval")
                     .durationType()
                     .noDefaultValue()
-                    .withDescription("How long rows are gathered; of each key the last one is written.");
+                    .withDescription("How long after a row of a key the next one may be written; the newest is.");
 
     @Override
     public String factoryIdentifier() {
@@ -50,7 +50,7 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
 
     @Override
     public Set<ConfigOption<?>> requiredOptions() {
-        return Set.of(URL, USERNAME, TABLE_NAME, NEWEST_BY, FLUSH_INTERVAL);
+        return Set.of(URL, USERNAME, TABLE_NAME, NEWEST_BY, INTERVAL);
     }
 
     @Override
@@ -77,7 +77,7 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
                         key.get(0),
                         options.get(NEWEST_BY));
         Database database = new Database(options.get(URL), options.get(USERNAME), options.get(PASSWORD));
-        return new PostgresTableSink(new PostgresSink(database, upsert, options.get(FLUSH_INTERVAL)));
+        return new PostgresTableSink(new PostgresSink(database, upsert, options.get(INTERVAL)));
     }
 
     private record PostgresTableSink(PostgresSink sink) implements DynamicTableSink {

@@ -21,32 +21,58 @@ import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 
 /**
- * Gathers rows by key and writes the last of each, every flush interval, in a thread of its own.
+ * Writes the newest row of each key, at most one each interval, in a thread of its own.
  *
- * <p>Only one batch is written at a time, and meanwhile the next gathers: where the database is slow, rows of a key
- * replace each other for longer, and neither memory nor the events before them pile up. A checkpoint waits until all that
- * came before it is committed, so what is lost with a task comes again from the topic.
+ * <p>A row goes out at the next tick unless one of its key did so within the interval; then it waits until that is over,
+ * and those that come meanwhile replace it. Only one batch is written at a time, and meanwhile the next gathers: where
+ * the database is slow, rows of a key replace each other for longer, and neither memory nor the events before them pile up.
+ * A checkpoint waits until all that came before it is committed, so what is lost with a task comes again from the topic.
  */
 final class PostgresWriter implements SinkWriter<RowData> {
+
+    /** How often within the interval rows go out. */
+    private static final int TICKS = 10;
+
+    private static final int SWEEP_INTERVALS = 60;
 
     private final Session session;
     private final Upsert upsert;
     private final RowData.FieldGetter[] getters;
-    private final long flushIntervalMs;
+    private final long intervalNs;
+    private final long tickMs;
     private final ProcessingTimeService clock;
     private final Counter sent;
     private final ExecutorService thread;
 
-    private Map<StringData, Object[]> gathered = new HashMap<>();
+    private final Map<StringData, Slot> slots = new HashMap<>();
+    private long sweptNs = System.nanoTime();
+
+    /** Those that hold a row. */
+    private List<Slot> waiting = new ArrayList<>();
+
     private Future<Integer> writing;
     private volatile long lastWriteMs;
     private boolean closed;
 
-    PostgresWriter(Session session, Upsert upsert, Duration flushInterval, WriterInitContext context) throws IOException {
+    /** What is known of a key. */
+    private static final class Slot {
+
+        /** The row that waits; null if none does. */
+        Object[] row;
+
+        /** When it came. */
+        long arrivedNs;
+
+        /** When it may go out. */
+        long dueNs = System.nanoTime();
+    }
+
+    PostgresWriter(Session session, Upsert upsert, Duration interval, WriterInitContext context) throws IOException {
         this.session = session;
         this.upsert = upsert;
         getters = upsert.getters();
-        flushIntervalMs = flushInterval.toMillis();
+        intervalNs = interval.toNanos();
+        tickMs = Math.max(1, interval.toMillis() / TICKS);
         clock = context.getProcessingTimeService();
         sent = context.metricGroup().getNumRecordsSendCounter();
         context.metricGroup().setCurrentSendTimeGauge(() -> lastWriteMs);
@@ -63,14 +89,19 @@ final class PostgresWriter implements SinkWriter<RowData> {
     @Override
     public void write(RowData row, Context context) {
         StringData key = row.getString(upsert.key());
-        Object[] values = gathered.get(key);
-        if (values == null) {
-            values = new Object[getters.length];
+        Slot slot = slots.get(key);
+        if (slot == null) {
+            slot = new Slot();
             // The row's memory is used again for the next one.
-            gathered.put(((BinaryStringData) key).copy(), values);
+            slots.put(((BinaryStringData) key).copy(), slot);
         }
-        for (int column = 0; column < values.length; column++) {
-            values[column] = Upsert.value(getters[column].getFieldOrNull(row));
+        if (slot.row == null) {
+            slot.row = new Object[getters.length];
+            waiting.add(slot);
+        }
+        slot.arrivedNs = System.nanoTime();
+        for (int column = 0; column < getters.length; column++) {
+            slot.row[column] = Upsert.value(getters[column].getFieldOrNull(row));
         }
     }
 
@@ -78,7 +109,7 @@ final class PostgresWriter implements SinkWriter<RowData> {
     @Override
     public void flush(boolean endOfInput) throws IOException, InterruptedException {
         finish();
-        start();
+        start(true);
         finish();
     }
 
@@ -90,27 +121,43 @@ final class PostgresWriter implements SinkWriter<RowData> {
     }
 
     private void wake() {
-        clock.registerTimer(clock.getCurrentProcessingTime() + flushIntervalMs, time -> {
+        clock.registerTimer(clock.getCurrentProcessingTime() + tickMs, time -> {
             if (!closed) {
                 if (writing == null || writing.isDone()) {
                     finish();
-                    start();
+                    start(false);
                 }
                 wake();
             }
         });
     }
 
-    /** Hands over what was gathered; nothing may be under way. */
-    private void start() {
-        if (gathered.isEmpty()) {
+    /** Hands over the rows whose time has come, or all of them; nothing may be under way. */
+    private void start(boolean all) {
+        long nowNs = System.nanoTime();
+        List<Object[]> rows = new ArrayList<>(waiting.size());
+        List<Slot> early = new ArrayList<>();
+        for (Slot slot : waiting) {
+            if (all || slot.dueNs - nowNs <= 0) {
+                rows.add(slot.row);
+                slot.row = null;
+                // From when it came and not from now, or a key with a row each interval would stay as late as it once was.
+                slot.dueNs = slot.arrivedNs + intervalNs;
+            } else {
+                early.add(slot);
+            }
+        }
+        waiting = early;
+        if (nowNs - sweptNs > SWEEP_INTERVALS * intervalNs) {
+            // A key without a slot may go out at once, and so may these: what is gone for good leaves nothing behind.
+            slots.values().removeIf(slot -> slot.row == null && slot.dueNs - nowNs <= 0);
+            sweptNs = nowNs;
+        }
+        if (rows.isEmpty()) {
             return;
         }
-        Map<StringData, Object[]> batch = gathered;
-        gathered = new HashMap<>(batch.size() * 2);
         writing = thread.submit(() -> {
             long startNs = System.nanoTime();
-            List<Object[]> rows = new ArrayList<>(batch.values());
             // Whoever else writes rows of these keys, as a job that is about to end, takes them in the same order.
             rows.sort(Comparator.comparing(row -> (String) row[upsert.key()]));
             session.write(rows);
