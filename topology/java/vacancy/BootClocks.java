@@ -17,15 +17,19 @@ final class BootClocks {
     private final long[] clocksNs = new long[BOOTS];
     private int size;
 
-    /** Whether a clock is above all before it of its boot; one of a boot that is not remembered is. */
-    boolean isAhead(StringData boot, long clockNs) {
-        int index = indexOf(boot);
-        return index == size || clockNs > clocksNs[index];
+    /** Where a boot stands, 0 for the present one; {@code BOOTS} if it is not remembered. */
+    int find(StringData boot) {
+        for (int index = 0; index < size; index++) {
+            if (boots[index].equals(boot)) {
+                return index;
+            }
+        }
+        return BOOTS;
     }
 
-    /** Whether the boot is the present one. */
-    boolean isPresent(StringData boot) {
-        return size > 0 && boots[0].equals(boot);
+    /** Whether a clock is above all before it of the boot that stands there. */
+    boolean isAhead(int index, long clockNs) {
+        return index == BOOTS || clockNs > clocksNs[index];
     }
 
     /** The clock of the present boot, in ns; there must be one. */
@@ -33,16 +37,15 @@ final class BootClocks {
         return clocksNs[0];
     }
 
-    /** Makes the boot the present one, with this clock; the one that was longest ago may be forgotten for it. */
-    void set(StringData boot, long clockNs) {
-        if (!isPresent(boot)) {
-            int index = indexOf(boot);
-            if (index == size) {
+    /** Makes a boot, found at an index, the present one, with this clock; the longest ago may be forgotten for it. */
+    void set(int index, StringData boot, long clockNs) {
+        if (index > 0) {
+            if (index == BOOTS) {
                 size = Math.min(size + 1, BOOTS);
-                index = size - 1;
             }
-            System.arraycopy(boots, 0, boots, 1, index);
-            System.arraycopy(clocksNs, 0, clocksNs, 1, index);
+            int before = Math.min(index, size - 1);
+            System.arraycopy(boots, 0, boots, 1, before);
+            System.arraycopy(clocksNs, 0, clocksNs, 1, before);
             // The event's memory is used again for the next one.
             boots[0] = ((BinaryStringData) boot).copy();
         }
@@ -74,15 +77,5 @@ final class BootClocks {
             clocks.clocksNs[index] = in.read();
         }
         return clocks;
-    }
-
-    /** Where the boot stands; {@code size} if it is not remembered. */
-    private int indexOf(StringData boot) {
-        for (int index = 0; index < size; index++) {
-            if (boots[index].equals(boot)) {
-                return index;
-            }
-        }
-        return size;
     }
 }

@@ -104,7 +104,8 @@ public final class HostWindow {
             long monotonicNs,
             long cpuCount,
             long[] newCounters) {
-        if (!clocks.isAhead(boot, monotonicNs)) {
+        int bootIndex = clocks.find(boot);
+        if (!clocks.isAhead(bootIndex, monotonicNs)) {
             return false;
         }
         if (size > 0 && appendMs < appendMs()) {
@@ -114,7 +115,7 @@ public final class HostWindow {
                 appendMs = appendMs();
             }
         }
-        boolean rebooted = !clocks.isPresent(boot);
+        boolean rebooted = bootIndex != 0;
         if (rebooted) {
             clear();
         }
@@ -133,7 +134,7 @@ public final class HostWindow {
                 count(entry, 1);
             }
         }
-        clocks.set(boot, monotonicNs);
+        clocks.set(bootIndex, boot, monotonicNs);
         counters = newCounters;
         return true;
     }
