@@ -74,6 +74,13 @@ _DEVICES = (
     | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
     | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
 )
+_REFUSALS = {
+    libvirt.VIR_ERR_AUTH_FAILED,
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE,
+    libvirt.VIR_ERR_AUTH_CANCELLED,
+    libvirt.VIR_ERR_ACCESS_DENIED,
+    libvirt.VIR_ERR_OPERATION_DENIED,
+}
 _COUNTERS = {
     "block": ("rd.bytes", "wr.bytes", "rd.reqs", "wr.reqs"),
     "net": ("rx.bytes", "tx.bytes", "rx.pkts", "tx.pkts"),
@@ -340,7 +347,7 @@ class Connection:
         try:
             return answer.result(CALL_LIMIT_S)
         except libvirt.libvirtError as error:
-            raise LibvirtError(f"libvirt at {self._uri}: {error}; {_remedy(error)}") from None
+            raise LibvirtError(f"libvirt at {self._uri}: {error}; {self._remedy(error)}") from None
         except TimeoutError:
             raise self._silent() from None
 
@@ -365,6 +372,16 @@ class Connection:
             self._open = connection
         return self._open
 
+    def _remedy(self, error: Any) -> str:
+        """What to do about an error of libvirt's."""
+        if error.get_error_code() in _REFUSALS or "Permission denied" in str(error):
+            return "let the agent's user read, by unix_sock_ro_perms and auth_unix_ro in libvirtd.conf (docs/agent.md)"
+        if self._open is None or not self._open.isAlive():
+            return (
+                "is libvirtd (or virtqemud) running, and is agent.libvirt_uri right? trying to connect at each interval"
+            )
+        return f"see whether virsh -r -c {self._uri} domstats says the same, and libvirt's log"
+
     def _silent(self) -> LibvirtError:
         return LibvirtError(
             f"libvirt at {self._uri} has not answered for {CALL_LIMIT_S:g} s;"
@@ -388,20 +405,6 @@ def _run_event_loop() -> None:
         except libvirt.libvirtError:
             _LOG.exception("libvirt's event loop")
             time.sleep(1)
-
-
-def _remedy(error: Any) -> str:
-    """What to do about it."""
-    code, text = error.get_error_code(), str(error)
-    refused = {libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_AUTH_UNAVAILABLE, libvirt.VIR_ERR_AUTH_CANCELLED}
-    if code in refused or code == libvirt.VIR_ERR_ACCESS_DENIED or "Permission denied" in text:
-        return (
-            "let the agent's user read: auth_unix_ro and unix_sock_ro_perms in libvirtd.conf, or the group libvirt "
-            "(docs/agent.md)"
-        )
-    if "Failed to connect socket" in text or "Cannot recv data" in text or "End of file" in text:
-        return "is libvirtd (or virtqemud) running? systemctl status libvirtd; trying to connect at each interval"
-    return "see agent.libvirt_uri, and whether virsh -r -c does with it"
 
 
 def _guests(connection: Any, known: Mapping[Run, Definition]) -> list[Guest]:
@@ -498,6 +501,7 @@ def _mdev_inventories(pci_pools: Iterable[PciPool]) -> dict[str, Inventory]:
     return {
         f"CUSTOM_{re.sub('[^A-Z0-9]', '_', mdev_type.upper())}": Inventory(total, 0, total, 1.0)
         for mdev_type, total in totals.items()
+        if total
     }
 
 
