@@ -251,7 +251,7 @@ def guests(hypervisor: Hypervisor) -> Iterator[Hypervisor]:
     """The hypervisor, without guests before and after."""
     yield hypervisor
     for name in hypervisor.virsh("list", "--name").split():
-        hypervisor.virsh("destroy", name)
+        hypervisor.end(name)
     for name in hypervisor.virsh("list", "--all", "--name").split():
         hypervisor.virsh("undefine", name)
 
@@ -342,7 +342,7 @@ def test_a_guest_that_is_started_stopped_or_killed_is_told_at_once(guests: Hyper
     assert reading.disk_read_bytes, "what it read is forgotten"
     guests.virsh("create", document)
     wait_for(1)
-    guests.virsh("destroy", "one")
+    guests.end("one")
     wait_for(0)
 
 
@@ -363,7 +363,7 @@ def test_a_connection_that_breaks_fails_readings_and_is_made_again(guests: Hyper
     assert after.recent_consumers == before.recent_consumers
     assert (after.disk_read_bytes or 0) >= (before.disk_read_bytes or 0)
     woken.clear()
-    guests.virsh("destroy", "one")
+    guests.end("one")
     assert woken.wait(LIMIT_S)
     assert collector.usage().instances == 0
 
@@ -378,7 +378,9 @@ def test_an_agent_goes_on_when_libvirtd_goes_and_comes(
     agent = AgentSettings(
         host_id="hypervisor", collector="libvirt", libvirt_uri=guests.uri, interval=timedelta(milliseconds=100)
     )
-    config_file(tmp_path).write_text(toml.dumps(Settings(kafka=kafka, agent=agent)), encoding="utf-8")
+    config_file(tmp_path).write_text(
+        toml.dumps(Settings().model_copy(update={"kafka": kafka, "agent": agent})), encoding="utf-8"
+    )
 
     def sent() -> list[dict[str, Any]]:
         return [record.event for record in histories(read_topic(kafka, kafka.usage_topic)).get("hypervisor", [])]
