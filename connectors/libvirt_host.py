@@ -13,9 +13,10 @@ What holds a node's resources, as Nova's libvirt driver counts:
 
 What always holds:
 
-- A domain is counted whole or not at all: while libvirt is starting one, its disks cannot be asked for. It becomes one
-  of the recent consumers with the very reading that counts it, so that the claim for it is settled then and it
-  never counts twice. A domain that is defined and has not been started yet is left to its claim.
+- A domain is counted whole: while libvirt is starting one, its disks cannot be asked for. It becomes one of the recent
+  consumers with the very reading that counts it, so that the claim for it is settled then and it never counts twice. A
+  domain that is defined and has not been started yet is left to its claim. Only one that libvirt stays busy with, such
+  as a migration is bringing, counts after :data:`PATIENCE_S` without the disks that are not told, and that is said.
 - A reading is whole or it fails. After a connection has broken each reading opens another.
 - No call waits for libvirt longer than :data:`CALL_LIMIT_S`.
 - Sums over guests do not go back when one ends (:mod:`connectors.guest_counters`); with the agent they begin anew.
@@ -32,6 +33,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -56,6 +58,9 @@ RECENT_S = 300.0
 """How long a domain is listed after it began to count: longer than events may be late, and than claims last."""
 SETTLING_S = 1.0
 """How long after an event a domain that libvirt is still busy with is looked at again and again: it tells early."""
+PATIENCE_S = 10.0
+_MOST_UNANSWERED = 3
+"""Calls left behind. One that a guest's QEMU holds up, because that hangs, has the next ones pass over this guest."""
 _KEEPALIVE_INTERVAL_S = 5
 _KEEPALIVE_COUNT = 3
 _LOG = logging.getLogger("vacancy.agent")
@@ -74,6 +79,7 @@ _DEVICES = (
     | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
     | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
 )
+_ABSENT = {libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_SYSTEM_ERROR}
 _REFUSALS = {
     libvirt.VIR_ERR_AUTH_FAILED,
     libvirt.VIR_ERR_AUTH_UNAVAILABLE,
@@ -161,6 +167,8 @@ class Node:
     free_pages: Mapping[int, Mapping[int, int]]
     """By cell and size in KiB."""
     devices: tuple[str, ...]
+    without_devices: str | None
+    """Why there are none; None: they were listed."""
     definitions: Mapping[Run, Definition]
 
 
@@ -191,6 +199,9 @@ class LibvirtCollector:
         self._disk_bytes: dict[tuple[str, str], int] = {}
         self._born: set[str] | None = None
         self._running: set[str] = set()
+        self._unclear: dict[Run, float] = {}
+        self._said_unclear: set[Run] = set()
+        self._without_devices: str | None = None
         self._began: dict[str, float] = {}
         self._sums = {kind: Sums[Device](len(fields)) for kind, fields in _COUNTERS.items()}
 
@@ -268,19 +279,28 @@ class LibvirtCollector:
     def _look_at_node(self) -> Node:
         self._node = node = self._connection.call(_node)
         self._definitions = node.definitions
+        if node.without_devices != self._without_devices:
+            self._without_devices = node.without_devices
+            if node.without_devices:
+                _LOG.warning("no PCI pools, libvirt does not list devices: %s", node.without_devices)
         return node
 
     def _counted(self, guests: list[Guest]) -> list[Guest]:
         """Those that count; notes which of the running ones did not before."""
         for guest in guests:
             self._disk_bytes |= {(guest.run.uuid, disk): size for disk, size in guest.disk_bytes.items()}
-        whole = [guest for guest in guests if self._is_whole(guest)]
-        if len(whole) < len(guests) and self._clock() - self._event_at < SETTLING_S:
+        now = self._clock()
+        unclear = {guest.run: guest.name for guest in guests if not self._is_whole(guest)}
+        self._unclear = {run: self._unclear.get(run, now) for run in unclear}
+        waited_for = {run for run, since in self._unclear.items() if now - since < PATIENCE_S}
+        self._say_unclear({run: name for run, name in unclear.items() if run not in waited_for})
+        whole = [guest for guest in guests if guest.run not in waited_for]
+        if waited_for and now - self._event_at < SETTLING_S:
             self._wake()
         if self._born is None:
             # There is no telling which of them have a claim that waits for them; all are shown as new.
-            if len(whole) < len(guests):
-                name = next(guest.name for guest in guests if not self._is_whole(guest))
+            if waited_for:
+                name = unclear[next(iter(waited_for))]
                 raise LibvirtError(f"libvirt is busy with domain {name}; virsh domjobinfo {name} says more")
             self._born = {guest.run.uuid for guest in guests}
         self._born |= {guest.run.uuid for guest in whole if guest.run.running}
@@ -289,12 +309,21 @@ class LibvirtCollector:
         self._definitions = {guest.run: guest.definition for guest in guests}
         there = {guest.run.uuid for guest in guests}
         self._disk_bytes = {key: size for key, size in self._disk_bytes.items() if key[0] in there}
-        now = self._clock()
         running = {guest.run.uuid for guest in counted if guest.run.running}
         self._began |= dict.fromkeys(sorted(running - self._running), now)
         self._began = {uuid: began for uuid, began in self._began.items() if now - began <= RECENT_S}
         self._running = running
         return counted
+
+    def _say_unclear(self, names: Mapping[Run, str]) -> None:
+        for run in names.keys() - self._said_unclear:
+            _LOG.warning(
+                "libvirt does not tell the size of the disks of domain %s, which counts without them until it does; "
+                "virsh domjobinfo %s says more",
+                names[run],
+                names[run],
+            )
+        self._said_unclear = set(names)
 
     def _is_whole(self, guest: Guest) -> bool:
         """Whether libvirt has told all of it that counts; of one that does not run it never tells more."""
@@ -328,7 +357,9 @@ class Connection:
         self._uri = uri
         self._on_event = on_event
         self._open: Any = None
-        self._asked: Future[Any] | None = None
+        self._registration = -1
+        self._opening = threading.Lock()
+        self._unanswered: list[Future[Any]] = []
         _start_event_loop()
 
     def call(self, ask: Callable[[Any], _T]) -> _T:
@@ -340,9 +371,11 @@ class Connection:
         Raises:
             LibvirtError: there is no connection, libvirt refuses, or it does not answer in time.
         """
-        if self._asked is not None and not self._asked.done():
+        self._unanswered = [answer for answer in self._unanswered if not answer.done()]
+        if len(self._unanswered) >= _MOST_UNANSWERED:
             raise self._silent()
-        self._asked = answer = Future[_T]()
+        answer = Future[_T]()
+        self._unanswered.append(answer)
         threading.Thread(target=self._answer, args=(ask, answer), daemon=True, name="libvirt call").start()
         try:
             return answer.result(CALL_LIMIT_S)
@@ -353,24 +386,35 @@ class Connection:
 
     def _answer(self, ask: Callable[[Any], _T], answer: Future[_T]) -> None:
         try:
-            answer.set_result(ask(self._connected()))
+            with self._opening:
+                connection = self._connected()
+            answer.set_result(ask(connection))
         except BaseException as error:  # noqa: BLE001  # the caller's to deal with
             answer.set_exception(error)
 
     def _connected(self) -> Any:
         if self._open is None or not self._open.isAlive():
-            self._open = None
+            self._close()
             connection = libvirt.openReadOnly(self._uri)
             try:
                 connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver within this process
                     raise
-            connection.domainEventRegisterAny(
+            self._registration = connection.domainEventRegisterAny(
                 None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda *_: self._on_event(), None
             )
             self._open = connection
         return self._open
+
+    def _close(self) -> None:
+        if self._open is not None:
+            # It is broken, so that either may fail; without the first its socket is kept.
+            with suppress(libvirt.libvirtError):
+                self._open.domainEventDeregisterAny(self._registration)
+            with suppress(libvirt.libvirtError):
+                self._open.close()
+            self._open = None
 
     def _remedy(self, error: Any) -> str:
         """What to do about an error of libvirt's."""
@@ -455,6 +499,7 @@ def _node(connection: Any) -> Node:
         if (definition := _definition(domain)) is not None
     }
     cells = libvirt_xml.cells(capabilities)
+    devices, without_devices = _devices(connection)
     return Node(
         name=connection.getHostname(),
         vcpus=vcpus,
@@ -462,7 +507,8 @@ def _node(connection: Any) -> Node:
         traits=_traits(connection, libvirt_xml.host_cpu(capabilities)),
         cells=cells,
         free_pages={cell.id: _free_pages(connection, cell) for cell in cells},
-        devices=_devices(connection),
+        devices=devices,
+        without_devices=without_devices,
         definitions=definitions,
     )
 
@@ -483,16 +529,23 @@ def _free_pages(connection: Any, cell: libvirt_xml.Cell) -> dict[int, int]:
     return free[cell.id]
 
 
-def _devices(connection: Any) -> tuple[str, ...]:
-    """The documents of the node's PCI devices and mediated devices."""
+def _devices(connection: Any) -> tuple[tuple[str, ...], str | None]:
+    """The documents of the node's PCI devices and mediated devices; or why this libvirt has none to tell."""
+    try:
+        devices = connection.listAllDevices(_DEVICES)
+    except libvirt.libvirtError as error:
+        # Its driver for devices is a package, and with virtqemud a daemon, of its own.
+        if connection.isAlive() and error.get_error_code() in _ABSENT:
+            return (), str(error)
+        raise
     documents = []
-    for device in connection.listAllDevices(_DEVICES):
+    for device in devices:
         try:
             documents.append(device.XMLDesc())
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_NODE_DEVICE:  # it went meanwhile
                 raise
-    return tuple(documents)
+    return tuple(documents), None
 
 
 def _mdev_inventories(pci_pools: Iterable[PciPool]) -> dict[str, Inventory]:

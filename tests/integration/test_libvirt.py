@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import signal
@@ -362,6 +361,8 @@ def test_a_connection_that_breaks_fails_readings_and_is_made_again(guests: Hyper
     assert (after.instances, after.vcpus_allocated, after.disk_gb_allocated) == (1, 1, 1)
     assert after.recent_consumers == before.recent_consumers
     assert (after.disk_read_bytes or 0) >= (before.disk_read_bytes or 0)
+    # A guest that ends while libvirtd is taking it up again ends without an event.
+    wait_until(lambda: "block.0.rd.bytes" in guests.domstats("one"), LIMIT_S, "libvirtd does not take up its guest")
     woken.clear()
     guests.end("one")
     assert woken.wait(LIMIT_S)
@@ -422,6 +423,43 @@ def test_a_libvirt_that_hangs_is_not_waited_for(guests: Hypervisor, monkeypatch:
             reading = collector.usage()
         except OSError:
             return False
-        return dataclasses.replace(first, monotonic_ns=0).instances == reading.instances
+        return reading.instances == first.instances
 
     wait_until(read_again, LIMIT_S, "libvirt goes on and is not read")
+
+
+def test_a_guest_that_hangs_does_not_hide_the_others(
+    guests: Hypervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from connectors import libvirt_host
+
+    for name in ("one", "two"):
+        guests.virsh("create", str(guests.guest(name)))
+    collector = make_collector(guests.uri)
+    before = collector.usage()
+    monkeypatch.setattr(libvirt_host, "CALL_LIMIT_S", 1.0)
+    os.kill(guests.qemu_pid("one"), signal.SIGSTOP)
+    try:
+        with pytest.raises(OSError, match="has not answered"):
+            collector.usage()
+        monkeypatch.undo()
+        for _ in range(5):
+            usage = collector.usage()
+            assert (usage.instances, usage.vcpus_allocated, usage.disk_gb_allocated) == (2, 2, 2)
+            assert (usage.disk_read_bytes or 0) >= (before.disk_read_bytes or 0)
+        assert collector.inventory().name
+        # An agent that starts now does not know the disk yet.
+        now = 0.0
+        late = libvirt_host.LibvirtCollector(AgentSettings(libvirt_uri=guests.uri), clock=lambda: now)
+        with pytest.raises(OSError, match="libvirt is busy with domain one"):
+            late.usage()
+        now += libvirt_host.PATIENCE_S
+        for _ in range(2):
+            usage = late.usage()
+            assert (usage.instances, usage.vcpus_allocated, usage.disk_gb_allocated) == (2, 2, 1)
+        (line,) = (record.getMessage() for record in caplog.records)
+        assert line.startswith("libvirt does not tell the size of the disks of domain one, ")
+    finally:
+        os.kill(guests.qemu_pid("one"), signal.SIGCONT)
+    wait_until(lambda: late.usage().disk_gb_allocated == 2, LIMIT_S, "the disk is not counted")
+    assert collector.usage().instances == 2
