@@ -59,8 +59,8 @@ RECENT_S = 300.0
 SETTLING_S = 1.0
 """How long after an event a domain that libvirt is still busy with is looked at again and again: it tells early."""
 PATIENCE_S = 10.0
-_MOST_UNANSWERED = 3
-"""Calls left behind. One that a guest's QEMU holds up, because that hangs, has the next ones pass over this guest."""
+_MOST_LEFT_BEHIND = 2
+"""Calls. One that a guest's QEMU holds up, because that hangs, has the next ones pass over this guest."""
 _KEEPALIVE_INTERVAL_S = 5
 _KEEPALIVE_COUNT = 3
 _LOG = logging.getLogger("vacancy.agent")
@@ -345,8 +345,25 @@ class LibvirtCollector:
         )
 
 
+class _Open(NamedTuple):
+    """A connection and its registration for events."""
+
+    connection: Any
+    registration: int
+
+    def close(self) -> None:
+        """Gives it back; where it is broken either may fail, and without the first its socket is kept."""
+        with suppress(libvirt.libvirtError):
+            self.connection.domainEventDeregisterAny(self.registration)
+        with suppress(libvirt.libvirtError):
+            self.connection.close()
+
+
 class Connection:
     """A connection to libvirt that is opened when it is asked for, and again after it has broken.
+
+    A call that is left behind keeps its connection, and the next one opens another: before libvirt 9.10 threads that
+    shared one could wait for ever, each for the other to read its answer.
 
     Args:
         uri: of libvirt.
@@ -356,10 +373,8 @@ class Connection:
     def __init__(self, uri: str, on_event: Callable[[], None]) -> None:
         self._uri = uri
         self._on_event = on_event
-        self._open: Any = None
-        self._registration = -1
-        self._opening = threading.Lock()
-        self._unanswered: list[Future[Any]] = []
+        self._open: _Open | None = None
+        self._calls: list[threading.Thread] = []
         _start_event_loop()
 
     def call(self, ask: Callable[[Any], _T]) -> _T:
@@ -371,56 +386,63 @@ class Connection:
         Raises:
             LibvirtError: there is no connection, libvirt refuses, or it does not answer in time.
         """
-        self._unanswered = [answer for answer in self._unanswered if not answer.done()]
-        if len(self._unanswered) >= _MOST_UNANSWERED:
+        self._calls = [call for call in self._calls if call.is_alive()]
+        if len(self._calls) > _MOST_LEFT_BEHIND:
             raise self._silent()
         answer = Future[_T]()
-        self._unanswered.append(answer)
-        threading.Thread(target=self._answer, args=(ask, answer), daemon=True, name="libvirt call").start()
+        former, self._open = self._open, None
+        call = threading.Thread(target=self._answer, args=(former, ask, answer), daemon=True, name="libvirt call")
+        self._calls.append(call)
+        call.start()
         try:
             return answer.result(CALL_LIMIT_S)
         except libvirt.libvirtError as error:
             raise LibvirtError(f"libvirt at {self._uri}: {error}; {self._remedy(error)}") from None
         except TimeoutError:
+            if not answer.cancel():
+                return answer.result()  # it came at the last moment
             raise self._silent() from None
 
-    def _answer(self, ask: Callable[[Any], _T], answer: Future[_T]) -> None:
+    def _answer(self, former: _Open | None, ask: Callable[[Any], _T], answer: Future[_T]) -> None:
+        opened = None
         try:
-            with self._opening:
-                connection = self._connected()
-            answer.set_result(ask(connection))
+            opened = self._connected(former)
+            result = ask(opened.connection)
         except BaseException as error:  # noqa: BLE001  # the caller's to deal with
-            answer.set_exception(error)
+            if self._is_awaited(answer, opened):
+                answer.set_exception(error)
+        else:
+            if self._is_awaited(answer, opened):
+                answer.set_result(result)
 
-    def _connected(self) -> Any:
-        if self._open is None or not self._open.isAlive():
-            self._close()
-            connection = libvirt.openReadOnly(self._uri)
-            try:
-                connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
-            except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver within this process
-                    raise
-            self._registration = connection.domainEventRegisterAny(
-                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda *_: self._on_event(), None
-            )
-            self._open = connection
-        return self._open
+    def _is_awaited(self, answer: Future[Any], opened: _Open | None) -> bool:
+        """Whether somebody still waits for a call; its connection is the next one's then, or else it is closed."""
+        if answer.set_running_or_notify_cancel():
+            self._open = opened
+            return True
+        if opened is not None:
+            opened.close()
+        return False
 
-    def _close(self) -> None:
-        if self._open is not None:
-            # It is broken, so that either may fail; without the first its socket is kept.
-            with suppress(libvirt.libvirtError):
-                self._open.domainEventDeregisterAny(self._registration)
-            with suppress(libvirt.libvirtError):
-                self._open.close()
-            self._open = None
+    def _connected(self, former: _Open | None) -> _Open:
+        if former is not None:
+            if former.connection.isAlive():
+                return former
+            former.close()
+        connection = libvirt.openReadOnly(self._uri)
+        try:
+            connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver within this process
+                raise
+        lifecycle = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+        return _Open(connection, connection.domainEventRegisterAny(None, lifecycle, lambda *_: self._on_event(), None))
 
     def _remedy(self, error: Any) -> str:
         """What to do about an error of libvirt's."""
         if error.get_error_code() in _REFUSALS or "Permission denied" in str(error):
             return "let the agent's user read, by unix_sock_ro_perms and auth_unix_ro in libvirtd.conf (docs/agent.md)"
-        if self._open is None or not self._open.isAlive():
+        if self._open is None or not self._open.connection.isAlive():
             return (
                 "is libvirtd (or virtqemud) running, and is agent.libvirt_uri right? trying to connect at each interval"
             )
