@@ -39,6 +39,8 @@ lock: venv  ## the newest versions that the ranges in pyproject.toml allow
 		--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/local.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra agent --extra registry --extra scheduler -c requirements/dev.lock \
 		--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/agent.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra libvirt -c requirements/dev.lock \
+		--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/libvirt.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra agent --extra java --extra job --extra registry --extra simulate \
 		-c requirements/dev.lock --generate-hashes --python-version 3.11 --no-header --no-emit-index-url \
 		--no-emit-find-links -o requirements/flink.lock

@@ -7,7 +7,7 @@ collector gives what it can read; the agent adds who sends it, when, and its num
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -118,3 +118,9 @@ class Collector(Protocol):
 
     def inventory(self) -> InventoryReading:
         """What the node is; called every few seconds to see whether it changed."""
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Has wake called, by any thread, when a usage reading should not wait for its interval.
+
+        Called once, before the first reading. A collector that learns of nothing but by reading does nothing here.
+        """

@@ -84,6 +84,8 @@ _X86_TRAITS = {
     "xop": "HW_CPU_X86_XOP",
 }
 """The kernel's CPU flag to the trait of os-traits, where the two mean the same."""
+_LIBVIRT_NAMES = {"pclmuldq": "pclmulqdq"}
+"""What libvirt calls by a name of its own."""
 
 
 class HostCollector:
@@ -102,6 +104,9 @@ class HostCollector:
         self._traits = tuple(sorted({*cpu_traits(), *settings.traits}))
         self._disks = _Selection(counted_disks)
         self._interfaces = _Selection(counted_interfaces)
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Does nothing: the kernel tells of no change by itself."""
 
     def usage(self) -> UsageReading:
         """What is in use now."""
@@ -165,13 +170,16 @@ class HostCollector:
         )
 
     def _inventories(self, memory_bytes: int, disk_bytes: int) -> dict[str, Inventory]:
-        settings = self._settings
-        vcpus, memory_mb, disk_gb = psutil.cpu_count() or 1, memory_bytes // _MIB, disk_bytes // _GIB
-        return {
-            "VCPU": Inventory(vcpus, settings.reserved_vcpus, vcpus, settings.vcpu_allocation_ratio),
-            "MEMORY_MB": Inventory(memory_mb, settings.reserved_memory_mb, memory_mb, settings.memory_allocation_ratio),
-            "DISK_GB": Inventory(disk_gb, settings.reserved_disk_gb, disk_gb, settings.disk_allocation_ratio),
-        }
+        return inventories(self._settings, psutil.cpu_count() or 1, memory_bytes // _MIB, disk_bytes // _GIB)
+
+
+def inventories(settings: AgentSettings, vcpus: int, memory_mb: int, disk_gb: int) -> dict[str, Inventory]:
+    """The resource classes that every node has, with what is reserved and the ratios that are set."""
+    return {
+        "VCPU": Inventory(vcpus, settings.reserved_vcpus, vcpus, settings.vcpu_allocation_ratio),
+        "MEMORY_MB": Inventory(memory_mb, settings.reserved_memory_mb, memory_mb, settings.memory_allocation_ratio),
+        "DISK_GB": Inventory(disk_gb, settings.reserved_disk_gb, disk_gb, settings.disk_allocation_ratio),
+    }
 
 
 class _Selection:
@@ -223,7 +231,21 @@ def cpu_traits(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
             flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
     except OSError:
         return set()
-    return {_X86_TRAITS[flag] for flag in flags if flag in _X86_TRAITS}
+    return traits_of(flags)
+
+
+def traits_of(features: Iterable[str]) -> set[str]:
+    """The traits that CPU features stand for, by the kernel's names for them or by libvirt's."""
+    return {_TRAITS[name] for name in map(_plain, features) if name in _TRAITS}
+
+
+def _plain(feature: str) -> str:
+    """A feature's name without what the kernel and libvirt write differently: sse4_1 is sse4.1, sha_ni is sha-ni."""
+    return re.sub(r"[-._]", "", feature)
+
+
+_TRAITS = {_plain(flag): trait for flag, trait in _X86_TRAITS.items()}
+_TRAITS |= {name: _TRAITS[flag] for name, flag in _LIBVIRT_NAMES.items()}
 
 
 def numa_cells(sysfs: Path = Path("/sys")) -> tuple[NumaCell, ...]:

@@ -124,7 +124,13 @@ class AgentSettings(Section):
     inventory_interval: Duration = Field(
         default=timedelta(minutes=5), description="Time between two inventory events if nothing changes."
     )
-    collector: Literal["host"] = Field(default="host", description="Where the figures come from.")
+    collector: Literal["host", "libvirt"] = Field(
+        default="host",
+        description="Where the figures come from: the kernel alone, or the kernel and libvirt, on a hypervisor.",
+    )
+    libvirt_uri: str = Field(
+        default="qemu:///system", description="The libvirt of this very node, for `agent.collector` `libvirt`."
+    )
     buffer_events: int = Field(
         default=600,
         ge=1,

@@ -4,6 +4,8 @@ What always holds:
 
 - A usage event leaves at ``first + k * interval`` on a monotonic clock, where ``first`` is random within the first
   interval: a fleet does not beat in step, nothing drifts, and what was missed (a stall, a suspend) is not made up for.
+- What a collector says should not wait leaves as one more usage event, at once, but no more often than
+  :data:`EXTRA_EVENTS_PER_S`; the moments of the others stay.
 - No failing read and no broker ends the agent; it says once that it fails and once that it works again.
 - On SIGTERM and SIGINT it delivers what it can within :data:`FLUSH_LIMIT_S`, says what it could not, and ends with 0.
 """
@@ -23,7 +25,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -44,6 +46,7 @@ from schemas.events import Event
 from schemas.units import format_duration, milliseconds_of
 
 FLUSH_LIMIT_S = 5.0
+EXTRA_EVENTS_PER_S = 20
 _LOOK_FOR_CHANGES_S = 5.0
 _REGISTRY_RETRY_S = 5.0
 _APPLICATION = uuid.UUID("0f0bd27e-25ce-4c1b-b4b8-1dd2a4c5c8f2")
@@ -74,7 +77,7 @@ def command(
     )
     identity = host_id_of(settings.agent, data_dir or default_data_dir())
     configure(settings.log.format, host=settings.agent.name or socket.gethostname(), host_id=identity, job="agent")
-    collector = HostCollector(settings.agent)
+    collector = make_collector(settings.agent)
     outbox = Outbox(settings.kafka, identity, settings.agent.buffer_events)
     with StopSignal() as stop:
         encoders = make_encoders(settings.kafka, stop)
@@ -87,6 +90,12 @@ def command(
             format_duration(settings.agent.interval),
         )
         agent = Agent(settings.agent, identity, collector, outbox, encoders)
+
+        def wake() -> None:
+            agent.wake()
+            stop.interrupt()
+
+        collector.watch(wake)
         with _exported(settings.agent, agent, outbox, identity):
             run(agent, outbox, stop)
             left = outbox.close(FLUSH_LIMIT_S)
@@ -96,6 +105,19 @@ def command(
             _LOG.warning("stopped; %s; not delivered within %g s: %s", total, FLUSH_LIMIT_S, what)
         else:
             _LOG.info("stopped; %s", total)
+
+
+def make_collector(settings: AgentSettings) -> Collector:
+    """The collector that is set.
+
+    Raises:
+        ConfigError: it lacks something.
+    """
+    if settings.collector == "host":
+        return HostCollector(settings)
+    from connectors.libvirt_host import LibvirtCollector  # a package that only hypervisors have
+
+    return LibvirtCollector(settings)
 
 
 def _exported(settings: AgentSettings, agent: Agent, outbox: Outbox, host_id: str) -> AbstractContextManager[None]:
@@ -175,7 +197,8 @@ class Agent:
         self._version = metadata.version("vacancy")
         self._seq = 0
         self._sent: InventoryReading | None = None
-        self._failing: set[str] = set()
+        self._failing: dict[str, str] = {}
+        self._woken = False
         self.readings = {event: Readings() for event in Event}
         rng = rng or random.Random()  # noqa: S311  # spreads a fleet, hides nothing
         now = clock()
@@ -185,6 +208,11 @@ class Agent:
         self._usage_due = self._usage_schedule.after(now)
         self._inventory_due = now
         self._look_due = now + _LOOK_FOR_CHANGES_S
+        self._next_extra = now
+
+    def wake(self) -> None:
+        """Has a usage event leave at the next turn, or as soon as one more may; for any thread."""
+        self._woken = True
 
     def turn(self) -> float:
         """Does what is due, and returns when the next thing is, on the agent's clock."""
@@ -195,10 +223,21 @@ class Agent:
         elif now >= self._usage_due and now >= self._look_due:
             self._inventory(even_if_same=False)
             self._look_due = now + _LOOK_FOR_CHANGES_S
-        if now >= self._usage_due:
+        extra = self._woken and now >= self._next_extra
+        if extra or now >= self._usage_due:
+            # Before the reading: what happens during it may be missing in it.
+            self._woken = False
+            self._next_extra = now + 1 / EXTRA_EVENTS_PER_S
             self._usage()
+        if now >= self._usage_due:
             self._usage_due = self._usage_schedule.after(now)
-        return min(self._usage_due, self._inventory_due)
+        return self.due
+
+    @property
+    def due(self) -> float:
+        """When the next turn has something to do, on the agent's clock."""
+        due = min(self._usage_due, self._inventory_due)
+        return min(due, self._next_extra) if self._woken else due
 
     def _usage(self) -> None:
         with self._going_on(Event.USAGE):
@@ -239,9 +278,15 @@ class Agent:
 
 
 class _GoingOn:
-    """Goes on after a failure, and counts it; says it once, and once that it is over."""
+    """Goes on after a failure, and counts it; says each reason once, and once that it is over.
 
-    def __init__(self, what: str, failing: set[str], readings: Readings) -> None:
+    Args:
+        what: is read.
+        failing: what was said to fail and why, of all that is read.
+        readings: where it is counted.
+    """
+
+    def __init__(self, what: str, failing: dict[str, str], readings: Readings) -> None:
         self._what = what
         self._failing = failing
         self._readings = readings
@@ -253,20 +298,24 @@ class _GoingOn:
     ) -> bool:
         if error is None:
             if self._what in self._failing:
-                self._failing.remove(self._what)
+                del self._failing[self._what]
                 _LOG.warning("the %s can be read again", self._what)
             return False
         if not isinstance(error, Exception):
             return False
         self._readings.failures += 1
-        if self._what not in self._failing:
-            self._failing.add(self._what)
-            _LOG.error("the %s cannot be read, trying on: %s: %s", self._what, type(error).__name__, error)
+        reason = f"{type(error).__name__}: {error}"
+        if self._what not in self._failing and reason not in self._failing.values():
+            self._failing[self._what] = reason
+            _LOG.error("the %s cannot be read, trying on: %s", self._what, reason)
         return True
 
 
 class StopSignal:
-    """SIGTERM and SIGINT as something to wait for. A second Ctrl-C ends the process at once."""
+    """SIGTERM and SIGINT as something to wait for. A second Ctrl-C ends the process at once.
+
+    Another thread may end a wait as well, without a signal.
+    """
 
     def __init__(self) -> None:
         self._received = False
@@ -274,6 +323,7 @@ class StopSignal:
     def __enter__(self) -> Self:
         # The signal's number is written to one end, so that a wait on the other end sees it however they interleave.
         self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._wakeup_before = signal.set_wakeup_fd(self._writer.fileno())
         self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -293,10 +343,17 @@ class StopSignal:
         return self._received
 
     def wait(self, seconds: float) -> bool:
-        """Waits for one, but not longer than that; whether it has come."""
+        """Waits for one or an interruption, but not longer than that; whether a signal has come."""
         if not self._received:
             select.select([self._reader], [], [], max(0.0, seconds))
+            with suppress(BlockingIOError):
+                self._reader.recv(4096)
         return self._received
+
+    def interrupt(self) -> None:
+        """Ends the present wait, or else the next one; for any thread."""
+        with suppress(OSError):  # so many that it is full, or it is closed: nobody has to be woken
+            self._writer.send(b"\0")
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -308,8 +365,8 @@ class StopSignal:
 def run(agent: Agent, outbox: Outbox, stop: StopSignal, clock: Callable[[], float] = time.monotonic) -> None:
     """Takes turns until stopped; between them it listens to the broker if it has to, and sleeps if not."""
     while not stop.is_set():
-        due = agent.turn()
-        while not stop.is_set() and (left_s := due - clock()) > 0:
+        agent.turn()
+        while not stop.is_set() and (left_s := agent.due - clock()) > 0:
             if outbox.left:
                 outbox.serve(min(left_s, 0.1))
             else:

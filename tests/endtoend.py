@@ -144,6 +144,39 @@ class Ended:
         return self.errors.removeprefix("vacancy: ").rstrip()
 
 
+class Agent:
+    """`vacancy agent`; a context manager that ends it well."""
+
+    def __init__(self, directory: Path) -> None:
+        self._log = directory / "agent.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                vacancy("agent", "--config", config_file(directory)),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env=own_environment(),
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def said(self, pattern: str) -> list[str]:
+        """Its lines that a pattern matches."""
+        assert self._process.poll() is None, self._log.read_text()
+        return re.findall(rf".*{pattern}.*", self._log.read_text())
+
+    def stop(self) -> str:
+        """Ends it in good order; all that it said."""
+        self._process.terminate()
+        assert self._process.wait(END_SECONDS) == 0, self._log.read_text()
+        return self._log.read_text()
+
+
 class Job:
     """`vacancy job run` in a process group of its own; a context manager that kills what is left at the end."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import random
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from connectors.collector import Inventory, InventoryReading, UsageReading
 from connectors.outbox import Left, Outbox
 from connectors.settings import AgentSettings, KafkaSettings
-from jobs.agent import Agent, Schedule, StopSignal, default_host_id, host_id_of, make_encoders, run
+from jobs.agent import EXTRA_EVENTS_PER_S, Agent, Schedule, StopSignal, default_host_id, host_id_of, make_encoders, run
 from schemas.codec import Encoder, decode
 from schemas.errors import VacancyError
 from schemas.events import Event
@@ -55,6 +56,8 @@ class StillNode:
         if self.error:
             raise self.error
         return self.inventory_reading
+
+    def watch(self, wake: Callable[[], None]) -> None: ...
 
 
 class Sink(Outbox):
@@ -170,6 +173,7 @@ def test_a_changed_inventory_leaves_within_seconds(bench: Bench) -> None:
 
 
 def test_a_failing_collector_is_said_once_and_gone_on_with(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """What fails both readings for one reason is one line."""
     bench.until(1003.0)
     bench.node.error = OSError("no such device")
     bench.until(1010.0)
@@ -179,12 +183,6 @@ def test_a_failing_collector_is_said_once_and_gone_on_with(bench: Bench, caplog:
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
         "the usage cannot be read, trying on: OSError: no such device",
-        "the inventory cannot be read, trying on: OSError: no such device",
-        "the usage can be read again",
-    ] or messages == [
-        "the usage cannot be read, trying on: OSError: no such device",
-        "the inventory cannot be read, trying on: OSError: no such device",
-        "the inventory can be read again",
         "the usage can be read again",
     ]
 
@@ -196,6 +194,33 @@ def test_a_reading_that_does_not_fit_the_schema_does_not_end_the_agent(bench: Be
     bench.node.usage_reading = good
     bench.until(1005.0)
     assert len(bench.sink.usage) == 2
+
+
+# Events that do not wait
+
+
+def test_what_should_not_wait_leaves_at_once_and_the_others_stay(bench: Bench) -> None:
+    before = bench.until(1010.0)
+    bench.agent.wake()
+    assert bench.agent.due <= 1010.0
+    first, *others = bench.until(1020.0)
+    assert first == 1010.0
+    assert len(others) == 10
+    assert all(abs((time - before[0] + 0.5) % 1.0 - 0.5) < 1e-6 for time in others)
+
+
+@given(wakes=st.lists(st.floats(0, 5), max_size=200))
+def test_a_burst_of_them_is_a_few_events_and_none_is_forgotten(wakes: list[float]) -> None:
+    bench = _bench(AgentSettings.model_validate({"interval": "1 h"}))
+    bench.until(1000.0)
+    times = []
+    for wake in sorted(wakes):
+        times += bench.until(1000.0 + wake)
+        bench.agent.wake()
+    times += bench.until(1010.0)
+    assert all(later - earlier > 0.999 / EXTRA_EVENTS_PER_S for earlier, later in itertools.pairwise(times))
+    for wake in wakes:
+        assert any(-1e-6 <= time - 1000 - wake <= 1.001 / EXTRA_EVENTS_PER_S for time in times), wake
 
 
 # Outbox
@@ -289,6 +314,18 @@ def test_a_signal_ends_the_wait(stop: StopSignal, number: signal.Signals) -> Non
     assert stop.wait(60)
     timer.join()
     assert stop.wait(60)  # at once
+
+
+def test_another_thread_ends_a_wait(stop: StopSignal) -> None:
+    timer = threading.Timer(0.05, stop.interrupt)
+    timer.start()
+    assert not stop.wait(60)
+    timer.join()
+    for _ in range(100_000):
+        stop.interrupt()
+    assert not stop.wait(60)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.wait(60)
 
 
 def test_run_takes_turns_until_it_is_stopped(stop: StopSignal) -> None:

