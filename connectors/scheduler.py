@@ -5,8 +5,9 @@
 >>> claim.host_name                                                                   # doctest: +SKIP
 'compute-17'
 
-The work is done by SQL functions (``schemas/migrations/0008_claim_functions.sql`` and ``0011_complex_resources.sql``); this module keeps connections,
-tries again where that is safe, and turns answers into types.
+The work is done by SQL functions (``schemas/migrations``, ``0008_claim_functions.sql`` and
+``0011_complex_resources.sql``); this module keeps connections, tries again where that is safe, and turns answers into
+types.
 
 What always holds: a call that was cut off, by a restart of the database say, is made again with the same consumers, so
 that no claim is lost and none is made twice.
@@ -142,7 +143,7 @@ class Request(Section):
     claim_ttl: Duration | None = Field(default=None, description="None: as the settings say.")
 
     def __hash__(self) -> int:
-        # Not of each field, as pydantic has it: dicts have none. Those that share one are told apart by being equal or not.
+        # Not of each field, as pydantic has it, since dicts have none; requests that share one are still told apart.
         return hash((self.vcpus, self.memory_mb, self.disk_gb))
 
     @property
@@ -171,8 +172,8 @@ class Claim:
         claimed_at: when, by the database's clock.
         expires_at: when it ends to count if the host does not show the consumer before.
         already: it was there before this call.
-        held: what it takes of resource classes, NUMA cells and PCI pools, by what they are, such as "numa 0 cpus"; None:
-            nothing of them.
+        held: what it takes of resource classes, NUMA cells and PCI pools, by what they are, such as "numa 0 cpus";
+            None: nothing of them.
     """
 
     consumer: uuid.UUID

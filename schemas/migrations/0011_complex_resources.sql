@@ -235,7 +235,7 @@ CREATE FUNCTION vacancy.classes_missing(
   resources jsonb, inventories jsonb, allocated jsonb, taken jsonb, OUT missing text[], OUT had double precision
 )
 LANGUAGE sql STABLE AS $$
-SELECT array_agg(j.dimension ORDER BY j.class), (array_agg(j.free ORDER BY j.class))[1]
+SELECT array_agg(j.dimension ORDER BY j.class), (array_agg(CASE j.dimension WHEN j.class THEN j.free END ORDER BY j.class))[1]
 FROM (
   SELECT
     asked.key AS class,
