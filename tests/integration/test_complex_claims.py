@@ -344,9 +344,7 @@ def test_a_rare_device_is_found_in_a_big_fleet(owner: Connection, scheduler: Sch
     ],
 )
 @pytest.mark.usefixtures("host")
-def test_as_many_win_as_there_are(
-    owner: Connection, scheduler: Scheduler, request_: Request, fit_at_once: int
-) -> None:
+def test_as_many_win_as_there_are(owner: Connection, scheduler: Scheduler, request_: Request, fit_at_once: int) -> None:
     """Six at once go for the last ones."""
     barrier = threading.Barrier(6)
 

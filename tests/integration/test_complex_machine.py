@@ -121,9 +121,7 @@ SOME = st.integers(0, 2**12 - 1)
 
 @pytest.fixture
 def scheduler(database: str) -> Iterator[Scheduler]:
-    made = Scheduler(
-        database, SchedulerSettings(claim_ttl=timedelta(days=1), sample=1, max_age=timedelta(days=9))
-    )
+    made = Scheduler(database, SchedulerSettings(claim_ttl=timedelta(days=1), sample=1, max_age=timedelta(days=9)))
     yield made
     made.close()
 
@@ -231,7 +229,9 @@ def test_no_device_and_no_cpu_has_two_owners(owner: Connection, scheduler: Sched
         def expire(self, chosen: int) -> None:
             for consumer in subset([name for name in self.claims if self.may_go(name)], chosen):
                 if self.claims[consumer].known:
-                    moved = "UPDATE vacancy.claim SET expires_at = now() - interval '1 ms' WHERE consumer = %s RETURNING 1"
+                    moved = (
+                        "UPDATE vacancy.claim SET expires_at = now() - interval '1 ms' WHERE consumer = %s RETURNING 1"
+                    )
                     assert query(owner, moved, str(consumer)) == [(1,)]
                     self.claims[consumer].known = False
 
