@@ -186,7 +186,7 @@ def _write(owner: Connection, name: str) -> dict[str, Any]:
         *("host_id", "retired", "boot_id", "name", "zone", "status", "inventories", "traits", "aggregates"),
         *("reporting_interval_ms", "agent_version", "allocated"),
     ]
-    changed = _CHANGES[name].replace("%s", str(time.monotonic_ns() % 20))
+    changed = [value.replace("%s", str(time.monotonic_ns() % 20)) for value in _CHANGES[name]]
     literals = [f"quote_nullable({value})" for value in (*columns, *changed)]
     names = ["observed_at", *columns, "numa_cells", "pci_pools"]
     insert = f"INSERT INTO vacancy.host_inventory ({', '.join(names)}) VALUES "

@@ -140,8 +140,9 @@ class Readings:
 
 
 class Agent:
-    """What is due when: usage every interval; the inventory at the start, on change, every inventory interval, and after
-    a usage event that lists a new consumer: a claim holds its devices until an inventory newer than that has come.
+    """What is due when: usage every interval; the inventory at the start, on change and every inventory interval.
+
+    And after a usage event that lists a new consumer: its claim holds devices until an inventory newer than that comes.
 
     Args:
         settings: the intervals.

@@ -230,27 +230,59 @@ BEGIN
 END
 $$;
 
--- What rules a host out of the resource classes beyond the three, as dimensions, and how much it has of the first.
-CREATE FUNCTION vacancy.classes_missing(
-  resources jsonb, inventories jsonb, allocated jsonb, taken jsonb, OUT missing text[], OUT had double precision
-)
+-- What rules a host out for the complex parts of a request, part by part, as dimensions, and how much it has of the first.
+-- Grain: one row. missing is empty where it has enough of each part; whether of all together, complex_room() says.
+CREATE FUNCTION vacancy.complex_missing(
+  resources jsonb, numa jsonb, pci jsonb, inventories jsonb, allocated jsonb, numa_free jsonb, pci_pools jsonb, taken jsonb
+) RETURNS TABLE (missing text[], had double precision)
 LANGUAGE sql STABLE AS $$
-SELECT array_agg(j.dimension ORDER BY j.class), (array_agg(CASE j.dimension WHEN j.class THEN j.free END ORDER BY j.class))[1]
+SELECT
+  coalesce(array_agg(j.dimension ORDER BY j.position, j.dimension), '{}'),
+  (array_agg(j.had ORDER BY j.position, j.dimension))[1]
 FROM (
   SELECT
-    asked.key AS class,
+    0 AS position,
     CASE
-      WHEN inventories->asked.key IS NULL THEN asked.key
+      WHEN inventories->asked.key IS NULL OR asked.value::bigint > free.free THEN asked.key
       WHEN free.free IS NULL THEN asked.key || '_allocated'
-      WHEN asked.value::bigint > free.free THEN asked.key
       WHEN asked.value::bigint NOT BETWEEN coalesce((inventories->asked.key->>'min_unit')::bigint, 1)
           AND coalesce((inventories->asked.key->>'max_unit')::bigint, asked.value::bigint)
         OR asked.value::bigint % coalesce(nullif((inventories->asked.key->>'step_size')::bigint, 0), 1) <> 0
         THEN asked.key || '_unit'
     END AS dimension,
-    CASE WHEN inventories->asked.key IS NULL THEN 0 ELSE greatest(free.free, 0) END AS free
+    CASE WHEN inventories->asked.key IS NULL OR asked.value::bigint > free.free THEN greatest(free.free, 0) END AS had
   FROM jsonb_each_text(resources) AS asked
-  CROSS JOIN LATERAL vacancy.class_free(asked.key, inventories->asked.key, allocated, taken) AS free (free)
+  CROSS JOIN LATERAL (
+    SELECT vacancy.class_free(asked.key, inventories->asked.key, allocated, taken) AS free
+  ) AS free
+  UNION ALL
+  -- The most that one cell has.
+  SELECT 1, CASE WHEN most.cpus < (numa->>'cpus')::bigint THEN 'numa_cpus' END, most.cpus
+  FROM (SELECT coalesce(max(c.cpus), 0) AS cpus FROM vacancy.cells_free(numa_free, taken) AS c) AS most
+  WHERE numa IS NOT NULL
+  UNION ALL
+  SELECT 1, CASE WHEN most.pages < size.value::bigint THEN 'numa_pages_' || size.key END, most.pages
+  FROM jsonb_each_text(numa->'pages') AS size
+  CROSS JOIN LATERAL (
+    SELECT coalesce(max((c.pages->>size.key)::bigint), 0) AS pages FROM vacancy.cells_free(numa_free, taken) AS c
+  ) AS most
+  UNION ALL
+  -- Of the pools that do for a demand, in one cell where it has to be one.
+  SELECT
+    1 + demand.position,
+    CASE WHEN most.devices < (demand.value->>'count')::bigint THEN demand.value->>'name' END,
+    most.devices
+  FROM jsonb_array_elements(pci) WITH ORDINALITY AS demand (value, position)
+  CROSS JOIN LATERAL (
+    SELECT coalesce(max(f.devices), 0) AS devices
+    FROM (
+      SELECT sum(greatest(p.free, 0)) AS devices
+      FROM vacancy.pci_free(pci_pools, taken) AS p
+      WHERE p.pool @> (demand.value->'pool')
+        AND NOT ((demand.value->'same_cell')::boolean AND p.pool->>'numa_node' IS NULL)
+      GROUP BY CASE WHEN (demand.value->'same_cell')::boolean THEN p.pool->'numa_node' END
+    ) AS f
+  ) AS most
 ) AS j
 WHERE j.dimension IS NOT NULL
 $$;
@@ -307,83 +339,42 @@ BEGIN
 END
 $$;
 
--- What no cell of a host has enough of, as dimensions, and the most that one has of the first. "numa": of each alone some
--- cell has enough, but none of all.
-CREATE FUNCTION vacancy.numa_missing(numa jsonb, numa_free jsonb, taken jsonb, OUT missing text[], OUT had double precision)
-LANGUAGE sql STABLE AS $$
-SELECT coalesce(array_agg(j.dimension ORDER BY j.dimension), '{numa}'), (array_agg(j.most ORDER BY j.dimension))[1]
-FROM (
-  SELECT 'numa_cpus' AS dimension, (numa->>'cpus')::bigint AS want, (
-    SELECT coalesce(max(c.cpus), 0) FROM vacancy.cells_free(numa_free, taken) AS c
-  ) AS most
-  UNION ALL
-  SELECT 'numa_pages_' || size.key, size.value::bigint, (
-    SELECT coalesce(max((c.pages->>size.key)::bigint), 0) FROM vacancy.cells_free(numa_free, taken) AS c
-  )
-  FROM jsonb_each_text(numa->'pages') AS size
-) AS j
-WHERE j.want > j.most
-$$;
-
--- Which demands a host has not enough devices for, by their names, and how many it has for the first: in one cell, where it
--- has to be one. "pci": for each alone there are enough, but not for all, or not in a cell that has the rest.
-CREATE FUNCTION vacancy.pci_missing(pci jsonb, pools jsonb, taken jsonb, OUT missing text[], OUT had double precision)
-LANGUAGE sql STABLE AS $$
-SELECT coalesce(array_agg(j.name ORDER BY j.position), '{pci}'), (array_agg(j.most ORDER BY j.position))[1]
-FROM (
-  SELECT demand.position, demand.value->>'name' AS name, (demand.value->>'count')::bigint AS want, coalesce((
-    SELECT max(f.free) FROM (
-      SELECT sum(greatest(p.free, 0)) AS free
-      FROM vacancy.pci_free(pools, taken) AS p
-      WHERE p.pool @> (demand.value->'pool')
-        AND NOT ((demand.value->'same_cell')::boolean AND p.pool->>'numa_node' IS NULL)
-      GROUP BY CASE WHEN (demand.value->'same_cell')::boolean THEN p.pool->'numa_node' END
-    ) AS f
-  ), 0) AS most
-  FROM jsonb_array_elements(pci) WITH ORDINALITY AS demand (value, position)
-) AS j
-WHERE j.want > j.most
-$$;
-
--- Whether a host has room for a request's complex parts, and where: held is what a claim would take of it, as claim.held
--- has it. Where there is no room held is null, missing says of what, and had how much there is of the first.
--- One cell has all of numa, and the devices that are to be in the same cell. Of the cells that do, the one with the fewest
--- free CPUs is taken, so that room for big ones is left.
+-- Where a host has room for a request's complex parts: what a claim would take of it, as claim.held has it. Where it has
+-- none held is null, missing says of what, and had how much there is of the first; "numa": no cell has all that is to be in
+-- one; "pci": there are not enough devices for all demands together, or not in a cell that has the rest.
+-- Of the cells that do, the one with the fewest free CPUs is taken, so that room for big ones is left.
 CREATE FUNCTION vacancy.complex_room(
   on_host text, resources jsonb, numa jsonb, pci jsonb, OUT held jsonb, OUT missing text[], OUT had double precision
 )
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   i record;
   cell record;
   taken jsonb := vacancy.taken(on_host);
-  in_a_cell boolean := numa IS NOT NULL OR coalesce(pci @> '[{"same_cell": true}]', false);
   keys text[];
   pools jsonb[];
   free bigint[];
   devices jsonb := '{}';
-  cell_found boolean := false;  -- that has all of numa
-  short record;
 BEGIN
   SELECT h.inventories, h.allocated, h.numa_free, h.pci_pools INTO i
   FROM vacancy.host_inventory AS h WHERE h.host_id = on_host;
-  missing := '{}';
-  held := coalesce(resources, '{}');
   IF resources IS NOT NULL THEN
-    SELECT m.missing, m.had INTO short FROM vacancy.classes_missing(resources, i.inventories, i.allocated, taken) AS m;
-    IF short.missing IS NOT NULL THEN
-      missing := short.missing;
-      had := short.had;
+    SELECT m.missing, m.had INTO missing, had
+    FROM vacancy.complex_missing(resources, NULL, NULL, i.inventories, i.allocated, NULL, NULL, taken) AS m;
+    IF missing <> '{}' THEN
+      RETURN;
     END IF;
   END IF;
-
   IF pci IS NOT NULL THEN
     SELECT coalesce(array_agg(p.key), '{}'), coalesce(array_agg(p.pool), '{}'), coalesce(array_agg(p.free), '{}')
     INTO keys, pools, free
     FROM vacancy.pci_free(i.pci_pools, taken) AS p;
   END IF;
-  IF in_a_cell THEN
+  held := coalesce(resources, '{}');
+  missing := '{}';
+  IF numa IS NOT NULL OR pci @> '[{"same_cell": true}]' THEN
     devices := NULL;
+    missing := CASE WHEN numa IS NULL THEN '{pci}' ELSE '{numa}' END;
     FOR cell IN
       SELECT c.id FROM vacancy.cells_free(i.numa_free, taken) AS c
       WHERE numa IS NULL OR c.cpus >= (numa->>'cpus')::bigint AND NOT EXISTS (
@@ -392,7 +383,7 @@ BEGIN
       )
       ORDER BY c.cpus, c.id
     LOOP
-      cell_found := true;
+      missing := '{pci}';
       devices := CASE WHEN pci IS NULL THEN '{}' ELSE vacancy.place_pci(pci, cell.id, keys, pools, free) END;
       EXIT WHEN devices IS NOT NULL;
     END LOOP;
@@ -408,27 +399,33 @@ BEGIN
     END IF;
   ELSIF pci IS NOT NULL THEN
     devices := vacancy.place_pci(pci, NULL, keys, pools, free);
+    missing := '{pci}';
   END IF;
-
-  IF devices IS NOT NULL AND missing = '{}' THEN
+  IF devices IS NULL THEN
+    held := NULL;
+  ELSE
     held := held || devices;
-    RETURN;
-  END IF;
-  held := NULL;
-  IF numa IS NOT NULL AND NOT cell_found THEN
-    SELECT m.missing, m.had INTO short FROM vacancy.numa_missing(numa, i.numa_free, taken) AS m;
-    had := CASE WHEN missing = '{}' THEN short.had ELSE had END;
-    missing := missing || short.missing;
-  END IF;
-  IF pci IS NOT NULL AND devices IS NULL THEN
-    SELECT m.missing, m.had INTO short FROM vacancy.pci_missing(pci, i.pci_pools, taken) AS m;
-    -- Where no cell has numa, that is said already.
-    IF numa IS NULL OR cell_found OR short.missing <> '{pci}' THEN
-      had := CASE WHEN missing = '{}' THEN short.had ELSE had END;
-      missing := missing || short.missing;
-    END IF;
+    missing := '{}';
   END IF;
 END
+$$;
+
+-- What rules a host out for the complex parts of a request, and how much it has of the first; empty where it has room.
+-- Part by part first, which is quickly told; only a host that has enough of each is asked whether it has room for all.
+CREATE FUNCTION vacancy.complex_judged(on_host text, resources jsonb, numa jsonb, pci jsonb)
+RETURNS TABLE (missing text[], had double precision)
+LANGUAGE sql STABLE AS $$
+SELECT
+  CASE WHEN m.missing <> '{}' THEN m.missing ELSE (
+    SELECT c.missing FROM vacancy.complex_room(on_host, resources, numa, pci) AS c
+  ) END,
+  m.had
+FROM vacancy.host_inventory AS i
+CROSS JOIN LATERAL (SELECT vacancy.taken(i.host_id) AS taken OFFSET 0) AS t
+CROSS JOIN LATERAL vacancy.complex_missing(
+  resources, numa, pci, i.inventories, i.allocated, i.numa_free, i.pci_pools, t.taken
+) AS m
+WHERE i.host_id = on_host
 $$;
 
 -- Whether a request has complex parts.
@@ -436,22 +433,21 @@ CREATE FUNCTION vacancy.is_complex(r vacancy.request) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN (r).resources IS NOT NULL OR (r).numa IS NOT NULL OR (r).pci IS NOT NULL;
 
+-- What pci_kinds contains of a host that offers the devices of a request.
+CREATE FUNCTION vacancy.kinds(pci jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+RETURN (SELECT coalesce(jsonb_agg(demand->'pool'), '[]') FROM jsonb_array_elements(pci) AS demand);
+
 -- The ids of so many random hosts that offer the devices and classes of a request, free or not, and are not disabled; null
 -- where it names none. Found by index: the rare are found as quickly as the common.
 CREATE FUNCTION vacancy.hosts_that_offer(r vacancy.request, hosts integer) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET enable_bitmapscan = on AS $$
 DECLARE
-  kinds jsonb := '[]';
-  classes text[] := '{}';
+  kinds jsonb := vacancy.kinds(r.pci);
+  classes text[] := coalesce(vacancy.resource_classes(r.resources), '{}');
 BEGIN
   IF r.pci IS NULL AND r.resources IS NULL THEN
     RETURN NULL;
-  END IF;
-  IF r.pci IS NOT NULL THEN
-    kinds := (SELECT jsonb_agg(demand->'pool') FROM jsonb_array_elements(r.pci) AS demand);
-  END IF;
-  IF r.resources IS NOT NULL THEN
-    classes := ARRAY(SELECT jsonb_object_keys(r.resources));
   END IF;
   RETURN ARRAY(
     SELECT i.host_id FROM vacancy.host_inventory AS i
@@ -461,49 +457,48 @@ BEGIN
 END
 $$;
 
--- As in 0008; with complex parts the best ones that have room for them, too.
--- Of these a claim looks for two only, since each look costs as much as a plain one at ten hosts: the first is as good as
--- any, the second for when somebody is claiming from that.
+-- As in 0008, and for complex parts: the best ones that have room for them, too. At a glance that is one: each look into
+-- cells and pools costs as much as ten into usage, and who finds that one being claimed from looks at the bigger sample.
 CREATE OR REPLACE FUNCTION vacancy.best_of_sample(r vacancy.request, hosts integer, glance boolean) RETURNS text[]
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
+  complex boolean := vacancy.is_complex(r);
+  at_most integer := CASE WHEN complex THEN hosts ELSE 8 END;
   sampled text[];
-  candidate text;
+  ranked text[];
   best text[] := '{}';
+  candidate text;
 BEGIN
-  IF vacancy.is_complex(r) THEN
-    IF NOT glance THEN
-      sampled := vacancy.hosts_that_offer(r, hosts);
-    END IF;
-    sampled := coalesce(sampled, vacancy.random_hosts(hosts));
-    FOR candidate IN
-      SELECT j.host_id FROM vacancy.judged(r) AS j
-      WHERE j.host_id = ANY (sampled) AND j.ruled_out_by = '{}'
-      ORDER BY j.score DESC, random()
-    LOOP
-      IF (SELECT c.held IS NOT NULL FROM vacancy.complex_room(candidate, r.resources, r.numa, r.pci) AS c) THEN
-        best := best || candidate;
-        EXIT WHEN cardinality(best) = CASE WHEN glance THEN 2 ELSE 8 END;
-      END IF;
-    END LOOP;
-    RETURN best;
+  IF complex AND NOT glance THEN
+    sampled := vacancy.hosts_that_offer(r, hosts);
   END IF;
-  sampled := vacancy.random_hosts(hosts);
+  sampled := coalesce(sampled, vacancy.random_hosts(hosts));
   IF glance AND r.zone IS NULL AND r.any_of = '[]'
     AND r.required || r.forbidden || r.aggregates || r.include || r.avoid = '{}' THEN
-    RETURN ARRAY(
+    ranked := ARRAY(
       SELECT m.host_id FROM vacancy.room(r) AS m
       WHERE m.host_id = ANY (sampled) AND m.ruled_out_by = '{}'
       ORDER BY m.score DESC, random()
-      LIMIT 8
+      LIMIT at_most
+    );
+  ELSE
+    ranked := ARRAY(
+      SELECT j.host_id FROM vacancy.judged(r) AS j
+      WHERE j.host_id = ANY (sampled) AND j.ruled_out_by = '{}'
+      ORDER BY j.score DESC, random()
+      LIMIT at_most
     );
   END IF;
-  RETURN ARRAY(
-    SELECT j.host_id FROM vacancy.judged(r) AS j
-    WHERE j.host_id = ANY (sampled) AND j.ruled_out_by = '{}'
-    ORDER BY j.score DESC, random()
-    LIMIT 8
-  );
+  IF NOT complex THEN
+    RETURN ranked;
+  END IF;
+  FOREACH candidate IN ARRAY ranked LOOP
+    IF (SELECT c.held IS NOT NULL FROM vacancy.complex_room(candidate, r.resources, r.numa, r.pci) AS c) THEN
+      best := best || candidate;
+      EXIT WHEN cardinality(best) = CASE WHEN glance THEN 1 ELSE 8 END;
+    END IF;
+  END LOOP;
+  RETURN best;
 END
 $$;
 
@@ -530,14 +525,35 @@ WITH plain AS MATERIALIZED (
       WHEN 'io_pressure' THEN j.io_pressure
     END::double precision AS had
   FROM vacancy.judged(r) AS j
+), offering AS MATERIALIZED (
+  SELECT i.host_id FROM vacancy.host_inventory AS i
+  WHERE vacancy.is_complex(r) AND NOT i.retired AND i.pci_kinds @> vacancy.kinds(r.pci)
+    AND i.resource_classes @> coalesce(vacancy.resource_classes(r.resources), '{}')
 ), judged AS MATERIALIZED (
   SELECT * FROM plain WHERE NOT vacancy.is_complex(r) OR ruled_out_by <> '{}'
   UNION ALL
   SELECT p.host_id, p.name, p.score, c.missing, c.had
-  FROM plain AS p CROSS JOIN LATERAL vacancy.complex_room(p.host_id, r.resources, r.numa, r.pci) AS c
+  FROM plain AS p
+  JOIN offering AS o ON o.host_id = p.host_id
+  CROSS JOIN LATERAL vacancy.complex_judged(p.host_id, r.resources, r.numa, r.pci) AS c
   WHERE vacancy.is_complex(r) AND p.ruled_out_by = '{}'
+  UNION ALL
+  -- Hosts without such devices and classes are not searched for free ones.
+  SELECT
+    p.host_id,
+    p.name,
+    p.score,
+    ARRAY(SELECT class FROM jsonb_object_keys(r.resources) AS class WHERE NOT i.inventories ? class ORDER BY 1)
+      || ARRAY(
+        SELECT demand->>'name' FROM jsonb_array_elements(r.pci) AS demand
+        WHERE NOT i.pci_kinds @> jsonb_build_array(demand->'pool')
+      ),
+    0
+  FROM plain AS p
+  JOIN vacancy.host_inventory AS i ON i.host_id = p.host_id
+  WHERE vacancy.is_complex(r) AND p.ruled_out_by = '{}' AND NOT EXISTS (SELECT FROM offering AS o WHERE o.host_id = p.host_id)
 ), dimension (position, name, requested) AS (
-  -- In the order of judged(), room() and complex_room().
+  -- In the order of judged(), room() and complex_missing().
   VALUES
     (1, 'disabled', NULL::double precision), (2, 'include', NULL), (3, 'avoid', NULL), (4, 'zone', NULL),
     (5, 'aggregates', NULL), (6, 'required', NULL), (7, 'any_of', NULL), (8, 'forbidden', NULL),
@@ -801,7 +817,7 @@ BEGIN
   IF vacancy.is_complex(r) THEN
     RETURN QUERY
       SELECT j.host_id, j.name, j.ruled_out_by || c.missing
-      FROM vacancy.judged(r) AS j CROSS JOIN LATERAL vacancy.complex_room(j.host_id, r.resources, r.numa, r.pci) AS c;
+      FROM vacancy.judged(r) AS j CROSS JOIN LATERAL vacancy.complex_judged(j.host_id, r.resources, r.numa, r.pci) AS c;
   ELSE
     RETURN QUERY SELECT j.host_id, j.name, j.ruled_out_by FROM vacancy.judged(r) AS j;
   END IF;

@@ -1,4 +1,4 @@
-"""Claims for PCI devices, NUMA cells and resource classes beyond the three, through the adapter, on a real PostgreSQL."""
+"""Claims for PCI devices, NUMA cells and further resource classes, through the adapter, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -133,70 +133,99 @@ def key(of: dict[str, Any]) -> str:
     return "pci " + json.dumps({name: of[name] for name in order})
 
 
-@pytest.mark.parametrize(
-    ("request_", "held"),
-    [
-        (Request(numa=Numa(cpus=4)), {"numa 0 cpus": 4}),  # the cell with the fewest that does
-        (Request(numa=Numa(cpus=5)), {"numa 1 cpus": 5}),
-        (Request(numa=Numa(cpus=1, pages={1_048_576: 2})), {"numa 0 cpus": 1, "numa 0 pages 1048576": 2}),
-        (Request(numa=Numa(pages={2048: 100, 1_048_576: 1})), {"numa 0 pages 2048": 100, "numa 0 pages 1048576": 1}),
-        (Request(pci=(gpu(3),)), {key(POOLS[0]): 2, key(POOLS[1]): 1}),
-        (Request(pci=(gpu(numa_node=1),)), {key(POOLS[1]): 1}),
-        (Request(pci=(nic(3, tags={"physical_network": "a"}),)), {key(POOLS[2]): 3}),
-        (Request(pci=(Pci(tags={"physical_network": "a"}),)), {key(POOLS[2]): 1}),
-        (Request(pci=(Pci(vendor_id="8086", numa_node=1),)), {key(POOLS[2]): 1}),
-        # In the cell of the CPUs: 4 fit cell 0, which has no network card.
-        (
-            Request(numa=Numa(cpus=4), pci=(nic(same_cell=True), gpu(same_cell=True))),
-            {"numa 1 cpus": 4, key(POOLS[1]): 1, key(POOLS[2]): 1},
-        ),
-        (Request(pci=(gpu(2, same_cell=True),)), {key(POOLS[0]): 2}),
-        # The first could take what alone does for the second.
-        (Request(pci=(nic(2), nic(3, numa_node=1))), {key(POOLS[2]): 3, key(POOLS[3]): 2}),
-        (Request(resources={"VGPU": 4, "CUSTOM_FPGA": 3}), {"VGPU": 4, "CUSTOM_FPGA": 3}),
-        (Request(vcpus=4, resources={"CUSTOM_HALF": 4}), {"CUSTOM_HALF": 4}),
-        (Request(vcpus=4, numa=Numa(), pci=(), resources={}), None),
-    ],
-)
-@pytest.mark.usefixtures("host")
-def test_what_fits_and_what_it_takes(scheduler: Scheduler, request_: Request, held: dict[str, int] | None) -> None:
-    (claim,) = scheduler.claim(request_)
-    assert claim.held == held
-    assert scheduler.claim(request_, [claim.consumer])[0].held == held
+# Lists, and no parameters of tests: each test has a database of its own.
+FITS: list[tuple[Request, dict[str, int] | None]] = [
+    (Request(numa=Numa(cpus=4)), {"numa 0 cpus": 4}),  # the cell with the fewest that does
+    (Request(numa=Numa(cpus=5)), {"numa 1 cpus": 5}),
+    (Request(numa=Numa(cpus=1, pages={1_048_576: 2})), {"numa 0 cpus": 1, "numa 0 pages 1048576": 2}),
+    (Request(numa=Numa(pages={2048: 100, 1_048_576: 1})), {"numa 0 pages 2048": 100, "numa 0 pages 1048576": 1}),
+    (Request(pci=(gpu(3),)), {key(POOLS[0]): 2, key(POOLS[1]): 1}),
+    (Request(pci=(gpu(numa_node=1),)), {key(POOLS[1]): 1}),
+    (Request(pci=(nic(3, tags={"physical_network": "a"}),)), {key(POOLS[2]): 3}),
+    (Request(pci=(Pci(tags={"physical_network": "a"}),)), {key(POOLS[2]): 1}),
+    (Request(pci=(Pci(vendor_id="8086", numa_node=1),)), {key(POOLS[2]): 1}),
+    # In the cell of the CPUs: 4 fit cell 0, which has no network card.
+    (
+        Request(numa=Numa(cpus=4), pci=(nic(same_cell=True), gpu(same_cell=True))),
+        {"numa 1 cpus": 4, key(POOLS[1]): 1, key(POOLS[2]): 1},
+    ),
+    (Request(pci=(gpu(2, same_cell=True),)), {key(POOLS[0]): 2}),
+    # The first could take what alone does for the second.
+    (Request(pci=(nic(2), nic(3, numa_node=1))), {key(POOLS[2]): 3, key(POOLS[3]): 2}),
+    (Request(resources={"VGPU": 4, "CUSTOM_FPGA": 3}), {"VGPU": 4, "CUSTOM_FPGA": 3}),
+    (Request(vcpus=4, resources={"CUSTOM_HALF": 4}), {"CUSTOM_HALF": 4}),
+    (Request(vcpus=4, numa=Numa(), pci=(), resources={}), None),
+]
+REFUSED: list[tuple[Request, str, float | None, float | None]] = [
+    (Request(numa=Numa(cpus=9)), "numa_cpus", 8, 9),
+    (Request(numa=Numa(pages={2048: 101})), "numa_pages_2048", 100, 101),
+    (Request(numa=Numa(pages={4096: 1})), "numa_pages_4096", 0, 1),
+    (Request(numa=Numa(cpus=5, pages={2048: 51})), "numa", None, None),
+    (Request(pci=(gpu(4),)), "pci 10de:20b5", 3, 4),
+    (Request(pci=(gpu(2, numa_node=1),)), "pci 10de:20b5 node 1", 1, 2),
+    (Request(pci=(gpu(3, same_cell=True),)), "pci 10de:20b5", 2, 3),
+    (Request(pci=(nic(1, tags={"physical_network": "b"}),)), "pci 8086:154c physical_network=b", 0, 1),
+    (Request(pci=(Pci(vendor_id="ffff"),)), "pci ffff:*", 0, 1),
+    (Request(pci=(nic(3), nic(3, numa_node=1))), "pci", None, None),
+    (Request(numa=Numa(cpus=5), pci=(gpu(2, same_cell=True),)), "pci", None, None),
+    (Request(resources={"CUSTOM_OTHER": 1}), "CUSTOM_OTHER", 0, 1),
+    (Request(resources={"CUSTOM_FPGA": 5}), "CUSTOM_FPGA", 4, 5),
+    (Request(resources={"CUSTOM_FPGA": 4}), "CUSTOM_FPGA_unit", None, None),
+    (Request(resources={"VGPU": 3}), "VGPU_unit", None, None),
+    (Request(resources={"VGPU": 6}), "VGPU", 4, 6),
+    (Request(resources={"CUSTOM_HALF": 5}), "CUSTOM_HALF", 4, 5),
+]
+LAST_ONES: list[tuple[Request, int]] = [
+    (Request(pci=(gpu(),)), 3),
+    (Request(numa=Numa(cpus=4)), 3),
+    (Request(numa=Numa(pages={1_048_576: 1})), 2),
+    (Request(resources={"CUSTOM_FPGA": 2}), 2),
+    (Request(numa=Numa(cpus=2), pci=(gpu(same_cell=True), nic())), 3),
+]
+"""And how many of each a host has room for."""
+NONSENSE: list[dict[str, Any]] = [
+    {"resources": []},
+    {"resources": {"VCPU": 1}},
+    {"resources": {"CUSTOM_X": 0}},
+    {"resources": {"CUSTOM_X": 1.5}},
+    {"resources": {"CUSTOM_X": "1"}},
+    {"numa": 4},
+    {"numa": {"cpus": -1}},
+    {"numa": {"cpu": 1}},
+    {"numa": {"pages": {"2048": -1}}},
+    {"numa": {"pages": [1]}},
+    {"pci": {}},
+    {"pci": [1]},
+    {"pci": [{}]},
+    {"pci": [{"count": 1}]},
+    {"pci": [{"vendor_id": "10de", "count": 0}]},
+    {"pci": [{"vendor_id": "10de", "vendor": "x"}]},
+    {"pci": [{"vendor_id": "nvidia"}]},
+    {"pci": [{"product_id": "1"}]},
+    {"pci": [{"vendor_id": "10de", "same_cell": 1}]},
+    {"pci": [{"vendor_id": "10de", "tags": []}]},
+    {"pci": [{"vendor_id": "10de"}] * 9},
+]
 
 
-@pytest.mark.parametrize(
-    ("request_", "dimension", "had", "asked"),
-    [
-        (Request(numa=Numa(cpus=9)), "numa_cpus", 8, 9),
-        (Request(numa=Numa(pages={2048: 101})), "numa_pages_2048", 100, 101),
-        (Request(numa=Numa(pages={4096: 1})), "numa_pages_4096", 0, 1),
-        (Request(numa=Numa(cpus=5, pages={2048: 51})), "numa", None, None),
-        (Request(pci=(gpu(4),)), "pci 10de:20b5", 3, 4),
-        (Request(pci=(gpu(2, numa_node=1),)), "pci 10de:20b5 node 1", 1, 2),
-        (Request(pci=(gpu(3, same_cell=True),)), "pci 10de:20b5", 2, 3),
-        (Request(pci=(nic(1, tags={"physical_network": "b"}),)), "pci 8086:154c physical_network=b", 0, 1),
-        (Request(pci=(Pci(vendor_id="ffff"),)), "pci ffff:*", 0, 1),
-        (Request(pci=(nic(3), nic(3, numa_node=1))), "pci", None, None),
-        (Request(numa=Numa(cpus=5), pci=(gpu(2, same_cell=True),)), "pci", None, None),
-        (Request(resources={"CUSTOM_OTHER": 1}), "CUSTOM_OTHER", 0, 1),
-        (Request(resources={"CUSTOM_FPGA": 5}), "CUSTOM_FPGA", 4, 5),
-        (Request(resources={"CUSTOM_FPGA": 4}), "CUSTOM_FPGA_unit", None, None),
-        (Request(resources={"VGPU": 3}), "VGPU_unit", None, None),
-        (Request(resources={"VGPU": 6}), "VGPU", 4, 6),
-        (Request(resources={"CUSTOM_HALF": 5}), "CUSTOM_HALF", 4, 5),
-    ],
-)
 @pytest.mark.usefixtures("host")
-def test_what_is_refused_and_why(
-    scheduler: Scheduler, request_: Request, dimension: str, had: float | None, asked: float | None
-) -> None:
-    with pytest.raises(NoHostFitsError) as caught:
-        scheduler.claim(request_)
-    refusal = caught.value.refusal
-    assert (refusal.hosts, refusal.dimension, refusal.requested) == (1, dimension, asked)
-    assert refusal.nearest is not None
-    assert (refusal.nearest.had, refusal.nearest.ruled_out_by) == (had, [dimension])
+def test_what_fits_and_what_it_takes(scheduler: Scheduler) -> None:
+    for request, held in FITS:
+        (claim,) = scheduler.claim(request)
+        assert claim.held == held, request
+        assert scheduler.claim(request, [claim.consumer])[0].held == held
+        scheduler.release(claim.consumer)
+
+
+@pytest.mark.usefixtures("host")
+def test_what_is_refused_and_why(scheduler: Scheduler) -> None:
+    for request, dimension, had, asked in REFUSED:
+        with pytest.raises(NoHostFitsError) as caught:
+            scheduler.claim(request)
+        refusal = caught.value.refusal
+        assert (refusal.hosts, refusal.dimension, refusal.requested) == (1, dimension, asked), request
+        assert refusal.nearest is not None
+        assert (refusal.nearest.had, refusal.nearest.ruled_out_by) == (had, [dimension]), request
 
 
 def test_a_refusal_in_words(owner: Connection, host: Host, scheduler: Scheduler) -> None:
@@ -283,7 +312,8 @@ def test_a_hold_outlives_its_claim_until_the_inventory_shows_it(
     assert query(owner, "SELECT count(*) FROM vacancy.claim WHERE expires_at <= now()") == [(0,)]
 
 
-def test_a_claim_that_is_not_shown_gives_back_what_it_held(owner: Connection, host: Host, scheduler: Scheduler) -> None:
+@pytest.mark.usefixtures("host")
+def test_a_claim_that_is_not_shown_gives_back_what_it_held(owner: Connection, scheduler: Scheduler) -> None:
     request = Request(vcpus=1, pci=(gpu(3),), numa=Numa(cpus=8), resources={"CUSTOM_FPGA": 3})
     (claim,) = scheduler.claim(request)
     scheduler.release(claim.consumer)
@@ -333,68 +363,34 @@ def test_a_rare_device_is_found_in_a_big_fleet(owner: Connection, scheduler: Sch
     assert caught.value.refusal.nearest is not None
 
 
-@pytest.mark.parametrize(
-    ("request_", "fit_at_once"),
-    [
-        (Request(pci=(gpu(),)), 3),
-        (Request(numa=Numa(cpus=4)), 3),
-        (Request(numa=Numa(pages={1_048_576: 1})), 2),
-        (Request(resources={"CUSTOM_FPGA": 2}), 2),
-        (Request(numa=Numa(cpus=2), pci=(gpu(same_cell=True), nic())), 3),
-    ],
-)
 @pytest.mark.usefixtures("host")
-def test_as_many_win_as_there_are(owner: Connection, scheduler: Scheduler, request_: Request, fit_at_once: int) -> None:
+def test_as_many_win_as_there_are(owner: Connection, scheduler: Scheduler) -> None:
     """Six at once go for the last ones."""
     barrier = threading.Barrier(6)
+    left = (
+        "SELECT min(free) FROM (SELECT free FROM vacancy.pci_pool UNION ALL SELECT free FROM vacancy.resource_class"
+        " UNION ALL SELECT cpus_free FROM vacancy.numa_cell) AS f"
+    )
 
-    def claim(_: int) -> Claim | None:
+    def claim(request: Request) -> Claim | None:
         barrier.wait(30)
         try:
-            return scheduler.claim(request_)[0]
+            return scheduler.claim(request)[0]
         except NoHostFitsError:
             return None
 
     with ThreadPoolExecutor(6) as executor:
-        for _ in range(8):
-            won = [claim.consumer for claim in executor.map(claim, range(6)) if claim]
-            assert len(won) == fit_at_once
-            left = "SELECT min(free) FROM (SELECT free FROM vacancy.pci_pool UNION ALL SELECT free"
-            left += " FROM vacancy.resource_class UNION ALL SELECT cpus_free FROM vacancy.numa_cell) AS f"
+        for request, fit_at_once in LAST_ONES * 6:
+            won = [claim.consumer for claim in executor.map(claim, [request] * 6) if claim]
+            assert len(won) == fit_at_once, request
             assert query(owner, left)[0][0] >= 0
             scheduler.release(*won)
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"resources": []},
-        {"resources": {"VCPU": 1}},
-        {"resources": {"CUSTOM_X": 0}},
-        {"resources": {"CUSTOM_X": 1.5}},
-        {"resources": {"CUSTOM_X": "1"}},
-        {"numa": 4},
-        {"numa": {"cpus": -1}},
-        {"numa": {"cpu": 1}},
-        {"numa": {"pages": {"2048": -1}}},
-        {"numa": {"pages": [1]}},
-        {"pci": {}},
-        {"pci": [1]},
-        {"pci": [{}]},
-        {"pci": [{"count": 1}]},
-        {"pci": [{"vendor_id": "10de", "count": 0}]},
-        {"pci": [{"vendor_id": "10de", "vendor": "x"}]},
-        {"pci": [{"vendor_id": "nvidia"}]},
-        {"pci": [{"product_id": "1"}]},
-        {"pci": [{"vendor_id": "10de", "same_cell": 1}]},
-        {"pci": [{"vendor_id": "10de", "tags": []}]},
-        {"pci": [{"vendor_id": "10de"}] * 9},
-    ],
-)
-@pytest.mark.usefixtures("host")
-def test_demands_that_make_no_sense(owner: Connection, document: dict[str, Any]) -> None:
-    with pytest.raises(psycopg2.errors.InvalidParameterValue):
-        query(owner, "SELECT * FROM vacancy.claim(ARRAY[gen_random_uuid()], %s)", json.dumps(document))
+def test_demands_that_make_no_sense(owner: Connection) -> None:
+    for document in NONSENSE:
+        with pytest.raises(psycopg2.errors.InvalidParameterValue):
+            query(owner, "SELECT * FROM vacancy.claim(ARRAY[gen_random_uuid()], %s)", json.dumps(document))
 
 
 @pytest.mark.usefixtures("host")
