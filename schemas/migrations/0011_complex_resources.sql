@@ -350,14 +350,20 @@ LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   i record;
   cell record;
-  taken jsonb := vacancy.taken(on_host);
+  taken jsonb;
   keys text[];
   pools jsonb[];
   free bigint[];
   devices jsonb := '{}';
 BEGIN
   SELECT h.inventories, h.allocated, h.numa_free, h.pci_pools INTO i
-  FROM vacancy.host_inventory AS h WHERE h.host_id = on_host;
+  FROM vacancy.host_inventory AS h
+  WHERE h.host_id = on_host AND (pci IS NULL OR h.pci_kinds @> vacancy.kinds(pci));
+  IF NOT FOUND THEN
+    missing := '{pci}';  -- it has no such devices at all
+    RETURN;
+  END IF;
+  taken := vacancy.taken(on_host);
   IF resources IS NOT NULL THEN
     SELECT m.missing, m.had INTO missing, had
     FROM vacancy.complex_missing(resources, NULL, NULL, i.inventories, i.allocated, NULL, NULL, taken) AS m;
@@ -457,13 +463,16 @@ BEGIN
 END
 $$;
 
--- As in 0008, and for complex parts: the best ones that have room for them, too. At a glance that is one: each look into
--- cells and pools costs as much as ten into usage, and who finds that one being claimed from looks at the bigger sample.
-CREATE OR REPLACE FUNCTION vacancy.best_of_sample(r vacancy.request, hosts integer, glance boolean) RETURNS text[]
+-- As in 0008, at_most of them; and for complex parts: the best ones that have room for them, too. A claim asks for one or two
+-- then, since each look into cells and pools costs as much as several into usage. At a glance it gives up after a few.
+DROP FUNCTION vacancy.best_of_sample(vacancy.request, integer, boolean);
+
+CREATE FUNCTION vacancy.best_of_sample(r vacancy.request, hosts integer, glance boolean, at_most integer DEFAULT 8)
+RETURNS text[]
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   complex boolean := vacancy.is_complex(r);
-  at_most integer := CASE WHEN complex THEN hosts ELSE 8 END;
+  look_at integer := CASE WHEN NOT complex THEN at_most WHEN glance THEN 8 ELSE hosts END;
   sampled text[];
   ranked text[];
   best text[] := '{}';
@@ -479,14 +488,14 @@ BEGIN
       SELECT m.host_id FROM vacancy.room(r) AS m
       WHERE m.host_id = ANY (sampled) AND m.ruled_out_by = '{}'
       ORDER BY m.score DESC, random()
-      LIMIT at_most
+      LIMIT look_at
     );
   ELSE
     ranked := ARRAY(
       SELECT j.host_id FROM vacancy.judged(r) AS j
       WHERE j.host_id = ANY (sampled) AND j.ruled_out_by = '{}'
       ORDER BY j.score DESC, random()
-      LIMIT at_most
+      LIMIT look_at
     );
   END IF;
   IF NOT complex THEN
@@ -495,7 +504,7 @@ BEGIN
   FOREACH candidate IN ARRAY ranked LOOP
     IF (SELECT c.held IS NOT NULL FROM vacancy.complex_room(candidate, r.resources, r.numa, r.pci) AS c) THEN
       best := best || candidate;
-      EXIT WHEN cardinality(best) = CASE WHEN glance THEN 1 ELSE 8 END;
+      EXIT WHEN cardinality(best) = at_most;
     END IF;
   END LOOP;
   RETURN best;
@@ -618,7 +627,9 @@ BEGIN
   FOR round IN 1..6 LOOP
     IF round <= 2 AND r.include = '{}' THEN
       -- When the fleet is nearly full a bigger sample still costs a fraction of a look at all hosts.
-      candidates := vacancy.best_of_sample(r, CASE round WHEN 1 THEN r.sample ELSE 16 * r.sample END, round = 1);
+      candidates := vacancy.best_of_sample(
+        r, CASE round WHEN 1 THEN r.sample ELSE 16 * r.sample END, round = 1, CASE WHEN complex THEN round ELSE 8 END
+      );
       CONTINUE WHEN candidates = '{}';
     ELSE
       SELECT a.best, a.refusal INTO candidates, refusal FROM vacancy.look_at_all(r) AS a;
@@ -903,13 +914,17 @@ COMMENT ON COLUMN vacancy.numa_cell.pages_free IS 'Huge pages by their size in K
 COMMENT ON VIEW vacancy.resource_class IS 'Resource classes beyond VCPU, MEMORY_MB and DISK_GB by host, less the claims.';
 COMMENT ON COLUMN vacancy.resource_class.free IS 'Null: the host does not say what its instances hold of it.';
 
+-- The functions of generated columns are anybody's who may use the schema, since whoever writes a row calls them.
 REVOKE ALL ON FUNCTION
   vacancy.taken(text), vacancy.parse_pci(jsonb), vacancy.complex_room(text, jsonb, jsonb, jsonb),
-  vacancy.hosts_that_offer(vacancy.request, integer), vacancy.leave_behind(uuid[]), vacancy.claim(uuid[], jsonb)
+  vacancy.complex_judged(text, jsonb, jsonb, jsonb), vacancy.place_pci(jsonb, integer, text[], jsonb[], bigint[]),
+  vacancy.hosts_that_offer(vacancy.request, integer),
+  vacancy.best_of_sample(vacancy.request, integer, boolean, integer), vacancy.leave_behind(uuid[]), vacancy.claim(uuid[], jsonb)
 FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION vacancy.claim(uuid[], jsonb) TO vacancy_scheduler;
 
+-- For the views, which call it with their reader's rights.
 GRANT EXECUTE ON FUNCTION vacancy.taken(text) TO vacancy_reader;
 
 GRANT SELECT ON vacancy.pci_pool, vacancy.numa_cell, vacancy.resource_class TO vacancy_reader;

@@ -50,6 +50,12 @@ INNER = (
     "SELECT vacancy.claim_host(NULL, gen_random_uuid(), false)",
     "SELECT vacancy.sweep_claims()",
     "SELECT * FROM vacancy.host_free",
+    "SELECT vacancy.parse_pci('[]')",
+    "SELECT vacancy.complex_room('host-1', NULL, NULL, NULL)",
+    "SELECT vacancy.complex_judged('host-1', NULL, NULL, NULL)",
+    "SELECT vacancy.place_pci('[]', 0, '{}', '{}', '{}')",
+    "SELECT vacancy.hosts_that_offer(NULL, 1)",
+    "SELECT vacancy.leave_behind('{}')",
 )
 CLAIMING = (
     "SELECT vacancy.claim(ARRAY[gen_random_uuid()])",
