@@ -107,8 +107,8 @@ def test_devices_cells_and_classes(tmp_path: Path, owner: Connection) -> None:
         numa_cells='[{"id": 1, "free_cpus": [4, 5], "pages": [{"size_kb": 2048, "free": 8}]}]',
         pci_pools=json.dumps([pool]),
     )
-    flags = "--numa-cpus 2 --numa-pages 2048=4 --pci 10DE:20b5,count=2,numa_node=1,same_cell,rack=7 --resource CUSTOM_FPGA=1"
-    (claim,) = vacancy_json(tmp_path, "claim", *flags.split())
+    flags = ["--numa-cpus", "2", "--numa-pages", "2048=4", "--resource", "CUSTOM_FPGA=1"]
+    (claim,) = vacancy_json(tmp_path, "claim", *flags, "--pci", "10DE:20b5,count=2,numa_node=1,same_cell,rack=7")
     held = claim["held"]
     assert held.pop(next(name for name in held if name.startswith("pci "))) == 2
     assert held == {"numa 1 cpus": 2, "numa 1 pages 2048": 4, "CUSTOM_FPGA": 1}
