@@ -395,12 +395,13 @@ def test_demands_that_make_no_sense(owner: Connection) -> None:
 
 @pytest.mark.usefixtures("host")
 def test_demands_that_make_no_sense_in_python(scheduler: Scheduler) -> None:
-    for wrong in (
+    nonsense: list[dict[str, Any]] = [
         {"pci": ({"vendor_id": "nvidia"},)},
         {"pci": ({},)},
         {"numa": {"cpus": -1}},
         {"resources": {"CUSTOM_X": 0}},
-    ):
+    ]
+    for wrong in nonsense:
         with pytest.raises(ValidationError):
             Request.model_validate(wrong)
     with pytest.raises(ConfigError, match="VCPU, MEMORY_MB and DISK_GB"):
