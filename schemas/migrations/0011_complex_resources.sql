@@ -914,17 +914,28 @@ COMMENT ON COLUMN vacancy.numa_cell.pages_free IS 'Huge pages by their size in K
 COMMENT ON VIEW vacancy.resource_class IS 'Resource classes beyond VCPU, MEMORY_MB and DISK_GB by host, less the claims.';
 COMMENT ON COLUMN vacancy.resource_class.free IS 'Null: the host does not say what its instances hold of it.';
 
--- The functions of generated columns are anybody's who may use the schema, since whoever writes a row calls them.
 REVOKE ALL ON FUNCTION
-  vacancy.taken(text), vacancy.parse_pci(jsonb), vacancy.complex_room(text, jsonb, jsonb, jsonb),
-  vacancy.complex_judged(text, jsonb, jsonb, jsonb), vacancy.place_pci(jsonb, integer, text[], jsonb[], bigint[]),
+  vacancy.pci_kinds(jsonb), vacancy.resource_classes(jsonb), vacancy.numa_free(jsonb), vacancy.taken(text),
+  vacancy.pci_free(jsonb, jsonb), vacancy.cells_free(jsonb, jsonb), vacancy.class_free(text, jsonb, jsonb, jsonb),
+  vacancy.are_amounts(jsonb, bigint), vacancy.parse_pci(jsonb),
+  vacancy.complex_missing(jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb),
+  vacancy.place_pci(jsonb, integer, text[], jsonb[], bigint[]), vacancy.complex_room(text, jsonb, jsonb, jsonb),
+  vacancy.complex_judged(text, jsonb, jsonb, jsonb), vacancy.is_complex(vacancy.request), vacancy.kinds(jsonb),
   vacancy.hosts_that_offer(vacancy.request, integer),
-  vacancy.best_of_sample(vacancy.request, integer, boolean, integer), vacancy.leave_behind(uuid[]), vacancy.claim(uuid[], jsonb)
+  vacancy.best_of_sample(vacancy.request, integer, boolean, integer), vacancy.leave_behind(uuid[]),
+  vacancy.claim(uuid[], jsonb)
 FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION vacancy.claim(uuid[], jsonb) TO vacancy_scheduler;
 
--- For the views, which call it with their reader's rights.
-GRANT EXECUTE ON FUNCTION vacancy.taken(text) TO vacancy_reader;
+-- Whoever writes a row calls the functions of its generated columns.
+GRANT EXECUTE ON FUNCTION vacancy.pci_kinds(jsonb), vacancy.resource_classes(jsonb), vacancy.numa_free(jsonb)
+TO vacancy_job;
+
+-- And whoever reads a view those in the view.
+GRANT EXECUTE ON FUNCTION
+  vacancy.taken(text), vacancy.pci_free(jsonb, jsonb), vacancy.cells_free(jsonb, jsonb),
+  vacancy.class_free(text, jsonb, jsonb, jsonb)
+TO vacancy_reader;
 
 GRANT SELECT ON vacancy.pci_pool, vacancy.numa_cell, vacancy.resource_class TO vacancy_reader;
