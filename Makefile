@@ -64,5 +64,6 @@ bench: venv
 	$(BIN)/python -m bench.poison
 	$(BIN)/python -m bench.catch_up
 	$(BIN)/python -m bench.claims
+	$(BIN)/python -m bench.complex_claims
 	$(BIN)/python -m bench.packing
 	$(BIN)/python -m bench.nova

@@ -96,7 +96,10 @@ class PciPool:
 
 @dataclass(frozen=True, slots=True)
 class InventoryReading:
-    """The fields of HostInventory that a collector knows; equal readings describe the same node."""
+    """The fields of HostInventory that a collector knows; equal readings describe the same node.
+
+    What recent consumers hold must be in it by the time that a UsageReading lists them: the agent reads it after that.
+    """
 
     boot_id: str
     name: str
@@ -108,6 +111,7 @@ class InventoryReading:
     aggregates: Sequence[str] = ()
     numa_cells: Sequence[NumaCell] = ()
     pci_pools: Sequence[PciPool] = ()
+    allocated: dict[str, int] | None = None
 
 
 class Collector(Protocol):

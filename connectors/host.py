@@ -167,6 +167,7 @@ class HostCollector:
             traits=self._traits,
             aggregates=settings.aggregates,
             numa_cells=numa_cells(),
+            allocated={},  # it has no instances
         )
 
     def _inventories(self, memory_bytes: int, disk_bytes: int) -> dict[str, Inventory]:

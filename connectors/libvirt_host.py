@@ -38,7 +38,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from connectors import libvirt_xml
-from connectors.collector import HugePages, Inventory, InventoryReading, NumaCell, PciPool, UsageReading
+from connectors.collector import HugePages, Inventory, InventoryReading, NumaCell, UsageReading
 from connectors.guest_counters import Sums
 from connectors.host import HostCollector, cpu_traits, inventories, traits_of
 from connectors.libvirt_xml import Definition
@@ -249,11 +249,13 @@ class LibvirtCollector:
             frozenset().union(*(definition.pci_devices for definition in running)),
             frozenset().union(*(definition.mdevs for definition in running)),
         )
+        mdevs, held_mdevs = libvirt_xml.mdevs_by_type(pci_pools)
         return dataclasses.replace(
             host,
             name=self._settings.name or node.name,
             inventories=inventories(self._settings, node.vcpus, node.memory_mb, host.inventories["DISK_GB"].total)
-            | _mdev_inventories(pci_pools),
+            | {_mdev_class(mdev): Inventory(total, 0, total, 1.0) for mdev, total in mdevs.items() if total},
+            allocated={_mdev_class(mdev): count for mdev, count in held_mdevs.items() if count},
             traits=tuple(sorted({*node.traits, *self._settings.traits})),
             numa_cells=tuple(
                 NumaCell(
@@ -570,14 +572,9 @@ def _devices(connection: Any) -> tuple[tuple[str, ...], str | None]:
     return tuple(documents), None
 
 
-def _mdev_inventories(pci_pools: Iterable[PciPool]) -> dict[str, Inventory]:
-    """A resource class for each type of mediated devices: nvidia-35 is CUSTOM_NVIDIA_35."""
-    totals = libvirt_xml.mdev_totals(pci_pools)
-    return {
-        f"CUSTOM_{re.sub('[^A-Z0-9]', '_', mdev_type.upper())}": Inventory(total, 0, total, 1.0)
-        for mdev_type, total in totals.items()
-        if total
-    }
+def _mdev_class(mdev_type: str) -> str:
+    """The resource class of a type of mediated devices: of nvidia-35 it is CUSTOM_NVIDIA_35."""
+    return f"CUSTOM_{re.sub('[^A-Z0-9]', '_', mdev_type.upper())}"
 
 
 def _rounded_up(amount: int, unit: int) -> int:

@@ -6,7 +6,7 @@ The documents are those of libvirt's own pages: formatdomain, formatcaps and for
 from __future__ import annotations
 
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
@@ -174,13 +174,15 @@ def pools(documents: Iterable[str], given: Set[str], given_mdevs: Set[str]) -> t
     )
 
 
-def mdev_totals(pci_pools: Iterable[PciPool]) -> dict[str, int]:
-    """How many mediated devices of each type there can be."""
-    totals: defaultdict[str, int] = defaultdict(int)
+def mdevs_by_type(pci_pools: Iterable[PciPool]) -> tuple[Counter[str], Counter[str]]:
+    """How many mediated devices of each type there can be, and how many of them running domains have."""
+    total: Counter[str] = Counter()
+    held: Counter[str] = Counter()
     for pool in pci_pools:
-        if "mdev_type" in pool.tags:
-            totals[pool.tags["mdev_type"]] += pool.total
-    return dict(totals)
+        if mdev_type := pool.tags.get("mdev_type"):
+            total[mdev_type] += pool.total
+            held[mdev_type] += pool.total - pool.free
+    return total, held
 
 
 @dataclass(frozen=True)

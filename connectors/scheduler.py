@@ -5,8 +5,9 @@
 >>> claim.host_name                                                                   # doctest: +SKIP
 'compute-17'
 
-The work is done by SQL functions (``schemas/migrations/0008_claim_functions.sql``); this module keeps connections,
-tries again where that is safe, and turns answers into types.
+The work is done by SQL functions (``schemas/migrations``, ``0008_claim_functions.sql`` and
+``0012_complex_resources.sql``); this module keeps connections, tries again where that is safe, and turns answers into
+types.
 
 What always holds: a call that was cut off, by a restart of the database say, is made again with the same consumers, so
 that no claim is lost and none is made twice.
@@ -26,14 +27,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import psycopg2
 import tenacity
 from psycopg2 import errors
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extras import register_uuid
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from connectors.histogram import Histogram
 from connectors.hosts import HostRow, fetch
@@ -56,7 +57,12 @@ _LABELS = {
     "disk_gb_free": "disk_gb, by what is promised,",
     "memory_mb_available": "memory_mb, by what the kernel measures,",
     "disk_gb_available": "disk_gb, by what the kernel measures,",
+    "numa_cpus": "CPUs to pin in one NUMA cell",
+    "numa": "one NUMA cell with all of it",
+    "pci": "PCI devices, all of them together,",
 }
+_Amount = Annotated[int, Field(ge=1, le=2**31 - 1)]
+_PciId = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{4}$")]
 
 
 class Weights(Section):
@@ -69,6 +75,38 @@ class Weights(Section):
     age: float = 0.1
 
 
+class Numa(Section):
+    """What an instance needs of one NUMA cell, whichever it is.
+
+    Raises:
+        pydantic.ValidationError: an amount is negative.
+    """
+
+    cpus: int = Field(default=0, ge=0, le=2**31 - 1, description="CPUs to pin.")
+    pages: dict[_Amount, _Amount] = Field(default={}, description="Huge pages, by their size in KiB.")
+
+
+class Pci(Section):
+    """PCI devices that an instance needs, all of one kind: from pools that have all of what is given.
+
+    Raises:
+        pydantic.ValidationError: an id is not four hex digits, or nothing says which devices.
+    """
+
+    vendor_id: _PciId | None = Field(default=None, description="Four hex digits.")
+    product_id: _PciId | None = Field(default=None, description="Four hex digits.")
+    tags: dict[str, str] = Field(default={}, description="Tags of the pool, such as physical_network.")
+    numa_node: int | None = Field(default=None, description="The cell that they hang off.")
+    same_cell: bool = Field(default=False, description="One cell with `numa` and with all others that have this.")
+    count: _Amount = Field(default=1, description="How many.")
+
+    @model_validator(mode="after")
+    def _which(self) -> Self:
+        if not (self.vendor_id or self.product_id or self.tags):
+            raise ValueError("say which devices: vendor_id, product_id or tags")
+        return self
+
+
 class Request(Section):
     """What an instance needs of a host. Hosts are named by id or name; a part that is not given is no matter.
 
@@ -79,6 +117,9 @@ class Request(Section):
     vcpus: int = Field(default=0, ge=0, description="VCPUs.")
     memory_mb: int = Field(default=0, ge=0, description="MiB of memory.")
     disk_gb: int = Field(default=0, ge=0, description="GiB of disk.")
+    resources: dict[str, _Amount] = Field(default={}, description="Amounts of other resource classes, by name.")
+    numa: Numa = Field(default=Numa(), description="Pinned CPUs and huge pages, from one NUMA cell.")
+    pci: tuple[Pci, ...] = Field(default=(), max_length=8, description="PCI devices.")
     distinct_hosts: bool = Field(default=False, description="No two of the claims on one host.")
     required: tuple[str, ...] = Field(default=(), description="Traits that the host must have.")
     any_of: tuple[tuple[str, ...], ...] = Field(
@@ -101,6 +142,15 @@ class Request(Section):
     max_age: Duration | None = Field(default=None, description="None: as the settings say.")
     claim_ttl: Duration | None = Field(default=None, description="None: as the settings say.")
 
+    def __hash__(self) -> int:
+        # Not of each field, as pydantic has it, since dicts have none; requests that share one are still told apart.
+        return hash((self.vcpus, self.memory_mb, self.disk_gb))
+
+    @property
+    def takes_anything(self) -> bool:
+        """Whether it asks for an amount of anything."""
+        return any((self.vcpus, self.memory_mb, self.disk_gb, self.resources, self.numa != Numa(), self.pci))
+
     @functools.lru_cache(maxsize=1024)  # noqa: B019  # requests are small, and few: flavours
     def document(self, settings: SchedulerSettings) -> str:
         """The request as the SQL functions take it, in JSON."""
@@ -122,6 +172,8 @@ class Claim:
         claimed_at: when, by the database's clock.
         expires_at: when it ends to count if the host does not show the consumer before.
         already: it was there before this call.
+        held: what it takes of resource classes, NUMA cells and PCI pools, by what they are, such as "numa 0 cpus";
+            None: nothing of them.
     """
 
     consumer: uuid.UUID
@@ -130,6 +182,7 @@ class Claim:
     claimed_at: datetime
     expires_at: datetime
     already: bool
+    held: dict[str, int] | None
 
 
 @dataclass(frozen=True)
@@ -244,7 +297,8 @@ class _TransientError(VacancyError):
 
 
 _PREPARE = """PREPARE claim (uuid[], jsonb) AS
-SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already FROM vacancy.claim($1, $2)"""
+SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
+FROM vacancy.claim($1, $2)"""
 _AGAIN = (UnreachableError, _TransientError)
 """What may pass when the call is made again."""
 
@@ -442,12 +496,23 @@ def _open_all() -> None:
 os.register_at_fork(after_in_child=_open_all)
 
 
+def _label(dimension: str) -> str:
+    """What people call a dimension."""
+    if dimension.startswith("numa_pages_"):
+        return f"huge pages of {dimension.removeprefix('numa_pages_')} KiB in one NUMA cell"
+    if dimension.endswith("_unit") and dimension not in _LABELS:
+        return f"{dimension.removesuffix('_unit')}, {_UNITS}"
+    if dimension.endswith("_allocated"):
+        return f"{dimension.removesuffix('_allocated')}, of which hosts do not say what their instances hold,"
+    return _LABELS.get(dimension, dimension)
+
+
 def _explain(refusal: Refusal) -> str:
     """A refusal in one line: what ran out, and the nearest miss."""
     if not refusal.hosts:
         return "no host fits: the table has no hosts; do agents report (`vacancy doctor`)?"
     last = refusal.ruled_out[refusal.dimension]
-    text = f"no host fits: {_LABELS.get(refusal.dimension, refusal.dimension)} ruled out the last {last} of "
+    text = f"no host fits: {_label(refusal.dimension)} ruled out the last {last} of "
     text += f"{refusal.hosts} hosts"
     if refusal.count > 1:
         text = f"no host fits for {refusal.count - refusal.claimable} of {refusal.count}: {text.partition(': ')[2]}"

@@ -164,6 +164,8 @@ class Readings:
 class Agent:
     """What is due when: usage every interval; the inventory at the start, on change and every inventory interval.
 
+    And after a usage event that lists a new consumer: its claim holds devices until an inventory newer than that comes.
+
     Args:
         settings: the intervals.
         host_id: who this is.
@@ -197,6 +199,7 @@ class Agent:
         self._version = metadata.version("vacancy")
         self._seq = 0
         self._sent: InventoryReading | None = None
+        self._listed: frozenset[str] = frozenset()
         self._failing: dict[str, str] = {}
         self._woken = False
         self.readings = {event: Readings() for event in Event}
@@ -241,11 +244,16 @@ class Agent:
 
     def _usage(self) -> None:
         with self._going_on(Event.USAGE):
-            reading = dataclasses.asdict(self._read(Event.USAGE, self._collector.usage))
-            payload = self._encoders[Event.USAGE].encode(reading | self._sender() | {"seq": self._seq})
+            reading = self._read(Event.USAGE, self._collector.usage)
+            record = dataclasses.asdict(reading) | self._sender() | {"seq": self._seq}
+            payload = self._encoders[Event.USAGE].encode(record)
             self._seq += 1
             self._outbox.add_usage(payload)
             self.readings[Event.USAGE].produced += 1
+            listed = frozenset(reading.recent_consumers)
+            if listed - self._listed:
+                self._inventory_due = self._clock()
+            self._listed = listed
 
     def _inventory(self, even_if_same: bool) -> None:
         with self._going_on(Event.INVENTORY):

@@ -43,11 +43,12 @@ def command(
     Examples:
       vacancy claim --vcpus 4 --memory-mb 8192 --disk-gb 40
       vacancy claim --vcpus 2 --count 3 --distinct-hosts --require HW_CPU_X86_AVX2
+      vacancy claim --vcpus 8 --numa-cpus 8 --numa-pages 2048=4096 --pci 10de:20b5,count=2,same_cell
       vacancy claim --vcpus 1 --consumer 5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11 --json | jq -r '.[].host_name'
     """
     request = parse_request(**flags)
-    if not (request.vcpus or request.memory_mb or request.disk_gb):
-        raise click.UsageError("say what to claim: --vcpus, --memory-mb, --disk-gb")
+    if not request.takes_anything:
+        raise click.UsageError("say what to claim: --vcpus, --memory-mb, --disk-gb, --resource, --numa-cpus, --pci")
     if consumers and count not in (1, len(consumers)):
         raise click.UsageError(f"--count {count} with {len(consumers)} --consumer: leave one of them out")
     settings = load(config, data_dir)

@@ -14,7 +14,8 @@ from jobs.options import load, settings_options
 from jobs.tables import plain_table, table_console
 
 _CLAIMS = """
-SELECT c.consumer, c.host_id, i.name AS host_name, c.vcpus, c.memory_mb, c.disk_gb, c.claimed_at, c.expires_at,
+SELECT c.consumer, c.host_id, i.name AS host_name, c.vcpus, c.memory_mb, c.disk_gb, c.held,
+  c.claimed_at, c.expires_at,
   statement_timestamp() - c.claimed_at AS age
 FROM vacancy.claim AS c LEFT JOIN vacancy.host_inventory AS i ON i.host_id = c.host_id
 WHERE c.settled_at IS NULL AND c.expires_at > statement_timestamp()

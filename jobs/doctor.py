@@ -32,7 +32,8 @@ _CLOCK_SKEW = timedelta(seconds=1)
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
 _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     "job": frozenset(
-        (table, right) for table in ("host", "host_inventory") for right in ("SELECT", "INSERT", "UPDATE")
+        {(table, right) for table in ("host", "host_inventory") for right in ("SELECT", "INSERT", "UPDATE")}
+        | {(function, "EXECUTE") for function in ("pci_kinds()", "resource_classes()", "numa_free()")}
     ),
     "scheduler": frozenset(
         {("schedulable_host", "SELECT")}
@@ -42,10 +43,13 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         }
     ),
     "reader": frozenset(
-        {("why()", "EXECUTE")}
+        {(function, "EXECUTE") for function in ("why()", "taken()", "pci_free()", "cells_free()", "class_free()")}
         | {
             (relation, "SELECT")
-            for relation in ("host", "host_inventory", "claim", "schedulable_host", "freshness", "schema_migration")
+            for relation in (
+                *("host", "host_inventory", "claim", "schedulable_host", "freshness", "schema_migration"),
+                *("pci_pool", "numa_cell", "resource_class"),
+            )
         }
     ),
 }

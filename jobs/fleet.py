@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.shapes import FLAVOURS, MAX_INSTANCES, SHAPES, inventories, numa_cells, pci_pools
+from jobs.shapes import FLAVOURS, MAX_INSTANCES, SHAPES, allocated, inventories, numa_cells, pci_pools
 
 Integers = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
@@ -202,6 +202,7 @@ class Fleet:
             "pci_pools": pci_pools(shape, int(self.instances[row])),
             "reporting_interval_ms": self.interval_ns // 1_000_000,
             "agent_version": _VERSION,
+            "allocated": allocated(shape, int(self.instances[row])),
         }
 
     # The start

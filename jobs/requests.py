@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -21,6 +21,17 @@ _OPTIONS = (
     click.option("--vcpus", type=_AMOUNT, default=0, help="VCPUs."),
     click.option("--memory-mb", type=_AMOUNT, default=0, help="MiB of memory."),
     click.option("--disk-gb", type=_AMOUNT, default=0, help="GiB of disk."),
+    click.option(
+        "--resource", "resources", multiple=True, metavar="CLASS=N", help="So much of another resource class."
+    ),
+    click.option("--numa-cpus", type=_AMOUNT, default=0, help="CPUs to pin, all in one NUMA cell."),
+    click.option("--numa-pages", multiple=True, metavar="KIB=N", help="Huge pages of this size, in the same cell."),
+    click.option(
+        "--pci",
+        multiple=True,
+        metavar="VENDOR:PRODUCT[,...]",
+        help="A PCI device; after it count=N, numa_node=N, same_cell (one cell with --numa-*) and tags, TAG=VALUE.",
+    ),
     click.option("--require", "required", multiple=True, metavar="TRAIT", help="The host has this trait."),
     click.option("--any-of", multiple=True, metavar="TRAIT,TRAIT", help="The host has one of these traits."),
     click.option("--forbid", "forbidden", multiple=True, metavar="TRAIT", help="The host does not have this trait."),
@@ -52,11 +63,44 @@ def parse_request(**flags: Any) -> Request:
         ConfigError: a flag makes no sense.
     """
     flags["any_of"] = [group.split(",") for group in flags["any_of"]]
+    flags["resources"] = _amounts("--resource", flags["resources"])
+    flags["numa"] = {"cpus": flags.pop("numa_cpus"), "pages": _amounts("--numa-pages", flags.pop("numa_pages"))}
+    flags["pci"] = [_pci(demand) for demand in flags["pci"]]
     try:
         return Request(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         detail = error.errors()[0]
         raise ConfigError(f"--{str(detail['loc'][0]).replace('_', '-')}: {detail['msg']}") from None
+
+
+def _amounts(flag: str, pairs: Sequence[str]) -> dict[str, str]:
+    """`name=amount`, each once."""
+    split = [pair.partition("=") for pair in pairs]
+    for name, equals, amount in split:
+        if not (name and equals and amount.isdecimal()):
+            raise ConfigError(f"{flag} {name}{equals}{amount}: write it as name=amount")
+    amounts = {name: amount for name, _, amount in split}
+    if len(amounts) < len(pairs):
+        raise ConfigError(f"{flag}: the same name twice")
+    return amounts
+
+
+def _pci(text: str) -> dict[str, Any]:
+    """A demand for PCI devices; of what is left out of `vendor:product` any will do."""
+    ids, *rest = text.split(",")
+    vendor_id, _, product_id = ids.partition(":")
+    demand: dict[str, Any] = {"vendor_id": vendor_id or None, "product_id": product_id or None, "tags": {}}
+    for part in rest:
+        name, equals, value = part.partition("=")
+        if name == "same_cell" and not equals:
+            demand["same_cell"] = True
+        elif not (name and equals):
+            raise ConfigError(f"--pci {text}: write it as vendor:product,count=N,numa_node=N,same_cell,tag=value")
+        elif name in ("count", "numa_node"):
+            demand[name] = value
+        else:
+            demand["tags"][name] = value
+    return demand
 
 
 @contextmanager

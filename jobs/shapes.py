@@ -171,6 +171,11 @@ def pci_pools(shape: Shape, instances: int) -> list[dict[str, Any]]:
     ]
 
 
+def allocated(shape: Shape, instances: int) -> dict[str, int]:
+    """What its instances hold of the classes that HostUsage says nothing of."""
+    return {"PGPU": min(instances, shape.gpus)} if shape.gpus else {}
+
+
 def _amount(total: int, ratio: float, reserved: int = 0) -> dict[str, Any]:
     return {
         "total": total,

@@ -15,5 +15,6 @@ CREATE TEMPORARY TABLE host_inventory (
   pci_pools STRING,
   reporting_interval_ms BIGINT,
   agent_version STRING,
+  allocated STRING,
   PRIMARY KEY (host_id) NOT ENFORCED
 ) WITH ($options)

@@ -52,6 +52,7 @@ INVENTORY_COLUMNS = (
     "pci_pools",
     "reporting_interval_ms",
     "agent_version",
+    "allocated",
 )
 
 

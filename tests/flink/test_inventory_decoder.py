@@ -44,6 +44,10 @@ def test_a_good_event_in_columns(decoder: Decoder) -> None:
     assert row["zone"] is None
     assert row["traits"] == '{"a\\"b","c\\\\d","HW_CPU_X86_AVX2"}'
     assert json.loads(row["inventories"])["VCPU"]["allocation_ratio"] == 4.0
+    assert row["allocated"] is None
+    assert json.loads(decoder.row("host-0", ENCODER.encode(inventory_event(allocated={"VGPU": 3})))["allocated"]) == {
+        "VGPU": 3
+    }
 
 
 def test_null_retires_the_host_of_the_key(decoder: Decoder) -> None:
@@ -70,6 +74,7 @@ def test_null_retires_the_host_of_the_key(decoder: Decoder) -> None:
             ENCODER.encode(inventory_event(inventories={"VCPU": {"total": 1, "allocation_ratio": float("nan")}})),
             "allocation_ratio of VCPU",
         ),
+        ("host-0", ENCODER.encode(inventory_event(allocated={"VGPU": -1})), "allocated of VGPU"),
     ],
 )
 def test_a_bad_record_says_why(decoder: Decoder, key: str | None, payload: bytes | None, reason: str) -> None:

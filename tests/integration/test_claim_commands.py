@@ -54,6 +54,7 @@ def test_claim_claims_and_release(tmp_path: Path) -> None:
         "claimed_at": 0,
         "expires_at": 0,
         "already": False,
+        "held": None,
     }
     assert claim["claimed_at"].endswith("Z")
     again = Ended(tmp_path, "claim", "--vcpus", "4", "--consumer", consumer)
@@ -96,6 +97,27 @@ def test_why(tmp_path: Path) -> None:
     assert "silent" not in table
 
 
+def test_devices_cells_and_classes(tmp_path: Path, owner: Connection) -> None:
+    pool = {"vendor_id": "10de", "product_id": "20b5", "numa_node": 1, "total": 2, "free": 2, "tags": {"rack": "7"}}
+    upsert_inventory(
+        owner,
+        host_id="id-small",
+        name="small",
+        inventories='{"CUSTOM_FPGA": {"total": 2}}',
+        numa_cells='[{"id": 1, "free_cpus": [4, 5], "pages": [{"size_kb": 2048, "free": 8}]}]',
+        pci_pools=json.dumps([pool]),
+    )
+    flags = ["--numa-cpus", "2", "--numa-pages", "2048=4", "--resource", "CUSTOM_FPGA=1"]
+    (claim,) = vacancy_json(tmp_path, "claim", *flags, "--pci", "10DE:20b5,count=2,numa_node=1,same_cell,rack=7")
+    assert vacancy_json(tmp_path, "claims")[0]["held"] == claim["held"]
+    held = claim["held"]
+    assert held.pop(next(name for name in held if name.startswith("pci "))) == 2
+    assert held == {"numa 1 cpus": 2, "numa 1 pages 2048": 4, "CUSTOM_FPGA": 1}
+    refused = Ended(tmp_path, "claim", "--pci", ":20b5")
+    assert refused.status == 3
+    assert refused.error() == ("no host fits: pci *:20b5 ruled out the last 2 of 3 hosts; nearest: big with 0 for 1")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -105,6 +127,14 @@ def test_why(tmp_path: Path) -> None:
         ["claim", "--vcpus", "1", "--consumer", "me"],
         ["claim", "--vcpus", "1", "--count", "3", "--consumer", str(uuid.UUID(int=1))],
         ["claim", "--vcpus", "1", "--max-cpu-steal", "2"],
+        ["claim", "--pci", "10de:20b5,count"],
+        ["claim", "--pci", "nvidia:20b5"],
+        ["claim", "--pci", "10de:20b5,count=0"],
+        ["claim", "--pci", ":"],
+        ["claim", "--resource", "CUSTOM_FPGA"],
+        ["claim", "--resource", "CUSTOM_FPGA=0"],
+        ["claim", "--resource", "CUSTOM_FPGA=1", "--resource", "CUSTOM_FPGA=2"],
+        ["claim", "--numa-pages", "2048"],
         ["release"],
         ["hosts", "--vcpus", "1"],
         ["hosts", "--why", "--watch"],

@@ -22,6 +22,13 @@ SELECT 'host-' || i, now(), 'boot', 'compute-' || i, 'ENABLED',
   '{"VCPU": {"min_unit": 1, "max_unit": 64, "step_size": 1}}', '{HW_CPU_X86_AVX2}', '{}', '[]', '[]'
 FROM generate_series(1, %s) AS i
 """
+OFFERED = """
+UPDATE vacancy.host_inventory SET
+  pci_pools = '[{"vendor_id": "10de", "product_id": "20b5", "numa_node": null, "total": 9, "free": 9, "tags": {}}]',
+  inventories = inventories || '{"CUSTOM_FPGA": {"total": 9}}',
+  allocated = '{}'
+WHERE host_id IN ('host-7', 'host-77777')
+"""
 USAGE = """
 INSERT INTO vacancy.host
   (host_id, observed_at, window_start, window_end, samples, vcpus_capacity, vcpus_free, vcpus_free_min,
@@ -44,6 +51,7 @@ def explaining(database: str) -> Iterator[Connection]:
         cursor = connection.cursor()
         cursor.execute(INVENTORY, (HOSTS,))
         cursor.execute(USAGE, (HOSTS,))
+        cursor.execute(OFFERED)
         cursor.execute("VACUUM ANALYZE")
         cursor.execute("LOAD 'auto_explain'")
         for name, value in {
@@ -88,3 +96,18 @@ def test_a_claim_reads_a_sample_whatever_the_number_of_hosts(explaining: Connect
     sampled = next(plan for plan in plans(explaining, f'{{"vcpus": 1, "sample": 32{more}}}') if SAMPLED in plan)
     pages = int(sampled.partition("Buffers: shared hit=")[2].split()[0])
     assert pages < 32 * 16, sampled
+
+
+def test_what_few_hosts_offer_is_found_by_index(explaining: Connection) -> None:
+    """Without a look at every host, and what is held of those few is found by index, too."""
+    for more in ('"pci": [{"vendor_id": "10de"}]', '"resources": {"CUSTOM_FPGA": 1}') * 4:
+        explaining.notices.clear()
+        ((host_id, _),) = query(explaining, CLAIM, str(uuid.uuid4()), f'{{"vcpus": 1, {more}}}')
+        assert host_id in ("host-7", "host-77777")
+        found = [notice for notice in explaining.notices if "plan:" in notice]
+        assert not [plan for plan in found if "Seq Scan" in plan]
+        (offers,) = (plan for plan in found if "i.pci_kinds @> kinds" in plan)
+        assert "Bitmap Index Scan on host_inventory_offers" in offers
+        holds = [plan for plan in found if "c.held IS NOT NULL" in plan and "jsonb_object_agg" in plan]
+        assert holds
+        assert all("claim_held" in plan for plan in holds), holds

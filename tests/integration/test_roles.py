@@ -45,11 +45,21 @@ INNER = (
     "SELECT * FROM vacancy.room(NULL)",
     "SELECT * FROM vacancy.judged(NULL)",
     "SELECT vacancy.random_hosts(1)",
-    "SELECT vacancy.best_of_sample(NULL, 1, true)",
     "SELECT vacancy.look_at_all(NULL)",
     "SELECT vacancy.claim_host(NULL, gen_random_uuid(), false)",
     "SELECT vacancy.sweep_claims()",
     "SELECT * FROM vacancy.host_free",
+    "SELECT vacancy.parse_pci('[]')",
+    "SELECT vacancy.are_amounts('{}', 0)",
+    "SELECT * FROM vacancy.complex_missing(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    "SELECT vacancy.kinds('[]')",
+    "SELECT vacancy.best_of_sample(NULL, 1, true, 1)",
+    "SELECT vacancy.is_complex(NULL)",
+    "SELECT vacancy.complex_room('host-1', NULL, NULL, NULL)",
+    "SELECT vacancy.complex_judged('host-1', NULL, NULL, NULL)",
+    "SELECT vacancy.place_pci('[]', 0, '{}', '{}', '{}')",
+    "SELECT vacancy.hosts_that_offer(NULL, 1)",
+    "SELECT vacancy.leave_behind('{}')",
 )
 CLAIMING = (
     "SELECT vacancy.claim(ARRAY[gen_random_uuid()])",
@@ -150,7 +160,10 @@ def test_a_reader_reads_all_of_it(login: Login) -> None:
     dsn = login("vacancy_reader")
     with connected(dsn) as reader:
         query(reader, "SELECT * FROM vacancy.why()")
-        for relation in (*TABLES, "vacancy.schedulable_host", "vacancy.freshness", "vacancy.schema_migration"):
+        views = [
+            f"vacancy.{view}" for view in ("schedulable_host", "freshness", "pci_pool", "numa_cell", "resource_class")
+        ]
+        for relation in (*TABLES, *views, "vacancy.schema_migration"):
             query(reader, f"SELECT * FROM {relation}")
     assert not schema_state(SecretStr(dsn)).pending
 

@@ -60,6 +60,7 @@ INVENTORY: dict[str, Any] = {
     "pci_pools": "[]",
     "reporting_interval_ms": 1000,
     "agent_version": "0.1.0",
+    "allocated": "{}",
 }
 
 

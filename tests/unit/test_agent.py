@@ -172,6 +172,21 @@ def test_a_changed_inventory_leaves_within_seconds(bench: Bench) -> None:
     assert decode(bench.sink.inventories[-1]).record["status"] == "DISABLED"
 
 
+def test_an_inventory_follows_the_usage_that_lists_a_new_consumer(bench: Bench) -> None:
+    """A claim of devices waits for it, though nothing may have changed since the last one."""
+    bench.until(1010.0)
+    inventories, events = len(bench.sink.inventories), len(bench.sink.usage)
+    consumer = "5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11"
+    bench.node.usage_reading = dataclasses.replace(bench.node.usage_reading, recent_consumers=(consumer,))
+    while len(bench.sink.usage) == events:
+        assert len(bench.sink.inventories) == inventories
+        bench.clock.now = bench.agent.turn()
+    bench.agent.turn()
+    assert len(bench.sink.inventories) == inventories + 1
+    bench.until(1020.0)
+    assert len(bench.sink.inventories) == inventories + 1
+
+
 def test_a_failing_collector_is_said_once_and_gone_on_with(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """What fails both readings for one reason is one line."""
     bench.until(1003.0)

@@ -15,6 +15,7 @@ SELECT
   event.numa_cells,
   event.pci_pools,
   event.reporting_interval_ms,
-  event.agent_version
+  event.agent_version,
+  event.allocated
 FROM inventory_decoded
 WHERE event.reason IS NULL

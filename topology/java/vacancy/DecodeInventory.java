@@ -22,7 +22,7 @@ import org.apache.flink.table.types.inference.TypeInference;
  * of an inventory event). A null payload retires the host that its key names.
  *
  * <p>What comes out fits the tables: texts without NUL, amounts that make sense; traits and aggregates are PostgreSQL
- * array literals, inventories, numa_cells and pci_pools are JSON.
+ * array literals, inventories, numa_cells, pci_pools and allocated are JSON.
  */
 public final class DecodeInventory extends EventDecoder {
 
@@ -43,7 +43,8 @@ public final class DecodeInventory extends EventDecoder {
                     DataTypes.FIELD("numa_cells", DataTypes.STRING()),
                     DataTypes.FIELD("pci_pools", DataTypes.STRING()),
                     DataTypes.FIELD("reporting_interval_ms", DataTypes.BIGINT()),
-                    DataTypes.FIELD("agent_version", DataTypes.STRING()));
+                    DataTypes.FIELD("agent_version", DataTypes.STRING()),
+                    DataTypes.FIELD("allocated", DataTypes.STRING()));
     private static final List<String> ARRAYS = List.of("traits", "aggregates");
     private static final int HOST_ID = 1;
     private static final int RETIRED = 2;
@@ -99,6 +100,9 @@ public final class DecodeInventory extends EventDecoder {
         require((long) event.get("reporting_interval_ms") >= 1, "reporting_interval_ms is less than 1");
         require(!sawNul(), "a text holds a NUL character");
         checkInventories(event);
+        if (event.get("allocated") != null) {
+            checkAllocated((Map<?, ?>) event.get("allocated"));
+        }
         for (int index = 0; index < FIELDS.size(); index++) {
             String name = FIELDS.get(index).getName();
             row.setField(1 + index, name.equals("retired") ? false : value(name, event.get(name)));
@@ -119,6 +123,12 @@ public final class DecodeInventory extends EventDecoder {
             }
             double ratio = (double) inventory.get("allocation_ratio");
             require(Double.isFinite(ratio) && ratio > 0, "allocation_ratio of " + resourceClass + " is not above 0");
+        }
+    }
+
+    private static void checkAllocated(Map<?, ?> allocated) throws BadPayloadException {
+        for (Map.Entry<?, ?> entry : allocated.entrySet()) {
+            require((long) entry.getValue() >= 0, "allocated of " + entry.getKey() + " is less than 0");
         }
     }
 
