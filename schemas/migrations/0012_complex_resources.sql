@@ -258,7 +258,7 @@ FROM (
   UNION ALL
   -- The most that one cell has.
   SELECT 1, CASE WHEN most.cpus < (numa->>'cpus')::bigint THEN 'numa_cpus' END, most.cpus
-  FROM (SELECT coalesce(max(c.cpus), 0) AS cpus FROM vacancy.cells_free(numa_free, taken) AS c) AS most
+  FROM (SELECT coalesce(max(greatest(c.cpus, 0)), 0) AS cpus FROM vacancy.cells_free(numa_free, taken) AS c) AS most
   WHERE numa IS NOT NULL
   UNION ALL
   SELECT 1, CASE WHEN most.pages < size.value::bigint THEN 'numa_pages_' || size.key END, most.pages
@@ -383,7 +383,8 @@ BEGIN
     missing := CASE WHEN numa IS NULL THEN '{pci}' ELSE '{numa}' END;
     FOR cell IN
       SELECT c.id FROM vacancy.cells_free(i.numa_free, taken) AS c
-      WHERE numa IS NULL OR c.cpus >= (numa->>'cpus')::bigint AND NOT EXISTS (
+      -- Below 0 while an inventory shows what a claim still holds; none is enough for none.
+      WHERE numa IS NULL OR greatest(c.cpus, 0) >= (numa->>'cpus')::bigint AND NOT EXISTS (
         SELECT FROM jsonb_each_text(numa->'pages') AS size
         WHERE coalesce((c.pages->>size.key)::bigint, 0) < size.value::bigint
       )
