@@ -44,6 +44,11 @@ def rows() -> Iterator[Sequence[str]]:
             yield from rows_of(json.loads(file.read_text(encoding="utf-8")))
 
 
+def _round(figure: float) -> str:
+    """With the digits that mean something."""
+    return f"{float(f'{figure:.3g}'):,.0f}"
+
+
 def _ingest(result: Result) -> Iterator[Sequence[str]]:
     for run in result["sustained"]:
         yield (
@@ -88,8 +93,8 @@ def _catch_up(result: Result) -> Iterator[Sequence[str]]:
         if name in cases:
             yield (
                 f"events/s through a backlog of {production.get('events', result['events']):,} (`bench.catch_up`)",
-                f"{production['events_per_s']:,}",
-                f"{cases[name]['events_per_s']:,} {what}",
+                _round(production["events_per_s"]),
+                f"{_round(cases[name]['events_per_s'])} {what}",
             )
     for name, what in (
         ("100,000 hosts, window 10 s", "100,000 hosts against 1,000"),
@@ -104,9 +109,9 @@ def _sink(result: Result) -> Iterator[Sequence[str]]:
     ours, theirs = size["ways"]["arrays"], size["ways"]["batch"]
     yield (
         f"rows/s into the table, one connection, {size['hosts']:,} hosts (`bench.sink`)",
-        f"{ours['rows_per_s']:,.0f}; {ours['server_cpu_us_per_row']:.1f} µs of the server and "
+        f"{_round(ours['rows_per_s'])}; {ours['server_cpu_us_per_row']:.1f} µs of the server and "
         f"{ours['wal_bytes_per_row']:.0f} bytes of WAL a row, {ours['hot_share']:.0%} HOT",
-        f"{theirs['rows_per_s']:,.0f}, {theirs['server_cpu_us_per_row']:.1f} µs, "
+        f"{_round(theirs['rows_per_s'])}, {theirs['server_cpu_us_per_row']:.1f} µs, "
         f"{theirs['wal_bytes_per_row']:.0f} bytes as Flink's JDBC connector writes",
     )
 
@@ -114,7 +119,7 @@ def _sink(result: Result) -> Iterator[Sequence[str]]:
 def _poison(result: Result) -> Iterator[Sequence[str]]:
     yield (
         f"good events/s through the graph, rows into a blackhole: {_names(result)} (`bench.poison`)",
-        " / ".join(f"{mix['good_per_s']:,}" for mix in result["mixes"]),
+        " / ".join(_round(mix["good_per_s"]) for mix in result["mixes"]),
         "Flink's Avro formats stop at the first bad one",
     )
 
@@ -122,7 +127,7 @@ def _poison(result: Result) -> Iterator[Sequence[str]]:
 def _decode(result: Result) -> Iterator[Sequence[str]]:
     yield (
         f"decoding, one core: {_names(result)} (`bench.decode`)",
-        " / ".join(f"{mix['per_s']:,}/s" for mix in result["mixes"]),
+        " / ".join(f"{_round(mix['per_s'])}/s" for mix in result["mixes"]),
         "195,000/s with pyruhvro in Python ([why not](docs/decisions/0003-decode-in-the-jvm.md))",
     )
 
@@ -141,7 +146,7 @@ def _claims(result: Result) -> Iterator[Sequence[str]]:
         beside = [pair for pair in result["beside_placement"] if not writer]
         yield (
             _claims_title(runs, writer=writer),
-            f"{' / '.join(format(round(run['claims_per_s'], -1), ',.0f') for run in runs)}; "
+            f"{' / '.join(_round(run['claims_per_s']) for run in runs)}; "
             f"p99 {max(run['latency_ms']['p99'] for run in runs):.0f} ms",
             "".join(
                 f"Placement, 4 clients, {pair['hosts']:,} hosts: {_placement_per_s(pair):.1f}. " for pair in beside
@@ -159,7 +164,8 @@ def _claims(result: Result) -> Iterator[Sequence[str]]:
 def _claims_title(runs: Sequence[Result], *, writer: bool) -> str:
     hosts = " / ".join(f"{run['hosts']:,}" for run in runs)
     if writer:
-        return f"the same while {runs[0]['writer_rows_per_s']:,.0f} rows a second are rewritten"
+        rows_per_s = max(run["writer_rows_per_s"] for run in runs)
+        return f"the same while up to {_round(rows_per_s)} rows a second are rewritten"
     return f"claims/s, durable, 8 schedulers (`bench.claims`, [plot](docs/claims.svg)): {hosts} hosts"
 
 
@@ -169,10 +175,11 @@ def _placement_per_s(pair: Result) -> float:
 
 
 def _live_claims(result: Result) -> Iterator[Sequence[str]]:
+    events_per_s = _round(result["live"]["events_per_s"])
     yield (
-        f"claims/s, 8 schedulers, while {result['live']['events_per_s']:,} events/s stream in (`bench.live_claims`)",
-        f"{result['live']['claims_per_s']:,.0f}",
-        f"{result['idle']['claims_per_s']:,.0f} on the same table at rest",
+        f"claims/s, 8 schedulers, while {events_per_s} events/s stream in (`bench.live_claims`)",
+        _round(result["live"]["claims_per_s"]),
+        f"{_round(result['idle']['claims_per_s'])} on the same table at rest",
     )
 
 

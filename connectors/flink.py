@@ -75,7 +75,7 @@ def production_edges(
     Args:
         kafka: brokers and topics.
         job_dsn: the job's role in PostgreSQL.
-        emit: how often a host's row may be rewritten: the sink gathers rows for this long and keeps a host's newest.
+        emit: how often a host's row may be rewritten.
         idle_timeout: after this time a silent partition no longer holds back the watermark that Flink shows.
         bounded: read to the topics' present end and stop, for benchmarks and tests of the whole path.
     """
