@@ -22,7 +22,7 @@ from bench.live import held, measure, stack_of
 from jobs.options import DurationType
 from schemas.units import format_duration
 
-WARM_UP_S = 60.0
+WARM_UP_S = 120.0
 
 
 @click.command()

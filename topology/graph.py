@@ -73,8 +73,8 @@ def configuration(settings: JobSettings) -> Configuration:
         "parallelism.default": settings.parallelism,
         "pipeline.max-parallelism": MAX_PARALLELISM,
         "pipeline.object-reuse": "true",
-        # An event crosses one exchange; the default of 100 ms could hold it back as long as the shortest emit.
-        "execution.buffer-timeout.interval": "10 ms",
+        # An event crosses one exchange, where it waits no longer than for the sink's next tick.
+        "execution.buffer-timeout.interval": f"{milliseconds_of(settings.emit) // 10} ms",
         # Times are written as text, so the zone they are written in must not depend on the machine.
         "table.local-time-zone": "UTC",
         # One decoder for all who read what it decodes; the plan test watches over it.
