@@ -38,7 +38,7 @@ WARM_UP_S = 120.0
     show_default=True,
     help="Hosts of the larger fleets, in this order.",
 )
-@click.option("--step-seconds", default=60.0, show_default=True, help="Length of the run of each of them.")
+@click.option("--step-seconds", default=60.0, show_default=True, help="Length of the run of each; 0: none.")
 @click.option("--step-emit", type=DurationType(), default="1s", show_default=True)
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(
@@ -53,7 +53,7 @@ def main(
     """Measures; prints a table, writes bench/results/ingest.json."""
     sustained = [_run(hosts, emit, seconds) for emit in emits] if seconds else []
     knee = []
-    for count in steps:
+    for count in steps if step_seconds else ():
         knee.append(_run(count, step_emit, step_seconds))
         CONSOLE.print(_table([*sustained, *knee]))
         if not knee[-1]["held"]:

@@ -145,8 +145,8 @@ class FlinkRest:
 
 _UNSAID = "Flink gives no reason"
 _ENDED_ITSELF = (
-    "a task manager was ended, or has ended itself as Flink does when a sink cannot write (FLINK-38180): then mostly "
-    "the database refuses its rows; `vacancy doctor` says why, the task manager's log says more"
+    "a task manager was ended, or has ended itself as Flink does when an operator cannot close (FLINK-38180); its log "
+    "says more"
 )
 _EXPLANATIONS = {
     "Cannot map checkpoint/savepoint state for operator": "the savepoint holds state of an operator that this job does "
@@ -157,6 +157,7 @@ _EXPLANATIONS = {
     "UnknownTopicOrPartition": "a topic is gone; `vacancy doctor` says which, `vacancy job submit` would make it anew",
     _UNSAID: _ENDED_ITSELF,
     "The TaskExecutor is shutting down": _ENDED_ITSELF,
+    "permission denied for": "the database refuses its rows; `vacancy doctor` says why",
     "this release does not know": "the savepoint was taken by a later release; submit with that one",
 }
 

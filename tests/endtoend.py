@@ -528,6 +528,15 @@ def differences(row: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> l
     ]
 
 
+def differences_of_one(row: Mapping[str, Any], history: Sequence[Record], window_ms: int) -> list[str]:
+    """How a live row differs from what the oracle says of its host's events with the row's time, the last or another.
+
+    Of events with one append time, as after an outage, the row of one may be there before that of the last.
+    """
+    found = [differences(row, each) for each in oracle.rows_at(history, window_ms, row["observed_ms"])]
+    return next((none for none in found if not none), found[0] if found else [f"{row['host_id']}: no such event"])
+
+
 def _same(value: Any, right: Any) -> bool:
     if isinstance(right, float) and value is not None:  # a float that is whole comes as an integer
         return math.isclose(value, right, rel_tol=1e-9)

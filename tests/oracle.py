@@ -5,7 +5,6 @@ It follows the prose of docs/semantics.md, event by event in plain Python, and s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,10 +41,17 @@ def rows(history: Sequence[Record], window_ms: int) -> list[dict[str, Any]]:
     return [_row(taken[: index + 1], window_ms) for index in range(len(taken))]
 
 
-def newest_row(history: Sequence[Record], window_ms: int, observed_ms: float = math.inf) -> dict[str, Any] | None:
-    """The row of one host's newest event up to a time; None if there is no event."""
-    taken = [record for record in _taken(history) if record.append_ms <= observed_ms]
+def newest_row(history: Sequence[Record], window_ms: int) -> dict[str, Any] | None:
+    """The row of one host's newest event; None if there is no event."""
+    taken = _taken(history)
     return _row(taken, window_ms) if taken else None
+
+
+def rows_at(history: Sequence[Record], window_ms: int, observed_ms: int) -> list[dict[str, Any]]:
+    """The rows of one host's events with an append time, the last one's first."""
+    taken = _taken(history)
+    ends = [index + 1 for index, record in enumerate(taken) if record.append_ms == observed_ms]
+    return [_row(taken[:end], window_ms) for end in reversed(ends)]
 
 
 def _taken(history: Sequence[Record]) -> list[Record]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs.settings import Settings, load_settings
-from tests import oracle
 from tests.conftest import reachable_directory
 from tests.endtoend import (
     TABLE_SECONDS,
@@ -23,7 +22,7 @@ from tests.endtoend import (
     all_parts,
     ask_flink,
     config_file,
-    differences,
+    differences_of_one,
     histories,
     install,
     open_table,
@@ -89,9 +88,7 @@ def test_kill_of_the_whole_stack_loses_nothing(directory: Path) -> None:
     assert rows.keys() == fleet.keys()
     assert [wrong for history in fleet.values() for wrong in numbering(history)] == []
     for host, row in rows.items():
-        expected = oracle.newest_row(fleet[host], WINDOW_MS, row["observed_ms"])
-        assert expected is not None
-        assert differences(row, expected) == []
+        assert differences_of_one(row, fleet[host], WINDOW_MS) == []
 
 
 @pytest.mark.timeout(900)

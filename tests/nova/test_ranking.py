@@ -114,7 +114,7 @@ def test_a_login_in_the_schedulers_role_has_the_rights(
 
 
 def test_the_options_are_in_a_sample_configuration(nova: Nova) -> None:
-    generator = [str(nova.python.with_name("oslo-config-generator")), "--namespace", "vacancy"]
+    generator = [str(nova.python), "-m", "oslo_config.generator", "--namespace", "vacancy"]
     sample = subprocess.run(generator, env=nova.variables(), capture_output=True, text=True, check=True).stdout
     assert "[vacancy]" in sample
     assert "#dsn = <None>" in sample

@@ -40,6 +40,7 @@ final class Session implements AutoCloseable {
     private final Database database;
     private final Upsert upsert;
     private volatile Connection connection;
+    private volatile boolean closed;
     private PreparedStatement update;
     private PreparedStatement insert;
 
@@ -53,9 +54,12 @@ final class Session implements AutoCloseable {
         if (connection == null) {
             connection = database.connect();
             try {
+                if (closed) {
+                    throw new SQLException("closed");
+                }
                 prepare();
             } catch (SQLException error) {
-                close();
+                disconnect();
                 throw error;
             }
         }
@@ -97,7 +101,7 @@ final class Session implements AutoCloseable {
                         throw error;
                     }
                     LOG.warn("{}: {} rows not written, next try in {} ms", upsert.table(), part.size(), RETRY_MS, error);
-                    close();
+                    disconnect();
                     Thread.sleep(RETRY_MS);
                 }
             }
@@ -121,9 +125,14 @@ final class Session implements AutoCloseable {
         return statement.executeUpdate();
     }
 
-    /** Ends the connection, also for a thread that waits for its answer. */
+    /** Ends it for good, also for a thread that waits for an answer or connects just now. */
     @Override
     public void close() {
+        closed = true;
+        disconnect();
+    }
+
+    private void disconnect() {
         Connection former = connection;
         connection = null;
         if (former != null) {
