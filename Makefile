@@ -59,11 +59,15 @@ jars: venv  ## the same for the jars
 bench: venv
 	$(BIN)/python -m bench.simulate_rate
 	$(BIN)/python -m bench.agent_cost
+	$(BIN)/python -m bench.ingest
 	$(BIN)/python -m bench.freshness
+	$(BIN)/python -m bench.sink
 	$(BIN)/python -m bench.decode
 	$(BIN)/python -m bench.poison
 	$(BIN)/python -m bench.catch_up
 	$(BIN)/python -m bench.claims
+	$(BIN)/python -m bench.live_claims
 	$(BIN)/python -m bench.complex_claims
 	$(BIN)/python -m bench.packing
 	$(BIN)/python -m bench.nova
+	$(BIN)/python -m bench.report

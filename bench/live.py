@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-from confluent_kafka import Consumer, TopicPartition
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
+from bench.backlog import records_of
 from bench.common import CONSOLE, OTHERS, cpu_seconds, percentiles
-from connectors.kafka import client_config
 from jobs.files import exclusive
-from jobs.settings import Settings, load_settings
+from jobs.settings import load_settings
 from jobs.stack import STEPS, Fleet, Stack
 from schemas.errors import VacancyError
 from schemas.units import format_duration
@@ -57,6 +56,7 @@ def measure(
     stack: Stack, table: str, hosts: int, seconds: float, warm_up_s: float, check: Callable[[], object]
 ) -> dict[str, Any]:
     """Waits until a table holds every host, warms up, and measures for a while."""
+    kafka = stack.settings.kafka
     with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
         connection.autocommit = True
         with CONSOLE.status(f"{table}: filling"):
@@ -67,11 +67,11 @@ def measure(
             sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
             simulator_log = stack.directory / "logs" / "simulate.log"
             log_bytes = simulator_log.stat().st_size
-            cpu, events, rows = cpu_seconds(), events_so_far(stack.settings), _rows(connection, table)
+            cpu, events, rows = cpu_seconds(), records_of(kafka, kafka.usage_topic), _rows(connection, table)
             start_s = time.monotonic()
             latencies_s = _latencies(connection, table, sample, seconds)
             elapsed_s = time.monotonic() - start_s
-            cpu, events = cpu_seconds(cpu), events_so_far(stack.settings) - events
+            cpu, events = cpu_seconds(cpu), records_of(kafka, kafka.usage_topic) - events
             written, updated, hot = (now - then for now, then in zip(_rows(connection, table), rows, strict=True))
             complaints = [
                 line for line in simulator_log.read_text(encoding="utf-8")[log_bytes:].splitlines() if "cannot" in line
@@ -125,14 +125,6 @@ def held(run: Mapping[str, Any]) -> bool:
     """Whether the job kept up in a measurement: its events waited no longer in the end than in the beginning."""
     first_s, _, last_s = run["latency_p99_s_of_thirds"]
     return bool(last_s <= first_s + max(0.1, 0.25 * first_s)) and run["simulator"] == "kept up"
-
-
-def events_so_far(settings: Settings) -> int:
-    """How many events the usage topic has taken so far."""
-    topic = settings.kafka.usage_topic
-    with closing(Consumer(client_config(settings.kafka) | {"group.id": "bench"})) as consumer:
-        partitions = consumer.list_topics(topic).topics[topic].partitions
-        return sum(consumer.get_watermark_offsets(TopicPartition(topic, number))[1] for number in partitions)
 
 
 def _rows(connection: Connection, table: str) -> tuple[int, int, int]:

@@ -17,10 +17,11 @@ import click
 import psutil
 import psycopg2
 
+from bench.backlog import records_of
 from bench.claims import claim_ttl_of, decider, figures
 from bench.closed_loop import closed_loop
 from bench.common import CONSOLE, OTHERS, cpu_seconds, save
-from bench.live import events_so_far, stack_of, wait_until_full
+from bench.live import stack_of, wait_until_full
 from jobs.options import DurationType
 from jobs.stack import Stack
 from schemas.units import format_duration
@@ -64,15 +65,16 @@ def main(hosts: int, emit: timedelta, seconds: float, turns: int, saved: bool) -
 
 
 def _run(stack: Stack, hosts: int, seconds: float) -> dict[str, Any]:
+    kafka = stack.settings.kafka
     dsn = stack.settings.postgres.owner_dsn.get_secret_value()
-    cpu, events, start_s = cpu_seconds(), events_so_far(stack.settings), time.monotonic()
+    cpu, events, start_s = cpu_seconds(), records_of(kafka, kafka.usage_topic), time.monotonic()
     ttl = claim_ttl_of(hosts)
     seen = closed_loop(decider, [dsn, ttl], clients=CLIENTS, warm_up_s=ttl.total_seconds() + 1, seconds=seconds)
     elapsed_s = time.monotonic() - start_s
     cpu = cpu_seconds(cpu)
     return {
         **figures(seen),
-        "events_per_s": round((events_so_far(stack.settings) - events) / elapsed_s),
+        "events_per_s": round((records_of(kafka, kafka.usage_topic) - events) / elapsed_s),
         "cores_busy": {part: round(cpu_s / elapsed_s, 2) for part, cpu_s in cpu.items() if part != OTHERS},
         "others_cores_busy": round(cpu[OTHERS] / elapsed_s, 2),
     }

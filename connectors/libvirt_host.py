@@ -472,7 +472,7 @@ def _run_event_loop() -> None:
             libvirt.virEventRunDefaultImpl()
         except libvirt.libvirtError:
             _LOG.exception("libvirt's event loop")
-            time.sleep(1)
+            time.sleep(1)  # lest one that goes on failing takes a core
 
 
 def _guests(connection: Any, known: Mapping[Run, Definition]) -> list[Guest]:

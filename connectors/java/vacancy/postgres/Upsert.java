@@ -87,15 +87,10 @@ final class Upsert implements Serializable {
 
     /** Updates the rows that are there. {@code serverTypes}: of the table, by column. */
     String update(Map<String, String> serverTypes) throws SQLException {
-        String assignments =
-                IntStream.range(0, columns.length)
-                        .filter(column -> column != key)
-                        .mapToObj(column -> columns[column] + " = n." + columns[column])
-                        .collect(Collectors.joining(", "));
         return "UPDATE %s AS t SET %s FROM (%s) AS n WHERE t.%s = n.%s AND t.%s <= n.%s"
                 .formatted(
                         table,
-                        assignments,
+                        assignments("n"),
                         rows(serverTypes),
                         columns[key],
                         columns[key],
@@ -105,20 +100,23 @@ final class Upsert implements Serializable {
 
     /** Inserts the rows that are not there, updates the others. */
     String insert(Map<String, String> serverTypes) throws SQLException {
-        String assignments =
-                IntStream.range(0, columns.length)
-                        .filter(column -> column != key)
-                        .mapToObj(column -> columns[column] + " = EXCLUDED." + columns[column])
-                        .collect(Collectors.joining(", "));
         return "INSERT INTO %s AS t (%s) %s ON CONFLICT (%s) DO UPDATE SET %s WHERE t.%s <= EXCLUDED.%s"
                 .formatted(
                         table,
                         String.join(", ", columns),
                         rows(serverTypes),
                         columns[key],
-                        assignments,
+                        assignments("EXCLUDED"),
                         columns[newestBy],
                         columns[newestBy]);
+    }
+
+    /** All columns but the key, from a row of that name. */
+    private String assignments(String row) {
+        return Arrays.stream(columns)
+                .filter(column -> !column.equals(columns[key]))
+                .map(column -> column + " = " + row + "." + column)
+                .collect(Collectors.joining(", "));
     }
 
     private String rows(Map<String, String> serverTypes) throws SQLException {
