@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,9 +44,8 @@ def main(interval: timedelta, seconds: float, saved: bool) -> None:
         with CONSOLE.status(f"for {seconds:g} s"):
             results = _run_all(kafka, Path(name), interval.total_seconds(), seconds)
         agent_bytes = _bytes_per_event(Path(name), kafka, kafka.usage_topic)
-        fleet = (("bench.fleet", event) for event in fleet_events(FLEET_HOSTS, FLEET_ROUNDS))
-        payload_bytes: list[int] = []
-        fill(kafka, ["bench.fleet"], _noting(fleet, payload_bytes))
+        fleet = list(fleet_events(FLEET_HOSTS, FLEET_ROUNDS))
+        fill(kafka, ["bench.fleet"], (("bench.fleet", event) for event in fleet))
         result = {
             "interval": format_duration(interval),
             "seconds": seconds,
@@ -56,18 +56,12 @@ def main(interval: timedelta, seconds: float, saved: bool) -> None:
             "log_bytes_per_event": {
                 "agent": agent_bytes,
                 "fleet, batched": _bytes_per_event(Path(name), kafka, "bench.fleet"),
-                "fleet, payload before compression": round(sum(payload_bytes) / len(payload_bytes), 1),
+                "fleet, payload before compression": round(statistics.fmean(len(event.value) for event in fleet), 1),
             },
         }
     CONSOLE.print(_table(result))
     if saved:
         CONSOLE.print(save("agent_cost", result))
-
-
-def _noting(records: Any, payload_bytes: list[int]) -> Any:
-    for topic, record in records:
-        payload_bytes.append(len(record.value))
-        yield topic, record
 
 
 def _run_all(kafka: KafkaSettings, directory: Path, interval_s: float, seconds: float) -> dict[str, Any]:

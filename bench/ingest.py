@@ -66,7 +66,7 @@ def main(
 def _run(hosts: int, emit: timedelta, seconds: float) -> dict[str, Any]:
     with stack_of(hosts, emit) as stack:
         run = measure(stack, "vacancy.host", hosts, seconds, WARM_UP_S, stack.watch)
-    return {"hosts": hosts, "emit": format_duration(emit), "seconds": seconds, "held": held(run), **run}
+    return {"hosts": hosts, "emit": format_duration(emit), "seconds": seconds, "held": held(run, emit), **run}
 
 
 def _table(runs: Sequence[dict[str, Any]]) -> Table:
