@@ -36,8 +36,9 @@ from schemas.errors import ConfigError, VacancyError
 from schemas.units import milliseconds_of
 from topology.settings import JobSettings
 
-_JVM_ARGS = "-XX:MaxRAMPercentage=20"
-"""The window's events are on the heap: 128 bytes each, in rings that may be half empty."""
+_JVM_ARGS = "-XX:MaxRAMPercentage=20 -XX:+UseParallelGC -XX:+UseTransparentHugePages -XX:TypeProfileWidth=4"
+"""The window's events are on the heap: 128 bytes each, in rings that may be half empty. docs/decisions/0010-the-jvm.md
+says why the rest, deploy/ says it to clusters."""
 _PROMETHEUS = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
 _WATCH_SECONDS = 0.5
 _LOG = logging.getLogger("vacancy.job")

@@ -3,8 +3,6 @@ package vacancy;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.StringJoiner;
-import java.util.regex.Pattern;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
 import org.apache.flink.avro.shaded.org.apache.avro.util.Utf8;
@@ -56,7 +54,8 @@ public final class DecodeUsage extends EventDecoder {
                     "io_pressure_us");
     private static final String CONSUMERS = "recent_consumers";
 
-    private static final Pattern UUID = Pattern.compile("\\p{XDigit}{8}(-\\p{XDigit}{4}){3}-\\p{XDigit}{12}");
+    private static final int CPU_COUNT = IDS.size() + AMOUNTS.indexOf("cpu_count");
+    private static final int UUID_LENGTH = 36;
     private static final BinaryStringData NO_CONSUMERS = BinaryStringData.fromString("{}");
 
     private static final List<DataTypes.Field> FIELDS = new ArrayList<>();
@@ -108,41 +107,64 @@ public final class DecodeUsage extends EventDecoder {
 
     @Override
     void fill(GenericRowData row, GenericRecord event) throws BadPayloadException {
-        for (Schema.Field field : event.getSchema().getFields()) {
-            row.setField(1 + field.pos(), value(field.name(), event.get(field.pos())));
+        int position = 0;
+        for (String id : IDS) {
+            Utf8 text = (Utf8) event.get(position);
+            if (!isId(text)) {
+                throw invalid(id + " is not printable ASCII");
+            }
+            row.setField(++position, BinaryStringData.fromBytes(text.getBytes(), 0, text.getByteLength()));
         }
+        for (String amount : AMOUNTS) {
+            row.setField(position + 1, atLeast(position == CPU_COUNT ? 1 : 0, amount, event.get(position)));
+            position++;
+        }
+        for (String counter : COUNTERS) {
+            Object value = event.get(position);
+            row.setField(++position, value == null ? HostWindow.ABSENT : atLeast(0, counter, value));
+        }
+        row.setField(position + 1, uuidLiteral((List<?>) event.get(position)));
     }
 
-    private static Object value(String name, Object value) throws BadPayloadException {
-        if (value == null) {
-            return HostWindow.ABSENT;
+    private static Object atLeast(int least, String name, Object value) throws BadPayloadException {
+        if ((long) value < least) {
+            throw invalid(name + " is less than " + least);
         }
-        if (value instanceof Long number) {
-            int least = name.equals("cpu_count") ? 1 : 0;
-            if (number < least) {
-                throw invalid(name + " is less than " + least);
-            }
-            return number;
-        }
-        if (value instanceof Utf8 id) {
-            if (!isId(id)) {
-                throw invalid(name + " is not printable ASCII");
-            }
-            return BinaryStringData.fromBytes(id.getBytes(), 0, id.getByteLength());
-        }
-        List<?> consumers = (List<?>) value;
-        return consumers.isEmpty() ? NO_CONSUMERS : BinaryStringData.fromString(uuidLiteral(name, consumers));
+        return value;
     }
 
     /** UUIDs as a PostgreSQL array literal. */
-    private static String uuidLiteral(String name, List<?> uuids) throws BadPayloadException {
-        StringJoiner literal = new StringJoiner(",", "{", "}");
-        for (Object uuid : uuids) {
-            if (!UUID.matcher(uuid.toString()).matches()) {
-                throw invalid(name + " holds what is not a UUID");
-            }
-            literal.add(uuid.toString());
+    private static BinaryStringData uuidLiteral(List<?> uuids) throws BadPayloadException {
+        if (uuids.isEmpty()) {
+            return NO_CONSUMERS;
         }
-        return literal.toString();
+        byte[] literal = new byte[1 + uuids.size() * (UUID_LENGTH + 1)];
+        int end = 0;
+        for (Object uuid : uuids) {
+            literal[end] = (byte) (end == 0 ? '{' : ',');
+            end++;
+            Utf8 text = (Utf8) uuid;
+            if (!isUuid(text)) {
+                throw invalid(CONSUMERS + " holds what is not a UUID");
+            }
+            System.arraycopy(text.getBytes(), 0, literal, end, UUID_LENGTH);
+            end += UUID_LENGTH;
+        }
+        literal[end] = '}';
+        return BinaryStringData.fromBytes(literal);
+    }
+
+    private static boolean isUuid(Utf8 text) {
+        byte[] bytes = text.getBytes();
+        if (text.getByteLength() != UUID_LENGTH) {
+            return false;
+        }
+        for (int index = 0; index < UUID_LENGTH; index++) {
+            boolean hyphen = index == 8 || index == 13 || index == 18 || index == 23;
+            if (hyphen ? bytes[index] != '-' : Character.digit(bytes[index], 16) < 0) {
+                return false;
+            }
+        }
+        return true;
     }
 }
