@@ -1,16 +1,17 @@
 """How many events a second the whole system takes, at 1 Hz a host, and how long it keeps that up.
 
-First two long runs of one fleet, with emit 1 s and 100 ms: the lag must stay flat. Then larger and larger fleets, until
-one is not kept up with: events wait longer at the end of a run than at its start. Simulator, broker, job and database
-share the machine; `cores_busy` says who takes what.
+For each emit a long run of one fleet: the lag must stay flat. Then, with the first emit, more and more hosts come to
+the same running system, until it does not keep up with them: events wait longer at the end of a run than at its start.
+Simulator, broker, job and database share the machine; `cores_busy` says who takes what.
 
     python -m bench.ingest
-    python -m bench.ingest --seconds 60 --step 45000 --step 60000 --step-seconds 30 --no-save
+    python -m bench.ingest --emit 1s --seconds 60 --step 15000 --step-seconds 30 --no-save
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -18,54 +19,54 @@ import click
 from rich.table import Table
 
 from bench.common import CONSOLE, save
-from bench.live import held, measure, stack_of
+from bench.live import held, measure, more_hosts, stack_of
 from jobs.options import DurationType
+from jobs.stack import Stack
 from schemas.units import format_duration
 
-WARM_UP_S = 120.0
+WARM_UP_S = 150.0
+"""Java compiles what is hot; under load that takes it minutes."""
+SETTLE_S = 30.0
+"""After more hosts have come."""
+MOST_HOSTS = 200_000
 
 
 @click.command()
 @click.option("--hosts", type=click.IntRange(1), default=30_000, show_default=True, help="Of the long runs.")
 @click.option("--emit", "emits", type=DurationType(), multiple=True, default=("1s", "100ms"), show_default=True)
-@click.option("--seconds", default=600.0, show_default=True, help="Length of each long run; 0: none.")
-@click.option(
-    "--step",
-    "steps",
-    type=click.IntRange(1),
-    multiple=True,
-    default=(45_000, 60_000, 75_000, 100_000),
-    show_default=True,
-    help="Hosts of the larger fleets, in this order.",
-)
-@click.option("--step-seconds", default=60.0, show_default=True, help="Length of the run of each; 0: none.")
-@click.option("--step-emit", type=DurationType(), default="1s", show_default=True)
+@click.option("--seconds", default=600.0, show_default=True, help="Length of each long run.")
+@click.option("--step", type=click.IntRange(1), default=5_000, show_default=True, help="Hosts that come at a time.")
+@click.option("--step-seconds", default=60.0, show_default=True, help="Length of the run with each; 0: none.")
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
-def main(
-    hosts: int,
-    emits: Sequence[timedelta],
-    seconds: float,
-    steps: Sequence[int],
-    step_seconds: float,
-    step_emit: timedelta,
-    saved: bool,
-) -> None:
+def main(hosts: int, emits: Sequence[timedelta], seconds: float, step: int, step_seconds: float, saved: bool) -> None:
     """Measures; prints a table, writes bench/results/ingest.json."""
-    sustained = [_run(hosts, emit, seconds) for emit in emits] if seconds else []
-    knee = []
-    for count in steps if step_seconds else ():
-        knee.append(_run(count, step_emit, step_seconds))
-        CONSOLE.print(_table([*sustained, *knee]))
-        if not knee[-1]["held"]:
-            break
-    CONSOLE.print(_table([*sustained, *knee]))
+    sustained: list[dict[str, Any]] = []
+    knee: list[dict[str, Any]] = []
+    for emit in emits:
+        with stack_of(hosts, emit) as stack:
+            sustained.append(_run(stack, hosts, emit, seconds, WARM_UP_S))
+            CONSOLE.print(_table([*sustained, *knee]))
+            if emit == emits[0] and step_seconds:
+                for run in _steps(stack, hosts, emit, step, step_seconds):
+                    knee.append(run)
+                    CONSOLE.print(_table([*sustained, *knee]))
     if saved:
         CONSOLE.print(save("ingest", {"sustained": sustained, "knee": knee}))
 
 
-def _run(hosts: int, emit: timedelta, seconds: float) -> dict[str, Any]:
-    with stack_of(hosts, emit) as stack:
-        run = measure(stack, "vacancy.host", hosts, seconds, WARM_UP_S, stack.watch)
+def _steps(stack: Stack, hosts: int, emit: timedelta, step: int, seconds: float) -> Iterator[dict[str, Any]]:
+    """Runs with more and more hosts; the last one is not held."""
+    with ExitStack() as fleets:
+        for number, count in enumerate(range(hosts + step, MOST_HOSTS, step), 1):
+            fleets.enter_context(more_hosts(stack, step, number))
+            run = _run(stack, count, emit, seconds, SETTLE_S)
+            yield run
+            if not run["held"]:
+                return
+
+
+def _run(stack: Stack, hosts: int, emit: timedelta, seconds: float, warm_up_s: float) -> dict[str, Any]:
+    run = measure(stack, "vacancy.host", hosts, seconds, warm_up_s, stack.watch)
     return {"hosts": hosts, "emit": format_duration(emit), "seconds": seconds, "held": held(run, emit), **run}
 
 

@@ -9,6 +9,8 @@ same `emit`, was never in the table and is not counted.
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +35,7 @@ SAMPLE_HOSTS = 500
 POLL_S = 0.25
 """Well under the time between two events of a host."""
 FILL_S = 180.0
+END_S = 30.0
 
 
 @contextmanager
@@ -52,6 +55,23 @@ def stack_of(hosts: int, emit: timedelta) -> Iterator[Stack]:
                 stack.stop()
 
 
+@contextmanager
+def more_hosts(stack: Stack, hosts: int, seed: int) -> Iterator[None]:
+    """Another simulated fleet beside a stack's own, whose seed is 0."""
+    command = [sys.executable, "-m", "jobs", "simulate", "--config", str(stack.config_file), "--hosts", str(hosts)]
+    with _log(stack, seed).open("wb") as log:
+        simulator = subprocess.Popen([*command, "--seed", str(seed)], stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        simulator.terminate()
+        simulator.wait(END_S)
+
+
+def _log(stack: Stack, seed: int | None = None) -> Path:
+    return stack.directory / "logs" / f"simulate{'' if seed is None else f'-{seed}'}.log"
+
+
 def measure(
     stack: Stack, table: str, hosts: int, seconds: float, warm_up_s: float, check: Callable[[], object]
 ) -> dict[str, Any]:
@@ -65,17 +85,15 @@ def measure(
         with CONSOLE.status(f"{table}: measuring for {seconds:g} s"):
             ids = [row[0] for row in _query(connection, f"SELECT host_id FROM {table}")]
             sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
-            simulator_log = stack.directory / "logs" / "simulate.log"
-            log_bytes = simulator_log.stat().st_size
+            logs = {log: log.stat().st_size for log in _log(stack).parent.glob("simulate*.log")}
             cpu, events, rows = cpu_seconds(), records_of(kafka, kafka.usage_topic), _rows(connection, table)
             start_s = time.monotonic()
             latencies_s = _latencies(connection, table, sample, seconds)
             elapsed_s = time.monotonic() - start_s
             cpu, events = cpu_seconds(cpu), records_of(kafka, kafka.usage_topic) - events
             written, updated, hot = (now - then for now, then in zip(_rows(connection, table), rows, strict=True))
-            complaints = [
-                line for line in simulator_log.read_text(encoding="utf-8")[log_bytes:].splitlines() if "cannot" in line
-            ]
+            said = [line for log, size in logs.items() for line in log.read_text(encoding="utf-8")[size:].splitlines()]
+            complaints = [line for line in said if "cannot" in line]
     others_s = cpu.pop(OTHERS)
     return {
         "latency_s": percentiles(latencies_s),
