@@ -164,8 +164,9 @@ class UsageEncoder:
 
     def _column(self, field: pa.Field, report: Report) -> pa.Array:
         values: npt.NDArray[Any] = report.usage[field.name]
-        if pa.types.is_timestamp(field.type):
-            values = values.view("datetime64[ms]")
+        if values.dtype == np.int64 and field.name not in PRESSURE:
+            # Its bytes are Arrow's already; pa.array would look at them for longer than all else takes for a small tick.
+            return pa.Array.from_buffers(field.type, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
         return pa.array(values, type=field.type, mask=report.without_pressure if field.name in PRESSURE else None)
 
 
