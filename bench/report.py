@@ -58,15 +58,16 @@ def _ingest(result: Result) -> Iterator[Sequence[str]]:
             f"{'lag flat' if run['held'] else 'falling behind'}",
             "",
         )
-    held = [run for run in result["knee"] if run["held"]]
-    if held:
-        best = held[-1]
-        beyond = [run for run in result["knee"] if not run["held"]]
-        yield (
-            f"the most hosts at 1 Hz that are kept up with there, emit {best['emit']}",
-            f"{best['hosts']:,}, p99 {best['latency_s']['p99']:.2f} s",
-            f"not {beyond[0]['hosts']:,}" if beyond else "",
-        )
+    for emit in dict.fromkeys(run["emit"] for run in result["knee"]):
+        runs = [run for run in result["knee"] if run["emit"] == emit]
+        held = [run for run in runs if run["held"]]
+        beyond = [run for run in runs if not run["held"]]
+        if held:
+            yield (
+                f"the most hosts at 1 Hz that are kept up with there, emit {emit}",
+                f"{held[-1]['hosts']:,}, p99 {held[-1]['latency_s']['p99']:.2f} s",
+                f"not {beyond[0]['hosts']:,}" if beyond else "",
+            )
 
 
 def _freshness(result: Result) -> Iterator[Sequence[str]]:
