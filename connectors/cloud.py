@@ -353,7 +353,8 @@ class Cloud:
         newer = self._newer_services.get(seen.host)
         if at <= max(self._services_at, -math.inf if newer is None else newer[0]):
             return "old"
-        zone = seen.zone or (self._services[seen.host].zone if seen.host in self._services else None)
+        # The zone is its aggregates' to say, which have notifications of their own.
+        zone = self._services[seen.host].zone if seen.host in self._services else seen.zone
         self._newer_services[seen.host] = (at, Service(seen.host, seen.disabled, seen.forced_down, seen.reason, zone))
         self.changed.update(self._by_service.get(seen.host, ()))
         return "applied"

@@ -158,8 +158,8 @@ class BridgeSettings(Section):
 
     nova_conf: Path = Field(
         default=Path("/etc/nova/nova.conf"),
-        description="nova.conf, or a file with its `transport_url`, `[oslo_messaging_*]`, `[placement]` and, if Nova's API"
-        " is reached otherwise than Placement, `[nova]`.",
+        description="nova.conf, or a file with its `transport_url`, `[oslo_messaging_*]` and `[placement]`; with"
+        " `[nova]` too where Nova's API is reached otherwise than Placement.",
     )
     transport_url: SecretStr | None = Field(
         default=None,

@@ -28,7 +28,7 @@ import click
 from connectors import ceilometer, notifications
 from connectors.cloud import Cloud, Difference
 from connectors.collector import InventoryReading
-from connectors.host_events import KEEP_S, HostEvents
+from connectors.host_events import HostEvents
 from connectors.listener import Listener
 from connectors.openstack import OpenStack, connect, read_conf
 from connectors.settings import BridgeSettings
@@ -38,7 +38,7 @@ from jobs.options import flags, load, settings_options
 from schemas.codec import Encoder
 from schemas.errors import VacancyError
 from schemas.events import Event
-from schemas.units import format_duration, milliseconds_of
+from schemas.units import milliseconds_of
 
 LEAST_TURN_S = 0.05
 """A host has no more events a second than an agent sends at most."""
@@ -84,7 +84,7 @@ def command(config: Path | None, data_dir: Path | None, log_format: str | None) 
                 # The broker's answers are taken now and then, too.
                 stop.wait(0.0 if bridge.woken else 1.0)
                 bridge.turn()
-                stop.wait(LEAST_TURN_S)
+                time.sleep(LEAST_TURN_S)
             bridge.close()
             reader.stop()
             listener.stop()
@@ -204,8 +204,8 @@ class Bridge:
             _LOG.info("%s", what)
         elif difference.hosts:
             _LOG.warning(
-                "%s; on %d of them the table was wrong, for %.0f s at most: %d instances missed, %d gone and still shown,"
-                " %d with other amounts",
+                "%s; on %d of them the table was wrong, for %.0f s at most: %d instances missed, %d gone and still "
+                "shown, %d with other amounts",
                 what,
                 difference.hosts,
                 difference.since_s,
@@ -254,11 +254,11 @@ class Bridge:
                 # Their claims hold devices until an inventory newer than this event comes.
                 self._confirm.add(id_)
             self._listed[id_] = listed
-        for id_, reading in inventory.items():
-            if reading != self._sent.get(id_) or id_ in confirm:
+        for id_, what in inventory.items():
+            if what != self._sent.get(id_) or id_ in confirm:
                 more = {"reporting_interval_ms": self._interval_ms, "agent_version": self._version}
-                self._send(Event.INVENTORY, id_, dataclasses.asdict(reading) | more)
-                self._sent[id_] = reading
+                self._send(Event.INVENTORY, id_, dataclasses.asdict(what) | more)
+                self._sent[id_] = what
         for id_ in retired:
             self.events.send(Event.INVENTORY, id_, None)
             self._sent.pop(id_, None)
@@ -339,20 +339,19 @@ class Reader:
             try:
                 self._turn()
             except VacancyError as error:
-                if not self._failing:
-                    _LOG.warning("%s; the state stays as it is, trying on", error)
-                self._failing = True
-                time.sleep(min(1.0, self._interval_s))
-            except Exception as error:
-                # An answer that is not as their APIs' references say, such as a proxy's.
-                if not self._failing:
-                    _LOG.exception("an answer of Placement or Nova is not understood, trying on: %s", error)
-                self._failing = True
-                time.sleep(min(1.0, self._interval_s))
+                self._failed(str(error))
+            except Exception as error:  # noqa: BLE001  # an answer that is none of theirs, such as a proxy's
+                self._failed(f"an answer of Placement or Nova's API is not understood: {error!r}")
             else:
                 if self._failing:
                     _LOG.warning("Placement and Nova's API answer again")
                 self._failing = False
+
+    def _failed(self, why: str) -> None:
+        if not self._failing:
+            _LOG.warning("%s; the state stays as it is, trying on", why)
+        self._failing = True
+        time.sleep(min(1.0, self._interval_s))
 
     def _turn(self) -> None:
         now = time.monotonic()
