@@ -224,13 +224,15 @@ class Cloud:
             beats: when each of those that are up has reported last, in Nova's words.
             lately: whether they were asked so short a time ago that one that has reported since is alive now.
         """
+        # What an operator sets moves the time of a service's last report as well.
+        set_anew = {name for name, service in services.items() if service != self._services.get(name)}
         for name in services.keys() | self._services.keys():
             if services.get(name) != self.service_of(name):
                 self.changed.update(self._by_service.get(name, ()))
         self._services, self._services_at = dict(services), at
         self._newer_services = {key: seen for key, seen in self._newer_services.items() if seen[0] > at}
         for name, beat in beats.items():
-            if lately and beat is not None and self._heard.get(name, beat) != beat:
+            if lately and name not in set_anew and self._heard.get(name, beat) != beat:
                 self.alive.update(self._by_service.get(name, ()))
         self._heard = dict(beats)
 

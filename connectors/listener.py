@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import oslo_messaging
 from oslo_config import cfg
+
+with warnings.catch_warnings():
+    # It imports eventlet, which says that it should not be used; here it is not.
+    warnings.simplefilter("ignore")
+    import oslo_messaging
 
 from connectors.settings import BridgeSettings
 from schemas.errors import ConfigError

@@ -224,6 +224,9 @@ def test_a_service_that_has_reported_since_the_last_look_is_alive_unless_that_wa
     cloud.sync_services(1_020.0, services, {"a": "10:00:10", "b": "10:00:00"}, lately=True)
     assert cloud.alive == {"id-a"}
     cloud.alive.clear()
+    switched = services_of(frozenset(), disabled=frozenset("b"))
+    cloud.sync_services(1_030.0, switched, {"a": "10:00:10", "b": "10:00:25"}, lately=True)
+    assert cloud.alive == set(), "what the operator has set moves the time, too"
     cloud.sync_services(1_900.0, services, {"a": "10:14:00", "b": "10:14:00"}, lately=False)
     assert cloud.alive == set()
 
