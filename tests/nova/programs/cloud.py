@@ -122,9 +122,9 @@ class Cloud:
             self._admin, id=len(self._instances) + 1, uuid=uuid_, user_id="admin", project_id=PROJECT,
             host=_name(number), node=_node(number), reservation_id="r-1", display_name="x", display_description="x",
             hostname="x", os_type=None, architecture=None, availability_zone="nova", image_ref="", key_name=None,
-            kernel_id="", ramdisk_id="", created_at=now, launched_at=None, terminated_at=None, deleted_at=None, updated_at=None,
-            vm_state="building", power_state=0, task_state="spawning", progress=0, metadata={}, locked=False,
-            auto_disk_config=False, flavor=kind, info_cache=cache, system_metadata={}, trusted_certs=None,
+            kernel_id="", ramdisk_id="", created_at=now, launched_at=None, terminated_at=None, deleted_at=None,
+            updated_at=None, vm_state="building", power_state=0, task_state="spawning", progress=0, metadata={},
+            locked=False, auto_disk_config=False, flavor=kind, info_cache=cache, system_metadata={}, trusted_certs=None,
             keypairs=objects.KeyPairList(objects=[]), tags=objects.TagList(objects=[]),
         )  # fmt: skip
         self._instances[uuid_] = instance
