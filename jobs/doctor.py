@@ -80,8 +80,8 @@ _LISTEN_AT: Mapping[str, str] = {
     "host": "look at `vacancy agent` on those nodes",
     "libvirt": "look at `vacancy agent` on those nodes, and whether libvirt answers there",
     "cinder": "look at `vacancy storage`: does cinder's API answer, and are its volume services up",
-    "notifications": "look at `vacancy bridge`: do RabbitMQ, Placement and Nova's API answer, and does nova-compute report",
-    "ceilometer": "look at `vacancy bridge`: do RabbitMQ, Placement and Nova's API answer, and does nova-compute report",
+    "notifications": "look at `vacancy bridge`: do RabbitMQ, Placement and Nova's API answer there",
+    "ceilometer": "look at `vacancy bridge`: do RabbitMQ, Placement and Nova's API answer there",
     "simulator": "start `vacancy simulate` again, or retire its hosts",
 }
 """Where a source's figures stop; for one that is not here the collector's own name has to do."""
