@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from kombu.connection import Connection
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.placement import environment
 from connectors.kafka import client_config, ensure_topics
 from connectors.settings import KafkaSettings
+from jobs import ports
 from schemas.codec import decode
 from tests.nova.conftest import Nova
 from tests.rabbitmq import RabbitMQ, running_rabbitmq
@@ -106,6 +109,7 @@ class Bridge:
         ]
         (directory / "vacancy.toml").write_text("\n".join(lines), encoding="utf-8")
         self.queue = f"vacancy-{name}"
+        self._metrics_port = settings.get("metrics_port")
         self._log = directory / "bridge.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -142,6 +146,18 @@ class Bridge:
     def status(self, number: int) -> dict[str, Any]:
         """Its newest inventory; {}: none yet, or retired."""
         return next(reversed(self.inventory.get(host_id(number), [])), {}) or {}
+
+    def figure(self, name: str, **labels: str) -> float:
+        """One of its metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as response:
+            text = response.read().decode()
+        (value,) = (
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if (sample.name, sample.labels) == (name, labels)
+        )
+        return float(value)
 
     def wait_until(self, condition: Any, what: str) -> None:
         wait_until(condition, LIMIT_S, f"{what}; the bridge says: {self.lines}")
@@ -212,7 +228,13 @@ def running(directory: Path, broker: str, cloud: Cloud, **settings: Any) -> Iter
 @pytest.fixture(scope="module")
 def bridge(kafka_broker: KafkaServer, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
     """It reads the truth once, so that whatever else it knows it has heard."""
-    settings = {"interval": "1 s", "resync_interval": "1 h", "ceilometer_topics": ["metering"]}
+    settings = {
+        "interval": "1 s",
+        "resync_interval": "1 h",
+        "ceilometer_topics": ["metering"],
+        "metrics_address": "127.0.0.1",
+        "metrics_port": ports.free_port(),
+    }
     with running(tmp_path_factory.mktemp("bridge"), kafka_broker.bootstrap_servers, cloud, **settings) as bridge:
         yield bridge
 
@@ -316,6 +338,7 @@ def test_poison_is_said_and_gone_and_stops_nothing(bridge: Bridge, cloud: Cloud,
     with amqp(rabbitmq) as connection:
         waiting = connection.default_channel.queue_declare(bridge.queue, passive=True).message_count
     assert waiting == 0
+    assert bridge.figure("vacancy_bridge_notifications_total", outcome="refused") == 2
 
 
 def test_lost_doubled_and_out_of_order_the_table_is_right_again_by_the_next_reading(
@@ -367,9 +390,26 @@ def test_a_rabbitmq_that_was_killed_costs_no_more_than_a_reading(
     bridge.wait_until(lambda: bridge.newest(5).get("vcpus_allocated") == 3, "what was lost is in the table")
     assert instance in bridge.newest(5)["recent_consumers"]
     assert re.search(r"the table was wrong, for \d+ s at most: [1-9]\d* instances missed", bridge.lines)
+    assert bridge.figure("vacancy_bridge_stale_instances", kind="missed") >= 1
+    assert bridge.figure("vacancy_bridge_stale_seconds") > 0
+    assert bridge.figure("vacancy_bridge_rabbitmq_up") == 1
     assert bridge.lines.count("RabbitMQ cannot be reached") == 1
     cloud.do("delete", uuid_=instance)
     bridge.wait_until(lambda: bridge.newest(5)["vcpus_allocated"] == 0, "notifications are heard again")
+
+
+def test_what_kafka_did_not_take_in_time_is_sent_as_it_is_then(
+    bridge: Bridge, cloud: Cloud, kafka_broker: KafkaServer
+) -> None:
+    kafka_broker.stop()
+    try:
+        cloud.do("switch", number=4, disabled=True, reason="first")
+        bridge.wait_for("takes no events")
+        cloud.do("switch", number=4, disabled=True, reason="then")
+    finally:
+        kafka_broker.start()
+    bridge.wait_until(lambda: bridge.status(4)["status_reason"] == "then", "its inventory is sent")
+    bridge.wait_for("Kafka takes events again")
 
 
 def test_a_host_that_is_gone_from_the_cloud_is_retired(kafka_broker: KafkaServer, cloud: Cloud, tmp_path: Path) -> None:
