@@ -48,6 +48,8 @@ _LATELY = 3
 """So many intervals after the look before it a look at the services still tells who is alive."""
 _LEAST_RESYNC_S = 5.0
 """Between two readings of the truth that something else than the clock asks for."""
+_UNKNOWN_S = 60.0
+"""So old the truth has to be for a host that is not in it to have it read: some may never be in it."""
 _MOST_A_TURN = 500
 """Hosts."""
 _FLUSH_S = 5.0
@@ -159,8 +161,10 @@ class Bridge:
         """Takes one of Nova's notifications; waits for the first reading of the truth."""
 
         def take() -> str:
-            told = notifications.read(event_type, publisher_id, timestamp, payload)
-            return self.cloud.told(told, FRESH_S)
+            outcome = self.cloud.told(notifications.read(event_type, publisher_id, timestamp, payload), FRESH_S)
+            if outcome == "unknown" and self.cloud.truth_age_s > _UNKNOWN_S:
+                self.resync.set()
+            return outcome
 
         return self._take(take, f"{event_type} of {publisher_id}")
 
@@ -293,8 +297,6 @@ class Bridge:
             self._refuse(what, f"{type(error).__name__}: {error}")
         else:
             self.heard[outcome] += 1
-            if outcome == "unknown":
-                self.resync.set()
         if self.woken:
             self._wake()
         return True

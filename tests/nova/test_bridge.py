@@ -239,6 +239,14 @@ def bridge(kafka_broker: KafkaServer, cloud: Cloud, tmp_path_factory: pytest.Tem
         yield bridge
 
 
+@pytest.fixture(scope="module")
+def rereading(kafka_broker: KafkaServer, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+    """It reads the truth again and again."""
+    settings = {"interval": "1 s", "resync_interval": "4 s"}
+    with running(tmp_path_factory.mktemp("bridge"), kafka_broker.bootstrap_servers, cloud, **settings) as bridge:
+        yield bridge
+
+
 def test_placement_says_what_a_host_is_and_only_its_own_sign_of_life_that_it_lives(
     bridge: Bridge, cloud: Cloud
 ) -> None:
@@ -342,36 +350,34 @@ def test_poison_is_said_and_gone_and_stops_nothing(bridge: Bridge, cloud: Cloud,
 
 
 def test_lost_doubled_and_out_of_order_the_table_is_right_again_by_the_next_reading(
-    kafka_broker: KafkaServer, cloud: Cloud, tmp_path: Path
+    rereading: Bridge, cloud: Cloud
 ) -> None:
     rng = random.Random(13)
-    with running(tmp_path, kafka_broker.bootstrap_servers, cloud, interval="1 s", resync_interval="4 s") as bridge:
-        cloud.do("hold")
-        alive = [(number, cloud.boot(number, vcpus=rng.randint(1, 4))) for number in [8, 9] * 6]
-        for number, instance in rng.sample(alive, 4):
-            cloud.do("delete", uuid_=instance)
-            alive.remove((number, instance))
-        for number, instance in rng.sample(alive, 3):
-            cloud.do("move", uuid_=instance, number=17 - number)
-            alive[alive.index((number, instance))] = (17 - number, instance)
-        held = cloud.do("held")
-        sent = rng.choices(range(held), k=held)
-        assert set(sent) != set(range(held))
-        cloud.do("send", numbers=sent)
-        bridge.wait_for(r"on \d of them the table was wrong, for \d+ s at most: \d+ instances missed, \d+ gone")
+    cloud.do("hold")
+    alive = [(number, cloud.boot(number, vcpus=rng.randint(1, 4))) for number in [8, 9] * 6]
+    for number, instance in rng.sample(alive, 4):
+        cloud.do("delete", uuid_=instance)
+        alive.remove((number, instance))
+    for number, instance in rng.sample(alive, 3):
+        cloud.do("move", uuid_=instance, number=17 - number)
+        alive[alive.index((number, instance))] = (17 - number, instance)
+    held = cloud.do("held")
+    sent = rng.choices(range(held), k=held)
+    assert set(sent) != set(range(held))
+    cloud.do("send", numbers=sent)
+    rereading.wait_for(r"on \d of them the table was wrong, for \d+ s at most: \d+ instances missed, \d+ gone")
 
-        def right() -> bool:
-            cloud.do("beat", numbers=[8, 9])
-            return all(
-                bridge.newest(number).get("instances") == sum(place == number for place, _ in alive)
-                for number in (8, 9)
-            )
+    def right() -> bool:
+        cloud.do("beat", numbers=[8, 9])
+        return all(
+            rereading.newest(number).get("instances") == sum(place == number for place, _ in alive) for number in (8, 9)
+        )
 
-        bridge.wait_until(right, "the events show what Placement has")
-        assert {host: events[-1]["vcpus_allocated"] for host, events in bridge.usage.items() if host > host_id(7)} == {
-            host_id(number): cloud.do("vcpus", number=number) for number in (8, 9)
-        }
-        print("\n" + "\n".join(line for line in bridge.lines.splitlines() if "the table was" in line))
+    rereading.wait_until(right, "the events show what Placement has")
+    assert {host: events[-1]["vcpus_allocated"] for host, events in rereading.usage.items() if host > host_id(7)} == {
+        host_id(number): cloud.do("vcpus", number=number) for number in (8, 9)
+    }
+    print("\n" + "\n".join(line for line in rereading.lines.splitlines() if "the table was" in line))
 
 
 def test_a_rabbitmq_that_was_killed_costs_no_more_than_a_reading(
@@ -412,9 +418,8 @@ def test_what_kafka_did_not_take_in_time_is_sent_as_it_is_then(
     bridge.wait_for("Kafka takes events again")
 
 
-def test_a_host_that_is_gone_from_the_cloud_is_retired(kafka_broker: KafkaServer, cloud: Cloud, tmp_path: Path) -> None:
-    with running(tmp_path, kafka_broker.bootstrap_servers, cloud, interval="1 s", resync_interval="2 s") as bridge:
-        bridge.wait_until(lambda: bridge.status(2), "it is known")
-        cloud.do("retire", number=2)
-        bridge.wait_until(lambda: bridge.inventory[host_id(2)][-1] is None, "it is retired")
-        assert bridge.status(1)
+def test_a_host_that_is_gone_from_the_cloud_is_retired(rereading: Bridge, cloud: Cloud) -> None:
+    assert rereading.status(2)
+    cloud.do("retire", number=2)
+    rereading.wait_until(lambda: rereading.inventory[host_id(2)][-1] is None, "it is retired")
+    assert rereading.status(1)
