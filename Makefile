@@ -52,6 +52,8 @@ lock: venv  ## the newest versions that the ranges in pyproject.toml allow
 		--no-emit-index-url --no-emit-find-links -o requirements/peer.lock
 	$(BIN)/uv pip compile -q -U requirements/nova.in --generate-hashes --python-version 3.11 --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements/nova.lock
+	$(BIN)/uv pip compile -q -U requirements/ceilometer.in --generate-hashes --python-version 3.11 --no-header \
+		--no-emit-index-url --no-emit-find-links -o requirements/ceilometer.lock
 
 jars: venv  ## the same for the jars
 	$(BIN)/python -m jobs.jars lock

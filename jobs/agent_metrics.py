@@ -15,7 +15,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from connectors.outbox import Outbox
-from connectors.settings import AgentSettings
 from jobs.agent import Agent
 from schemas.errors import VacancyError
 from schemas.events import Event
@@ -81,21 +80,26 @@ class AgentCollector(Collector):
 
 
 @contextmanager
-def exported(settings: AgentSettings, collector: AgentCollector) -> Iterator[None]:
+def exported(section: str, port: int, address: str, collector: Collector) -> Iterator[None]:
     """Serves the figures, and those of the process, while it lasts.
+
+    Args:
+        section: of the settings, which say where: ``agent`` for ``agent.metrics_port``.
+        port: where.
+        address: where.
+        collector: gives the figures.
 
     Raises:
         VacancyError: the port is not to be had.
     """
-    assert settings.metrics_port is not None  # noqa: S101  # the caller's reason to be here
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)
     try:
-        server, thread = start_http_server(settings.metrics_port, settings.metrics_address, registry)
+        server, thread = start_http_server(port, address, registry)
     except OSError as error:
         raise VacancyError(
-            f"agent.metrics_port: {settings.metrics_address}:{settings.metrics_port} cannot be opened: "
+            f"{section}.metrics_port: {address}:{port} cannot be opened: "
             f"{error.strerror or error}; end what listens there, or set another"
         ) from None
     try:

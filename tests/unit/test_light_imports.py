@@ -34,7 +34,7 @@ def loaded_with(module: str) -> set[str]:
     return set(result.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["jobs.agent", "jobs.dead_letters", "jobs.cli"])
+@pytest.mark.parametrize("module", ["jobs.agent", "jobs.bridge", "jobs.dead_letters", "jobs.cli"])
 def test_it_loads_neither_flink_nor_postgresql_nor_libvirt(module: str) -> None:
     assert HEAVY & loaded_with(module) == set()
 
