@@ -112,6 +112,7 @@ class InventoryReading:
     numa_cells: Sequence[NumaCell] = ()
     pci_pools: Sequence[PciPool] = ()
     allocated: dict[str, int] | None = None
+    source: str = "unknown"
 
 
 class Collector(Protocol):

@@ -168,6 +168,7 @@ class HostCollector:
             aggregates=settings.aggregates,
             numa_cells=numa_cells(),
             allocated={},  # it has no instances
+            source="host",
         )
 
     def _inventories(self, memory_bytes: int, disk_bytes: int) -> dict[str, Inventory]:

@@ -252,6 +252,7 @@ class LibvirtCollector:
         mdevs, held_mdevs = libvirt_xml.mdevs_by_type(pci_pools)
         return dataclasses.replace(
             host,
+            source="libvirt",
             name=self._settings.name or node.name,
             inventories=inventories(self._settings, node.vcpus, node.memory_mb, host.inventories["DISK_GB"].total)
             | {_mdev_class(mdev): Inventory(total, 0, total, 1.0) for mdev, total in mdevs.items() if total},

@@ -48,7 +48,7 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
             (relation, "SELECT")
             for relation in (
                 *("host", "host_inventory", "claim", "schedulable_host", "freshness", "schema_migration"),
-                *("pci_pool", "numa_cell", "resource_class"),
+                *("pci_pool", "numa_cell", "resource_class", "source"),
             )
         }
     ),
@@ -70,6 +70,21 @@ _FRESHNESS = """
 SELECT hosts, hosts_schedulable, hosts_stale, hosts_without_inventory, age_min_seconds, age_p99_seconds
 FROM vacancy.freshness
 """
+
+_SOURCES = "SELECT source, hosts, hosts_expected, hosts_silent, age_min_seconds FROM vacancy.source ORDER BY source"
+_SILENT_SHARE = 0.5
+"""From this share of its hosts on a source as a whole is silent, and not some of its hosts."""
+_TOLERATED_SHARE = 0.01
+"""In a big fleet some host is always away."""
+_LISTEN_AT: Mapping[str, str] = {
+    "host": "look at `vacancy agent` on those nodes",
+    "libvirt": "look at `vacancy agent` on those nodes, and whether libvirt answers there",
+    "cinder": "look at `vacancy storage`: does cinder's API answer, and are its volume services up",
+    "notifications": "look at the bridge from notifications, and whether the message queue delivers",
+    "ceilometer": "look at the bridge from ceilometer, and whether samples are published",
+    "simulator": "start `vacancy simulate` again, or retire its hosts",
+}
+"""Where a source's figures stop; for one that is not here the collector's own name has to do."""
 
 
 class Finding(NamedTuple):
@@ -228,6 +243,32 @@ def _ages(settings: Settings) -> Iterator[Finding]:
         yield Finding("table", ages)
 
 
+def _sources(settings: Settings) -> Iterator[Finding]:
+    with (
+        closing(_connect(settings, "reader")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.reader_dsn),
+    ):
+        cursor.execute(_SOURCES)
+        sources = cursor.fetchall()
+    for source, hosts, expected, silent, newest_s in sources:
+        heard = "never heard" if newest_s is None else f"last heard {duration(timedelta(seconds=newest_s))} ago"
+        remedy = _LISTEN_AT.get(source, f"look at the collector that calls itself {source}")
+        what = f"{source} speaks for {hosts} hosts, {heard}"
+        if not silent:
+            yield Finding("sources", what)
+        elif silent >= _SILENT_SHARE * expected:
+            yield Finding(
+                "sources", f"{source} is silent: {silent} of the {hosts} hosts it speaks for, {heard}", remedy
+            )
+        elif silent > _TOLERATED_SHARE * expected:
+            yield Finding(
+                "sources", f"{what}, but {silent} of them are silent", f"{remedy}; `vacancy hosts` names them"
+            )
+        else:
+            yield Finding("sources", f"{what}; {silent} of them are silent")
+
+
 _CHECKS: Mapping[str, Check] = {
     "broker": _topics,
     "schemas": _schemas,
@@ -236,6 +277,7 @@ _CHECKS: Mapping[str, Check] = {
     "tables": _migrations,
     "job": _job,
     "table": _ages,
+    "sources": _sources,
 }
 
 

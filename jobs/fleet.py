@@ -203,6 +203,7 @@ class Fleet:
             "reporting_interval_ms": self.interval_ns // 1_000_000,
             "agent_version": _VERSION,
             "allocated": allocated(shape, int(self.instances[row])),
+            "source": "simulator",
         }
 
     # The start

@@ -16,5 +16,6 @@ CREATE TEMPORARY TABLE host_inventory (
   reporting_interval_ms BIGINT,
   agent_version STRING,
   allocated STRING,
+  source STRING,
   PRIMARY KEY (host_id) NOT ENFORCED
 ) WITH ($options)

@@ -53,6 +53,7 @@ INVENTORY_COLUMNS = (
     "reporting_interval_ms",
     "agent_version",
     "allocated",
+    "source",
 )
 
 

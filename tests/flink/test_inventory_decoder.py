@@ -44,6 +44,8 @@ def test_a_good_event_in_columns(decoder: Decoder) -> None:
     assert row["zone"] is None
     assert row["traits"] == '{"a\\"b","c\\\\d","HW_CPU_X86_AVX2"}'
     assert json.loads(row["inventories"])["VCPU"]["allocation_ratio"] == 4.0
+    assert row["source"] == "unknown"
+    assert decoder.row("host-0", ENCODER.encode(inventory_event(source="libvirt")))["source"] == "libvirt"
     assert row["allocated"] is None
     assert json.loads(decoder.row("host-0", ENCODER.encode(inventory_event(allocated={"VGPU": 3})))["allocated"]) == {
         "VGPU": 3
@@ -75,6 +77,7 @@ def test_null_retires_the_host_of_the_key(decoder: Decoder) -> None:
             "allocation_ratio of VCPU",
         ),
         ("host-0", ENCODER.encode(inventory_event(allocated={"VGPU": -1})), "allocated of VGPU"),
+        ("host-0", ENCODER.encode(inventory_event(source="my own")), "source is not"),
     ],
 )
 def test_a_bad_record_says_why(decoder: Decoder, key: str | None, payload: bytes | None, reason: str) -> None:

@@ -106,6 +106,39 @@ def test_a_table_that_stands_still_is_said(dsns: dict[str, str]) -> None:
         assert "from the future" in wrong(diagnose(settings(dsns)), "table")[1]
 
 
+def test_a_silent_source_is_named_and_a_partly_silent_one_is_said(dsns: dict[str, str]) -> None:
+    now = datetime.now(UTC)
+    with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner:
+        for number in range(8):
+            # The notifications' hosts are all silent, one of the hosts' is, and so is a disabled one, as it may be.
+            for source, silent in (
+                ("host", number == 7),
+                ("notifications", True),
+                ("lxc", False),
+                ("libvirt", number == 7),
+            ):
+                off = source == "libvirt" and number == 7
+                host = f"{source}-{number}"
+                status = "DISABLED" if off else "ENABLED"
+                upsert_inventory(owner, host_id=host, name=host, source=source, status=status)
+                observed_at = now - timedelta(minutes=4) if silent else now
+                upsert_usage(owner, host_id=host, observed_at=observed_at, recent_consumers="{}")
+        upsert_inventory(owner, host_id="pool", name="pool", source="cinder", status="DISABLED", traits="{}")
+        for name in ("pool-1", "pool-2"):
+            traits = "{MISC_SHARES_VIA_AGGREGATE}"
+            upsert_inventory(owner, host_id=name, name=name, source="cinder", status="DISABLED", traits=traits)
+    findings = {
+        finding.message.split()[0]: finding for finding in diagnose(settings(dsns)) if finding.check == "sources"
+    }
+    assert set(findings) == {"host", "notifications", "lxc", "libvirt", "cinder"}
+    assert "is silent: 8 of the 8 hosts it speaks for, last heard 4 min ago" in findings["notifications"].message
+    assert "message queue" in str(findings["notifications"].remedy)
+    assert findings["cinder"].message == "cinder is silent: 2 of the 3 hosts it speaks for, never heard"
+    assert findings["host"].message.endswith("but 1 of them are silent")
+    assert "`vacancy hosts` names them" in str(findings["host"].remedy)
+    assert (findings["lxc"].remedy, findings["libvirt"].remedy) == (None, None)
+
+
 def test_missing_and_newer_migrations_are_said(dsns: dict[str, str]) -> None:
     with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner.cursor() as cursor:
         with owner:

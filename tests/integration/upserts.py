@@ -61,6 +61,7 @@ INVENTORY: dict[str, Any] = {
     "reporting_interval_ms": 1000,
     "agent_version": "0.1.0",
     "allocated": "{}",
+    "source": "host",
 }
 
 

@@ -132,13 +132,14 @@ def test_a_full_inventory_reading_encodes() -> None:
         numa_cells=(NumaCell(0, (0, 1), (1,), 1024, (HugePages(2048, 8, 7),)),),
         pci_pools=(PciPool("8086", "10ed", None, 2, 1, {"physical_network": "net1"}),),
         allocated={"CUSTOM_FPGA": 2},
+        source="lxc",
     )
     more = {"host_id": "h", "agent_time": 0, "reporting_interval_ms": 1000, "agent_version": "1"}
     record = decode(Encoder(Event.INVENTORY).encode(dataclasses.asdict(reading) | more)).record
     assert record["numa_cells"][0]["pages"] == [{"size_kb": 2048, "total": 8, "free": 7}]
     assert record["pci_pools"][0]["tags"] == {"physical_network": "net1"}
     assert record["inventories"]["VCPU"]["allocation_ratio"] == 2.0
-    assert record["allocated"] == {"CUSTOM_FPGA": 2}
+    assert (record["allocated"], record["source"]) == ({"CUSTOM_FPGA": 2}, "lxc")
 
 
 def test_confluents_wire_format_by_way_of_a_registry() -> None:

@@ -16,6 +16,7 @@ SELECT
   event.pci_pools,
   event.reporting_interval_ms,
   event.agent_version,
-  event.allocated
+  event.allocated,
+  event.source
 FROM inventory_decoded
 WHERE event.reason IS NULL

@@ -44,7 +44,8 @@ public final class DecodeInventory extends EventDecoder {
                     DataTypes.FIELD("pci_pools", DataTypes.STRING()),
                     DataTypes.FIELD("reporting_interval_ms", DataTypes.BIGINT()),
                     DataTypes.FIELD("agent_version", DataTypes.STRING()),
-                    DataTypes.FIELD("allocated", DataTypes.STRING()));
+                    DataTypes.FIELD("allocated", DataTypes.STRING()),
+                    DataTypes.FIELD("source", DataTypes.STRING()));
     private static final List<String> ARRAYS = List.of("traits", "aggregates");
     private static final int HOST_ID = 1;
     private static final int RETIRED = 2;
@@ -97,6 +98,7 @@ public final class DecodeInventory extends EventDecoder {
     void fill(GenericRowData row, GenericRecord event) throws BadPayloadException {
         require(event.get("host_id").toString().equals(key), "host_id is not the record's key");
         require(isId((Utf8) event.get("boot_id")), "boot_id is not printable ASCII");
+        require(isId((Utf8) event.get("source")), "source is not printable ASCII");
         require((long) event.get("reporting_interval_ms") >= 1, "reporting_interval_ms is less than 1");
         require(!sawNul(), "a text holds a NUL character");
         checkInventories(event);
