@@ -153,6 +153,39 @@ class AgentSettings(Section):
     disk_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often disk may be promised.")
 
 
+class StorageSettings(Section):
+    """Cinder, whose pools `vacancy storage` sends."""
+
+    auth: dict[str, SecretStr] = Field(
+        default={},
+        description="How to log in, by keystoneauth1's names: `auth_type` (`password` if it is not given), `auth_url`,"
+        " `username`, `password`, `project_name`, `user_domain_name`, `project_domain_name` and so on.",
+    )
+    endpoint: str | None = Field(
+        default=None, description="URL of Cinder's API, up to its version. Unset: as Keystone's catalogue says."
+    )
+    region: str | None = Field(default=None, description="Region of the catalogue.")
+    interface: str = Field(default="internal", description="Interface of the catalogue.")
+    ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign their TLS.")
+    timeout: Duration = Field(default=timedelta(seconds=10), description="How long to wait for an answer.")
+    interval: Duration = Field(default=timedelta(seconds=10), description="Time between two looks at the pools.")
+    inventory_interval: Duration = Field(
+        default=timedelta(minutes=5), description="Time between two inventory events of a pool that does not change."
+    )
+    max_report_age: Duration = Field(
+        default=timedelta(minutes=3),
+        description="A pool whose volume service reported to Cinder longer ago is not sent, and so gets stale.",
+    )
+    max_over_subscription_ratio: float | Literal["auto"] = Field(
+        default=20.0, description="As Cinder's option of this name, for pools that do not say."
+    )
+    aggregates: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="UUIDs of the host aggregates that share pools, by the pools' names; `*` and `?` stand for any"
+        ' text and any character: `"*@ceph#*" = ["…"]`.',
+    )
+
+
 class SchedulerSettings(Section):
     """How schedulers pick and claim; a request may say otherwise."""
 

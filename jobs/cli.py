@@ -29,6 +29,7 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "up": _Command("jobs.up", "local", "The whole system on this machine, with the table live."),
     "agent": _Command("jobs.agent", "agent", "Emit this compute node's events."),
+    "storage": _Command("jobs.storage", "cinder", "Emit the events of Cinder's pools."),
     "simulate": _Command("jobs.simulate", "simulate", "Emit the events of a simulated fleet."),
     "job": _Command("jobs.job_commands", "job", "The Flink job: run it here, or on a Flink cluster."),
     "hosts": _Command("jobs.hosts", "scheduler", "Show the table: free, rates, age, why a host is out."),

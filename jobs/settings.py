@@ -24,7 +24,14 @@ from pydantic_settings import (
 )
 from pydantic_settings.sources import InitSettingsSource
 
-from connectors.settings import AgentSettings, KafkaSettings, PostgresSettings, SchedulerSettings, Section
+from connectors.settings import (
+    AgentSettings,
+    KafkaSettings,
+    PostgresSettings,
+    SchedulerSettings,
+    Section,
+    StorageSettings,
+)
 from schemas.errors import ConfigError
 from topology.settings import JobSettings
 
@@ -69,6 +76,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     agent: AgentSettings = AgentSettings()
+    storage: StorageSettings = StorageSettings()
     job: JobSettings = JobSettings()
     postgres: PostgresSettings = PostgresSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
