@@ -38,6 +38,7 @@ _COMMANDS = {
     "claims": _Command("jobs.claims", "scheduler", "List the claims in flight."),
     "extender": _Command("jobs.extender", "scheduler", "Filter and rank nodes for kube-scheduler."),
     "dead-letters": _Command("jobs.dead_letters", "kafka", "Show the records that could not be decoded."),
+    "drift": _Command("jobs.drift", "scheduler", "Hosts whose promises and measurements do not go together."),
     "migrate": _Command("jobs.migrate", "scheduler", "Bring the tables to this version."),
     "doctor": _Command("jobs.doctor", "scheduler,kafka", "Say what is wrong with a setup, and what to do."),
 }
