@@ -124,9 +124,11 @@ class AgentSettings(Section):
     inventory_interval: Duration = Field(
         default=timedelta(minutes=5), description="Time between two inventory events if nothing changes."
     )
-    collector: Literal["host", "libvirt"] = Field(
+    collector: str = Field(
         default="host",
-        description="Where the figures come from: the kernel alone, or the kernel and libvirt, on a hypervisor.",
+        pattern=r"^(host|libvirt|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="Where the figures come from: `host`, the kernel alone; `libvirt`, the kernel and libvirt, on a"
+        " hypervisor; or `module:Class`, a collector of your own.",
     )
     libvirt_uri: str = Field(
         default="qemu:///system", description="The libvirt of this very node, for `agent.collector` `libvirt`."
