@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -17,6 +19,7 @@ from connectors.scheduler import NoHostFitsError, Refusal, Request, Scheduler
 from connectors.settings import SchedulerSettings
 from jobs.hosts import render, summarize
 from schemas.errors import ConfigError
+from tests.endtoend import Ended, config_file
 from tests.integration.upserts import query, upsert_inventory, upsert_usage
 
 RACK_1, RACK_2 = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
@@ -134,3 +137,16 @@ def test_a_pool_shows_its_free_room_its_ratio_and_its_reserve(owner: Connection,
     with owner.cursor() as cursor:
         cursor.execute("SET vacancy.max_age = '1 us'")
     assert query(owner, "SELECT reason FROM vacancy.schedulable_host") == [("stale",)]
+
+
+def test_the_command_takes_a_pool(owner: Connection, database: str, tmp_path: Path) -> None:
+    config_file(tmp_path).write_text(f"[postgres]\nscheduler_dsn = {json.dumps(database)}\n", encoding="utf-8")
+    add_pool(owner, RACK_1)
+    add(owner, "far", RACK_2)
+    refused = Ended(tmp_path, "claim", "--vcpus", "1", "--near", POOL)
+    assert refused.status == 3
+    assert f"no aggregate shared with the storage pool {POOL}" in refused.error()
+    wrong = Ended(tmp_path, "claim", "--vcpus", "1", "--near", "far")
+    assert (wrong.status, "near: no such storage pool: far" in wrong.error()) == (2, True)
+    add(owner, "near", RACK_1)
+    assert Ended(tmp_path, "claim", "--vcpus", "1", "--near", POOL).output.endswith("  near\n")
