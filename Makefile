@@ -1,7 +1,7 @@
 # The habits. Everything runs in .venv, which `make venv` makes from the locked dependencies.
 BIN := .venv/bin
 
-.PHONY: venv test fast unit plan flink integration nova faults lint format goldens lock jars bench
+.PHONY: venv test fast unit plan flink integration nova cinder faults lint format goldens lock jars bench
 
 venv: $(BIN)/vacancy
 $(BIN)/vacancy: requirements/dev.lock pyproject.toml
@@ -16,7 +16,7 @@ test:  ## everything that must pass, on a fresh machine too
 fast: venv  ## seconds: no JVM, no server
 	$(BIN)/pytest tests/unit
 
-unit plan flink integration nova faults: venv  ## one layer
+unit plan flink integration nova cinder faults: venv  ## one layer
 	$(BIN)/pytest tests/$@
 
 lint: venv
@@ -37,7 +37,7 @@ lock: venv  ## the newest versions that the ranges in pyproject.toml allow
 		--no-emit-index-url --no-emit-find-links -o requirements/dev.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra local -c requirements/dev.lock --generate-hashes \
 		--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/local.lock
-	$(BIN)/uv pip compile -q pyproject.toml --extra agent --extra registry --extra scheduler -c requirements/dev.lock \
+	$(BIN)/uv pip compile -q pyproject.toml --extra agent --extra cinder --extra registry --extra scheduler -c requirements/dev.lock \
 		--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/agent.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra libvirt -c requirements/dev.lock \
 		--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/libvirt.lock
@@ -54,6 +54,8 @@ lock: venv  ## the newest versions that the ranges in pyproject.toml allow
 		--no-emit-index-url --no-emit-find-links -o requirements/nova.lock
 	$(BIN)/uv pip compile -q -U requirements/ceilometer.in --generate-hashes --python-version 3.11 --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements/ceilometer.lock
+	$(BIN)/uv pip compile -q -U requirements/cinder.in --generate-hashes --python-version 3.11 --no-header \
+		--no-emit-index-url --no-emit-find-links -o requirements/cinder.lock
 
 jars: venv  ## the same for the jars
 	$(BIN)/python -m jobs.jars lock

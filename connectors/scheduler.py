@@ -5,9 +5,9 @@
 >>> claim.host_name                                                                   # doctest: +SKIP
 'compute-17'
 
-The work is done by SQL functions (``schemas/migrations``, ``0008_claim_functions.sql`` and
-``0012_complex_resources.sql``); this module keeps connections, tries again where that is safe, and turns answers into
-types.
+The work is done by SQL functions (``schemas/migrations``, ``0008_claim_functions.sql``, ``0012_complex_resources.sql``
+and ``0015_storage_and_drift.sql``); this module keeps connections, tries again where that is safe, and turns answers
+into types.
 
 What always holds: a call that was cut off, by a restart of the database say, is made again with the same consumers, so
 that no claim is lost and none is made twice.
@@ -108,7 +108,7 @@ class Pci(Section):
 
 
 class Request(Section):
-    """What an instance needs of a host. Hosts are named by id or name; a part that is not given is no matter.
+    """What an instance needs of a host. Hosts and pools are named by id or name; a part that is not given is no matter.
 
     Raises:
         pydantic.ValidationError: an amount is negative or a part is unknown.
@@ -127,6 +127,7 @@ class Request(Section):
     )
     forbidden: tuple[str, ...] = Field(default=(), description="Traits that it must not have.")
     aggregates: tuple[str, ...] = Field(default=(), description="It must be in one of these aggregates.")
+    near: str | None = Field(default=None, description="It must share an aggregate with this storage pool.")
     zone: str | None = Field(default=None, description="Its availability zone.")
     include: tuple[str, ...] = Field(default=(), description="Only these hosts.")
     avoid: tuple[str, ...] = Field(default=(), description="None of these hosts.")
@@ -498,6 +499,8 @@ os.register_at_fork(after_in_child=_open_all)
 
 def _label(dimension: str) -> str:
     """What people call a dimension."""
+    if dimension.startswith("near "):
+        return f"no aggregate shared with the storage pool {dimension.removeprefix('near ')}"
     if dimension.startswith("numa_pages_"):
         return f"huge pages of {dimension.removeprefix('numa_pages_')} KiB in one NUMA cell"
     if dimension.endswith("_unit") and dimension not in _LABELS:

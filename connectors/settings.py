@@ -124,9 +124,11 @@ class AgentSettings(Section):
     inventory_interval: Duration = Field(
         default=timedelta(minutes=5), description="Time between two inventory events if nothing changes."
     )
-    collector: Literal["host", "libvirt"] = Field(
+    collector: str = Field(
         default="host",
-        description="Where the figures come from: the kernel alone, or the kernel and libvirt, on a hypervisor.",
+        pattern=r"^(host|libvirt|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="Where the figures come from: `host`, the kernel alone; `libvirt`, the kernel and libvirt, on a"
+        " hypervisor; or `module:Class`, a collector of your own.",
     )
     libvirt_uri: str = Field(
         default="qemu:///system", description="The libvirt of this very node, for `agent.collector` `libvirt`."
@@ -192,6 +194,39 @@ class BridgeSettings(Section):
     metrics_address: str = Field(
         default="0.0.0.0",  # noqa: S104  # Prometheus comes from another machine, and the port is opened on request
         description="Address that `bridge.metrics_port` is opened on.",
+    )
+
+
+class StorageSettings(Section):
+    """Cinder, whose pools `vacancy storage` sends."""
+
+    auth: dict[str, SecretStr] = Field(
+        default={},
+        description="How to log in, by keystoneauth1's names: `auth_type` (`password` if it is not given), `auth_url`,"
+        " `username`, `password`, `project_name`, `user_domain_name`, `project_domain_name` and so on.",
+    )
+    endpoint: str | None = Field(
+        default=None, description="URL of Cinder's API, up to its version. Unset: as Keystone's catalogue says."
+    )
+    region: str | None = Field(default=None, description="Region of the catalogue.")
+    interface: str = Field(default="internal", description="Interface of the catalogue.")
+    ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign their TLS.")
+    timeout: Duration = Field(default=timedelta(seconds=10), description="How long to wait for an answer.")
+    interval: Duration = Field(default=timedelta(seconds=10), description="Time between two looks at the pools.")
+    inventory_interval: Duration = Field(
+        default=timedelta(minutes=5), description="Time between two inventory events of a pool that does not change."
+    )
+    max_report_age: Duration = Field(
+        default=timedelta(minutes=3),
+        description="A pool whose volume service reported to Cinder longer ago is not sent, and so gets stale.",
+    )
+    max_over_subscription_ratio: float | Literal["auto"] = Field(
+        default=20.0, description="As Cinder's option of this name, for pools that do not say."
+    )
+    aggregates: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="UUIDs of the host aggregates that share pools, by the pools' names; `*` and `?` stand for any"
+        ' text and any character: `"*@ceph#*" = ["…"]`.',
     )
 
 

@@ -41,7 +41,7 @@ from jobs.logs import configure, log_format_option
 from jobs.options import DurationType, flags, load, settings_options
 from jobs.settings import default_data_dir
 from schemas.codec import Encoder
-from schemas.errors import VacancyError
+from schemas.errors import ConfigError, VacancyError
 from schemas.events import Event
 from schemas.units import format_duration, milliseconds_of
 
@@ -111,13 +111,23 @@ def make_collector(settings: AgentSettings) -> Collector:
     """The collector that is set.
 
     Raises:
-        ConfigError: it lacks something.
+        ConfigError: it lacks something, or there is no such class.
     """
     if settings.collector == "host":
         return HostCollector(settings)
-    from connectors.libvirt_host import LibvirtCollector  # a package that only hypervisors have
+    if settings.collector == "libvirt":
+        from connectors.libvirt_host import LibvirtCollector  # a package that only hypervisors have
 
-    return LibvirtCollector(settings)
+        return LibvirtCollector(settings)
+    entry = metadata.EntryPoint("collector", settings.collector, "vacancy.collectors")
+    try:
+        made: Collector = entry.load()(settings)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"agent.collector: {settings.collector} cannot be loaded: {error}; "
+            "write it as module:Class, and have Python find the module (PYTHONPATH)"
+        ) from None
+    return made
 
 
 def _exported(settings: AgentSettings, agent: Agent, outbox: Outbox, host_id: str) -> AbstractContextManager[None]:

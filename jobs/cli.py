@@ -30,6 +30,7 @@ _COMMANDS = {
     "up": _Command("jobs.up", "local", "The whole system on this machine, with the table live."),
     "agent": _Command("jobs.agent", "agent", "Emit this compute node's events."),
     "bridge": _Command("jobs.bridge", "notifications", "Emit the events of a cloud's hosts, from its notifications."),
+    "storage": _Command("jobs.storage", "cinder", "Emit the events of Cinder's pools."),
     "simulate": _Command("jobs.simulate", "simulate", "Emit the events of a simulated fleet."),
     "job": _Command("jobs.job_commands", "job", "The Flink job: run it here, or on a Flink cluster."),
     "hosts": _Command("jobs.hosts", "scheduler", "Show the table: free, rates, age, why a host is out."),
@@ -38,6 +39,7 @@ _COMMANDS = {
     "claims": _Command("jobs.claims", "scheduler", "List the claims in flight."),
     "extender": _Command("jobs.extender", "scheduler", "Filter and rank nodes for kube-scheduler."),
     "dead-letters": _Command("jobs.dead_letters", "kafka", "Show the records that could not be decoded."),
+    "drift": _Command("jobs.drift", "scheduler", "Hosts whose promises and measurements do not go together."),
     "migrate": _Command("jobs.migrate", "scheduler", "Bring the tables to this version."),
     "doctor": _Command("jobs.doctor", "scheduler,kafka", "Say what is wrong with a setup, and what to do."),
 }

@@ -43,12 +43,15 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         }
     ),
     "reader": frozenset(
-        {(function, "EXECUTE") for function in ("why()", "taken()", "pci_free()", "cells_free()", "class_free()")}
+        {
+            (function, "EXECUTE")
+            for function in ("why()", "taken()", "pci_free()", "cells_free()", "class_free()", "record_drift()")
+        }
         | {
             (relation, "SELECT")
             for relation in (
                 *("host", "host_inventory", "claim", "schedulable_host", "freshness", "schema_migration"),
-                *("pci_pool", "numa_cell", "resource_class", "source"),
+                *("pci_pool", "numa_cell", "resource_class", "source", "drift", "drifting", "host_drift"),
             )
         }
     ),

@@ -60,19 +60,21 @@ class Summary:
     vcpus_free: int
     memory_mb_free: int
     disk_gb_free: int
+    pools: int = 0
 
 
 _SUMMARY = """
 SELECT
-  count(*),
+  count(*) FILTER (WHERE NOT shares),
   count(*) FILTER (WHERE reason IS NULL),
   count(*) FILTER (WHERE reason LIKE 'disabled%'),
-  count(*) FILTER (WHERE reason = 'no usage yet'),
-  count(*) FILTER (WHERE reason = 'stale'),
+  count(*) FILTER (WHERE reason = 'no usage yet' AND NOT shares),
+  count(*) FILTER (WHERE reason = 'stale' AND NOT shares),
   max(age),
   coalesce(sum(vcpus_free) FILTER (WHERE reason IS NULL), 0)::bigint,
   coalesce(sum(memory_mb_free) FILTER (WHERE reason IS NULL), 0)::bigint,
-  coalesce(sum(disk_gb_free) FILTER (WHERE reason IS NULL), 0)::bigint
+  coalesce(sum(disk_gb_free) FILTER (WHERE reason IS NULL), 0)::bigint,
+  count(*) FILTER (WHERE shares)
 FROM vacancy.schedulable_host
 """
 
@@ -162,7 +164,7 @@ def render(
         state = _cut(row.reason or "ok", "yellow" if out else "green")
         table.add_row(_cut(row.name), state, *(column.cell(row) for column in columns), style="dim" if out else "")
     line = Text(summary_line(summary), "bold")
-    if hidden := summary.hosts - len(rows):
+    if hidden := summary.hosts + summary.pools - len(rows):
         line.append(f" ({hidden:,} more hosts not shown)", "dim")
     lines: list[RenderableType] = [table, line]
     if message:
@@ -179,6 +181,7 @@ def summary_line(summary: Summary) -> str:
             (summary.stale, "stale"),
             (summary.disabled, "disabled"),
             (summary.without_usage, "without usage yet"),
+            (summary.pools, "storage pools"),
         )
         if count
     ]

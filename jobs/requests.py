@@ -36,6 +36,7 @@ _OPTIONS = (
     click.option("--any-of", multiple=True, metavar="TRAIT,TRAIT", help="The host has one of these traits."),
     click.option("--forbid", "forbidden", multiple=True, metavar="TRAIT", help="The host does not have this trait."),
     click.option("--aggregate", "aggregates", multiple=True, metavar="UUID", help="The host is in one of these."),
+    click.option("--near", metavar="POOL", help="The host shares an aggregate with this storage pool."),
     click.option("--zone", help="The host is in this availability zone."),
     click.option("--include", multiple=True, metavar="HOST", help="Only these hosts, by name or id."),
     click.option("--avoid", multiple=True, metavar="HOST", help="None of these hosts, by name or id."),

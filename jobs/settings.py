@@ -31,6 +31,7 @@ from connectors.settings import (
     PostgresSettings,
     SchedulerSettings,
     Section,
+    StorageSettings,
 )
 from schemas.errors import ConfigError
 from topology.settings import JobSettings
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     agent: AgentSettings = AgentSettings()
     bridge: BridgeSettings = BridgeSettings()
+    storage: StorageSettings = StorageSettings()
     job: JobSettings = JobSettings()
     postgres: PostgresSettings = PostgresSettings()
     scheduler: SchedulerSettings = SchedulerSettings()

@@ -165,7 +165,7 @@ class UsageEncoder:
     def _column(self, field: pa.Field, report: Report) -> pa.Array:
         values: npt.NDArray[Any] = report.usage[field.name]
         if values.dtype == np.int64 and field.name not in PRESSURE:
-            # Its bytes are Arrow's already; pa.array would look at them for longer than all else takes for a small tick.
+            # They are as Arrow has them; pa.array would look at them for longer than the rest of a small tick takes.
             return pa.Array.from_buffers(field.type, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
         return pa.array(values, type=field.type, mask=report.without_pressure if field.name in PRESSURE else None)
 

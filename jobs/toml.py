@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,15 @@ def dumps(settings: Settings) -> str:
 def _table(name: str, table: Mapping[str, Any]) -> list[str]:
     """Lines of a table: its own keys, then its tables; None is a key that is left out."""
     lines = ["", f"[{name}]"] if name else []
-    lines += [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict | None)]
+    lines += [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict | None)]
     for key, value in table.items():
         if isinstance(value, dict):
             lines += _table(f"{name}.{key}" if name else key, value)
     return lines
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
 
 
 def _value(value: Any) -> str:

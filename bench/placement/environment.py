@@ -15,13 +15,14 @@ import venv
 from pathlib import Path
 
 import platformdirs
+from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "placement.lock"
 
 
 def python(lock: Path = LOCK) -> Path:
-    """The interpreter of a lock's environment, which is made if there is none: half a minute or so, by pip.
+    """The interpreter of a lock's environment, which is made if there is none: some 10 s.
 
     Args:
         lock: Placement's, or another whose environment has it too.
@@ -34,8 +35,9 @@ def python(lock: Path = LOCK) -> Path:
         unfinished = Path(tempfile.mkdtemp(prefix=f"{home.name}.", dir=home.parent))
         try:
             venv.create(unfinished, with_pip=True)
-            pip = [str(unfinished / "bin" / "python"), "-m", "pip", "install", "-q", "--require-hashes", "--no-deps"]
-            subprocess.run([*pip, "-r", str(lock)], check=True)
+            # Of some 100 packages pip takes minutes to make what uv makes in seconds.
+            install = [find_uv_bin(), "pip", "install", "-q", "--python", str(unfinished / "bin" / "python")]
+            subprocess.run([*install, "--require-hashes", "--no-deps", "-r", str(lock)], check=True)
             unfinished.rename(home)
         except OSError:
             if not interpreter.exists():  # else another one was quicker

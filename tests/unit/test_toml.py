@@ -29,6 +29,7 @@ ODD = 'a"b\\c\n\t\x01\x7f é 😀 = [#]'
                 }
             }
         },
+        {"storage": {"auth": {"password": ODD}, "aggregates": {"node.1@lvm#*": ["a", "b"], ODD: []}}},
         {"postgres": {"job_dsn": f"postgresql://{ODD}"}},
         {"job": {"emit": timedelta(milliseconds=100), "window": timedelta(minutes=2)}, "agent": {"zone": None}},
     ],
