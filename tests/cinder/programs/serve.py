@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -34,6 +35,7 @@ objects.register_all()
 from cinder.scheduler import manager, rpcapi  # noqa: E402  # it wants the objects registered
 
 CONF = cfg.CONF
+LIMIT_S = 30.0
 
 
 class AsOnTheBus(base.CinderObjectSerializer):  # type: ignore[misc]  # it is in another environment
@@ -103,8 +105,11 @@ def main() -> None:
             service.create()
         before = hosts.service_states.get(host)
         rpcapi.SchedulerAPI().update_service_capabilities(admin, "volume", host, capabilities, None)
+        deadline = time.monotonic() + LIMIT_S
         while hosts.service_states.get(host) is before:
-            threading.Event().wait(0.01)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the report of {host} has not reached the scheduler within {LIMIT_S:g} s")
+            time.sleep(0.01)
 
     def down(host: str) -> None:
         for service in objects.ServiceList.get_all(admin, {"host": host}).objects:
