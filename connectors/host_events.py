@@ -4,7 +4,7 @@ What always holds:
 
 - An event that the broker has not taken within :data:`KEEP_S` is given up: late, it would make a host look alive that
   may be dead by now. Whoever sends is told of each host whose inventory was given up, and sends it as it is then.
-- Neither call waits.
+- Nothing waits longer than it is told to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schemas.events import Event, kafka_headers, released
 
 KEEP_S = 10.0
 _QUEUE_EVENTS = 400_000
-_LOG = logging.getLogger("vacancy.bridge")
+_LOG = logging.getLogger("vacancy.events")
 
 
 class HostEvents:
@@ -27,12 +27,13 @@ class HostEvents:
 
     Args:
         settings: where the brokers are, and the topics.
+        client_id: what the brokers are to call it.
 
     Raises:
         ConfigError: the client refuses the settings.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, client_id: str) -> None:
         self._settings = settings
         self._topics = {Event.USAGE: settings.usage_topic, Event.INVENTORY: settings.inventory_topic}
         plain = settings.schema_registry_url is None
@@ -41,7 +42,7 @@ class HostEvents:
         self._producer = producer(
             settings,
             on_error=self._errors,
-            client_id="vacancy-bridge",
+            client_id=client_id,
             message_timeout_ms=round(KEEP_S * 1000),
             queue_buffering_max_messages=_QUEUE_EVENTS,
         )
@@ -69,9 +70,14 @@ class HostEvents:
         except BufferError:
             answer(KafkaError(KafkaError._QUEUE_FULL))  # noqa: SLF001  # its names of local errors begin so
 
-    def serve(self) -> None:
-        """Takes the broker's answers."""
-        self._producer.poll(0)
+    @property
+    def left(self) -> int:
+        """Events that wait to be acknowledged, at most."""
+        return len(self._producer)
+
+    def serve(self, wait_s: float = 0.0) -> None:
+        """Takes the broker's answers; waits for the first up to wait_s."""
+        self._producer.poll(wait_s)
 
     def close(self, limit_s: float) -> int:
         """Delivers what it can within limit_s, and returns how many events were left."""

@@ -71,7 +71,7 @@ def command(config: Path | None, data_dir: Path | None, log_format: str | None) 
     configure(settings.log.format, job="bridge")
     conf = read_conf(settings.bridge.nova_conf)
     api = connect(conf)
-    events = HostEvents(settings.kafka)
+    events = HostEvents(settings.kafka, "vacancy-bridge")
     with StopSignal() as stop:
         encoders = make_encoders(settings.kafka, stop)
         if encoders is None:

@@ -24,7 +24,7 @@ import click
 from connectors.cinder import Cinder, CinderError, Pool, is_current
 from connectors.collector import InventoryReading
 from connectors.host import boot_id
-from connectors.latest import Latest
+from connectors.host_events import HostEvents
 from connectors.settings import StorageSettings
 from jobs.agent import FLUSH_LIMIT_S, StopSignal, make_encoders
 from jobs.logs import configure, log_format_option
@@ -49,23 +49,23 @@ def command(config: Path | None, data_dir: Path | None, interval: Any, log_forma
     settings = load(config, data_dir, flags(storage={"interval": interval}, log={"format": log_format}))
     configure(settings.log.format, job="storage")
     cinder = Cinder(settings.storage)
-    latest = Latest(settings.kafka)
+    events = HostEvents(settings.kafka, "vacancy-storage")
     with StopSignal() as stop:
         encoders = make_encoders(settings.kafka, stop)
         if encoders is None:
             return
         every = format_duration(settings.storage.interval)
         _LOG.info("Cinder's pools go to %s every %s", settings.kafka.bootstrap_servers, every)
-        storage = Storage(settings.storage, cinder.pools, latest, encoders)
+        storage = Storage(settings.storage, cinder.pools, events, encoders)
         while not stop.is_set():
             due = storage.turn()
             while not stop.is_set() and (left_s := due - time.monotonic()) > 0:
-                if latest.left:
-                    latest.serve(min(left_s, 0.1))
+                if events.left:
+                    events.serve(min(left_s, 0.1))
                 else:
                     stop.wait(left_s)
-        left = latest.close(FLUSH_LIMIT_S)
-    _LOG.info("stopped; %d events delivered%s", latest.delivered, f", {left} not" if left else "")
+        left = events.close(FLUSH_LIMIT_S)
+    _LOG.info("stopped; %d events delivered%s", sum(events.delivered.values()), f", {left} not" if left else "")
 
 
 class Storage:
@@ -74,7 +74,7 @@ class Storage:
     Args:
         settings: the intervals.
         read: gives the pools.
-        latest: takes the events.
+        events: takes the events.
         encoders: one for each event.
         clock: monotonic seconds.
         wall_clock: seconds since 1970.
@@ -84,7 +84,7 @@ class Storage:
         self,
         settings: StorageSettings,
         read: Callable[[], list[Pool]],
-        latest: Latest,
+        events: HostEvents,
         encoders: Mapping[Event, Encoder],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -92,7 +92,7 @@ class Storage:
     ) -> None:
         self._settings = settings
         self._read = read
-        self._latest = latest
+        self._events = events
         self._encoders = encoders
         self._clock = clock
         self._wall_clock = wall_clock
@@ -117,6 +117,9 @@ class Storage:
             _LOG.warning("Cinder's pools can be read again")
             self._failing = None
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
+        for host_id in self._events.to_repeat:
+            self._sent.pop(host_id, None)
+        self._events.to_repeat.clear()
         current = [pool for pool in pools if is_current(pool, now, self._settings.max_report_age)]
         outdated = {pool.name for pool in pools} - {pool.name for pool in current}
         for name in sorted(outdated - self._outdated):
@@ -137,9 +140,9 @@ class Storage:
                 "agent_version": self._version,
             }
             payload = self._encoders[Event.INVENTORY].encode(dataclasses.asdict(inventory) | sender | more)
-            self._latest.put(Event.INVENTORY, pool.host_id, payload)
+            self._events.send(Event.INVENTORY, pool.host_id, payload)
             self._sent[pool.host_id] = inventory, now
         usage = dataclasses.asdict(pool.usage(self._boot_id, time.monotonic_ns()))
         payload = self._encoders[Event.USAGE].encode(usage | sender | {"seq": self._seq[pool.host_id]})
-        self._latest.put(Event.USAGE, pool.host_id, payload)
+        self._events.send(Event.USAGE, pool.host_id, payload)
         self._seq[pool.host_id] += 1

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from connectors.cinder import UNLIMITED_GB, Cinder, CinderError, Pool
+from connectors.host_events import HostEvents
 from connectors.kafka import ensure_topics
-from connectors.latest import Latest
 from connectors.settings import KafkaSettings, StorageSettings
 from jobs import toml
 from jobs.settings import Settings
@@ -124,18 +124,18 @@ def test_a_pool_that_is_not_reported_any_more_is_not_sent(
     settings = cinder.settings()
     pools = [pool for pool in Cinder(settings).pools() if pool.name == "node-2@lvm#fast"]
     now = time.time()
-    latest = Latest(KafkaSettings(bootstrap_servers="127.0.0.1:1"))
+    events = HostEvents(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "test")
     encoders = {event: Encoder(event) for event in Event}
-    sent = Storage(settings, lambda: pools, latest, encoders, wall_clock=lambda: now)
+    sent = Storage(settings, lambda: pools, events, encoders, wall_clock=lambda: now)
     now += 190
     sent.turn()
     sent.turn()
-    assert latest.left == 0
+    assert events.left == 0
     assert caplog.text.count("pool node-2@lvm#fast: its volume service does not report") == 1
     now -= 20
     sent.turn()
-    assert latest.left == 2
-    latest.close(0)
+    assert events.left == 2
+    events.close(0)
     cinder.down("node-2@lvm")
 
 
