@@ -6,8 +6,9 @@ BIN := .venv/bin
 venv: $(BIN)/vacancy
 $(BIN)/vacancy: requirements/dev.lock pyproject.toml
 	test -d .venv || python3.11 -m venv .venv
-	$(BIN)/pip install -q -r requirements/dev.lock
-	$(BIN)/pip install -q --no-deps -e .
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements/dev.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 	touch $@
 
 test:  ## everything that must pass, on a fresh machine too
