@@ -1,8 +1,8 @@
 """How many events a second the whole system takes, at 1 Hz a host, and how long it keeps that up.
 
-For each emit a long run of one fleet: the lag must stay flat. Then, for an emit of a row an event and for a longer one,
-more and more hosts come to a running system, until it does not keep up with them: events wait longer at the end of a
-run than at its start.
+For each emit a long run of one fleet: the lag must stay flat. Then, with an emit that makes a row of each event and with
+a longer one, more and more hosts come to a running system, until it does not keep up with them: events wait longer at
+the end of a run than at its start.
 Simulator, broker, job and database share the machine; `cores_busy` says who takes what.
 
     python -m bench.ingest
@@ -35,10 +35,10 @@ MOST_HOSTS = 200_000
 @click.command()
 @click.option("--hosts", type=click.IntRange(1), default=30_000, show_default=True, help="Of the long runs.")
 @click.option("--emit", "emits", type=DurationType(), multiple=True, default=("1s", "100ms"), show_default=True)
-@click.option("--seconds", default=600.0, show_default=True, help="Length of each long run; 0: none.")
+@click.option("--seconds", default=600.0, show_default=True, help="Length of each long run.")
 @click.option("--step", type=click.IntRange(1), default=10_000, show_default=True, help="Hosts that come at a time.")
 @click.option("--step-emit", "step_emits", type=DurationType(), multiple=True, default=("1s", "5s"), show_default=True)
-@click.option("--step-seconds", default=60.0, show_default=True, help="Length of the run with each; 0: none.")
+@click.option("--step-seconds", default=60.0, show_default=True, help="Length of the run with each.")
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(
     hosts: int,
@@ -52,13 +52,12 @@ def main(
     """Measures; prints a table, writes bench/results/ingest.json."""
     sustained: list[dict[str, Any]] = []
     knee: list[dict[str, Any]] = []
-    for emit in emits if seconds else ():
+    for emit in dict.fromkeys([*emits, *step_emits]):
         with stack_of(hosts, emit) as stack:
-            sustained.append(_run(stack, hosts, emit, seconds, WARM_UP_S))
-        CONSOLE.print(_table(sustained))
-    for emit in step_emits if step_seconds else ():
-        with stack_of(hosts, emit) as stack:
-            for run in _steps(stack, hosts, emit, step, step_seconds):
+            if emit in emits:
+                sustained.append(_run(stack, hosts, emit, seconds, WARM_UP_S))
+                CONSOLE.print(_table([*sustained, *knee]))
+            for run in _steps(stack, hosts, emit, step, step_seconds) if emit in step_emits else ():
                 knee.append(run)
                 CONSOLE.print(_table([*sustained, *knee]))
     if saved:
@@ -68,10 +67,9 @@ def main(
 def _steps(stack: Stack, hosts: int, emit: timedelta, step: int, seconds: float) -> Iterator[dict[str, Any]]:
     """Runs with more and more hosts; the last one is not held."""
     with ExitStack() as fleets:
-        yield _run(stack, hosts, emit, seconds, WARM_UP_S)
         for number, count in enumerate(range(hosts + step, MOST_HOSTS, step), 1):
             fleets.enter_context(more_hosts(stack, step, number))
-            run = _run(stack, count, emit, seconds, SETTLE_S)
+            run = _run(stack, count, emit, seconds, WARM_UP_S if number == 1 else SETTLE_S)
             yield run
             if not run["held"]:
                 return
