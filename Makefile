@@ -70,6 +70,7 @@ bench: venv
 	$(BIN)/python -m bench.decode
 	$(BIN)/python -m bench.poison
 	$(BIN)/python -m bench.catch_up
+	$(BIN)/python -m bench.catch_up --events 10000000 --rounds 1 --only production --save-as catch_up_10m
 	$(BIN)/python -m bench.claims
 	$(BIN)/python -m bench.live_claims
 	$(BIN)/python -m bench.complex_claims

@@ -8,7 +8,7 @@ The production graph reads a topic to its end, rows into PostgreSQL on the same 
 - fleets of 1,000 and 100,000 hosts, windows of 10 s and 300 s, into the blackhole: what an event costs there.
 
     python -m bench.catch_up
-    python -m bench.catch_up --events 10000000 --rounds 1 --only production
+    python -m bench.catch_up --events 10000000 --rounds 1 --only production --save-as catch_up_10m
 """
 
 from __future__ import annotations
@@ -213,8 +213,9 @@ def _sql_type(kind: Any) -> str:
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--only", "names", multiple=True, help="Cases, by name.  [default: all]")
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
-def main(events: int, rounds: int, names: tuple[str, ...], saved: bool) -> None:
-    """Measures each case in each round; prints a table, writes bench/results/catch_up.json."""
+@click.option("--save-as", "name_of_result", default="catch_up", show_default=True, help="Name of the result.")
+def main(events: int, rounds: int, names: tuple[str, ...], saved: bool, name_of_result: str) -> None:
+    """Measures each case in each round; prints a table, writes a file in bench/results."""
     cases = [case for case in CASES if not names or case.name in names]
     runs: dict[str, list[Run]] = {case.name: [] for case in cases}
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name, postgres_server() as postgres:
@@ -238,7 +239,7 @@ def main(events: int, rounds: int, names: tuple[str, ...], saved: bool) -> None:
     figures = [_figures(case, runs) for case in cases]
     CONSOLE.print(_table(figures))
     if saved:
-        CONSOLE.print(save("catch_up", {"events": events, "others_cores_busy": round(others, 2), "cases": figures}))
+        CONSOLE.print(save(name_of_result, {"events": events, "others_cores_busy": round(others, 2), "cases": figures}))
 
 
 def _records(topics: list[str], events: int) -> Iterator[tuple[str, Record]]:

@@ -1,8 +1,8 @@
 """How many events a second the whole system takes, at 1 Hz a host, and how long it keeps that up.
 
-For each emit a long run of one fleet: the lag must stay flat. Then, with an emit that makes a row of each event and with
-a longer one, more and more hosts come to a running system, until it does not keep up with them: events wait longer at
-the end of a run than at its start.
+For each emit a long run of one fleet: the lag must stay flat. Then, with an emit that makes a row of each event and
+with a longer one, more and more hosts come to a running system, until it does not keep up with them: events wait longer
+at the end of a run than at its start.
 Simulator, broker, job and database share the machine; `cores_busy` says who takes what.
 
     python -m bench.ingest
