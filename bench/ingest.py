@@ -36,7 +36,7 @@ MOST_HOSTS = 200_000
 @click.option("--hosts", type=click.IntRange(1), default=30_000, show_default=True, help="Of the long runs.")
 @click.option("--emit", "emits", type=DurationType(), multiple=True, default=("1s", "100ms"), show_default=True)
 @click.option("--seconds", default=600.0, show_default=True, help="Length of each long run.")
-@click.option("--step", type=click.IntRange(1), default=10_000, show_default=True, help="Hosts that come at a time.")
+@click.option("--step", type=click.IntRange(1), default=15_000, show_default=True, help="Hosts that come at a time.")
 @click.option("--step-emit", "step_emits", type=DurationType(), multiple=True, default=("1s", "5s"), show_default=True)
 @click.option("--step-seconds", default=60.0, show_default=True, help="Length of the run with each.")
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
@@ -54,22 +54,26 @@ def main(
     knee: list[dict[str, Any]] = []
     for emit in dict.fromkeys([*emits, *step_emits]):
         with stack_of(hosts, emit) as stack:
+            warm_up_s = WARM_UP_S
             if emit in emits:
+                warm_up_s = SETTLE_S
                 sustained.append(_run(stack, hosts, emit, seconds, WARM_UP_S))
                 CONSOLE.print(_table([*sustained, *knee]))
-            for run in _steps(stack, hosts, emit, step, step_seconds) if emit in step_emits else ():
+            for run in _steps(stack, hosts, emit, step, step_seconds, warm_up_s) if emit in step_emits else ():
                 knee.append(run)
                 CONSOLE.print(_table([*sustained, *knee]))
     if saved:
         CONSOLE.print(save("ingest", {"sustained": sustained, "knee": knee}))
 
 
-def _steps(stack: Stack, hosts: int, emit: timedelta, step: int, seconds: float) -> Iterator[dict[str, Any]]:
+def _steps(
+    stack: Stack, hosts: int, emit: timedelta, step: int, seconds: float, warm_up_s: float
+) -> Iterator[dict[str, Any]]:
     """Runs with more and more hosts; the last one is not held."""
     with ExitStack() as fleets:
         for number, count in enumerate(range(hosts + step, MOST_HOSTS, step), 1):
             fleets.enter_context(more_hosts(stack, step, number))
-            run = _run(stack, count, emit, seconds, WARM_UP_S if number == 1 else SETTLE_S)
+            run = _run(stack, count, emit, seconds, warm_up_s if number == 1 else SETTLE_S)
             yield run
             if not run["held"]:
                 return

@@ -132,7 +132,7 @@ def test_a_silent_source_is_named_and_a_partly_silent_one_is_said(dsns: dict[str
     }
     assert set(findings) == {"host", "notifications", "lxc", "libvirt", "cinder"}
     assert "is silent: 8 of the 8 hosts it speaks for, last heard 4 min ago" in findings["notifications"].message
-    assert "message queue" in str(findings["notifications"].remedy)
+    assert "RabbitMQ" in str(findings["notifications"].remedy)
     assert findings["cinder"].message == "cinder is silent: 2 of the 3 hosts it speaks for, never heard"
     assert findings["host"].message.endswith("but 1 of them are silent")
     assert "`vacancy hosts` names them" in str(findings["host"].remedy)

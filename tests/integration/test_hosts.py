@@ -51,7 +51,9 @@ def vacancy_hosts(database: str, directory: Path, *arguments: str) -> subprocess
     """The command as a process."""
     return subprocess.Popen(
         [sys.executable, "-c", "from jobs.cli import main; main()", "hosts", *arguments],
-        env={**os.environ, "VACANCY_POSTGRES__READER_DSN": database},
+        # Without a terminal a line is as wide as it has to be, unless somebody says otherwise by this.
+        env={name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        | {"VACANCY_POSTGRES__READER_DSN": database},
         cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -414,7 +414,8 @@ def test_the_whole_path_and_no_secret_anywhere(
     assert json.loads(Ended(tmp_path, "dead-letters", "--json").output) == []
     doctor = Ended(tmp_path, "doctor")
     wrong = [line for line in doctor.output.splitlines() if line.startswith("!! ")]
-    assert [line.split(":")[0] for line in wrong] == ["!! job", "!! table"], doctor.output  # both have ended
+    # Job, agent and simulator have ended.
+    assert [line.split(":")[0] for line in wrong] == ["!! job", "!! table", "!! sources", "!! sources"], doctor.output
     assert_none_of(private, doctor.output)
 
 

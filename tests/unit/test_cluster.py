@@ -28,17 +28,21 @@ Caused by: java.io.IOException: Failed
 Caused by: org.postgresql.util.PSQLException: ERROR: permission denied for table host
 \tat org.postgresql.Somewhere.run(Somewhere.java:1)
 """
-NOW = datetime.now(UTC)
-STATUS = Status(
-    job=Job("4f2a1c", "vacancy", "RUNNING", NOW - timedelta(hours=3)),
-    running_since=NOW - timedelta(minutes=5),
-    restarts=1,
-    tasks_running=7,
-    tasks=8,
-    last_checkpoint=Checkpoint("file:/state/chk-7", NOW - timedelta(seconds=8), timedelta(milliseconds=120), 4096),
-    last_savepoint=None,
-    last_failure=Failure(NOW - timedelta(minutes=5), innermost_cause(TRACE)),
-)
+
+
+def status() -> Status:
+    """A job that has failed and runs again since five minutes ago."""
+    now = datetime.now(UTC)
+    return Status(
+        job=Job("4f2a1c", "vacancy", "RUNNING", now - timedelta(hours=3)),
+        running_since=now - timedelta(minutes=5),
+        restarts=1,
+        tasks_running=7,
+        tasks=8,
+        last_checkpoint=Checkpoint("file:/state/chk-7", now - timedelta(seconds=8), timedelta(milliseconds=120), 4096),
+        last_savepoint=None,
+        last_failure=Failure(now - timedelta(minutes=5), innermost_cause(TRACE)),
+    )
 
 
 def test_the_innermost_cause_is_the_one_line() -> None:
@@ -98,10 +102,10 @@ def test_a_savepoint_stays_ours() -> None:
 
 
 def test_a_status_says_how_the_job_is() -> None:
-    text = as_text(STATUS)
+    text = as_text(status())
     for expected in ("RUNNING, 7 of 8 tasks run", "5 min", "file:/state/chk-7", "permission denied for table host"):
         assert expected in text
-    found = as_object(STATUS)
+    found = as_object(status())
     assert found["uptime_seconds"] == pytest.approx(300, abs=60)
     assert found["last_checkpoint"]["size_bytes"] == 4096
     assert found["last_savepoint"] is None
