@@ -93,7 +93,7 @@ public final class HostWindow {
      * @param boot which boot of the host it is of
      * @param monotonicNs the node's clock
      * @param cpuCount its CPUs
-     * @param newCounters its counters, 0 or more, or ABSENT; the array is kept
+     * @param newCounters its counters, 0 or more, or ABSENT
      * @return false if the event is late or repeated, and changes nothing
      */
     boolean add(
@@ -135,7 +135,8 @@ public final class HostWindow {
             }
         }
         clocks.set(bootIndex, boot, monotonicNs);
-        counters = newCounters;
+        // The array is not kept: old objects that point to young ones are what collections take long for.
+        System.arraycopy(newCounters, 0, counters, 0, COUNTERS);
         return true;
     }
 
