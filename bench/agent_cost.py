@@ -41,6 +41,8 @@ FLEET_HOSTS, FLEET_ROUNDS = 10_000, 20
 def main(interval: timedelta, seconds: float, saved: bool) -> None:
     """Runs the three; prints a table, writes bench/results/agent_cost.json."""
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name, broker(Path(name)) as kafka:
+        # Made beforehand: a producer that finds its topic missing gives up before the broker has made it.
+        fill(kafka, ["bench.bare"], ())
         with CONSOLE.status(f"for {seconds:g} s"):
             results = _run_all(kafka, Path(name), interval.total_seconds(), seconds)
         agent_bytes = _bytes_per_event(Path(name), kafka, kafka.usage_topic)
