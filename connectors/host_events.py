@@ -47,6 +47,8 @@ class HostEvents:
             queue_buffering_max_messages=_QUEUE_EVENTS,
         )
         self._away = False
+        self.left = 0
+        """Events that the broker has not answered yet."""
         self.delivered = dict.fromkeys(Event, 0)
         """Events that the broker has acknowledged."""
         self.given_up = dict.fromkeys(Event, 0)
@@ -61,6 +63,7 @@ class HostEvents:
             del message
             self._answer(event, host_id, error)
 
+        self.left += 1
         try:
             self._producer.produce(
                 self._topics[event], payload, host_id.encode(), on_delivery=answer, headers=self._headers[event]
@@ -70,24 +73,21 @@ class HostEvents:
         except BufferError:
             answer(KafkaError(KafkaError._QUEUE_FULL))  # noqa: SLF001  # its names of local errors begin so
 
-    @property
-    def left(self) -> int:
-        """Events that wait to be acknowledged, at most."""
-        return len(self._producer)
-
     def serve(self, wait_s: float = 0.0) -> None:
         """Takes the broker's answers; waits for the first up to wait_s."""
         self._producer.poll(wait_s)
 
     def close(self, limit_s: float) -> int:
         """Delivers what it can within limit_s, and returns how many events were left."""
-        left = self._producer.flush(limit_s)
+        self._producer.flush(limit_s)
+        left = self.left
         if left:
             self._producer.purge()
             self._producer.poll(0)
         return left
 
     def _answer(self, event: Event, host_id: str, error: KafkaError | None) -> None:
+        self.left -= 1
         if error is None:
             self.delivered[event] += 1
             if self._away:
