@@ -142,8 +142,8 @@ def _thirds(values: Sequence[float]) -> list[Sequence[float]]:
 def held(run: Mapping[str, Any], emit: timedelta) -> bool:
     """Whether the job kept up in a measurement.
 
-    No backlog was there in the end: rows came before their hosts' next one was due. And none grew: by less than a quarter
-    of that time, which is what collections and checkpoints move a p99 by.
+    No backlog was there in the end: rows came before their hosts' next one was due. And none grew: by less than a
+    quarter of that time, which is what collections and checkpoints move a p99 by.
     """
     first_s, _, last_s = run["latency_p99_s_of_thirds"]
     due_s = (emit + INTERVAL).total_seconds()

@@ -55,7 +55,7 @@ def _ingest(result: Result) -> Iterator[Sequence[str]]:
             f"{run['hosts']:,} hosts at 1 Hz for {run['seconds'] / 60:g} min, emit {run['emit']} (`bench.ingest`): "
             "append → committed row, p50 / p99",
             f"{run['latency_s']['p50']:.2f} / {run['latency_s']['p99']:.2f} s, "
-            f"{'lag flat' if run['held'] else 'falling behind'}",
+            f"{'lag flat' if run['held'] else 'not kept up with all the time'}",
             "",
         )
     for emit in dict.fromkeys(run["emit"] for run in result["knee"]):
