@@ -54,7 +54,7 @@ public final class HostWindow {
     private BootClocks clocks = new BootClocks();
 
     /** The newest event's counters. */
-    private long[] counters = new long[COUNTERS];
+    private final long[] counters = new long[COUNTERS];
 
     /** The entries, one after the other, in a ring whose capacity is a power of two. */
     private long[] ring = new long[LEAST_CAPACITY * WIDTH];
@@ -165,11 +165,11 @@ public final class HostWindow {
     HostWindow copy() {
         HostWindow copy = new HostWindow();
         copy.clocks = clocks.copy();
-        copy.counters = counters.clone();
         copy.ring = ring.clone();
         copy.oldest = oldest;
         copy.size = size;
         copy.folded = folded;
+        System.arraycopy(counters, 0, copy.counters, 0, COUNTERS);
         System.arraycopy(laterLeast, 0, copy.laterLeast, 0, RESOURCES);
         System.arraycopy(sums, 0, copy.sums, 0, FIGURES);
         System.arraycopy(counts, 0, copy.counts, 0, FIGURES);
