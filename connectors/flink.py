@@ -140,7 +140,7 @@ def with_clause(options: Mapping[str, str]) -> str:
 
 def _statement(table: str, options: Mapping[str, str]) -> str:
     text = resources.files("connectors").joinpath("sql", f"{table}.sql").read_text(encoding="utf-8")
-    return Template(text).substitute(options=f"\n  {with_clause(options)}\n")
+    return Template(text).substitute(options=f"\n  {with_clause(options)}\n", topic=options.get("topic"))
 
 
 def _postgres_options(dsn: SecretStr, table: str, emit: timedelta) -> dict[str, str]:

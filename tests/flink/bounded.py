@@ -25,7 +25,6 @@ class TopicRecord:
     payload: bytes | None
     key: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
-    topic: str = "usage"
     partition: int = 0
     offset: int = 0
 
@@ -91,7 +90,6 @@ def _write(directory: Path, records: Sequence[TopicRecord]) -> None:
                 "host_key": record.key,
                 "headers": {name: base64.b64encode(value).decode() for name, value in record.headers.items()},
                 "payload": None if record.payload is None else base64.b64encode(record.payload).decode(),
-                "topic": record.topic,
                 "partition": record.partition,
                 "offset": record.offset,
                 "append_time": utc(record.append_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

@@ -48,7 +48,7 @@ def _records(file: Path, event: Event) -> list[TopicRecord]:
             payload = encoder.encode(usage_event(**case["event"]) if event is Event.USAGE else case["event"])
         elif "hex" in case:
             payload = bytes.fromhex(case["hex"])
-        records.append(TopicRecord(BASE_MS + case["at_ms"], payload, case.get("key"), topic=event.value, offset=offset))
+        records.append(TopicRecord(BASE_MS + case["at_ms"], payload, case.get("key"), offset=offset))
     return records
 
 
