@@ -18,7 +18,12 @@ import org.apache.flink.avro.shaded.org.apache.avro.util.Utf8;
 final class DatumDecoder extends Decoder {
 
     private static final int LONGEST_NUMBER = 10;
+    private static final int KEPT_TEXTS = 64;
 
+    /** Texts of this datum, and then of the next one: who wants to keep one copies it. */
+    private final Utf8[] texts = new Utf8[KEPT_TEXTS];
+
+    private int usedTexts;
     private byte[] bytes;
     private int position;
     private boolean goesOn;
@@ -34,6 +39,7 @@ final class DatumDecoder extends Decoder {
         position = start;
         goesOn = more;
         nul = false;
+        usedTexts = 0;
     }
 
     /** Refuses bytes behind the datum, unless there may be some. */
@@ -93,10 +99,20 @@ final class DatumDecoder extends Decoder {
         int length = readLength();
         int start = take(length);
         checkText(start, length);
-        Utf8 text = old == null ? new Utf8() : old;
+        Utf8 text = nextText();
         text.setByteLength(length);
         System.arraycopy(bytes, start, text.getBytes(), 0, length);
         return text;
+    }
+
+    private Utf8 nextText() {
+        if (usedTexts == texts.length) {
+            return new Utf8();
+        }
+        if (texts[usedTexts] == null) {
+            texts[usedTexts] = new Utf8();
+        }
+        return texts[usedTexts++];
     }
 
     @Override

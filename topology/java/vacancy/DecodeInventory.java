@@ -11,10 +11,9 @@ import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
 import org.apache.flink.avro.shaded.org.apache.avro.util.Utf8;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.DataTypeFactory;
-import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
-import org.apache.flink.table.data.binary.BinaryStringData;
+import org.apache.flink.table.data.writer.BinaryRowWriter;
 import org.apache.flink.table.types.inference.TypeInference;
 
 /**
@@ -75,10 +74,11 @@ public final class DecodeInventory extends EventDecoder {
             return bad("invalid: the key is not printable ASCII");
         }
         if (payload == null) {
-            GenericRowData row = new GenericRowData(1 + FIELDS.size());
-            row.setField(HOST_ID, hostKey);
-            row.setField(RETIRED, true);
-            return row;
+            BinaryRowWriter row = start();
+            row.setNullAt(REASON);
+            row.writeString(HOST_ID, hostKey);
+            row.writeBoolean(RETIRED, true);
+            return finish(RETIRED + 1);
         }
         key = hostKey.toString();
         return decode(payload, readsAs);
@@ -95,7 +95,7 @@ public final class DecodeInventory extends EventDecoder {
     }
 
     @Override
-    void fill(GenericRowData row, GenericRecord event) throws BadPayloadException {
+    void write(BinaryRowWriter row, GenericRecord event) throws BadPayloadException {
         require(event.get("host_id").toString().equals(key), "host_id is not the record's key");
         require(isId((Utf8) event.get("boot_id")), "boot_id is not printable ASCII");
         require(isId((Utf8) event.get("source")), "source is not printable ASCII");
@@ -107,7 +107,22 @@ public final class DecodeInventory extends EventDecoder {
         }
         for (int index = 0; index < FIELDS.size(); index++) {
             String name = FIELDS.get(index).getName();
-            row.setField(1 + index, name.equals("retired") ? false : value(name, event.get(name)));
+            if (name.equals("retired")) {
+                row.writeBoolean(1 + index, false);
+            } else {
+                write(row, 1 + index, name, event.get(name));
+            }
+        }
+    }
+
+    /** Writes a field as its column wants it. */
+    private static void write(BinaryRowWriter row, int column, String name, Object field) {
+        if (field == null) {
+            row.setNullAt(column);
+        } else if (field instanceof Long) {
+            row.writeLong(column, (long) field);
+        } else {
+            row.writeString(column, StringData.fromString(text(name, field)));
         }
     }
 
@@ -140,17 +155,12 @@ public final class DecodeInventory extends EventDecoder {
         }
     }
 
-    /** A field as its column wants it. */
-    private static Object value(String name, Object field) {
-        if (field == null || field instanceof Long) {
-            return field;
-        }
+    /** Of a list or a map Avro's text is JSON; of all else it is what it holds. */
+    private static String text(String name, Object field) {
         if (ARRAYS.contains(name)) {
-            return BinaryStringData.fromString(arrayLiteral((List<?>) field));
+            return arrayLiteral((List<?>) field);
         }
-        // Of a list or a map Avro's text is JSON; of all else it is what it holds.
-        return BinaryStringData.fromString(
-                field instanceof List || field instanceof Map ? GenericData.get().toString(field) : field.toString());
+        return field instanceof List || field instanceof Map ? GenericData.get().toString(field) : field.toString();
     }
 
     /** Texts as a PostgreSQL array literal. */

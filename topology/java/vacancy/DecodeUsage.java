@@ -2,15 +2,16 @@ package vacancy;
 
 import java.io.IOException;
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.List;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
 import org.apache.flink.avro.shaded.org.apache.avro.util.Utf8;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.DataTypeFactory;
-import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.binary.BinaryStringData;
+import org.apache.flink.table.data.writer.BinaryRowWriter;
 import org.apache.flink.table.types.inference.TypeInference;
 
 /**
@@ -106,31 +107,31 @@ public final class DecodeUsage extends EventDecoder {
     }
 
     @Override
-    void fill(GenericRowData row, GenericRecord event) throws BadPayloadException {
+    void write(BinaryRowWriter row, GenericRecord event) throws BadPayloadException {
         int position = 0;
         for (String id : IDS) {
             Utf8 text = (Utf8) event.get(position);
             if (!isId(text)) {
                 throw invalid(id + " is not printable ASCII");
             }
-            row.setField(++position, BinaryStringData.fromBytes(text.getBytes(), 0, text.getByteLength()));
+            row.writeString(++position, BinaryStringData.fromBytes(text.getBytes(), 0, text.getByteLength()));
         }
         for (String amount : AMOUNTS) {
-            row.setField(position + 1, atLeast(position == CPU_COUNT ? 1 : 0, amount, event.get(position)));
-            position++;
+            long value = atLeast(position == CPU_COUNT ? 1 : 0, amount, event.get(position));
+            row.writeLong(++position, value);
         }
         for (String counter : COUNTERS) {
             Object value = event.get(position);
-            row.setField(++position, value == null ? HostWindow.ABSENT : atLeast(0, counter, value));
+            row.writeLong(++position, value == null ? HostWindow.ABSENT : atLeast(0, counter, value));
         }
-        row.setField(position + 1, uuidLiteral((List<?>) event.get(position)));
+        row.writeString(position + 1, uuidLiteral((List<?>) event.get(position)));
     }
 
-    private static Object atLeast(int least, String name, Object value) throws BadPayloadException {
+    private static long atLeast(int least, String name, Object value) throws BadPayloadException {
         if ((long) value < least) {
             throw invalid(name + " is less than " + least);
         }
-        return value;
+        return (long) value;
     }
 
     /** UUIDs as a PostgreSQL array literal. */
@@ -161,7 +162,7 @@ public final class DecodeUsage extends EventDecoder {
         }
         for (int index = 0; index < UUID_LENGTH; index++) {
             boolean hyphen = index == 8 || index == 13 || index == 18 || index == 23;
-            if (hyphen ? bytes[index] != '-' : Character.digit(bytes[index], 16) < 0) {
+            if (hyphen ? bytes[index] != '-' : !HexFormat.isHexDigit(bytes[index])) {
                 return false;
             }
         }

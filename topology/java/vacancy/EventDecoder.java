@@ -9,9 +9,10 @@ import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
 import org.apache.flink.avro.shaded.org.apache.avro.util.Utf8;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.DataTypeFactory;
-import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
-import org.apache.flink.table.data.binary.BinaryStringData;
+import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.binary.BinaryRowData;
+import org.apache.flink.table.data.writer.BinaryRowWriter;
 import org.apache.flink.table.functions.FunctionContext;
 import org.apache.flink.table.functions.ScalarFunction;
 import org.apache.flink.table.types.DataType;
@@ -29,7 +30,13 @@ public abstract class EventDecoder extends ScalarFunction {
 
     private static final long serialVersionUID = 1L;
 
+    /** The field that says why a payload is bad. */
+    static final int REASON = 0;
+
     private static final int MAX_ID_LENGTH = 255;
+
+    /** Room for a row at first; it grows. */
+    private static final int ROW_BYTES = 512;
 
     private final String[] versions;
     private final String registryUrl;
@@ -37,6 +44,10 @@ public abstract class EventDecoder extends ScalarFunction {
 
     private transient Framing framing;
     private transient DatumDecoder datum;
+
+    // All rows are the same one: who wants to keep one copies it, as Flink's operators do.
+    private transient BinaryRowData row;
+    private transient BinaryRowWriter writer;
 
     /**
      * Decodes some versions of an event.
@@ -57,8 +68,8 @@ public abstract class EventDecoder extends ScalarFunction {
     /** The schema to read into: what is wanted of the newest version. */
     abstract Schema wanted(Schema newest);
 
-    /** Fills the row of an event, in which nothing has been looked at. */
-    abstract void fill(GenericRowData row, GenericRecord event) throws BadPayloadException;
+    /** Writes the fields behind the reason, of an event in which nothing has been looked at. */
+    abstract void write(BinaryRowWriter row, GenericRecord event) throws BadPayloadException;
 
     @Override
     public void open(FunctionContext context) {
@@ -67,6 +78,8 @@ public abstract class EventDecoder extends ScalarFunction {
         SchemaRegistry registry = registryUrl == null ? null : new SchemaRegistry(registryUrl, registryCredentials);
         framing = new Framing(known, wanted(newest), registry);
         datum = new DatumDecoder();
+        row = new BinaryRowData(1 + fields().size());
+        writer = new BinaryRowWriter(row, ROW_BYTES);
     }
 
     /** Says to the planner that the function takes such arguments and returns a row of the fields. */
@@ -85,12 +98,29 @@ public abstract class EventDecoder extends ScalarFunction {
     /** The row of a payload. */
     final RowData decode(byte[] payload, byte[] readsAs) throws IOException {
         try {
-            GenericRowData row = new GenericRowData(1 + fields().size());
-            fill(row, event(payload, readsAs));
-            return row;
+            GenericRecord event = event(payload, readsAs);
+            BinaryRowWriter writer = start();
+            writer.setNullAt(REASON);
+            write(writer, event);
+            return finish(1 + fields().size());
         } catch (BadPayloadException bad) {
             return bad(bad.getMessage());
         }
+    }
+
+    /** Begins a row. */
+    final BinaryRowWriter start() {
+        writer.reset();
+        return writer;
+    }
+
+    /** Ends a row of which so many fields have been written; the others are NULL. */
+    final RowData finish(int written) {
+        for (int field = written; field < row.getArity(); field++) {
+            writer.setNullAt(field);
+        }
+        writer.complete();
+        return row;
     }
 
     private GenericRecord event(byte[] payload, byte[] readsAs) throws IOException {
@@ -109,9 +139,8 @@ public abstract class EventDecoder extends ScalarFunction {
 
     /** The row of a bad payload. */
     final RowData bad(String reason) {
-        GenericRowData row = new GenericRowData(1 + fields().size());
-        row.setField(0, BinaryStringData.fromString(reason));
-        return row;
+        start().writeString(REASON, StringData.fromString(reason));
+        return finish(REASON + 1);
     }
 
     /** Whether a text that has been read holds a NUL character. */
