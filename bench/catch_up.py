@@ -196,7 +196,7 @@ def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) ->
         for statement in statements(settings)
         if "inventory" not in statement and "INSERT INTO dead_letters" not in statement
     ]
-    return insert_set(environment, dataflow)
+    return insert_set(environment, settings, dataflow)
 
 
 def _sql_type(kind: Any) -> str:

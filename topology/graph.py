@@ -23,7 +23,7 @@ from schemas.events import READS_AS_HEADER, Event, SchemaVersion, released
 from schemas.units import interval_literal, milliseconds_of
 from topology.settings import MAX_PARALLELISM, JobSettings
 
-_NAMES = {"OverAggregate": "host_window"}
+_NAMES = {"ProcessTableFunction": "host_window"}
 """What is named for what it is: the one operator whose state is more than where a topic was read to."""
 
 
@@ -79,8 +79,6 @@ def configuration(settings: JobSettings) -> Configuration:
         "table.local-time-zone": "UTC",
         # One decoder for all who read what it decodes; the plan test watches over it.
         "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
-        # A host is forgotten a day after its last event, or two windows if these are longer.
-        "table.exec.state.ttl": f"{max(86_400_000, 2 * milliseconds_of(settings.window))} ms",
     }
     result = Configuration()
     for key, value in options.items():
@@ -109,14 +107,16 @@ def build(
     for statement in edges.statements:
         table_environment.execute_sql(statement)
     for event, function, java_class in DECODERS:
-        decoder = java_decoder(java_class, versions(event), registry)
-        # PyFlink itself registers Java's functions by their class alone, and so without arguments.
-        table_environment._j_tenv.createTemporaryFunction(function, decoder)  # noqa: SLF001
-    return insert_set(table_environment, statements(settings))
+        _add_function(table_environment, function, java_decoder(java_class, versions(event), registry))
+    return insert_set(table_environment, settings, statements(settings))
 
 
-def insert_set(table_environment: StreamTableEnvironment, dataflow: Sequence[str]) -> StatementSet:
+def insert_set(
+    table_environment: StreamTableEnvironment, settings: JobSettings, dataflow: Sequence[str]
+) -> StatementSet:
     """Runs a dataflow's statements but for its INSERTs, which are returned; the edges are gone then."""
+    window = get_gateway().jvm.vacancy.HostWindowFunction(milliseconds_of(settings.window))
+    _add_function(table_environment, "host_window", window)
     inserts = table_environment.create_statement_set()
     for statement in dataflow:
         if "\nINSERT INTO" in statement:
@@ -126,6 +126,11 @@ def insert_set(table_environment: StreamTableEnvironment, dataflow: Sequence[str
     for table in _EDGES:
         table_environment.drop_temporary_table(table)
     return inserts
+
+
+def _add_function(table_environment: StreamTableEnvironment, name: str, function: Any) -> None:
+    # PyFlink itself registers Java's functions by their class alone, and so without arguments.
+    table_environment._j_tenv.createTemporaryFunction(name, function)  # noqa: SLF001
 
 
 def java_decoder(java_class: str, versions: Sequence[SchemaVersion], registry: SchemaRegistry | None = None) -> Any:
@@ -183,7 +188,6 @@ def statements(settings: JobSettings) -> list[str]:
     """The SQL of this folder, in order, with the settings' durations and names filled in."""
     parameters = {
         "window": interval_literal(settings.window),
-        "window_ms": str(milliseconds_of(settings.window)),
         "reads_as_header": READS_AS_HEADER,
     }
     files = sorted(resources.files("topology").joinpath("sql").iterdir(), key=lambda file: file.name)

@@ -246,23 +246,28 @@ def upgraded(directory: Path) -> Path:
 
     The sink has the planner count anew.
     """
-    sql = copied(directory) / "topology" / "sql"
+    topology = copied(directory) / "topology"
     for event in Event:
         version = next_version(event)
         file = directory / "schemas" / "events" / event.value / f"v{version.version}.avsc"
         file.write_text(version.text, encoding="utf-8")
-    window = sql / "40_host_window.sql"
-    text = window.read_text(encoding="utf-8")
-    changed = text.replace("  recent_consumers,\n", "  recent_consumers,\n  cpu_count,\n", 1)
-    assert changed != text
-    window.write_text(changed, encoding="utf-8")
-    (sql / "15_late.sql").write_text(
-        "CREATE TEMPORARY TABLE late (host_id STRING, cpu_count BIGINT) WITH ('connector' = 'blackhole')",
+    for file, before, after in (
+        (
+            topology / "sql" / "20_usage_arrived.sql",
+            "  event.instances,",
+            "  event.instances,\n  event.vcpus_allocated,",
+        ),
+        (topology / "java" / "vacancy" / "HostWindowFunction.java", '"instances"', '"instances", "vcpus_allocated"'),
+    ):
+        text = file.read_text(encoding="utf-8")
+        assert before in text
+        file.write_text(text.replace(before, after, 1), encoding="utf-8")
+    (topology / "sql" / "15_allocated.sql").write_text(
+        "CREATE TEMPORARY TABLE allocated (host_id STRING, vcpus BIGINT) WITH ('connector' = 'blackhole')",
         encoding="utf-8",
     )
-    (sql / "60_insert_late.sql").write_text(
-        "-- What is late or repeated.\nINSERT INTO late SELECT host_id, cpu_count FROM host_window"
-        " WHERE in_window IS NULL",
+    (topology / "sql" / "60_insert_allocated.sql").write_text(
+        "-- What is allocated.\nINSERT INTO allocated SELECT host_id, vcpus_allocated FROM host_window",
         encoding="utf-8",
     )
     return directory

@@ -1,7 +1,6 @@
 package vacancy;
 
 import java.util.Arrays;
-import org.apache.flink.table.data.StringData;
 
 /**
  * What the job remembers of a host: how far its boots have got, and the events of the window.
@@ -48,13 +47,20 @@ public final class HostWindow {
     private static final int STEP = FREE + RESOURCES;
     private static final int WIDTH = STEP + FIGURES;
 
+    // What stands where in the totals.
+    private static final int NEWEST = 0;
+    private static final int LATER_LEAST = NEWEST + COUNTERS;
+    private static final int SUM = LATER_LEAST + RESOURCES;
+    private static final int COUNT = SUM + FIGURES;
+    private static final int TOTALS = COUNT + FIGURES;
+
     private static final int LEAST_CAPACITY = 8;
     private static final long NS_PER_MS = 1_000_000;
 
     private BootClocks clocks = new BootClocks();
 
-    /** The newest event's counters. */
-    private final long[] counters = new long[COUNTERS];
+    /** Whether there was an event since it was last asked. */
+    private boolean active;
 
     /** The entries, one after the other, in a ring whose capacity is a power of two. */
     private long[] ring = new long[LEAST_CAPACITY * WIDTH];
@@ -65,17 +71,15 @@ public final class HostWindow {
     /** How many of the oldest entries are folded. */
     private int folded;
 
-    /** By resource, the least free of the entries that are not folded. */
-    private final long[] laterLeast = new long[RESOURCES];
-
-    /** By figure, its sum over the entries that have it. */
-    private final long[] sums = new long[FIGURES];
-
-    /** By figure, how many entries have it. */
-    private final int[] counts = new int[FIGURES];
+    /**
+     * All else, in one array, since each object more is memory to wait for where there are many hosts: the newest event's
+     * counters; by resource, the least free of the entries that are not folded; by figure, its sum over the entries that
+     * have it, and how many have it.
+     */
+    private final long[] totals = new long[TOTALS];
 
     HostWindow() {
-        Arrays.fill(laterLeast, Long.MAX_VALUE);
+        forgetLaterLeast();
     }
 
     /**
@@ -90,20 +94,21 @@ public final class HostWindow {
      * @param appendMs when the broker appended it, in ms since 1970
      * @param windowMs how far the window reaches back
      * @param free what is free, by resource
-     * @param boot which boot of the host it is of
+     * @param boot which boot of the host it is of; it is kept
      * @param monotonicNs the node's clock
      * @param cpuCount its CPUs
      * @param newCounters its counters, 0 or more, or ABSENT
-     * @return false if the event is late or repeated, and changes nothing
+     * @return false if the event is late or repeated, and changes no figure
      */
     boolean add(
             long appendMs,
             long windowMs,
             long[] free,
-            StringData boot,
+            byte[] boot,
             long monotonicNs,
             long cpuCount,
             long[] newCounters) {
+        active = true;
         int bootIndex = clocks.find(boot);
         if (!clocks.isAhead(bootIndex, monotonicNs)) {
             return false;
@@ -123,21 +128,28 @@ public final class HostWindow {
             removeOldest();
         }
         int entry = append(appendMs, free);
-        if (!rebooted && isStep(counters, newCounters)) {
+        if (!rebooted && isStep(newCounters)) {
             long elapsedNs = monotonicNs - clocks.presentNs();
             if (elapsedNs <= windowMs * NS_PER_MS) {
                 ring[entry + STEP + ELAPSED_NS] = elapsedNs;
                 ring[entry + STEP + CPU_TIME_US] = elapsedNs / 1000 * cpuCount;
                 for (int i = 0; i < COUNTERS; i++) {
-                    ring[entry + STEP + GROWTH + i] = newCounters[i] == ABSENT ? ABSENT : newCounters[i] - counters[i];
+                    ring[entry + STEP + GROWTH + i] =
+                            newCounters[i] == ABSENT ? ABSENT : newCounters[i] - totals[NEWEST + i];
                 }
                 count(entry, 1);
             }
         }
         clocks.set(bootIndex, boot, monotonicNs);
-        // The array is not kept: old objects that point to young ones are what collections take long for.
-        System.arraycopy(newCounters, 0, counters, 0, COUNTERS);
+        System.arraycopy(newCounters, 0, totals, NEWEST, COUNTERS);
         return true;
+    }
+
+    /** Whether there was no event since this was last called. */
+    boolean isIdle() {
+        boolean idle = !active;
+        active = false;
+        return idle;
     }
 
     /** The newest entry's append time, in ms since 1970. */
@@ -152,35 +164,39 @@ public final class HostWindow {
 
     /** The least that was free of a resource in the window. */
     long least(int resource) {
-        long later = laterLeast[resource];
+        long later = totals[LATER_LEAST + resource];
         return folded == 0 ? later : Math.min(ring[at(0) + FREE + resource], later);
     }
 
-    /** The sum of a figure over the steps of the window; null where none has it. */
-    Long sum(int figure) {
-        return counts[figure] == 0 ? null : sums[figure];
+    /** Whether a step of the window has a figure. */
+    boolean has(int figure) {
+        return totals[COUNT + figure] > 0;
+    }
+
+    /** The sum of a figure over the steps of the window that have it. */
+    long sum(int figure) {
+        return totals[SUM + figure];
     }
 
     /** One that equals this and shares nothing with it: what a checkpoint under way makes of each host that reports. */
     HostWindow copy() {
         HostWindow copy = new HostWindow();
+        copy.active = active;
         copy.clocks = clocks.copy();
         copy.ring = ring.clone();
         copy.oldest = oldest;
         copy.size = size;
         copy.folded = folded;
-        System.arraycopy(counters, 0, copy.counters, 0, COUNTERS);
-        System.arraycopy(laterLeast, 0, copy.laterLeast, 0, RESOURCES);
-        System.arraycopy(sums, 0, copy.sums, 0, FIGURES);
-        System.arraycopy(counts, 0, copy.counts, 0, FIGURES);
+        System.arraycopy(totals, 0, copy.totals, 0, TOTALS);
         return copy;
     }
 
     /** Writes all that cannot be derived. */
     void write(VarLongWriter out) {
+        out.write(active ? 1 : 0);
         clocks.write(out);
-        for (long counter : counters) {
-            out.write(counter + 1);
+        for (int i = 0; i < COUNTERS; i++) {
+            out.write(totals[NEWEST + i] + 1);
         }
         out.write(size);
         out.write(folded);
@@ -201,9 +217,10 @@ public final class HostWindow {
     /** Reads what {@link #write} has written. */
     static HostWindow read(VarLongReader in) {
         HostWindow window = new HostWindow();
+        window.active = in.read() == 1;
         window.clocks = BootClocks.read(in);
         for (int i = 0; i < COUNTERS; i++) {
-            window.counters[i] = in.read() - 1;
+            window.totals[NEWEST + i] = in.read() - 1;
         }
         int size = (int) in.read();
         int folded = (int) in.read();
@@ -212,7 +229,7 @@ public final class HostWindow {
         for (int index = 0; index < size; index++) {
             if (index == folded) {
                 // What was read until here stays folded.
-                Arrays.fill(window.laterLeast, Long.MAX_VALUE);
+                window.forgetLaterLeast();
             }
             appendMs += in.readSigned();
             for (int resource = 0; resource < RESOURCES; resource++) {
@@ -229,16 +246,17 @@ public final class HostWindow {
             }
         }
         if (folded == size) {
-            Arrays.fill(window.laterLeast, Long.MAX_VALUE);
+            window.forgetLaterLeast();
         }
         window.folded = folded;
         return window;
     }
 
-    /** Whether a step leads from one event's counters to the next: none of them went back, came or went. */
-    private static boolean isStep(long[] before, long[] after) {
+    /** Whether a step leads from the newest event's counters to the next ones: none of them went back, came or went. */
+    private boolean isStep(long[] after) {
         for (int i = 0; i < COUNTERS; i++) {
-            if (after[i] < before[i] || (before[i] == ABSENT) != (after[i] == ABSENT)) {
+            long before = totals[NEWEST + i];
+            if (after[i] < before || (before == ABSENT) != (after[i] == ABSENT)) {
                 return false;
             }
         }
@@ -263,7 +281,7 @@ public final class HostWindow {
         ring[entry + APPEND_MS] = appendMs;
         for (int resource = 0; resource < RESOURCES; resource++) {
             ring[entry + FREE + resource] = free[resource];
-            laterLeast[resource] = Math.min(laterLeast[resource], free[resource]);
+            totals[LATER_LEAST + resource] = Math.min(totals[LATER_LEAST + resource], free[resource]);
         }
         Arrays.fill(ring, entry + STEP, entry + WIDTH, ABSENT);
         return entry;
@@ -293,15 +311,18 @@ public final class HostWindow {
             }
         }
         folded = size;
-        Arrays.fill(laterLeast, Long.MAX_VALUE);
+        forgetLaterLeast();
     }
 
     private void clear() {
         size = 0;
         folded = 0;
-        Arrays.fill(laterLeast, Long.MAX_VALUE);
-        Arrays.fill(sums, 0);
-        Arrays.fill(counts, 0);
+        forgetLaterLeast();
+        Arrays.fill(totals, SUM, TOTALS, 0);
+    }
+
+    private void forgetLaterLeast() {
+        Arrays.fill(totals, LATER_LEAST, LATER_LEAST + RESOURCES, Long.MAX_VALUE);
     }
 
     /** Adds the figures of an entry's step to the sums (sign 1), or takes them away again (sign -1). */
@@ -309,8 +330,8 @@ public final class HostWindow {
         for (int figure = 0; figure < FIGURES; figure++) {
             long value = ring[entry + STEP + figure];
             if (value != ABSENT) {
-                sums[figure] += sign * value;
-                counts[figure] += sign;
+                totals[SUM + figure] += sign * value;
+                totals[COUNT + figure] += sign;
             }
         }
     }
