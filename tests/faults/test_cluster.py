@@ -277,8 +277,9 @@ def incompatible(directory: Path) -> Path:
     """Our code with another name for the operator that keeps the windows."""
     graph = copied(directory) / "topology" / "graph.py"
     text = graph.read_text(encoding="utf-8")
-    assert '"host_window"' in text
-    graph.write_text(text.replace('"host_window"', '"another_name"'), encoding="utf-8")
+    name = '"ProcessTableFunction": "host_window"'
+    assert name in text
+    graph.write_text(text.replace(name, name.replace("host_window", "another_name")), encoding="utf-8")
     return directory
 
 
