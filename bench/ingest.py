@@ -1,18 +1,17 @@
 """How many events a second the whole system takes, at 1 Hz a host, and how long it keeps that up.
 
 For each emit a long run of one fleet: the lag must stay flat. Then, with an emit that makes a row of each event and
-with a longer one, more and more hosts come to a running system, until it does not keep up with them: events wait longer
-at the end of a run than at its start.
+with a longer one, larger and larger fleets, until one is not kept up with: events wait longer at the end of a run than at
+its start. Each run has a stack of its own, whose job has to catch up first with what came while it started.
 Simulator, broker, job and database share the machine; `cores_busy` says who takes what.
 
     python -m bench.ingest
-    python -m bench.ingest --emit 1s --seconds 60 --step 15000 --step-seconds 30 --no-save
+    python -m bench.ingest --emit 1s --seconds 60 --try 45000 --try-emit 1s --try-seconds 30 --no-save
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,67 +19,56 @@ import click
 from rich.table import Table
 
 from bench.common import CONSOLE, save
-from bench.live import held, measure, more_hosts, stack_of
+from bench.live import held, measure, stack_of
 from jobs.options import DurationType
-from jobs.stack import Stack
+from schemas.errors import VacancyError
 from schemas.units import format_duration
 
-WARM_UP_S = 150.0
+WARM_UP_S = 120.0
 """Java compiles what is hot; under load that takes it minutes."""
-SETTLE_S = 30.0
-"""After more hosts have come."""
-MOST_HOSTS = 200_000
 
 
 @click.command()
 @click.option("--hosts", type=click.IntRange(1), default=30_000, show_default=True, help="Of the long runs.")
 @click.option("--emit", "emits", type=DurationType(), multiple=True, default=("1s", "100ms"), show_default=True)
 @click.option("--seconds", default=600.0, show_default=True, help="Length of each long run.")
-@click.option("--step", type=click.IntRange(1), default=15_000, show_default=True, help="Hosts that come at a time.")
-@click.option("--step-emit", "step_emits", type=DurationType(), multiple=True, default=("1s", "5s"), show_default=True)
-@click.option("--step-seconds", default=60.0, show_default=True, help="Length of the run with each.")
+@click.option("--try", "tries", multiple=True, type=int, default=(60_000, 75_000, 100_000), help="Sizes to try.")
+@click.option("--try-emit", "try_emits", type=DurationType(), multiple=True, default=("1s", "5s"), show_default=True)
+@click.option("--try-seconds", default=60.0, show_default=True, help="Length of each.")
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(
     hosts: int,
     emits: Sequence[timedelta],
     seconds: float,
-    step: int,
-    step_emits: Sequence[timedelta],
-    step_seconds: float,
+    tries: Sequence[int],
+    try_emits: Sequence[timedelta],
+    try_seconds: float,
     saved: bool,
 ) -> None:
     """Measures; prints a table, writes bench/results/ingest.json."""
     sustained: list[dict[str, Any]] = []
     knee: list[dict[str, Any]] = []
-    for emit in dict.fromkeys([*emits, *step_emits]):
-        with stack_of(hosts, emit) as stack:
-            warm_up_s = WARM_UP_S
-            if emit in emits:
-                warm_up_s = SETTLE_S
-                sustained.append(_run(stack, hosts, emit, seconds, WARM_UP_S))
-                CONSOLE.print(_table([*sustained, *knee]))
-            for run in _steps(stack, hosts, emit, step, step_seconds, warm_up_s) if emit in step_emits else ():
-                knee.append(run)
-                CONSOLE.print(_table([*sustained, *knee]))
+    for emit in emits:
+        sustained.append(_run(hosts, emit, seconds))
+        CONSOLE.print(_table(sustained))
+    for emit in try_emits:
+        for size in tries:
+            try:
+                knee.append(_run(size, emit, try_seconds))
+            except VacancyError as error:
+                # So far behind that the table never held the whole fleet.
+                CONSOLE.print(f"{size:,} hosts, emit {format_duration(emit)}: {error}")
+                break
+            CONSOLE.print(_table(knee))
+            if not knee[-1]["held"]:
+                break
     if saved:
         CONSOLE.print(save("ingest", {"sustained": sustained, "knee": knee}))
 
 
-def _steps(
-    stack: Stack, hosts: int, emit: timedelta, step: int, seconds: float, warm_up_s: float
-) -> Iterator[dict[str, Any]]:
-    """Runs with more and more hosts; the last one is not held."""
-    with ExitStack() as fleets:
-        for number, count in enumerate(range(hosts + step, MOST_HOSTS, step), 1):
-            fleets.enter_context(more_hosts(stack, step, number))
-            run = _run(stack, count, emit, seconds, warm_up_s if number == 1 else SETTLE_S)
-            yield run
-            if not run["held"]:
-                return
-
-
-def _run(stack: Stack, hosts: int, emit: timedelta, seconds: float, warm_up_s: float) -> dict[str, Any]:
-    run = measure(stack, "vacancy.host", hosts, seconds, warm_up_s, stack.watch)
+def _run(hosts: int, emit: timedelta, seconds: float) -> dict[str, Any]:
+    with stack_of(hosts, emit) as stack:
+        run = measure(stack, "vacancy.host", hosts, seconds, WARM_UP_S, stack.watch, caught_up=emit)
     return {"hosts": hosts, "emit": format_duration(emit), "seconds": seconds, "held": held(run, emit), **run}
 
 

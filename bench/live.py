@@ -9,8 +9,6 @@ same `emit`, was never in the table and is not counted.
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +33,7 @@ SAMPLE_HOSTS = 500
 POLL_S = 0.25
 """Well under the time between two events of a host."""
 FILL_S = 180.0
-END_S = 30.0
+CATCH_UP_S = 180.0
 
 
 @contextmanager
@@ -55,45 +53,41 @@ def stack_of(hosts: int, emit: timedelta) -> Iterator[Stack]:
                 stack.stop()
 
 
-@contextmanager
-def more_hosts(stack: Stack, hosts: int, seed: int) -> Iterator[None]:
-    """Another simulated fleet beside a stack's own, whose seed is 0."""
-    command = [sys.executable, "-m", "jobs", "simulate", "--config", str(stack.config_file), "--hosts", str(hosts)]
-    with _log(stack, seed).open("wb") as log:
-        simulator = subprocess.Popen([*command, "--seed", str(seed)], stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        simulator.terminate()
-        simulator.wait(END_S)
-
-
-def _log(stack: Stack, seed: int | None = None) -> Path:
-    return stack.directory / "logs" / f"simulate{'' if seed is None else f'-{seed}'}.log"
-
-
 def measure(
-    stack: Stack, table: str, hosts: int, seconds: float, warm_up_s: float, check: Callable[[], object]
+    stack: Stack,
+    table: str,
+    hosts: int,
+    seconds: float,
+    warm_up_s: float,
+    check: Callable[[], object],
+    *,
+    caught_up: timedelta | None = None,
 ) -> dict[str, Any]:
-    """Waits until a table holds every host, warms up, and measures for a while."""
+    """Waits until a table holds every host, warms up, and measures for a while.
+
+    With ``caught_up``, the time between two rows of a host, it also waits until what came at the start is worked off,
+    but not for ever.
+    """
     kafka = stack.settings.kafka
     with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
         connection.autocommit = True
         with CONSOLE.status(f"{table}: filling"):
             wait_until_full(connection, table, hosts, check)
             time.sleep(warm_up_s)
+            if caught_up is not None:
+                _wait_until_caught_up(connection, table, hosts, caught_up)
         with CONSOLE.status(f"{table}: measuring for {seconds:g} s"):
             ids = [row[0] for row in _query(connection, f"SELECT host_id FROM {table}")]
             sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
-            logs = {log: log.stat().st_size for log in _log(stack).parent.glob("simulate*.log")}
+            log = stack.directory / "logs" / "simulate.log"
+            size = log.stat().st_size
             cpu, events, rows = cpu_seconds(), records_of(kafka, kafka.usage_topic), _rows(connection, table)
             start_s = time.monotonic()
             latencies_s = _latencies(connection, table, sample, seconds)
             elapsed_s = time.monotonic() - start_s
             cpu, events = cpu_seconds(cpu), records_of(kafka, kafka.usage_topic) - events
             written, updated, hot = (now - then for now, then in zip(_rows(connection, table), rows, strict=True))
-            said = [line for log, size in logs.items() for line in log.read_text(encoding="utf-8")[size:].splitlines()]
-            complaints = [line for line in said if "cannot" in line]
+            complaints = [line for line in log.read_text(encoding="utf-8")[size:].splitlines() if "cannot" in line]
     others_s = cpu.pop(OTHERS)
     return {
         "latency_s": percentiles(latencies_s),
@@ -117,6 +111,16 @@ def wait_until_full(connection: Connection, table: str, hosts: int, check: Calla
         check()
         if time.monotonic() > deadline:
             raise VacancyError(f"after {FILL_S:g} s only {count} of {hosts} hosts are fresh in {table}")
+        time.sleep(POLL_S)
+
+
+def _wait_until_caught_up(connection: Connection, table: str, hosts: int, emit: timedelta) -> None:
+    """Waits until nearly every row is as fresh as it gets, or time is over."""
+    deadline = time.monotonic() + CATCH_UP_S
+    fresh = f"SELECT count(*) FROM {table} WHERE observed_at > now() - %s"
+    while time.monotonic() < deadline:
+        if _query(connection, fresh, emit + 2 * INTERVAL)[0][0] >= 0.98 * hosts:
+            return
         time.sleep(POLL_S)
 
 

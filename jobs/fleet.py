@@ -37,7 +37,7 @@ NAMESPACE = uuid.UUID("6f0d5f2e-7a38-5f4d-9a0c-5f7f2f6f0b1d")
 NS_PER_S = 1_000_000_000
 RECENT_NS = 300 * NS_PER_S
 """How long a new instance stays in recent_consumers."""
-SLICE_NS = 25_000_000
+SLICE_NS = 50_000_000
 """Aimed length of a tick: short, so that events flow evenly; long enough to work on many hosts at once."""
 NEVER = np.iinfo(np.int64).max
 
