@@ -33,7 +33,7 @@ SAMPLE_HOSTS = 500
 POLL_S = 0.25
 """Well under the time between two events of a host."""
 FILL_S = 180.0
-CATCH_UP_S = 180.0
+CATCH_UP_S = 120.0
 
 
 @contextmanager
