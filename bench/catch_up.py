@@ -182,7 +182,7 @@ def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) ->
     for statement in edges:
         if "TABLE usage_topic" in statement:
             start = statement.index("  payload BYTES")
-            end = statement.index("  topic STRING")
+            end = statement.index("  topic AS")
             declared = "".join(f"  {name} {kind},\n" for name, kind in columns.items())
             statement = statement[:start] + declared + statement[end:].replace("'format' = 'raw'", "'format' = 'avro'")
         environment.execute_sql(statement)
