@@ -176,7 +176,9 @@ class Fleet:
         reporting = first + np.flatnonzero(self.silent_until_ns[rows] <= at_ns)
         self.seq[reporting] += 1
         inventory_rows = reporting[self.inventory_due_ns[reporting] <= at_ns]
-        self.inventory_due_ns[inventory_rows] = at_ns + self._inventory_interval_ns
+        # As agents do: the first at once, the others at a phase of the host's own.
+        since_ns = (at_ns - self._inventory_phase_ns[inventory_rows]) % self._inventory_interval_ns
+        self.inventory_due_ns[inventory_rows] = at_ns - since_ns + self._inventory_interval_ns
         return Report(reporting, self._usage(reporting, at_ns, now_ms), ~self.pressure[reporting], inventory_rows)
 
     def inventory(self, row: int, now_ms: int) -> dict[str, Any]:
@@ -279,7 +281,9 @@ class Fleet:
         self._down_at_ns: Integers = np.zeros(hosts, dtype=np.int64)
         self._rebooting: Flags = np.zeros(hosts, dtype=np.bool_)
         self.silent_until_ns: Integers = np.zeros(hosts, dtype=np.int64)
-        self.inventory_due_ns: Integers = (inventory_spread_ns * self._of_rows("inventory")).astype(np.int64)
+        phase = self._of_rows("inventory")
+        self._inventory_phase_ns: Integers = (self._inventory_interval_ns * phase).astype(np.int64)
+        self.inventory_due_ns: Integers = (inventory_spread_ns * phase).astype(np.int64)
         self.counters: dict[str, Integers] = {name: np.zeros(hosts, dtype=np.int64) for name in _COUNTERS}
         self._memory_mb_available: Integers = np.zeros(hosts, dtype=np.int64)
         self._count(slice(0, hosts), 0, uptime_ns)

@@ -197,18 +197,18 @@ def test_load_moves_with_the_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.05 < utilization.min() < 0.8 * utilization.max() < 0.8
 
 
-def test_first_inventories_are_spread_and_then_come_every_interval() -> None:
+def test_first_inventories_come_soon_and_then_evenly_each_interval() -> None:
     fleet = make_fleet(
-        hosts=1000, behaviour=CALM, inventory_interval_ns=20 * NS_PER_S, inventory_spread_ns=10 * NS_PER_S
+        hosts=1000, behaviour=CALM, inventory_interval_ns=20 * NS_PER_S, inventory_spread_ns=5 * NS_PER_S
     )
-    sent: list[list[int]] = [[] for _ in range(45)]
-    for second in range(45):
+    sent: list[list[int]] = [[] for _ in range(60)]
+    for second in sent:
         for _ in range(fleet.slices):
-            sent[second] += fleet.advance(0).inventory_rows.tolist()
-    assert sorted(row for second in sent[:11] for row in second) == list(range(1000))
-    assert max(map(len, sent)) < 200
-    assert not any(sent[12:20])
-    assert [sorted(second) for second in sent[20:31]] == [sorted(second) for second in sent[:11]]
+            second += fleet.advance(0).inventory_rows.tolist()
+    assert {row for second in sent[:6] for row in second} == set(range(1000))
+    assert sorted(row for second in sent[20:40] for row in second) == list(range(1000))
+    assert max(map(len, sent[20:])) < 2 * 1000 / 20
+    assert [sorted(second) for second in sent[40:]] == [sorted(second) for second in sent[20:40]]
 
 
 def test_inventory_agrees_with_usage_and_its_schema() -> None:
