@@ -15,7 +15,7 @@ import java.util.Arrays;
  * <ul>
  *   <li>append times never fall from one entry to the next, and lie within the window that ends with the newest;
  *   <li>sums and counts are those of the entries, so neither they nor the later minima need to be stored;
- *   <li>no array is shared with another instance.
+ *   <li>nothing that changes is shared with another instance.
  * </ul>
  */
 public final class HostWindow {
