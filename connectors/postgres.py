@@ -48,9 +48,10 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     ),
     (r"pg_hba\.conf (entry|rejects)", VacancyError, "let this client in in the server's pg_hba.conf"),
     (r"too many clients|remaining connection slots", UnreachableError, "raise the server's max_connections"),
-    # "terminating connection": it went away between the password and the first answer.
+    # "terminating connection": it went away between the password and the first answer. "during SSL exchange": the
+    # server could not even ask for TLS, since it was about to end or could start no process for us.
     (
-        r"starting up|shutting down|recovery|terminating connection",
+        r"starting up|shutting down|recovery|terminating connection|error response during SSL exchange",
         UnreachableError,
         "wait until the server has started",
     ),

@@ -25,6 +25,12 @@ def test_a_server_that_is_away_for_now_is_unreachable(said: str) -> None:
     assert isinstance(refusal(said), UnreachableError)
 
 
+def test_a_server_that_answers_no_more_is_unreachable() -> None:
+    """Postmaster says so before it knows TLS from not, so libpq does not show what it says."""
+    text = 'connection to server at "127.0.0.1", port 5432 failed: server sent an error response during SSL exchange\n'
+    assert isinstance(not_connected(text, "PostgreSQL", timedelta(seconds=2)), UnreachableError)
+
+
 def test_a_server_that_does_not_want_us_refuses() -> None:
     assert type(refusal('password authentication failed for user "u"')) is VacancyError
 
