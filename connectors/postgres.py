@@ -48,14 +48,15 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     ),
     (r"pg_hba\.conf (entry|rejects)", VacancyError, "let this client in in the server's pg_hba.conf"),
     (r"too many clients|remaining connection slots", UnreachableError, "raise the server's max_connections"),
-    # "terminating connection": it went away between the password and the first answer. "during SSL exchange": the
-    # server could not even ask for TLS, since it was about to end or could start no process for us.
+    # "terminating connection": it went away between the password and the first answer.
     (
-        r"starting up|shutting down|recovery|terminating connection|error response during SSL exchange",
+        r"starting up|shutting down|recovery|terminating connection",
         UnreachableError,
         "wait until the server has started",
     ),
 )
+_TOO_SOON_FOR_TLS = "error response during SSL exchange"
+"""The server is about to end or has no process for us; it says so before it knows of TLS, and libpq does not show it."""
 # What libpq says when it cannot agree on TLS with the server, and what to do. None of it passes by itself.
 _TLS: tuple[tuple[str, str], ...] = (
     (
@@ -176,7 +177,7 @@ def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyE
         )
     if "failed: " in text:
         reason = text.split("failed: ")[-1].strip().splitlines()[0].rstrip(".")
-        for pattern, remedy in _TLS:
+        for pattern, remedy in () if _TOO_SOON_FOR_TLS in reason else _TLS:
             if re.search(pattern, reason):
                 return VacancyError(f"{place}: {reason}; {remedy}")
         return UnreachableError(f"{place} cannot be reached: {reason}; start it, or correct the dsn")
