@@ -56,7 +56,7 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     ),
 )
 _TOO_SOON_FOR_TLS = "error response during SSL exchange"
-"""The server is about to end or has no process for us; it says so before it knows of TLS, and libpq does not show it."""
+"""The server is about to end, or has no process for us: it says so before it knows of TLS, and libpq hides why."""
 # What libpq says when it cannot agree on TLS with the server, and what to do. None of it passes by itself.
 _TLS: tuple[tuple[str, str], ...] = (
     (
