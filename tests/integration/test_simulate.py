@@ -170,7 +170,7 @@ def test_a_run_leaves_in_the_topics_what_it_says_was_acknowledged(kafka: KafkaSe
     assert said == counts(kafka)
     assert 500 < said.usage <= 3000  # all but what a slow machine or a silent host leaves out
     inventory = {record["host_id"]: record for record in records(kafka, kafka.inventory_topic)}
-    assert len(inventory) == said.inventory == 500
+    assert len(inventory) == 500 <= said.inventory  # a few have come again
     assert {record["host_id"] for record in records(kafka, kafka.usage_topic)} == inventory.keys()
     assert all(record["reporting_interval_ms"] == 500 for record in inventory.values())
 
@@ -209,7 +209,7 @@ def test_goes_on_through_a_broker_that_is_away(
     monkeypatch.setattr("jobs.simulate.QUEUE_EVENTS", 3000)
     ensure_topics(kafka)
     calm = Behaviour(reboots_per_s=0.0, silences_per_s=0.0)
-    fleet = Fleet(1000, NS_PER_S, 1, 0, behaviour=calm)
+    fleet = Fleet(1000, NS_PER_S, 1, 0, behaviour=calm, inventory_interval_ns=10**9 * NS_PER_S)
     with running(Simulation(fleet, Outbox(kafka, 1000.0), kafka)) as run:
         wait_until(
             lambda: run.progress and run.progress[-1].acknowledged > 2000, 60, "fewer than 2,000 events acknowledged"
