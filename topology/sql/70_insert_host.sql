@@ -5,7 +5,7 @@ SELECT
   host_id,
   window_end AS observed_at,
   window_end - $window AS window_start,
-  window_end AS window_end,
+  window_end,
   samples,
   vcpus_capacity,
   vcpus_free,
