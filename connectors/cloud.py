@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from connectors.ceilometer import CPU, METERS, RESIDENT, Sample
 from connectors.collector import Inventory, InventoryReading, UsageReading
@@ -419,9 +419,9 @@ class Cloud:
         self.alive &= self._hosts.keys()
         self.changed &= self._hosts.keys()
 
-    def _counters(self, host: _Host) -> dict[str, int]:
+    def _counters(self, host: _Host) -> dict[str, Any]:
         """The counters of a host, by the names of HostUsage: its own, and sums over its guests."""
-        found: dict[str, int] = {}
+        found: dict[str, Any] = {}
         for figure in METERS.values():
             resources = host.guests.get(figure)
             if resources is None or figure == RESIDENT:

@@ -147,6 +147,11 @@ class AgentSettings(Section):
         description="Address that `agent.metrics_port` is opened on.",
     )
     disk_path: Path = Field(default=Path("/"), description="A path on the file system that instances' disks live on.")
+    disk_pools: tuple[str, ...] = Field(
+        default=(),
+        description="Storage pools of libvirt that are the disk of instances, for `agent.collector` `libvirt`. Unset:"
+        " the file system of `agent.disk_path`.",
+    )
     reserved_vcpus: int = Field(default=0, ge=0, description="VCPUs kept from instances.")
     reserved_memory_mb: int = Field(default=512, ge=0, description="MiB of memory kept from instances.")
     reserved_disk_gb: int = Field(default=0, ge=0, description="GiB of disk kept from instances.")

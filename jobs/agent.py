@@ -7,12 +7,15 @@ What always holds:
 - What a collector says should not wait leaves as one more usage event, at once, but no more often than
   :data:`EXTRA_EVENTS_PER_S`; the moments of the others stay.
 - No failing read and no broker ends the agent; it says once that it fails and once that it works again.
+- A figure that is not known, or that no event can hold, costs itself alone; that too is said once.
+- One agent of a machine sends as one host to one topic; a second one is refused.
 - On SIGTERM and SIGINT it delivers what it can within :data:`FLUSH_LIMIT_S`, says what it could not, and ends with 0.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import hmac
 import logging
@@ -22,10 +25,13 @@ import random
 import select
 import signal
 import socket
+import struct
+import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -33,8 +39,9 @@ from typing import Any, Self, TypeVar
 
 import click
 
-from connectors.collector import Collector, InventoryReading
+from connectors.collector import NULLABLE, Collector, InventoryReading, UsageReading
 from connectors.host import HostCollector
+from connectors.kernel_files import MOST
 from connectors.outbox import Outbox
 from connectors.settings import AgentSettings, KafkaSettings
 from jobs.logs import configure, log_format_option
@@ -79,7 +86,7 @@ def command(
     configure(settings.log.format, host=settings.agent.name or socket.gethostname(), host_id=identity, job="agent")
     collector = make_collector(settings.agent)
     outbox = Outbox(settings.kafka, identity, settings.agent.buffer_events)
-    with StopSignal() as stop:
+    with only_agent(identity, settings.kafka), StopSignal() as stop:
         encoders = make_encoders(settings.kafka, stop)
         if encoders is None:
             return
@@ -212,8 +219,12 @@ class Agent:
         self._sent: InventoryReading | None = None
         self._listed: frozenset[str] = frozenset()
         self._failing: dict[str, str] = {}
+        self._doubts = Doubts(clock)
+        self._busy = NeverNull()
         self._woken = False
         self.readings = {event: Readings() for event in Event}
+        self.unknown: Counter[str] = Counter()
+        """Usage readings that went on without a figure, or with one that is not certain, by the figure."""
         rng = rng or random.Random()  # noqa: S311  # spreads a fleet, hides nothing
         now = clock()
         self._usage_schedule = _with_random_phase(now, settings.interval.total_seconds(), rng)
@@ -256,8 +267,10 @@ class Agent:
     def _usage(self) -> None:
         with self._going_on(Event.USAGE):
             reading = self._read(Event.USAGE, self._collector.usage)
-            record = dataclasses.asdict(reading) | self._sender() | {"seq": self._seq}
-            payload = self._encoders[Event.USAGE].encode(record)
+            reading, beyond = encodable(reading)
+            self._take_note({**getattr(self._collector, "unknown", {}), **beyond})
+            more = {"cpu_busy_ns": self._busy.take(reading.cpu_busy_ns), "seq": self._seq}
+            payload = self._encoders[Event.USAGE].encode(dataclasses.asdict(reading) | self._sender() | more)
             self._seq += 1
             self._outbox.add_usage(payload)
             self.readings[Event.USAGE].produced += 1
@@ -289,11 +302,78 @@ class Agent:
         finally:
             readings.seconds += self._clock() - began
 
+    def _take_note(self, unknown: Mapping[str, str]) -> None:
+        self._doubts.take(unknown)
+        self.unknown.update({name.partition(" ")[0] for name in unknown})
+
     def _sender(self) -> dict[str, Any]:
         return {"host_id": self._host_id, "agent_time": round(self._wall_clock() * 1000)}
 
     def _going_on(self, event: Event) -> _GoingOn:
         return _GoingOn(event.name.lower(), self._failing, self.readings[event])
+
+
+def encodable(reading: UsageReading) -> tuple[UsageReading, dict[str, str]]:
+    """A reading without the counters that no event can hold, such as that of a driver that says 2^64 - 1; and which."""
+    beyond = {
+        name: f"{value} is no count"
+        for name in NULLABLE
+        if (value := getattr(reading, name)) is not None and not 0 <= value <= MOST
+    }
+    without: dict[str, Any] = dict.fromkeys(beyond)
+    return dataclasses.replace(reading, **without) if beyond else reading, beyond
+
+
+class NeverNull:
+    """A counter for an event that has no null for it: over a step that is not known it goes back, as after a reset.
+
+    No rate is formed of such a step (docs/semantics.md), neither from what was known to what is not nor back.
+    """
+
+    _HIGH = 10**9  # ns: less than any machine has been busy for since its boot, and more than readings can take away
+
+    def __init__(self) -> None:
+        self._sent: int | None = None
+        self._known: int | None = None
+
+    def take(self, value: int | None) -> int:
+        """What to send for a reading."""
+        if self._sent is None:
+            self._sent = self._HIGH if value is None else value
+        elif value is None or self._known is None:
+            self._sent = max(0, self._sent - 1)
+        else:
+            self._sent = max(0, self._sent + value - self._known)
+        self._known = value
+        return self._sent
+
+
+class Doubts:
+    """Says once of each figure that it is not known, and once that it is again.
+
+    One that comes and goes is said once, too: it is known again when it has been for a minute.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    _SETTLED_S = 60.0
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def take(self, unknown: Mapping[str, str]) -> None:
+        """Takes what is not known of a reading, and why."""
+        if not unknown and not self._last:
+            return
+        now = self._clock()
+        for name in unknown.keys() - self._last.keys():
+            _LOG.warning("%s is not known for certain, going on: %s", name, unknown[name])
+        self._last |= dict.fromkeys(unknown, now)
+        for name in [name for name, at in self._last.items() if now - at > self._SETTLED_S]:
+            del self._last[name]
+            _LOG.warning("%s is known again", name)
 
 
 class _GoingOn:
@@ -410,6 +490,45 @@ def make_encoders(settings: KafkaSettings, stop: StopSignal) -> dict[Event, Enco
             failing = True
             stop.wait(random.uniform(0.5, 1.5) * _REGISTRY_RETRY_S)  # noqa: S311  # spreads a fleet, hides nothing
     return None
+
+
+@contextmanager
+def only_agent(host_id: str, settings: KafkaSettings) -> Iterator[None]:
+    """Keeps a second agent of this machine from sending as the same host to the same topic, while it lasts.
+
+    The two would take turns to show in the table. A socket without a file says so: it ends with its process. Only Linux
+    has such sockets, and containers with a network of their own do not see each other's.
+
+    Raises:
+        VacancyError: another does already.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    what = f"{host_id} {settings.bootstrap_servers} {settings.usage_topic}"
+    address = b"\0vacancy-agent-" + hashlib.sha256(what.encode()).hexdigest()[:32].encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
+        try:
+            held.bind(address)
+            held.listen(1)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise VacancyError(
+                f"another agent on this machine{_pid_at(address)} sends as host {host_id} to"
+                f" {settings.bootstrap_servers} already; end it (`vacancy up` starts one), or set agent.host_id"
+            ) from None
+        yield
+
+
+def _pid_at(address: bytes) -> str:
+    """Of the process that listens there, for a message."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, suppress(OSError):
+        asking.settimeout(1)
+        asking.connect(address)
+        (pid,) = struct.unpack("i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4])
+        return f" (process {pid})"
+    return ""
 
 
 def host_id_of(settings: AgentSettings, state_dir: Path) -> str:
