@@ -14,10 +14,13 @@ Each byte counts once:
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sys
+import weakref
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from connectors.guest_counters import Row, Sums
@@ -194,23 +197,22 @@ class LinkChanges:
     _RTMGRP_LINK = 1
 
     def __init__(self) -> None:
-        self._socket: socket.socket | None = None
+        self._descriptor: int | None = None
         if sys.platform == "linux":
-            try:
-                opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+            with suppress(OSError), socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as opened:
                 opened.bind((0, self._RTMGRP_LINK))
-            except OSError:
-                return
-            self._socket = opened
+                self._descriptor = opened.detach()
+                weakref.finalize(self, os.close, self._descriptor)
 
     def __call__(self) -> bool:
         """Whether one has; always where the kernel does not tell."""
-        if self._socket is None:
+        if self._descriptor is None:
             return True
         changed = False
         while True:
             try:
-                self._socket.recv(1 << 16)
+                os.read(self._descriptor, 1 << 16)
             except BlockingIOError:
                 return changed
             except OSError:  # so many changes that some were lost
