@@ -175,7 +175,7 @@ def test_a_tunnel_counts_what_it_passes_once(network: Network) -> None:
 
 
 @root
-def test_a_limit_on_a_container_is_its_memory_and_one_on_the_agent_alone_is_not(tmp_path: Path) -> None:
+def test_a_limit_on_a_container_is_its_memory_and_one_on_the_agent_alone_is_not() -> None:
     """The container has process ids of its own, so that everything in it descends from its first process."""
     with _control_group() as (enter, limit_mb):
         with reader([*enter], reserved_memory_mb=0) as read:
