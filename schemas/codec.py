@@ -1,7 +1,7 @@
 """Single events to bytes, for the agent, and back, for tools and tests; the job decodes in Java.
 
 What always holds: an event is encoded with the newest version of its schema, and its frame says which that is
-(:mod:`schemas.events` describes the two frames).
+(:mod:`vacancy.schemas.events` describes the two frames).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import fastavro
 
-from schemas.events import (
+from vacancy.schemas.events import (
     CONFLUENT_HEADER_BYTES,
     CONFLUENT_MARKER,
     SINGLE_OBJECT_HEADER_BYTES,

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectors.cinder import UNLIMITED_GB, Cinder, CinderError, Pool
-from connectors.host_events import HostEvents
-from connectors.kafka import ensure_topics
-from connectors.settings import KafkaSettings, StorageSettings
-from jobs import toml
-from jobs.settings import Settings
-from jobs.storage import Storage
-from schemas.codec import Encoder, decode
-from schemas.errors import ConfigError
-from schemas.events import Event
 from tests.cinder.conftest import RunningCinder
 from tests.endtoend import config_file, own_environment, own_topics, read_topic, vacancy
 from tests.waiting import wait_until
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.kafka.host_events import HostEvents
+from vacancy.connectors.openstack.cinder import UNLIMITED_GB, Cinder, CinderError, Pool
+from vacancy.connectors.settings import KafkaSettings, StorageSettings
+from vacancy.jobs.local import toml
+from vacancy.jobs.reporters.storage import Storage
+from vacancy.jobs.settings import Settings
+from vacancy.schemas.codec import Encoder, decode
+from vacancy.schemas.errors import ConfigError
+from vacancy.schemas.events import Event
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 LIMIT_S = 60.0
 AGGREGATE = "5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11"

@@ -22,15 +22,16 @@ import psycopg2
 import pytest
 from pydantic import SecretStr
 
-from connectors.scheduler import Request, Scheduler
-from connectors.settings import AgentSettings
-from jobs import toml
 from tests.endtoend import Agent, Job, config_file, install, own_topics
 from tests.hypervisor import Hypervisor, running_hypervisor
 from tests.waiting import wait_until
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.local import toml
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 EMIT = timedelta(milliseconds=500)
 INTERVAL = timedelta(seconds=20)

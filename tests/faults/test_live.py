@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from jobs import toml
 from tests.endtoend import Ended, config_file
 from tests.faults.live import FAULTS, PASSWORD, Live, command_lines, go_through
+from vacancy.jobs.local import toml
 
 HOSTS = int(os.environ.get("VACANCY_TEST_HOSTS", "2000"))
 MAX_SECONDS = {"a TaskManager killed": 10.0}

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs import ports, toml
-from jobs.settings import LogSettings
 from tests.endtoend import TABLE_SECONDS, Job, Sender, config_file, install, own_topics
 from tests.histories import encode_usage, usage_event
 from tests.waiting import wait_until
+from vacancy.jobs import ports
+from vacancy.jobs.local import toml
+from vacancy.jobs.settings import LogSettings
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 HOSTS, EVENTS, REPEATED, BAD = 3, 10, 4, 2
 OPERATOR = "flink_taskmanager_job_task_operator"

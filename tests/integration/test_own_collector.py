@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.kafka import ensure_topics
-from connectors.settings import AgentSettings
-from jobs import toml
-from jobs.agent import make_collector
-from jobs.settings import Settings
-from schemas.codec import decode
-from schemas.errors import ConfigError
 from tests.endtoend import Agent, config_file, own_topics, read_topic
 from tests.guides import guide_collector
 from tests.waiting import wait_until
+from vacancy.connectors.collectors.selection import make_collector
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.local import toml
+from vacancy.jobs.settings import Settings
+from vacancy.schemas.codec import decode
+from vacancy.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 LIMIT_S = 60.0
 

@@ -25,19 +25,20 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from connectors.kafka import Right, ensure_topics, topic_problems
-from connectors.migrations import migrate
-from connectors.postgres import connect, dial
-from connectors.settings import KafkaSettings, PostgresSettings
-from jobs import ports, toml
-from jobs.settings import LocalSettings, Settings, load_settings
-from schemas.errors import VacancyError
 from tests.endtoend import END_SECONDS, Ended, Job, config_file, group, own_environment, vacancy, what_an_agent_says
 from tests.secure import HOST, OTHER_MECHANISM_USER, Broker, Database, blocks, running_broker, running_database
 from tests.secure import tls_binaries as find_tls_binaries
 from tests.tls import Authority
 from tests.waiting import wait_until
-from topology.settings import JobSettings
+from vacancy.connectors.kafka.client import Right, ensure_topics, topic_problems
+from vacancy.connectors.postgres.connection import connect, dial
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.settings import KafkaSettings, PostgresSettings
+from vacancy.jobs import ports
+from vacancy.jobs.local import toml
+from vacancy.jobs.settings import LocalSettings, Settings, load_settings
+from vacancy.schemas.errors import VacancyError
+from vacancy.topology.settings import JobSettings
 
 TIMEOUT = timedelta(seconds=5)
 WRITE_EVENTS: dict[str, Right] = {"vacancy.usage": "WRITE", "vacancy.inventory": "WRITE"}

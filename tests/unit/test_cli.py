@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs import cli
+from vacancy.jobs.commands import cli
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -56,7 +56,7 @@ def test_a_missing_extra_says_what_to_install(
     real_import = importlib.import_module
 
     def without(name: str, *args: Any) -> Any:
-        if name == "jobs.hosts":
+        if name == "vacancy.jobs.commands.hosts":
             raise ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2")
         return real_import(name, *args)
 

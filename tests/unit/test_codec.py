@@ -11,11 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.collector import HugePages, Inventory, InventoryReading, NumaCell, PciPool, UsageReading
-from connectors.registry import Registry
-from schemas.codec import Encoder, decode
-from schemas.errors import ConfigError
-from schemas.events import Event, newest
+from vacancy.connectors.collectors.collector import (
+    HugePages,
+    Inventory,
+    InventoryReading,
+    NumaCell,
+    PciPool,
+    UsageReading,
+)
+from vacancy.connectors.kafka.schema_registry import Registry
+from vacancy.schemas.codec import Encoder, decode
+from vacancy.schemas.errors import ConfigError
+from vacancy.schemas.events import Event, newest
 
 LONGS = st.integers(-(2**63), 2**63 - 1)
 INTS = st.integers(-(2**31), 2**31 - 1)

@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from jobs import toml
-from jobs.settings import Settings, find_config, load_settings
-from schemas.errors import ConfigError
-from schemas.units import format_duration
+from vacancy.jobs.local import toml
+from vacancy.jobs.settings import Settings, find_config, load_settings
+from vacancy.schemas.errors import ConfigError
+from vacancy.schemas.units import format_duration
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 INTRODUCTION = """# Settings

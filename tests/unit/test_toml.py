@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.settings import Settings, load_settings
-from jobs.toml import dumps
+from vacancy.jobs.local.toml import dumps
+from vacancy.jobs.settings import Settings, load_settings
 
 ODD = 'a"b\\c\n\t\x01\x7f é 😀 = [#]'
 
