@@ -38,7 +38,7 @@ from bench.common import CONSOLE, OTHERS, cpu_seconds, postgres_server, save
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.settings import KafkaSettings, PostgresSettings
 from vacancy.jobs.flink.mini_cluster import prepare_java
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.events import SINGLE_OBJECT_HEADER_BYTES, Event, newest
@@ -120,7 +120,7 @@ class Setting:
             }
         )
         file = self._directory / "baseline.toml"
-        file.write_text(toml.dumps(settings), encoding="utf-8")
+        file.write_text(settings_file.dumps(settings), encoding="utf-8")
         return [sys.executable, baseline.__file__, "--config", file, "--emit", "1s", "--from-start"]
 
     def _quix(self) -> list[str | Path]:

@@ -32,7 +32,7 @@ from vacancy.connectors.kafka.client import client_config, ensure_topics, produc
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.settings import KafkaSettings, PostgresSettings
 from vacancy.jobs import ports
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.jobs.local.processes import end_leftovers, leftovers
 from vacancy.jobs.settings import LocalSettings, Settings
 from vacancy.topology.settings import JobSettings
@@ -79,7 +79,7 @@ def install(directory: Path, kafka: KafkaSettings, owner_dsn: str, job: Mapping[
             "local": LocalSettings(flink_port=ports.free_port()),
         }
     )
-    config_file(directory).write_text(toml.dumps(settings), encoding="utf-8")
+    config_file(directory).write_text(settings_file.dumps(settings), encoding="utf-8")
     return settings
 
 

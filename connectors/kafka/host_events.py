@@ -13,7 +13,8 @@ import logging
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from vacancy.connectors.kafka.client import LastError, diagnosis, producer
+from vacancy.connectors.kafka.client import LastError, producer
+from vacancy.connectors.kafka.trouble import Trouble
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.schemas.events import Event, kafka_headers, released
 
@@ -46,7 +47,7 @@ class HostEvents:
             message_timeout_ms=round(KEEP_S * 1000),
             queue_buffering_max_messages=_QUEUE_EVENTS,
         )
-        self._away = False
+        self._trouble = Trouble(settings, _LOG)
         self.left = 0
         """Events that the broker has not answered yet."""
         self.delivered = dict.fromkeys(Event, 0)
@@ -90,16 +91,10 @@ class HostEvents:
         self.left -= 1
         if error is None:
             self.delivered[event] += 1
-            if self._away:
-                _LOG.warning("Kafka takes events again")
-            self._away = False
+            self._trouble.end(self._topics[event])
             return
         self.given_up[event] += 1
         if event is Event.INVENTORY:
             self.to_repeat.add(host_id)
-        if not self._away:
-            self._away = True
-            why, mend = diagnosis(self._settings, self._errors.text or str(error.str()))
-            why = f"{why}; {mend or '`vacancy doctor` says more'}"
-            where = self._settings.bootstrap_servers
-            _LOG.warning("topic %s at %s takes no events: %s", self._topics[event], where, why)
+        reason = self._errors.text or str(error.str())
+        self._trouble.begin(self._topics[event], reason, f"giving up what has waited for {KEEP_S:.0f} s")

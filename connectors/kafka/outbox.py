@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from vacancy.connectors.kafka.client import LastError, diagnosis, producer
+from vacancy.connectors.kafka.client import LastError, producer
+from vacancy.connectors.kafka.trouble import Trouble
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.schemas.events import Event, kafka_headers, released
 
@@ -84,7 +85,7 @@ class Outbox:
         self._inventory_handed_over = False
         self._handed_over_at = 0.0
         self._retry_at = 0.0
-        self._away_since: dict[str, float] = {}
+        self._trouble = Trouble(settings, _LOG, clock)
         self._dropped_unsaid = 0
         self._refusing = False
         self.delivered = 0
@@ -199,22 +200,19 @@ class Outbox:
         now = self._clock()
         self._handed_over_at = self.delivered_at = now
         self._errors.text = None
-        what = []
-        if topic in self._away_since:
-            what.append(f"topic {topic} takes events again after {now - self._away_since.pop(topic):.0f} s")
+        lost = []
         if topic == self._settings.usage_topic:
             self._refusing = False
             if self._dropped_unsaid:
-                what.append(f"{self._dropped_unsaid} usage events were dropped, {self.left.usage + 1} waited")
+                lost.append(f"{self._dropped_unsaid} usage events were dropped, {self.left.usage + 1} waited")
                 self._dropped_unsaid = 0
-        if what:
-            _LOG.warning("%s", "; ".join(what))
+        self._trouble.end(topic, *lost)
 
     def _note_failure(self, topic: str, error: KafkaError) -> None:
         # A fatal error is the end of an idempotent producer; a new one takes over.
         self._broken = self._broken or error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001  # its name
         self._retry_at = self._clock() + _RETRY_AFTER_S
-        self._note_away(topic, str(error.str()), "`vacancy doctor` says more")
+        self._note_away(topic, str(error.str()))
 
     def _note_refusal(self, what: str, error: KafkaError, payload: bytes) -> None:
         if not self._refusing:
@@ -229,14 +227,9 @@ class Outbox:
             if self._inventory_handed_over:
                 self._note_away(self._settings.inventory_topic, reason)
 
-    def _note_away(self, topic: str, reason: str, remedy: str | None = None) -> None:
-        if topic not in self._away_since:
-            self._away_since[topic] = self._handed_over_at
-            kept = f"the newest {self._capacity} events" if topic == self._settings.usage_topic else "the newest event"
-            where = self._settings.bootstrap_servers
-            why, mend = diagnosis(self._settings, reason)
-            why = f"{why}; {mend or remedy}" if mend or remedy else why
-            _LOG.warning("topic %s at %s takes no events: %s; keeping %s", topic, where, why, kept)
+    def _note_away(self, topic: str, reason: str) -> None:
+        kept = f"the newest {self._capacity} events" if topic == self._settings.usage_topic else "the newest event"
+        self._trouble.begin(topic, reason, f"keeping {kept}", self._handed_over_at)
 
     def _drop(self) -> None:
         self.dropped += 1

@@ -37,7 +37,7 @@ from vacancy.connectors.settings import KafkaSecurity, PostgresSettings
 from vacancy.jobs import ports
 from vacancy.jobs.flink.job_jars import flink_jars
 from vacancy.jobs.jars import ensure_jars
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.jobs.local.files import write_private
 from vacancy.jobs.local.kafka_server import KafkaServer
 from vacancy.jobs.local.postgres_server import PostgresServer
@@ -244,7 +244,7 @@ class Stack:
             }
         )
         header = "# Written by `vacancy up` at each start. Holds passwords.\n"
-        write_private(self.config_file, header + toml.dumps(self.settings))
+        write_private(self.config_file, header + settings_file.dumps(self.settings))
 
     def _start_command(self, name: str, *arguments: str) -> Child:
         """Starts one of our own commands."""

@@ -19,17 +19,16 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from vacancy.connectors.collectors.collector import Collector, InventoryReading
 from vacancy.connectors.kafka.outbox import Outbox
 from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.reporters.writer import EventWriter
 from vacancy.jobs.signals import StopSignal
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
-from vacancy.schemas.units import milliseconds_of
 
 FLUSH_LIMIT_S = 5.0
 EXTRA_EVENTS_PER_S = 20
@@ -104,11 +103,8 @@ class Agent:
         self._host_id = host_id
         self._collector = collector
         self._outbox = outbox
-        self._encoders = encoders
+        self._writer = EventWriter(encoders, settings.interval, wall_clock)
         self._clock = clock
-        self._wall_clock = wall_clock
-        self._version = metadata.version("vacancy")
-        self._seq = 0
         self._sent: InventoryReading | None = None
         self._listed: frozenset[str] = frozenset()
         self._failing: dict[str, str] = {}
@@ -156,10 +152,7 @@ class Agent:
     def _usage(self) -> None:
         with self._going_on(Event.USAGE):
             reading = self._read(Event.USAGE, self._collector.usage)
-            record = dataclasses.asdict(reading) | self._sender() | {"seq": self._seq}
-            payload = self._encoders[Event.USAGE].encode(record)
-            self._seq += 1
-            self._outbox.add_usage(payload)
+            self._outbox.add_usage(self._writer.usage(self._host_id, reading))
             self.readings[Event.USAGE].produced += 1
             listed = frozenset(reading.recent_consumers)
             if listed - self._listed:
@@ -171,12 +164,7 @@ class Agent:
             reading = self._read(Event.INVENTORY, self._collector.inventory)
             if reading == self._sent and not even_if_same:
                 return
-            more = {
-                "reporting_interval_ms": milliseconds_of(self._settings.interval),
-                "agent_version": self._version,
-            }
-            record = dataclasses.asdict(reading) | self._sender() | more
-            self._outbox.set_inventory(self._encoders[Event.INVENTORY].encode(record))
+            self._outbox.set_inventory(self._writer.inventory(self._host_id, reading))
             self._sent = reading
             self.readings[Event.INVENTORY].produced += 1
 
@@ -188,9 +176,6 @@ class Agent:
             return read()
         finally:
             readings.seconds += self._clock() - began
-
-    def _sender(self) -> dict[str, Any]:
-        return {"host_id": self._host_id, "agent_time": round(self._wall_clock() * 1000)}
 
     def _going_on(self, event: Event) -> _GoingOn:
         return _GoingOn(event.name.lower(), self._failing, self.readings[event])

@@ -12,13 +12,12 @@ What always holds:
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from importlib import metadata
+from functools import partial
 from typing import Any
 
 from vacancy.connectors.collectors.collector import InventoryReading
@@ -27,10 +26,10 @@ from vacancy.connectors.openstack import ceilometer, notifications
 from vacancy.connectors.openstack.api import OpenStack
 from vacancy.connectors.openstack.cloud import Cloud, Difference
 from vacancy.connectors.settings import BridgeSettings
+from vacancy.jobs.reporters.writer import EventWriter
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.events import Event
-from vacancy.schemas.units import milliseconds_of
 
 LEAST_TURN_S = 0.05
 """A host has no more events a second than an agent sends at most."""
@@ -69,17 +68,14 @@ class Bridge:
         *,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._interval_ms = milliseconds_of(settings.interval)
+        self._writer = EventWriter(encoders, settings.interval, wall_clock)
         self.cloud = cloud
         self.events = events
-        self._encoders = encoders
         self._wake = wake
         self._wall_clock = wall_clock
-        self._version = metadata.version("vacancy")
         self._lock = threading.Lock()
         self._known = threading.Event()
         self._closed = False
-        self._seq: Counter[str] = Counter()
         self._sent: dict[str, InventoryReading] = {}
         self._listed: dict[str, frozenset[str]] = {}
         self._confirm: set[str] = set()
@@ -192,8 +188,7 @@ class Bridge:
             inventory = {id_: self.cloud.inventory(id_) for id_ in chosen}
             retired, self.cloud.retired = self.cloud.retired, set()
         for id_, reading in usage.items():
-            self._send(Event.USAGE, id_, dataclasses.asdict(reading) | {"seq": self._seq[id_]})
-            self._seq[id_] += 1
+            self._send(Event.USAGE, id_, partial(self._writer.usage, id_, reading))
             listed = frozenset(reading.recent_consumers)
             if listed - self._listed.get(id_, frozenset()):
                 # Their claims hold devices until an inventory newer than this event comes.
@@ -201,8 +196,7 @@ class Bridge:
             self._listed[id_] = listed
         for id_, what in inventory.items():
             if what != self._sent.get(id_) or id_ in confirm:
-                more = {"reporting_interval_ms": self._interval_ms, "agent_version": self._version}
-                self._send(Event.INVENTORY, id_, dataclasses.asdict(what) | more)
+                self._send(Event.INVENTORY, id_, partial(self._writer.inventory, id_, what))
                 self._sent[id_] = what
         for id_ in retired:
             self.events.send(Event.INVENTORY, id_, None)
@@ -211,15 +205,9 @@ class Bridge:
         for id_ in self.events.to_repeat:
             self._sent.pop(id_, None)
 
-    @property
-    def waiting(self) -> int:
-        """Hosts of which something is to be sent."""
-        return len(self.cloud.alive | self.cloud.changed | self.cloud.retired)
-
-    def _send(self, event: Event, host_id: str, record: dict[str, Any]) -> None:
-        record |= {"host_id": host_id, "agent_time": round(self._wall_clock() * 1000)}
+    def _send(self, event: Event, host_id: str, write: Callable[[], bytes]) -> None:
         try:
-            payload = self._encoders[event].encode(record)
+            payload = write()
         except ValueError as error:
             self._refuse(f"the {event.name.lower()} of host {host_id}", str(error))
         else:

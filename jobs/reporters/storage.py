@@ -9,22 +9,19 @@ One process speaks for all pools of a cloud. What always holds:
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 
 from vacancy.connectors.collectors.collector import InventoryReading
 from vacancy.connectors.collectors.machine import boot_id
 from vacancy.connectors.kafka.host_events import HostEvents
 from vacancy.connectors.openstack.cinder import CinderError, Pool, is_current
 from vacancy.connectors.settings import StorageSettings
+from vacancy.jobs.reporters.writer import EventWriter
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
-from vacancy.schemas.units import milliseconds_of
 
 _LOG = logging.getLogger("vacancy.agent")
 
@@ -54,12 +51,10 @@ class Storage:
         self._settings = settings
         self._read = read
         self._events = events
-        self._encoders = encoders
+        self._writer = EventWriter(encoders, settings.interval, wall_clock)
         self._clock = clock
         self._wall_clock = wall_clock
         self._boot_id = boot_id()
-        self._version = metadata.version("vacancy")
-        self._seq: Counter[str] = Counter()
         self._sent: dict[str, tuple[InventoryReading, float]] = {}
         self._failing: str | None = None
         self._outdated: set[str] = set()
@@ -92,18 +87,10 @@ class Storage:
 
     def _send(self, pool: Pool) -> None:
         now = self._clock()
-        sender = {"host_id": pool.host_id, "agent_time": round(self._wall_clock() * 1000)}
         inventory = pool.inventory(self._boot_id, self._settings)
         former, sent_at = self._sent.get(pool.host_id, (None, 0.0))
         if inventory != former or now - sent_at >= self._settings.inventory_interval.total_seconds():
-            more = {
-                "reporting_interval_ms": milliseconds_of(self._settings.interval),
-                "agent_version": self._version,
-            }
-            payload = self._encoders[Event.INVENTORY].encode(dataclasses.asdict(inventory) | sender | more)
-            self._events.send(Event.INVENTORY, pool.host_id, payload)
+            self._events.send(Event.INVENTORY, pool.host_id, self._writer.inventory(pool.host_id, inventory))
             self._sent[pool.host_id] = inventory, now
-        usage = dataclasses.asdict(pool.usage(self._boot_id, time.monotonic_ns()))
-        payload = self._encoders[Event.USAGE].encode(usage | sender | {"seq": self._seq[pool.host_id]})
-        self._events.send(Event.USAGE, pool.host_id, payload)
-        self._seq[pool.host_id] += 1
+        usage = pool.usage(self._boot_id, time.monotonic_ns())
+        self._events.send(Event.USAGE, pool.host_id, self._writer.usage(pool.host_id, usage))

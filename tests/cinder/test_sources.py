@@ -25,7 +25,7 @@ from tests.integration.upserts import query
 from tests.waiting import wait_until
 from vacancy.connectors.settings import AgentSettings, SchedulerSettings
 from vacancy.jobs.commands.doctor import Finding, diagnose
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Program:
 
     def __init__(self, directory: Path, settings: Settings, *arguments: str, pythonpath: Path | None = None) -> None:
         directory.mkdir()
-        config_file(directory).write_text(toml.dumps(settings), encoding="utf-8")
+        config_file(directory).write_text(settings_file.dumps(settings), encoding="utf-8")
         self._directory = directory
         self._arguments = arguments
         self._environment = own_environment(**{"PYTHONPATH": str(pythonpath)} if pythonpath else {})

@@ -55,7 +55,7 @@ from vacancy.jobs.commands import dead_letters
 from vacancy.jobs.flink.cluster import find_job
 from vacancy.jobs.flink.rest import FlinkRest, Status, explained
 from vacancy.jobs.jars import ensure_jars
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.jobs.local.kafka_server import KafkaServer
 from vacancy.jobs.local.postgres_server import PostgresServer
 from vacancy.schemas.errors import VacancyError
@@ -138,7 +138,7 @@ class Live:
         dsn = self.job_dsn(PASSWORD)
         update = {"postgres": settings.postgres.model_copy(update={"job_dsn": SecretStr(dsn)})}
         self.settings = settings.model_copy(update=update)
-        self.config.write_text(toml.dumps(self.settings), encoding="utf-8")
+        self.config.write_text(settings_file.dumps(self.settings), encoding="utf-8")
 
     def _submit(self) -> set[str]:
         """Submits the job; the command lines of all processes that this takes."""

@@ -43,7 +43,7 @@ from vacancy.jobs import ports
 from vacancy.jobs.commands import dead_letters
 from vacancy.jobs.flink.cluster import find_job
 from vacancy.jobs.flink.rest import FlinkRest, explained
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.schemas.events import Event
 from vacancy.topology.settings import JobSettings
 
@@ -119,7 +119,7 @@ class Deployment:
         """Changes settings of the job, and the file."""
         update = {"job": JobSettings(**{**self.settings.job.model_dump(), **job})}
         self.settings = self.settings.model_copy(update=update)
-        config_file(self.directory).write_text(toml.dumps(self.settings), encoding="utf-8")
+        config_file(self.directory).write_text(settings_file.dumps(self.settings), encoding="utf-8")
         self.window_ms = int(self.settings.job.window.total_seconds() * 1000)
 
     def run(self, *arguments: str, code: Path = ROOT) -> Ended:

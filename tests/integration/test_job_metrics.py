@@ -14,7 +14,7 @@ from tests.endtoend import TABLE_SECONDS, Job, Sender, config_file, install, own
 from tests.histories import encode_usage, usage_event
 from tests.waiting import wait_until
 from vacancy.jobs import ports
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import LogSettings
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_each_figure_moves(kafka_broker: KafkaServer, database: str, tmp_path: P
             "log": LogSettings(format="json"),
         }
     )
-    config_file(tmp_path).write_text(toml.dumps(settings), encoding="utf-8")
+    config_file(tmp_path).write_text(settings_file.dumps(settings), encoding="utf-8")
     sender = Sender(kafka)
     for host in range(HOSTS):
         events = [

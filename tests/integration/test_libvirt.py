@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 from vacancy.connectors.collectors.collector import Inventory, NumaCell, PciPool
 from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import AgentSettings
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.errors import ConfigError
 
@@ -380,7 +380,7 @@ def test_an_agent_goes_on_when_libvirtd_goes_and_comes(
         host_id="hypervisor", collector="libvirt", libvirt_uri=guests.uri, interval=timedelta(milliseconds=100)
     )
     config_file(tmp_path).write_text(
-        toml.dumps(Settings().model_copy(update={"kafka": kafka, "agent": agent})), encoding="utf-8"
+        settings_file.dumps(Settings().model_copy(update={"kafka": kafka, "agent": agent})), encoding="utf-8"
     )
 
     def sent() -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 from vacancy.connectors.collectors.selection import make_collector
 from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import AgentSettings
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.codec import decode
 from vacancy.schemas.errors import ConfigError
@@ -41,7 +41,7 @@ def test_an_agent_sends_what_the_guides_collector_reads(
     ensure_topics(kafka)
     settings = AgentSettings.model_validate({"collector": "text_file:TextFileCollector", "interval": "50 ms"})
     both = Settings().model_copy(update={"kafka": kafka, "agent": settings})
-    config_file(tmp_path).write_text(toml.dumps(both), encoding="utf-8")
+    config_file(tmp_path).write_text(settings_file.dumps(both), encoding="utf-8")
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
 
     def newest() -> tuple[int, int, set[str]]:

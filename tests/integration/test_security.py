@@ -35,7 +35,7 @@ from vacancy.connectors.postgres.connection import connect, dial
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.settings import KafkaSettings, PostgresSettings
 from vacancy.jobs import ports
-from vacancy.jobs.local import toml
+from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import LocalSettings, Settings, load_settings
 from vacancy.schemas.errors import VacancyError
 from vacancy.topology.settings import JobSettings
@@ -206,7 +206,7 @@ def write_settings(directory: Path, kafka: KafkaSettings, postgres: dict[str, st
             "local": LocalSettings(flink_port=ports.free_port()),
         }
     )
-    config_file(directory).write_text(toml.dumps(settings), encoding="utf-8")
+    config_file(directory).write_text(settings_file.dumps(settings), encoding="utf-8")
     return settings
 
 
@@ -411,7 +411,7 @@ def test_the_whole_path_and_no_secret_anywhere(
     # What a person looks with.
     impatient = installation.scheduler.model_copy(update={"max_age": timedelta(seconds=1)})
     tools = installation.model_copy(update={"kafka": broker.by_password("vacancy-tools"), "scheduler": impatient})
-    config_file(tmp_path).write_text(toml.dumps(tools), encoding="utf-8")
+    config_file(tmp_path).write_text(settings_file.dumps(tools), encoding="utf-8")
     assert json.loads(Ended(tmp_path, "dead-letters", "--json").output) == []
     doctor = Ended(tmp_path, "doctor")
     wrong = [line for line in doctor.output.splitlines() if line.startswith("!! ")]

@@ -73,6 +73,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_imports_no_command() -> None:
-    script = "import sys\nfrom jobs import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
-    script += "assert not {'jobs.up', 'jobs.agent', 'confluent_kafka', 'psycopg2', 'pyflink'} & sys.modules.keys()"
+    script = "import sys\nfrom vacancy.jobs.commands import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    script += "assert not {'confluent_kafka', 'psycopg2', 'pyflink'} & sys.modules.keys()\n"
+    script += "assert not {'vacancy.jobs.commands.up', 'vacancy.jobs.commands.agent'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)

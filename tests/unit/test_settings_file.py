@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vacancy.jobs.local.toml import dumps
+from vacancy.jobs.local.settings_file import dumps
 from vacancy.jobs.settings import Settings, load_settings
 
 ODD = 'a"b\\c\n\t\x01\x7f é 😀 = [#]'
