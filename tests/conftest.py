@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 # A machine that is busy is no failure: no example is timed. One that fails says how to have it again.
 hypothesis.settings.register_profile("vacancy", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("vacancy")
+
+
+def pytest_configure() -> None:
+    """Gives each worker ports of its own: one may be free when two ask for it, and taken when the second uses it."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+    if worker and workers:
+        from jobs import ports
+
+        ports._CANDIDATES = ports._CANDIDATES[int(worker.removeprefix("gw")) :: int(workers)]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,8 +64,16 @@ def kafka_broker() -> Iterator[KafkaServer]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server."""
+    """A PostgreSQL server that survives a kill of its own and not one of the machine: it does not sync."""
+    import psycopg2
+
     with running_postgres() as server:
+        with closing(psycopg2.connect(server.owner_dsn)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                # Each database that is dropped makes a checkpoint, and that takes half a second of syncing.
+                cursor.execute("ALTER SYSTEM SET fsync = off")
+                cursor.execute("SELECT pg_reload_conf()")
         yield server
 
 
