@@ -27,7 +27,7 @@ def pytest_configure() -> None:
     """Gives each worker ports of its own: one may be free when two ask for it, and taken when the second uses it."""
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if worker and workers:
-        from jobs import ports
+        from vacancy.jobs import ports
 
         ports._CANDIDATES = ports._CANDIDATES[int(worker.removeprefix("gw")) :: int(workers)]
 
