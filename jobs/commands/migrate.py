@@ -8,6 +8,7 @@ import click
 
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.jobs.options import load, settings_options
+from vacancy.jobs.terminal import say
 
 
 @click.command("migrate")
@@ -23,6 +24,6 @@ def command(config: Path | None, data_dir: Path | None) -> None:
     settings = load(config, data_dir)
     applied = migrate(settings.postgres.owner_dsn, connect_timeout=settings.postgres.connect_timeout)
     for name in applied:
-        click.echo(f"applied {name}")
+        say(f"applied {name}")
     if not applied:
-        click.echo("the tables are up to date")
+        say("the tables are up to date")
