@@ -166,7 +166,8 @@ def test_a_database_of_the_earlier_version_becomes_what_a_new_one_is(database: s
         assert query(connection, "SELECT name FROM vacancy.schema_migration") == [(name,) for name in MIGRATIONS]
         # What claims hold still counts: one of devices in flight, one that is settled and not shown yet.
         assert query(connection, "SELECT host_id, claimed FROM vacancy.pci_pool WHERE claimed > 0 ORDER BY 1") == [
-            ("host-4", 2)
+            ("host-4", 2),
+            ("host-8", 1),
         ]
         assert query(connection, "SELECT vcpus_claimed FROM vacancy.host_free WHERE host_id = 'host-1'") == [(7,)]
 
