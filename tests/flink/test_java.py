@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from jobs.flink_jars import functions_jar, java_home, java_sources
-from schemas.errors import VacancyError
+from vacancy.jobs.flink.job_jars import functions_jar, java_home, java_sources
+from vacancy.schemas.errors import VacancyError
 
 CHECK = Path(__file__).parent / "java" / "vacancy" / "HostWindowCheck.java"
 HOSTS = 2000

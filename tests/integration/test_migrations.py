@@ -20,12 +20,12 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from connectors.migrations import migrate, schema_state
-from jobs import postgres_server
-from jobs.postgres_server import PostgresServer
-from schemas import tables
-from schemas.errors import VacancyError
 from tests.integration.upserts import LIMIT_SECONDS, query, wait_until
+from vacancy.connectors.postgres.migrations import migrate, schema_state
+from vacancy.jobs.local import postgres_server
+from vacancy.jobs.local.postgres_server import PostgresServer
+from vacancy.schemas import tables
+from vacancy.schemas.errors import VacancyError
 
 MIGRATIONS = tuple(tables.migrations())
 BEFORE_SQUASH = Path(__file__).with_name("data") / "before_squash.sql"
@@ -34,22 +34,25 @@ TABLES = ("host", "host_inventory", "claim", "drift")
 SLOW = "CREATE TABLE vacancy.half (); SELECT pg_sleep(300)"
 ADD_SLOW = f"""
 import sys
-from schemas import tables
+from vacancy.schemas import tables
 texts = tables.{{of}}()
 tables.{{of}} = lambda: {{{{**texts, "9999_slow": {SLOW!r}}}}}
-from jobs.cli import main
+from vacancy.jobs.commands.cli import main
 main()
 """
 """A release with a migration, or a file of functions, that does not end."""
 
 
 def start_migrate(
-    database: str, directory: Path, *arguments: str, program: str = "from jobs.cli import main; main()"
+    database: str, directory: Path, *arguments: str, program: str = "from vacancy.jobs.commands.cli import main; main()"
 ) -> subprocess.Popen[str]:
     """`vacancy migrate` as a process."""
     return subprocess.Popen(
         [sys.executable, "-c", program, "migrate", *arguments],
-        env={**os.environ, "VACANCY_POSTGRES__OWNER_DSN": database, "PYTHONPATH": str(Path.cwd())},
+        env={
+            **os.environ,
+            "VACANCY_POSTGRES__OWNER_DSN": database,
+        },
         cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
