@@ -24,17 +24,18 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from psycopg2 import extensions
 from pydantic import SecretStr
 
-from connectors.kafka import client_config, ensure_topics, producer
-from connectors.migrations import migrate
-from connectors.settings import KafkaSettings, PostgresSettings
-from jobs import ports, toml
-from jobs.processes import end_leftovers, leftovers
-from jobs.settings import LocalSettings, Settings
 from tests import oracle
 from tests.histories import decode_usage
 from tests.oracle import Record
 from tests.waiting import wait_until
-from topology.settings import JobSettings
+from vacancy.connectors.kafka.client import client_config, ensure_topics, producer
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.settings import KafkaSettings, PostgresSettings
+from vacancy.jobs import ports
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.local.processes import end_leftovers, leftovers
+from vacancy.jobs.settings import LocalSettings, Settings
+from vacancy.topology.settings import JobSettings
 
 READY_SECONDS = 180.0
 """Flink's start takes some 10 s on two idle cores, and several times that on busy ones."""
@@ -78,7 +79,7 @@ def install(directory: Path, kafka: KafkaSettings, owner_dsn: str, job: Mapping[
             "local": LocalSettings(flink_port=ports.free_port()),
         }
     )
-    config_file(directory).write_text(toml.dumps(settings), encoding="utf-8")
+    config_file(directory).write_text(settings_file.dumps(settings), encoding="utf-8")
     return settings
 
 
@@ -89,7 +90,7 @@ def config_file(directory: Path) -> Path:
 
 def vacancy(*arguments: str | Path) -> list[str]:
     """A command line of ours, for subprocess."""
-    return [sys.executable, "-m", "jobs", *map(str, arguments)]
+    return [sys.executable, "-m", "vacancy", *map(str, arguments)]
 
 
 _OF_JAVA = frozenset({"FLINK_LOG_DIR", "LOG4J_PROPERTIES", "JVM_ARGS", "HADOOP_CLASSPATH"})
@@ -329,20 +330,28 @@ def all_parts(directory: Path) -> list[psutil.Process]:
     return [process for process in dict.fromkeys(parts) if process.is_running()]
 
 
+class FlinkFailure(NamedTuple):
+    """What a job failed for, in one line, and when, in ms since 1970."""
+
+    at_ms: int
+    text: str
+
+
 class FlinkJob(NamedTuple):
     """What Flink's REST interface says of the one job of a cluster; each failure made it restart."""
 
     state: str
-    failures: list[str]
+    failures: list[FlinkFailure]
 
 
 def ask_flink(settings: Settings) -> FlinkJob:
-    """The job's state, and the first line of each failure that it went through."""
+    """The job's state, and the failures that it went through; Flink answers as of up to 3 s ago."""
     jobs = f"http://{ports.HOST}:{settings.local.flink_port}/jobs"
     (job,) = _get(f"{jobs}/overview")["jobs"]
     history = _get(f"{jobs}/{job['jid']}/exceptions")["exceptionHistory"]
     assert not history["truncated"]
-    return FlinkJob(job["state"], [entry["stacktrace"].splitlines()[0] for entry in history["entries"]])
+    failures = [FlinkFailure(entry["timestamp"], entry["stacktrace"].splitlines()[0]) for entry in history["entries"]]
+    return FlinkJob(job["state"], failures)
 
 
 def _get(url: str) -> Any:
@@ -534,7 +543,10 @@ def differences_of_one(row: Mapping[str, Any], history: Sequence[Record], window
     Of events with one append time, as after an outage, the row of one may be there before that of the last.
     """
     found = [differences(row, each) for each in oracle.rows_at(history, window_ms, row["observed_ms"])]
-    return next((none for none in found if not none), found[0] if found else [f"{row['host_id']}: no such event"])
+    if not found:
+        ends_ms = [record.append_ms for record in history[:: max(1, len(history) - 1)]]
+        return [f"{row['host_id']} is at {row['observed_ms']} ms, and no event of it; its first and last: {ends_ms}"]
+    return next((none for none in found if not none), found[0])
 
 
 def _same(value: Any, right: Any) -> bool:

@@ -5,26 +5,44 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from connectors.host import HostCollector
-from connectors.settings import AgentSettings
+from vacancy.connectors.collectors.machine import HostCollector
+from vacancy.connectors.settings import AgentSettings
 
 PROC = {
     "sys/kernel/random/boot_id": "0f0bd27e-25ce-4c1b-b4b8-1dd2a4c5c8f2\n",
-    "meminfo": "MemTotal:       16777216 kB\nMemFree:         4194304 kB\nMemAvailable:    8388608 kB\nBuffers:  1024 kB\n"
-    "Cached:          3145728 kB\nShmem:           1048576 kB\nHugePages_Total:       0\n",
-    "stat": "cpu  100 20 300 9000 50 6 7 8 90 1\ncpu0 50 10 150 4500 25 3 3 4 45 0\ncpu2 50 10 150 4500 25 3 4 4 45 1\n"
-    "intr 1 2 3\nbtime 1764318731\n",
-    "diskstats": "   8       0 sda 10 1 200 30 40 5 600 70 0 80 100 0 0 0 0 9 9\n   8       1 sda1 9 1 190 30 40 5 600 70 0 80 100\n"
-    " 259       0 nvme0n1 1 0 8 1 2 0 16 1 0 1 1\n 252       0 dm-0 99 0 999 9 9 9 999 9 9 9 9\n",
-    "net/dev": "Inter-|   Receive                                                |  Transmit\n"
-    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"
-    "    lo: 9000 90 0 0 0 0 0 0 9000 90 0 0 0 0 0 0\n"
-    "  eno1: 1000 10 0 0 0 0 0 0 2000 20 0 0 0 0 0 0\n"
-    "  eno2:  500  5 0 0 0 0 0 0  700  7 0 0 0 0 0 0\n"
-    "   br0:  900  9 0 0 0 0 0 0  800  8 0 0 0 0 0 0\n",
-    "pressure/cpu": "some avg10=0.00 avg60=0.00 avg300=0.00 total=111\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1\n",
-    "pressure/memory": "some avg10=0.00 avg60=0.00 avg300=0.00 total=222\n",
-    "pressure/io": "some avg10=0.00 avg60=0.00 avg300=0.00 total=333\n",
+    "meminfo": """\
+MemTotal:       16777216 kB
+MemFree:         4194304 kB
+MemAvailable:    8388608 kB
+Buffers:            1024 kB
+Cached:          3145728 kB
+Shmem:           1048576 kB
+HugePages_Total:       0
+""",
+    "stat": """\
+cpu  100 20 300 9000 50 6 7 8 90 1
+cpu0 50 10 150 4500 25 3 3 4 45 0
+cpu2 50 10 150 4500 25 3 4 4 45 1
+intr 1 2 3
+btime 1764318731
+""",
+    "diskstats": """\
+   8       0 sda 10 1 200 30 40 5 600 70 0 80 100 0 0 0 0 9 9
+   8       1 sda1 9 1 190 30 40 5 600 70 0 80 100
+ 259       0 nvme0n1 1 0 8 1 2 0 16 1 0 1 1
+ 252       0 dm-0 99 0 999 9 9 9 999 9 9 9 9
+""",
+    "net/dev": """\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier
+    lo: 9000 90 0 0 0 0 0 0 9000 90 0 0 0 0 0 0
+  eno1: 1000 10 0 0 0 0 0 0 2000 20 0 0 0 0 0 0
+  eno2:  500  5 0 0 0 0 0 0  700  7 0 0 0 0 0 0
+   br0:  900  9 0 0 0 0 0 0  800  8 0 0 0 0 0 0
+""",
+    "pressure/cpu": "some avg10=0.00 avg60=0.00 total=111\nfull avg10=0.00 avg60=0.00 total=1\n",
+    "pressure/memory": "some avg10=0.00 avg60=0.00 total=222\n",
+    "pressure/io": "some avg10=0.00 avg60=0.00 total=333\n",
     "cpuinfo": "processor: 0\nflags\t\t: avx2 vmx\n",
     "1/cgroup": "0::/init.scope\n",
     "1/comm": "systemd\n",

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from connectors.host import HostCollector
-from connectors.settings import AgentSettings
+from vacancy.connectors.collectors.machine import HostCollector
+from vacancy.connectors.settings import AgentSettings
 
 
 class Reader:

@@ -30,15 +30,6 @@ import psycopg2
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from pydantic import SecretStr
 
-from connectors.kafka import client_config
-from connectors.settings import KafkaSettings
-from jobs import dead_letters, toml
-from jobs.cluster import find_job
-from jobs.flink_rest import FlinkRest, Status, explained
-from jobs.jars import ensure_jars
-from jobs.kafka_server import KafkaServer
-from jobs.postgres_server import PostgresServer
-from schemas.errors import VacancyError
 from tests.cluster import FlinkCluster
 from tests.conftest import reachable_directory
 from tests.endtoend import (
@@ -58,6 +49,16 @@ from tests.histories import decode_usage
 from tests.oracle import Record
 from tests.proxy import Proxy
 from tests.waiting import wait_until
+from vacancy.connectors.kafka.client import client_config
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs.commands import dead_letters
+from vacancy.jobs.flink.cluster import find_job
+from vacancy.jobs.flink.rest import FlinkRest, Status, explained
+from vacancy.jobs.jars import ensure_jars
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.local.kafka_server import KafkaServer
+from vacancy.jobs.local.postgres_server import PostgresServer
+from vacancy.schemas.errors import VacancyError
 
 FRESH_SECONDS = 3.0
 """Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
@@ -137,7 +138,7 @@ class Live:
         dsn = self.job_dsn(PASSWORD)
         update = {"postgres": settings.postgres.model_copy(update={"job_dsn": SecretStr(dsn)})}
         self.settings = settings.model_copy(update=update)
-        self.config.write_text(toml.dumps(self.settings), encoding="utf-8")
+        self.config.write_text(settings_file.dumps(self.settings), encoding="utf-8")
 
     def _submit(self) -> set[str]:
         """Submits the job; the command lines of all processes that this takes."""
@@ -213,6 +214,7 @@ class Live:
         Each row must be what the oracle says of its newest event, and that no older than what was in the topic before.
         """
         self.topic.read()
+        self.topic.forget()
         reached = {host: records[-1].append_ms for host, records in self.topic.hosts.items()}
         poison = set(self.topic.poison)
 
@@ -297,7 +299,8 @@ class Topic:
 
     Args:
         kafka: the broker and the topic.
-        keep_ms: how far a host's records reach back from its newest one; more than a window and a step.
+        keep_ms: how far the records of a host reach back from its newest one after :meth:`forget`; more than a window
+            and a step.
     """
 
     def __init__(self, kafka: KafkaSettings, keep_ms: int) -> None:
@@ -339,6 +342,16 @@ class Topic:
         wait_until(asked, TABLE_SECONDS, f"the broker does not tell the ends of {self._name}")
         wait_until(at_the_end, TABLE_SECONDS, f"{self._name} is not read to its end")
 
+    def forget(self) -> None:
+        """Forgets the records that are not needed for rows of what is newest now, or newer.
+
+        Reading forgets nothing: when a host that was silent reports again, its row stays at the old event for a moment,
+        and is compared with that.
+        """
+        for records in self.hosts.values():
+            while records[0].append_ms < records[-1].append_ms - self._keep_ms:
+                records.popleft()
+
     def history(self, host: str) -> list[Record]:
         """What is kept of a host."""
         return [Record(raw.append_ms, decode_usage(raw.value)) for raw in self.hosts[host]]
@@ -352,10 +365,7 @@ class Topic:
         if key == POISON:
             self.poison.append(place)
             return
-        records = self.hosts[key]
-        records.append(Raw(message.timestamp()[1], value))
-        while records[0].append_ms < records[-1].append_ms - self._keep_ms:
-            records.popleft()
+        self.hosts[key].append(Raw(message.timestamp()[1], value))
 
 
 class Look(NamedTuple):

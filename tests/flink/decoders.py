@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.flink_jars import flink_jars
-from schemas.events import Event, SchemaVersion, released
-from topology.graph import DECODERS, SchemaRegistry, java_decoder
+from vacancy.jobs.flink.job_jars import flink_jars
+from vacancy.schemas.events import Event, SchemaVersion, released
+from vacancy.topology.graph import DECODERS, SchemaRegistry, java_decoder
 
 USAGE_COLUMNS = (
     "reason",

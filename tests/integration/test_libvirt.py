@@ -17,19 +17,19 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from connectors.collector import Inventory, NumaCell, PciPool, UsageReading
-from connectors.kafka import ensure_topics
-from connectors.settings import AgentSettings
-from jobs import toml
-from jobs.settings import Settings
-from schemas.errors import ConfigError
 from tests.endtoend import Agent, config_file, histories, own_topics, read_topic
 from tests.hypervisor import Hypervisor, connected, require_libvirt, running_hypervisor
 from tests.waiting import wait_until
+from vacancy.connectors.collectors.collector import Inventory, NumaCell, PciPool, UsageReading
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import Settings
+from vacancy.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from connectors.libvirt_host import LibvirtCollector
-    from jobs.kafka_server import KafkaServer
+    from vacancy.connectors.collectors.libvirt import LibvirtCollector
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 LIMIT_S = 30.0
 NODE = """
@@ -108,7 +108,7 @@ PINNED = """
 
 def make_collector(uri: str, **settings: Any) -> LibvirtCollector:
     require_libvirt()
-    from connectors.libvirt_host import LibvirtCollector
+    from vacancy.connectors.collectors.libvirt import LibvirtCollector
 
     return LibvirtCollector(AgentSettings(collector="libvirt", libvirt_uri=uri, **settings))
 
@@ -212,7 +212,7 @@ def test_a_domain_counts_from_its_first_start_and_wakes_the_agent_at_each_change
 
 def test_consumers_are_listed_for_some_minutes(driver: Any) -> None:
     require_libvirt()
-    from connectors.libvirt_host import RECENT_S, LibvirtCollector
+    from vacancy.connectors.collectors.libvirt import RECENT_S, LibvirtCollector
 
     now = 1000.0
     collector = LibvirtCollector(AgentSettings(libvirt_uri="test:///default"), clock=lambda: now)
@@ -382,7 +382,7 @@ def test_an_agent_goes_on_when_libvirtd_goes_and_comes(
         host_id="hypervisor", collector="libvirt", libvirt_uri=guests.uri, interval=timedelta(milliseconds=100)
     )
     config_file(tmp_path).write_text(
-        toml.dumps(Settings().model_copy(update={"kafka": kafka, "agent": agent})), encoding="utf-8"
+        settings_file.dumps(Settings().model_copy(update={"kafka": kafka, "agent": agent})), encoding="utf-8"
     )
 
     def sent() -> list[dict[str, Any]]:
@@ -407,11 +407,11 @@ def test_an_agent_goes_on_when_libvirtd_goes_and_comes(
 
 
 def test_a_libvirt_that_hangs_is_not_waited_for(guests: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from connectors import libvirt_host
+    from vacancy.connectors.collectors import libvirt as libvirt_collector
 
     collector = make_collector(guests.uri)
     first = collector.usage()
-    monkeypatch.setattr(libvirt_host, "CALL_LIMIT_S", 0.2)
+    monkeypatch.setattr(libvirt_collector, "CALL_LIMIT_S", 0.2)
     os.kill(guests.daemon_pid, signal.SIGSTOP)
     try:
         for read in (collector.usage, collector.inventory, collector.usage):
@@ -436,7 +436,7 @@ def _read(usage: UsageReading) -> tuple[int, int, int, int]:
 
 def test_a_guest_that_hangs_keeps_its_share_and_holds_up_nothing(guests: Hypervisor) -> None:
     """From the first reading on; its counters go on when it does, and are not counted twice."""
-    from connectors import libvirt_host
+    from vacancy.connectors.collectors import libvirt as libvirt_collector
 
     for name in ("one", "two"):
         guests.virsh("create", str(guests.guest(name)))
@@ -448,7 +448,7 @@ def test_a_guest_that_hangs_keeps_its_share_and_holds_up_nothing(guests: Hypervi
         for number in range(5):
             began = time.monotonic()
             usage = collector.usage()
-            assert time.monotonic() - began < libvirt_host.CALL_LIMIT_S
+            assert time.monotonic() - began < libvirt_collector.CALL_LIMIT_S
             assert _read(usage) == (2, 2, 128, 2)
             assert (usage.disk_read_bytes or 0) >= (before.disk_read_bytes or 0)
             # First that all are late; from then on libvirt passes over the one.
@@ -498,14 +498,14 @@ def test_several_guests_that_hang_at_once_do_not_hide_the_one_that_does_not(gues
 
 
 def test_an_agent_that_starts_beside_a_guest_that_hangs_counts_what_is_told(guests: Hypervisor) -> None:
-    from connectors import libvirt_host
+    from vacancy.connectors.collectors import libvirt as libvirt_collector
 
     for name in ("one", "two"):
         guests.virsh("create", str(guests.guest(name)))
     os.kill(guests.qemu_pid("one"), signal.SIGSTOP)
     try:
         now = 0.0
-        late = libvirt_host.LibvirtCollector(AgentSettings(libvirt_uri=guests.uri), clock=lambda: now)
+        late = libvirt_collector.LibvirtCollector(AgentSettings(libvirt_uri=guests.uri), clock=lambda: now)
 
         def is_passed_over() -> bool:
             with pytest.raises(OSError, match=r"busy with domain|has not answered") as refused:
@@ -513,7 +513,7 @@ def test_an_agent_that_starts_beside_a_guest_that_hangs_counts_what_is_told(gues
             return "libvirt is busy with domain one" in str(refused.value)
 
         wait_until(is_passed_over, LIMIT_S, "libvirt does not pass over the one that hangs")
-        now += libvirt_host.PATIENCE_S
+        now += libvirt_collector.PATIENCE_S
         for _ in range(2):
             assert _read(late.usage()) == (2, 2, 128, 1)
             assert late.unknown["domain one"].startswith("libvirt does not tell the size of its disks, ")
@@ -595,7 +595,8 @@ def _with_volume(guests: Hypervisor, name: str) -> str:
     return str(document)
 
 
-def test_a_volume_of_a_local_pool_takes_room_whether_its_guest_runs_or_not(guests: Hypervisor, pool: Path) -> None:
+@pytest.mark.usefixtures("pool")
+def test_a_volume_of_a_local_pool_takes_room_whether_its_guest_runs_or_not(guests: Hypervisor) -> None:
     guests.virsh("define", _with_volume(guests, "one"))
     collector = make_collector(guests.uri)
     assert _read(collector.usage()) == (0, 0, 0, 4)
@@ -603,7 +604,7 @@ def test_a_volume_of_a_local_pool_takes_room_whether_its_guest_runs_or_not(guest
     wait_until(lambda: _read(collector.usage()) == (1, 1, 64, 4), LIMIT_S, "it does not count")
 
 
-def test_pools_that_are_the_hosts_disk(guests: Hypervisor, pool: Path) -> None:
+def test_pools_that_are_the_hosts_disk(guests: Hypervisor, pool: Path, tmp_path: Path) -> None:
     """What they have is its capacity, and of guests' disks those count that are in them, by volume or by path."""
     guests.virsh("create", _with_volume(guests, "one"))
     by_path = guests.guest("two").read_text()
@@ -613,7 +614,7 @@ def test_pools_that_are_the_hosts_disk(guests: Hypervisor, pool: Path) -> None:
     document = guests.directory / "two.xml"
     document.write_text(by_path.replace(str(guests.directory / "two.raw"), str(pool / "data.raw")))
     guests.virsh("create", str(document))
-    collector = make_collector(guests.uri, disk_pools=("vms",), disk_allocation_ratio=2.0, disk_path=Path("/dev/shm"))
+    collector = make_collector(guests.uri, disk_pools=("vms",), disk_allocation_ratio=2.0, disk_path=tmp_path)
     wait_until(lambda: _read(collector.usage()) == (2, 2, 128, 5), LIMIT_S, "they do not count as they should")
     usage, room = collector.usage(), os.statvfs(pool)
     assert usage.disk_gb_capacity == 2 * (room.f_blocks * room.f_frsize // 2**30)
@@ -625,7 +626,8 @@ def test_pools_that_are_the_hosts_disk(guests: Hypervisor, pool: Path) -> None:
     assert collector.unknown == {}
 
 
-def test_two_pools_of_one_file_system_have_it_once(guests: Hypervisor, pool: Path) -> None:
+@pytest.mark.usefixtures("pool")
+def test_two_pools_of_one_file_system_have_it_once(guests: Hypervisor) -> None:
     other = guests.directory / "other"
     other.mkdir(exist_ok=True)
     guests.virsh("pool-create-as", "other", "dir", "--target", str(other))
@@ -637,7 +639,8 @@ def test_two_pools_of_one_file_system_have_it_once(guests: Hypervisor, pool: Pat
         guests.virsh("pool-destroy", "other")
 
 
-def test_a_pool_that_is_away_has_nothing_free_and_what_it_had(guests: Hypervisor, pool: Path) -> None:
+@pytest.mark.usefixtures("pool")
+def test_a_pool_that_is_away_has_nothing_free_and_what_it_had(guests: Hypervisor) -> None:
     collector = make_collector(guests.uri, disk_pools=("vms", "missing"))
     assert collector.usage().disk_gb_capacity == 0
     assert collector.unknown == {

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.host import HostCollector
-from connectors.kafka import ensure_topics
-from connectors.settings import AgentSettings
-from jobs import toml
-from jobs.settings import Settings
 from tests.endtoend import Agent, config_file, histories, own_topics, read_topic
 from tests.hanging import HangingFileSystem, hanging_file_system
 from tests.reading import Reader, reader
 from tests.waiting import wait_until
+from vacancy.connectors.collectors.machine import HostCollector
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import Settings
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 LIMIT_S = 60.0
 PAYLOAD = bytes(1400)
@@ -254,7 +254,7 @@ def test_an_agent_whose_file_system_hangs_goes_on_says_so_and_ends(
     ensure_topics(kafka)
     agent = AgentSettings.model_validate({"host_id": "node", "disk_path": hanging.directory, "interval": "100 ms"})
     both = Settings().model_copy(update={"kafka": kafka, "agent": agent})
-    config_file(tmp_path).write_text(toml.dumps(both), encoding="utf-8")
+    config_file(tmp_path).write_text(settings_file.dumps(both), encoding="utf-8")
     hanging.answers.clear()
 
     def sent() -> list[int]:

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.devices import counted_disks, counted_interfaces
-from connectors.host import HostCollector, numa_cells
-from connectors.limited import Limited
-from schemas.codec import Encoder
-from schemas.events import Event
 from tests.machine import FIGURES, PROC, Machine
+from vacancy.connectors.collectors.devices import counted_disks, counted_interfaces
+from vacancy.connectors.collectors.limited import Limited
+from vacancy.connectors.collectors.machine import HostCollector, numa_cells
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import Event
 
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 FAULTS = ("missing", "empty", "directory", "garbled", "shortened", "fewer columns", "huge", "negative", "bytes")
@@ -190,7 +190,7 @@ def test_kernels_before_3_14_have_no_memavailable(machine: Machine) -> None:
 # Memory that can be given back, and limits
 
 
-ARC = "13 1 0x01 123 33456 1 1\nname                            type data\nc                               4    5368709120\n{}"
+ARC = "13 1 0x01 123 33456 1 1\nname               type data\nc                  4    5368709120\n{}"
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_the_virtual_function_under_a_paravirtual_interface_counts_once(machine:
 
 
 def test_a_switch_in_a_card_counts_where_it_leads_out(machine: Machine) -> None:
-    """Its uplink carries what representors, virtual functions and subfunctions do; legacy functions count as they are."""
+    """Its uplink carries what representors, virtual functions and subfunctions do; other functions count."""
     switch = {"phys_switch_id": "5ab63d0003a9b8e8"}
     card = "pci0000:00/0000:01:00.0"
     machine.interface("enp1s0f0np0", f"{card}/net/enp1s0f0np0", **switch, phys_port_name="p0")
