@@ -147,18 +147,20 @@ class HostCollector:
         unknown: dict[str, str] = {}
         self.unknown = unknown
         memory = self._source.memory()
-        cpu = self._source.cpu_times()
         disk_gb, disk_gb_available = self._disk(unknown)
-        inventories = self._inventories(cpu.cpus, memory.total, disk_gb)
+        # Counters and clock at one moment: what may take its time comes before them.
+        monotonic_ns = _since_boot_ns()
+        cpu = self._source.cpu_times()
         disk = net = _NO_COUNTERS
         if devices:
             disk = self._counters(self._source.disks, _DISK_FIGURES, unknown)
             net = self._counters(self._source.interfaces, _NET_FIGURES, unknown)
         if cpu.busy_ns is None:
             unknown["cpu_busy_ns"] = f"the first line of {self._proc / 'stat'} does not tell it"
+        inventories = self._inventories(cpu.cpus, memory.total, disk_gb)
         return UsageReading(
             boot_id=self._boot_id,
-            monotonic_ns=_since_boot_ns(),
+            monotonic_ns=monotonic_ns,
             vcpus_capacity=inventories["VCPU"].capacity,
             vcpus_allocated=0,
             memory_mb_capacity=inventories["MEMORY_MB"].capacity,
