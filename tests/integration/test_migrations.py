@@ -14,7 +14,8 @@ import pytest
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from tests.integration.upserts import LIMIT_SECONDS, query, wait_until
+from tests.harness.rows import LIMIT_SECONDS, query
+from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres import migrations
 from vacancy.connectors.postgres.migrations import migrate, schema_state
 from vacancy.schemas.errors import VacancyError
@@ -124,7 +125,7 @@ def test_a_runner_that_dies_leaves_neither_lock_nor_half_a_file(database: str, m
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE wait_event = 'PgSleep' AND datname = current_database()"
         )
-        wait_until(lambda: bool(query(connection, kill)), "the slow migration did not start")
+        wait_until(lambda: bool(query(connection, kill)), LIMIT_SECONDS, "the slow migration did not start")
         runner.join(LIMIT_SECONDS)
     assert len(errors) == 1
     assert query(connection, "SELECT to_regclass('vacancy.half')") == [(None,)]
