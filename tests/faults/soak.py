@@ -21,7 +21,11 @@ from typing import Any
 
 import click
 
-from tests.faults.live import Live, Outage, go_through, memory_mib, wait_until_time
+from tests.harness.faults import faults_of, go_through
+from tests.harness.live import Live
+from tests.harness.process import memory_mib
+from tests.harness.waiting import wait_until_time
+from tests.harness.watch import Outage
 
 EVERY_SECONDS = 20.0
 MAX_GROWTH = 1.25
@@ -90,7 +94,7 @@ def soak(hosts: int, minutes: float, seed: int, tell: Callable[[str], None]) -> 
         while (begun_s := time.monotonic()) < start_s + 60 * minutes:
             # All of them in each round, in another order.
             done = sum(map(len, outages.values()))
-            faults = live.faults()
+            faults = faults_of(live)
             if done % len(faults) == 0:
                 round_ = random.sample(faults, len(faults))
             fault = round_[done % len(faults)]

@@ -15,8 +15,8 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from tests.endtoend import Ended
-from tests.integration.upserts import upsert_inventory, upsert_usage
+from tests.harness.process import Ended
+from tests.harness.rows import upsert_inventory, upsert_usage
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.request import Request

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.endtoend import Agent, config_file, histories, own_topics, read_topic
-from tests.hanging import HangingFileSystem, hanging_file_system
-from tests.reading import Reader, reader
-from tests.waiting import wait_until
+from tests.harness.agent import Agent
+from tests.harness.hanging import HangingFileSystem, hanging_file_system
+from tests.harness.installation import config_file
+from tests.harness.reading import Reader, reader
+from tests.harness.topic import histories, own_topics, read_topic
+from tests.harness.waiting import wait_until
 from vacancy.connectors.collectors.machine import HostCollector
 from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import AgentSettings

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.machine import FIGURES, PROC, Machine
+from tests.harness.machine import FIGURES, PROC, Machine
 from vacancy.connectors.collectors.devices import counted_disks, counted_interfaces
 from vacancy.connectors.collectors.limited import Limited
 from vacancy.connectors.collectors.machine import HostCollector, numa_cells

@@ -37,7 +37,7 @@ class Reader:
 @contextmanager
 def reader(prefix: Sequence[str], **settings: Any) -> Iterator[Reader]:
     """One that a command runs, such as ``ip netns exec NAME``."""
-    command = [*prefix, sys.executable, "-m", "tests.reading", json.dumps(settings)]
+    command = [*prefix, sys.executable, "-m", "tests.harness.reading", json.dumps(settings)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield Reader(process)
