@@ -71,7 +71,10 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class HugePages:
-    """Huge pages of one size in one cell."""
+    """Pages of one size in one cell: huge ones, and those of the kernel's own size, which hold what is in no huge page.
+
+    Of these those are free that no instance holds which is bound to the cell.
+    """
 
     size_kb: int
     total: int

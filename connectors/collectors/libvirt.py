@@ -55,6 +55,7 @@ from vacancy.connectors.collectors.machine import (
     inventories,
     reserved_pages,
     traits_of,
+    with_base_pages,
 )
 from vacancy.connectors.settings import AgentSettings
 from vacancy.schemas.errors import ConfigError
@@ -301,9 +302,8 @@ class LibvirtCollector:
     def inventory(self) -> InventoryReading:
         """What the machine is, and what of it no running domain has."""
         node = self._look_at_node()
-        host, reserved = self._host.inventory(), reserved_pages()
+        host = self._host.inventory()
         running = [definition for run, definition in node.definitions.items() if run.running]
-        pinned = frozenset().union(*(definition.own_cpus(node.cells) for definition in running))
         disk_gb = host.inventories["DISK_GB"].total
         if self._settings.disk_pools:
             disk_gb = self._disk.capacity(node.pools) // _BYTES_PER_GB
@@ -321,22 +321,7 @@ class LibvirtCollector:
             | {_mdev_class(mdev): Inventory(total, 0, total, 1.0) for mdev, total in mdevs.items() if total},
             allocated={_mdev_class(mdev): count for mdev, count in held_mdevs.items() if count},
             traits=tuple(sorted({*node.traits, *self._settings.traits})),
-            numa_cells=tuple(
-                NumaCell(
-                    id=cell.id,
-                    cpus=cell.cpus,
-                    free_cpus=tuple(cpu for cpu in cell.cpus if cpu not in pinned),
-                    memory_mb=cell.memory_mb,
-                    pages=tuple(
-                        HugePages(
-                            size_kb, total, max(0, node.free_pages[cell.id].get(size_kb, 0) - reserved.get(size_kb, 0))
-                        )
-                        for size_kb, total in cell.pages
-                        if total
-                    ),
-                )
-                for cell in node.cells
-            ),
+            numa_cells=tuple(_numa_cell(cell, node, running) for cell in node.cells),
             pci_pools=pci_pools,
         )
 
@@ -826,6 +811,27 @@ def _devices(connection: Any) -> tuple[tuple[str, ...], str | None]:
             if error.get_error_code() != libvirt.VIR_ERR_NO_NODE_DEVICE:  # it went meanwhile
                 raise
     return tuple(documents), None
+
+
+def _numa_cell(cell: libvirt_xml.Cell, node: Node, running: Iterable[Definition]) -> NumaCell:
+    """A cell, and what of it no running domain has."""
+    pinned = frozenset().union(*(definition.own_cpus(node.cells) for definition in running))
+    # Of memory that may be in several cells nobody says how much is in which: all of it may be in any.
+    bound = (bound for definition in running for bound in definition.bound_memory)
+    held_kb = sum(memory_kb for cells, memory_kb in bound if cell.id in cells)
+    free, reserved = node.free_pages[cell.id], reserved_pages()
+    huge_pages = [
+        HugePages(size_kb, total, max(0, free.get(size_kb, 0) - reserved.get(size_kb, 0)))
+        for size_kb, total in cell.pages
+        if total
+    ]
+    return NumaCell(
+        id=cell.id,
+        cpus=cell.cpus,
+        free_cpus=tuple(cpu for cpu in cell.cpus if cpu not in pinned),
+        memory_mb=cell.memory_mb,
+        pages=with_base_pages(cell.memory_mb, huge_pages, held_kb),
+    )
 
 
 def _mdev_class(mdev_type: str) -> str:

@@ -13,6 +13,7 @@ CPUs online, disk the file system of ``agent.disk_path``; nothing is allocated, 
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import socket
@@ -43,6 +44,7 @@ from vacancy.schemas.errors import ConfigError
 _LINUX = sys.platform == "linux"
 _MIB = 2**20
 _GIB = 2**30
+_PAGE_KB = mmap.PAGESIZE // 1024
 _DISK_FIGURES = ("disk_read_bytes", "disk_write_bytes", "disk_read_ops", "disk_write_ops")
 _NO_COUNTERS: Row = (None,) * 4
 _NET_FIGURES = ("net_rx_bytes", "net_tx_bytes", "net_rx_packets", "net_tx_packets")
@@ -326,16 +328,27 @@ def _numa_cell(number: int, node: Path, reserved: Mapping[int, int]) -> NumaCell
     except ValueError:
         cpus = ()
     total = re.search(r"MemTotal:\s+(\d+) kB", read_if_there(f"{node}/meminfo") or "")
+    memory_mb = (count(total[1]) or 0) // 1024 if total else 0
+    huge_pages = [
+        HugePages(size_kb, total, max(0, min(total, free or 0) - reserved.get(size_kb, 0)))
+        for size_kb, total, free in _page_counts(node / "hugepages", "free_hugepages")
+    ]
     return NumaCell(
-        id=number,
-        cpus=cpus,
-        free_cpus=cpus,
-        memory_mb=(count(total[1]) or 0) // 1024 if total else 0,
-        pages=tuple(
-            HugePages(size_kb, total, max(0, min(total, free or 0) - reserved.get(size_kb, 0)))
-            for size_kb, total, free in _page_counts(node / "hugepages", "free_hugepages")
-        ),
+        id=number, cpus=cpus, free_cpus=cpus, memory_mb=memory_mb, pages=with_base_pages(memory_mb, huge_pages, 0)
     )
+
+
+def with_base_pages(memory_mb: int, huge_pages: Sequence[HugePages], held_kb: int) -> tuple[HugePages, ...]:
+    """The pages of a cell with those of the kernel's own size, which all the memory is that is in no huge page.
+
+    Args:
+        memory_mb: of the cell.
+        huge_pages: its huge pages, smallest first.
+        held_kb: what instances hold of the rest.
+    """
+    left_kb = max(0, memory_mb * 1024 - sum(pages.size_kb * pages.total for pages in huge_pages))
+    base = HugePages(_PAGE_KB, left_kb // _PAGE_KB, max(0, left_kb - held_kb) // _PAGE_KB)
+    return (base, *huge_pages)
 
 
 def reserved_pages(sysfs: Path = Path("/sys")) -> dict[int, int]:

@@ -22,7 +22,7 @@ from tests.harness.hypervisor import Hypervisor, connected, require_libvirt, run
 from tests.harness.installation import config_file
 from tests.harness.topic import histories, own_topics, read_topic
 from tests.harness.waiting import wait_until
-from vacancy.connectors.collectors.collector import Inventory, NumaCell, PciPool, UsageReading
+from vacancy.connectors.collectors.collector import HugePages, Inventory, NumaCell, PciPool, UsageReading
 from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import AgentSettings
 from vacancy.jobs.local import settings_file
@@ -171,13 +171,41 @@ def driver() -> Iterator[Any]:
 def test_pinned_cpus_of_running_domains_are_not_free(driver: Any) -> None:
     collector = make_collector("test:///default")
     (first, second) = collector.inventory().numa_cells
-    assert first == NumaCell(0, tuple(range(8)), tuple(range(8)), 2048)
+    page_kb = os.sysconf("SC_PAGE_SIZE") // 1024
+    pages = 2048 * 1024 // page_kb
+    assert first == NumaCell(0, tuple(range(8)), tuple(range(8)), 2048, (HugePages(page_kb, pages, pages),))
     domain = driver.createXML(PINNED.format(uuid=uuid.uuid4()), 0)
     (first, second) = collector.inventory().numa_cells
     assert (first.cpus, first.free_cpus) == (tuple(range(8)), (0, 1, 4, 5, 6, 7))
     assert (second.cpus, second.free_cpus) == (tuple(range(8, 16)), (8, 10, 11, 14))
     domain.destroy()
     assert collector.inventory().numa_cells[0].free_cpus == tuple(range(8))
+
+
+BOUND = """
+<domain type='test'>
+  <name>bound</name><uuid>{uuid}</uuid><memory unit='MiB'>768</memory><vcpu>2</vcpu><os><type>hvm</type></os>
+  <numatune><memory mode='strict' nodeset='1'/></numatune>
+  <cputune><vcpupin vcpu='0' cpuset='8-15'/><vcpupin vcpu='1' cpuset='8-15'/></cputune>
+</domain>
+"""
+
+
+def test_memory_that_a_domain_is_bound_to_is_not_free_in_its_cell(driver: Any) -> None:
+    """And its CPUs are, since it floats over all of the cell's."""
+
+    def free_mb() -> list[int]:
+        cells = collector.inventory().numa_cells
+        assert [cell.memory_mb for cell in cells] == [2048, 2048]
+        assert [cell.free_cpus for cell in cells] == [cell.cpus for cell in cells]
+        return [cell.pages[0].free * cell.pages[0].size_kb // 1024 for cell in cells]
+
+    collector = make_collector("test:///default")
+    assert free_mb() == [2048, 2048]
+    domain = driver.createXML(BOUND.format(uuid=uuid.uuid4()), 0)
+    assert free_mb() == [2048, 1280]
+    domain.destroy()
+    assert free_mb() == [2048, 2048]
 
 
 def test_a_domain_counts_from_its_first_start_and_wakes_the_agent_at_each_change(driver: Any) -> None:
@@ -298,7 +326,7 @@ def test_the_inventory_is_what_virsh_shows(guests: Hypervisor) -> None:
         of_cell = shown[shown.index(str(ours.id)) + 1]
         free = {int(size): int(count) for size, count in re.findall(r"^(\d+)KiB: (\d+)", of_cell, re.MULTILINE)}
         total = {int(pages.get("size", "")): int(pages.text or 0) for pages in theirs.findall("pages")}
-        assert [(page.size_kb, page.total, page.free) for page in ours.pages] == [
+        assert [(page.size_kb, page.total, page.free) for page in ours.pages[1:]] == [
             (size, total[size], free[size]) for size in sorted(total)[1:] if total[size]
         ]
     assert inventory.name == guests.virsh("hostname").strip()

@@ -211,7 +211,9 @@ def test_numa_cells_and_their_huge_pages(tmp_path: Path) -> None:
         (2, (0, 1, 4), (0, 1, 4), 4096),
         (10, (2, 3), (2, 3), 4096),
     ]
-    assert cells[0].pages == (HugePages(2048, 512, 500),)
+    page_kb = os.sysconf("SC_PAGE_SIZE") // 1024
+    left = (4_194_304 - 512 * 2048) // page_kb
+    assert cells[0].pages == (HugePages(page_kb, left, left), HugePages(2048, 512, 500))
 
 
 def test_no_numa_and_no_flags_where_the_kernel_lists_none(tmp_path: Path) -> None:
