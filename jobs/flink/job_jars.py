@@ -58,7 +58,7 @@ def java_sources() -> Sources:
 =======
     """The dataflow's Java and its connectors', what tells Flink of them, and the schema that names the columns."""
     found: dict[str, bytes] = {"vacancy/host_usage.avsc": newest(Event.USAGE).text.encode()}
-    for package in ("topology", "connectors"):
+    for package in ("vacancy.topology", "vacancy.connectors.flink"):
 >>>>>>> theirs
         with resources.as_file(resources.files(package).joinpath("java")) as root:
             for file in root.rglob("*"):
