@@ -51,15 +51,9 @@ def python_jar() -> Path:
 
 
 def java_sources() -> Sources:
-<<<<<<< ours
-    """The dataflow's Java and its connectors', and what tells Flink of them."""
-    found: dict[str, bytes] = {}
-    for package in ("vacancy.topology", "vacancy.connectors.flink"):
-=======
     """The dataflow's Java and its connectors', what tells Flink of them, and the schema that names the columns."""
     found: dict[str, bytes] = {"vacancy/host_usage.avsc": newest(Event.USAGE).text.encode()}
     for package in ("vacancy.topology", "vacancy.connectors.flink"):
->>>>>>> theirs
         with resources.as_file(resources.files(package).joinpath("java")) as root:
             for file in root.rglob("*"):
                 if file.is_file():
