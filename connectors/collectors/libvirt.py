@@ -344,9 +344,9 @@ class LibvirtCollector:
         known, counting = self._definitions, self._guests.keys()
 
         def ask(connection: Any) -> list[Guest]:
-            began = self._clock()
+            began = time.monotonic()
             guests = _guests(connection, known, counting)
-            self._took_s = self._clock() - began  # of a call that was left behind, too
+            self._took_s = time.monotonic() - began  # of a call that was left behind, too
             return guests
 
         if self._connection.left_behind() <= _MOST_HUNG_GUESTS:
@@ -490,13 +490,13 @@ class PoolDisk:
                 return self._capacity, 0
             if not state.pool.is_of_files:
                 # libvirt learns of what others make there when it is told to refresh the pool.
-                found[name] = state.capacity, state.available
+                found[state.pool.target or name] = state.capacity, state.available
                 continue
             try:
                 # Pools of one file system have it in common.
                 device, total, available = self._file_system(state.pool.target)()
             except PermissionError:
-                found[name] = state.capacity, state.available
+                found[state.pool.target] = state.capacity, state.available
             except OSError as error:
                 unknown["disk_gb_available"] = f"storage pool {name}: {error}"
                 return self._capacity, 0
