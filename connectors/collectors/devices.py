@@ -67,7 +67,7 @@ def interface_rows(proc: Path = Path("/proc")) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for line in read(f"{proc}/net/dev").splitlines():
         name, colon, rest = line.rpartition(":")
-        if colon and "|" not in line:
+        if colon:  # the heading has none
             columns = rest.split()
             rows[name.strip()] = tuple(
                 count(columns[index]) if index < len(columns) else None for index in (0, 8, 1, 9)

@@ -91,12 +91,12 @@ def only_agent(host_id: str, settings: KafkaSettings) -> Iterator[None]:
             held.bind(address)
             held.listen(1)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            raise VacancyError(
-                f"another agent on this machine{_pid_at(address)} sends as host {host_id} to"
-                f" {settings.bootstrap_servers} already; end it (`vacancy up` starts one), or set agent.host_id"
-            ) from None
+            if error.errno == errno.EADDRINUSE:
+                raise VacancyError(
+                    f"another agent on this machine{_pid_at(address)} sends as host {host_id} to"
+                    f" {settings.bootstrap_servers} already; end it (`vacancy up` starts one), or set agent.host_id"
+                ) from None
+            # Where no such socket may be had nobody is refused.
         yield
 
 
