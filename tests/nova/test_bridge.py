@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import signal
@@ -23,6 +24,7 @@ from kombu.connection import Connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.placement import environment
+from tests.harness.proxy import Proxy
 from tests.harness.rabbitmq import RabbitMQ, running_rabbitmq
 from tests.harness.waiting import wait_until
 from tests.nova.conftest import PROGRAM_LIMIT_S, Nova
@@ -198,6 +200,15 @@ def amqp(rabbitmq: RabbitMQ) -> Any:
     return Connection(rabbitmq.url.replace("rabbit:", "amqp:"))  # type: ignore[no-untyped-call]  # has no annotations
 
 
+def consumers(rabbitmq: RabbitMQ, queue: str) -> int:
+    """How many a queue has."""
+    with amqp(rabbitmq) as connection:
+        try:
+            return int(connection.default_channel.queue_declare(queue, passive=True).consumer_count)
+        except connection.channel_errors:
+            return 0  # no such queue yet
+
+
 @pytest.fixture(scope="module")
 def rabbitmq() -> Iterator[RabbitMQ]:
     with running_rabbitmq() as server:
@@ -226,9 +237,23 @@ def running(directory: Path, broker: str, cloud: Cloud, **settings: Any) -> Iter
 
 
 @pytest.fixture(scope="module")
-def bridge(kafka_broker: KafkaServer, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+def network(rabbitmq: RabbitMQ) -> Iterator[Proxy]:
+    """The way to RabbitMQ of the first bridge."""
+    with Proxy(rabbitmq.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def bridge(
+    kafka_broker: KafkaServer,
+    cloud: Cloud,
+    rabbitmq: RabbitMQ,
+    network: Proxy,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Bridge]:
     """It reads the truth once, so that whatever else it knows it has heard."""
     settings = {
+        "transport_url": rabbitmq.url.replace(str(rabbitmq.port), str(network.port)),
         "interval": "1 s",
         "resync_interval": "1 h",
         "ceilometer_topics": ["metering"],
@@ -382,16 +407,32 @@ def test_lost_doubled_and_out_of_order_the_table_is_right_again_by_the_next_read
 
 @pytest.mark.timeout(600)
 def test_a_rabbitmq_that_was_killed_costs_no_more_than_a_reading(
-    bridge: Bridge, cloud: Cloud, rabbitmq: RabbitMQ
+    bridge: Bridge, cloud: Cloud, rabbitmq: RabbitMQ, network: Proxy
 ) -> None:
+    """The bridge has a connection for notifications and one for samples. Until the second of them is back, it waits.
+
+    Otherwise what is sent between the reading and the return of the other connection would be lost.
+    """
+
+    def connected() -> int:
+        return sum(consumers(rabbitmq, bridge.queue + suffix) for suffix in ("", "-samples"))
+
     readings = bridge.lines.count("hosts read from Placement")
+    bridge.wait_until(lambda: connected() == 2, "both connections are there")
+    network.accept(0)
     rabbitmq.kill()
     bridge.wait_for("RabbitMQ cannot be reached, trying on")
     cloud.do("hold")
     instance = cloud.boot(5, vcpus=3)
     cloud.do("send", numbers=[])  # lost
     rabbitmq.start()
+    network.accept(1)
+    bridge.wait_until(lambda: connected() == 1, "one connection is back")
+    assert "RabbitMQ is there again" not in bridge.lines
+    assert bridge.figure("vacancy_bridge_rabbitmq_up") == 0
+    network.accept(math.inf)
     bridge.wait_for("RabbitMQ is there again")
+    bridge.wait_until(lambda: connected() == 2, "both connections are there")
     bridge.wait_until(lambda: bridge.lines.count("hosts read from Placement") > readings, "the truth is read")
     cloud.do("beat", numbers=[5])
     bridge.wait_until(lambda: bridge.newest(5).get("vcpus_allocated") == 3, "what was lost is in the table")
