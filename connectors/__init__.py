@@ -1,5 +1,5 @@
-"""The edges of the system: whatever speaks to something that is not ours.
+"""The edges of the system: all code that talks to external systems.
 
-One folder a neighbour. A connector knows the events and the tables (``schemas``), never the dataflow (``topology``) or
-how it is started (``jobs``).
+Each external system has one folder. A connector knows the events and the tables (``schemas``), never the dataflow
+(``topology``) or how it is started (``jobs``).
 """
