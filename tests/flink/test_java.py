@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from importlib import util
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from jobs.flink_jars import functions_jar, java_home, java_sources
+from jobs.flink_jars import flink_home, functions_jar, java_home, java_sources
+from jobs.jars import ensure_jars
 from schemas.errors import VacancyError
 
 CHECK = Path(__file__).parent / "java" / "vacancy" / "HostWindowCheck.java"
@@ -31,10 +31,7 @@ def test_what_does_not_compile_is_one_line(tmp_path: Path) -> None:
 
 def test_a_window_equals_a_list_of_its_events_also_restored_or_copied(tmp_path: Path) -> None:
     jar = functions_jar(dict(java_sources()) | {"vacancy/HostWindowCheck.java": CHECK.read_bytes()}, tmp_path)
-    flink = util.find_spec("pyflink")
-    assert flink is not None
-    assert flink.origin is not None
-    class_path = f"{jar}{os.pathsep}{Path(flink.origin).with_name('lib') / '*'}"
+    class_path = os.pathsep.join(map(str, [jar, *ensure_jars("flink"), flink_home() / "lib" / "*"]))
     seed = Random().getrandbits(32)
     command = [str(java_home() / "bin" / "java"), "-cp", class_path, "vacancy.HostWindowCheck", str(seed), str(HOSTS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
