@@ -31,8 +31,8 @@ from pydantic import SecretStr
 from rich.table import Table
 
 from bench.common import CONSOLE, postgres_server, save
-from connectors.migrations import migrate
-from connectors.settings import SchedulerSettings, Strategy
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.settings import SchedulerSettings, Strategy
 
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 SAMPLE = SchedulerSettings().sample

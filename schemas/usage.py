@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from schemas.events import Event, newest
+from vacancy.schemas.events import Event, newest
 
 CAPACITY, ALLOCATED = "_capacity", "_allocated"
 

@@ -23,9 +23,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from jobs import ports
-from jobs.flink_jars import flink_home, flink_jars, java_home, python_jar
 from tests.waiting import wait_until
+from vacancy.jobs import ports
+from vacancy.jobs.flink.job_jars import flink_home, flink_jars, java_home, python_jar
 
 START_SECONDS = 120.0
 """A JVM's start takes some 3 s on two idle cores, and several times that on busy ones."""
@@ -142,7 +142,12 @@ class FlinkCluster:
             self._lib = self._linked_lib()
         if application:
             driver = "org.apache.flink.client.python.PythonDriver"
-            python = ("-pyclientexec", sys.executable, "-py", str(resources.files("jobs").joinpath("flink_job.py")))
+            python = (
+                "-pyclientexec",
+                sys.executable,
+                "-py",
+                str(resources.files("vacancy.jobs.flink").joinpath("entry_point.py")),
+            )
             job_manager = ["standalone-job.sh", "-j", driver, *python, "--config", application]
         self._servers = []
         if high_availability:

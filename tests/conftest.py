@@ -14,8 +14,8 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
-    from jobs.postgres_server import PostgresServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
+    from vacancy.jobs.local.postgres_server import PostgresServer
 
 # A machine that is busy is no failure: no test is timed.
 hypothesis.settings.register_profile("vacancy", deadline=None)
@@ -25,8 +25,8 @@ hypothesis.settings.load_profile("vacancy")
 @pytest.fixture(scope="session")
 def kafka_broker() -> Iterator[KafkaServer]:
     """A Kafka broker; ``stop()`` and ``start()`` bounce it on its port with its data."""
-    from jobs.jars import ensure_jars
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.jars import ensure_jars
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
     directory = Path(tempfile.mkdtemp(prefix="vacancy-kafka-"))
     server = KafkaServer(directory, 0, ensure_jars("kafka"))
@@ -72,7 +72,7 @@ def reachable_directory() -> Path:
 @contextmanager
 def running_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of one's own, to be ended and killed at will; nothing of it is left."""
-    from jobs.postgres_server import PostgresServer
+    from vacancy.jobs.local.postgres_server import PostgresServer
 
     directory = reachable_directory()
     server = PostgresServer(directory)

@@ -24,17 +24,18 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from psycopg2 import extensions
 from pydantic import SecretStr
 
-from connectors.kafka import client_config, ensure_topics, producer
-from connectors.migrations import migrate
-from connectors.settings import KafkaSettings, PostgresSettings
-from jobs import ports, toml
-from jobs.processes import end_leftovers, leftovers
-from jobs.settings import LocalSettings, Settings
 from tests import oracle
 from tests.histories import decode_usage
 from tests.oracle import Record
 from tests.waiting import wait_until
-from topology.settings import JobSettings
+from vacancy.connectors.kafka.client import client_config, ensure_topics, producer
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.settings import KafkaSettings, PostgresSettings
+from vacancy.jobs import ports
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.local.processes import end_leftovers, leftovers
+from vacancy.jobs.settings import LocalSettings, Settings
+from vacancy.topology.settings import JobSettings
 
 READY_SECONDS = 180.0
 """Flink's start takes some 10 s on two idle cores, and several times that on busy ones."""
@@ -78,7 +79,7 @@ def install(directory: Path, kafka: KafkaSettings, owner_dsn: str, job: Mapping[
             "local": LocalSettings(flink_port=ports.free_port()),
         }
     )
-    config_file(directory).write_text(toml.dumps(settings), encoding="utf-8")
+    config_file(directory).write_text(settings_file.dumps(settings), encoding="utf-8")
     return settings
 
 
@@ -89,7 +90,7 @@ def config_file(directory: Path) -> Path:
 
 def vacancy(*arguments: str | Path) -> list[str]:
     """A command line of ours, for subprocess."""
-    return [sys.executable, "-m", "jobs", *map(str, arguments)]
+    return [sys.executable, "-m", "vacancy", *map(str, arguments)]
 
 
 _OF_JAVA = frozenset({"FLINK_LOG_DIR", "LOG4J_PROPERTIES", "JVM_ARGS", "HADOOP_CLASSPATH"})

@@ -11,9 +11,9 @@ from typing import Any
 
 import fastavro
 
-from schemas.codec import Encoder, decode
-from schemas.events import Event, SchemaVersion, fingerprint, kafka_headers, newest, released
 from tests.oracle import COUNTERS, Record
+from vacancy.schemas.codec import Encoder, decode
+from vacancy.schemas.events import Event, SchemaVersion, fingerprint, kafka_headers, newest, released
 
 _USAGE = Encoder(Event.USAGE)
 

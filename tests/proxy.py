@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Self
 
-from jobs import ports
+from vacancy.jobs import ports
 
 
 class Proxy:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import ports
 from tests.waiting import wait_until
+from vacancy.jobs import ports
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 LIMIT_S = 60.0

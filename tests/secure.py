@@ -32,14 +32,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 )
 from psycopg2.extensions import encrypt_password, make_dsn
 
-from connectors.kafka import client_config, ensure_topics
-from connectors.settings import KafkaSecurity, KafkaSettings
-from jobs import ports
-from jobs.jars import ensure_jars
-from jobs.kafka_server import KafkaServer
-from jobs.postgres_server import SUPERUSER, PostgresServer, _server_user
 from tests.conftest import reachable_directory
 from tests.tls import Authority, Identity
+from vacancy.connectors.kafka.client import client_config, ensure_topics
+from vacancy.connectors.settings import KafkaSecurity, KafkaSettings
+from vacancy.jobs import ports
+from vacancy.jobs.jars import ensure_jars
+from vacancy.jobs.local.kafka_server import KafkaServer
+from vacancy.jobs.local.postgres_server import SUPERUSER, PostgresServer, _server_user
 
 PAGE = Path(__file__).parents[1] / "docs" / "security.md"
 HOST = "localhost"

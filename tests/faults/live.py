@@ -30,15 +30,6 @@ import psycopg2
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from pydantic import SecretStr
 
-from connectors.kafka import client_config
-from connectors.settings import KafkaSettings
-from jobs import dead_letters, toml
-from jobs.cluster import find_job
-from jobs.flink_rest import FlinkRest, Status, explained
-from jobs.jars import ensure_jars
-from jobs.kafka_server import KafkaServer
-from jobs.postgres_server import PostgresServer
-from schemas.errors import VacancyError
 from tests.cluster import FlinkCluster
 from tests.conftest import reachable_directory
 from tests.endtoend import (
@@ -58,6 +49,16 @@ from tests.histories import decode_usage
 from tests.oracle import Record
 from tests.proxy import Proxy
 from tests.waiting import wait_until
+from vacancy.connectors.kafka.client import client_config
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs.commands import dead_letters
+from vacancy.jobs.flink.cluster import find_job
+from vacancy.jobs.flink.rest import FlinkRest, Status, explained
+from vacancy.jobs.jars import ensure_jars
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.local.kafka_server import KafkaServer
+from vacancy.jobs.local.postgres_server import PostgresServer
+from vacancy.schemas.errors import VacancyError
 
 FRESH_SECONDS = 3.0
 """Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
@@ -137,7 +138,7 @@ class Live:
         dsn = self.job_dsn(PASSWORD)
         update = {"postgres": settings.postgres.model_copy(update={"job_dsn": SecretStr(dsn)})}
         self.settings = settings.model_copy(update=update)
-        self.config.write_text(toml.dumps(self.settings), encoding="utf-8")
+        self.config.write_text(settings_file.dumps(self.settings), encoding="utf-8")
 
     def _submit(self) -> set[str]:
         """Submits the job; the command lines of all processes that this takes."""

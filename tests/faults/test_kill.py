@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs.settings import Settings, load_settings
 from tests.conftest import reachable_directory
 from tests.endtoend import (
     TABLE_SECONDS,
@@ -33,9 +32,10 @@ from tests.endtoend import (
 from tests.faults.witnesses import WITNESSES, Witnesses
 from tests.oracle import Record
 from tests.waiting import wait_until
+from vacancy.jobs.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 HOSTS = 1000
 WINDOW = timedelta(seconds=10)
@@ -96,7 +96,7 @@ def test_the_job_survives_its_broker_and_its_database(
     kafka_broker: KafkaServer, directory: Path, tmp_path: Path
 ) -> None:
     """Both are killed and started again under the running job, while events go on."""
-    from jobs.postgres_server import PostgresServer
+    from vacancy.jobs.local.postgres_server import PostgresServer
 
     postgres = PostgresServer(directory)
     postgres.start()

@@ -22,15 +22,16 @@ import psycopg2
 import pytest
 from pydantic import SecretStr
 
-from connectors.scheduler import Request, Scheduler
-from connectors.settings import AgentSettings
-from jobs import toml
 from tests.endtoend import Agent, Job, config_file, install, own_topics
 from tests.hypervisor import Hypervisor, running_hypervisor
 from tests.waiting import wait_until
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.local import settings_file
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 EMIT = timedelta(milliseconds=500)
 INTERVAL = timedelta(seconds=20)
@@ -123,7 +124,7 @@ def test_a_guest_is_seen_at_once_and_counts_once_from_its_claim_to_its_end(
     agent_settings = AgentSettings(
         host_id="hypervisor", collector="libvirt", libvirt_uri=hypervisor.uri, interval=INTERVAL
     )
-    config_file(tmp_path).write_text(toml.dumps(settings.model_copy(update={"agent": agent_settings})))
+    config_file(tmp_path).write_text(settings_file.dumps(settings.model_copy(update={"agent": agent_settings})))
     consumer, guest = uuid.uuid4(), Request(vcpus=1, memory_mb=64, disk_gb=1)
     document = hypervisor.guest(
         "guest", str(consumer), vcpus=guest.vcpus, memory_mb=guest.memory_mb, disk_gb=guest.disk_gb

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from jobs import toml
 from tests.endtoend import Ended, config_file
 from tests.faults.live import FAULTS, PASSWORD, Live, command_lines, go_through
+from vacancy.jobs.local import settings_file
 
 HOSTS = int(os.environ.get("VACANCY_TEST_HOSTS", "2000"))
 MAX_SECONDS = {"a TaskManager killed": 10.0}
@@ -47,7 +47,7 @@ def test_a_wrong_password_is_found_before_anything_is_submitted(live: Live, tmp_
     postgres = live.settings.postgres.model_copy(update={"job_dsn": SecretStr(live.job_dsn("wrong"))})
     job = live.settings.job.model_copy(update={"name": "another"})
     settings = live.settings.model_copy(update={"postgres": postgres, "job": job})
-    config_file(tmp_path).write_text(toml.dumps(settings), encoding="utf-8")
+    config_file(tmp_path).write_text(settings_file.dumps(settings), encoding="utf-8")
     refused = Ended(tmp_path, "job", "submit", "--config", config_file(tmp_path))
     assert refused.status == 1
     assert "password" in refused.error()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from jobs import dead_letters
 from tests.endtoend import Job, Sender, histories, install, open_table, own_topics, read_topic, wait_for_table
 from tests.histories import encode_usage, host_history
+from vacancy.jobs.commands import dead_letters
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 HOSTS = 200
 EXAMPLES = int(os.environ.get("VACANCY_TEST_EXAMPLES", "1"))

@@ -8,9 +8,9 @@ import uuid
 from random import Random
 from typing import Self
 
-from connectors.settings import KafkaSettings
 from tests.endtoend import Sender
 from tests.histories import encode_next_usage, encode_usage, usage_event
+from vacancy.connectors.settings import KafkaSettings
 
 WITNESSES = 5
 NEXT_WITNESSES = 2

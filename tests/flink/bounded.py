@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from connectors.flink import production_edges
-from connectors.settings import KafkaSettings, PostgresSettings
-from jobs.flink_jars import flink_jars
-from topology.settings import JobSettings
+from vacancy.connectors.flink.edges import production_edges
+from vacancy.connectors.settings import KafkaSettings, PostgresSettings
+from vacancy.jobs.flink.job_jars import flink_jars
+from vacancy.topology.settings import JobSettings
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def run_graph(
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import Edges, build, configuration
+    from vacancy.topology.graph import Edges, build, configuration
 
     _write(directory / "usage_topic", usage)
     _write(directory / "inventory_topic", inventory)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import Encoder
-from schemas.events import Event, newest
 from tests.flink.decoders import Decoder
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import Event, newest
 
 ENCODER = Encoder(Event.INVENTORY)
 

@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from jobs.flink_jars import flink_home, functions_jar, java_home, java_sources
-from jobs.jars import ensure_jars
-from schemas.errors import VacancyError
+from vacancy.jobs.flink.job_jars import flink_home, functions_jar, java_home, java_sources
+from vacancy.jobs.jars import ensure_jars
+from vacancy.schemas.errors import VacancyError
 
 CHECK = Path(__file__).parent / "java" / "vacancy" / "HostWindowCheck.java"
 HOSTS = 2000

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests import oracle
 from tests.flink.bounded import TopicRecord, run_graph
 from tests.histories import encode_usage, host_history
-from topology.settings import JobSettings
+from vacancy.topology.settings import JobSettings
 
 HOSTS = 300
 

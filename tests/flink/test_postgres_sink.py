@@ -14,8 +14,8 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from connectors.flink import jdbc_url, with_clause
-from jobs.flink_jars import flink_jars
+from vacancy.connectors.flink.edges import jdbc_url, with_clause
+from vacancy.jobs.flink.job_jars import flink_jars
 
 TABLE = """
 CREATE SCHEMA test;
@@ -52,8 +52,8 @@ def run(database: str, table: Connection) -> Run:  # noqa: ARG001  # the table i
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import configuration
-    from topology.settings import JobSettings
+    from vacancy.topology.graph import configuration
+    from vacancy.topology.settings import JobSettings
 
     def insert(
         query: str,

@@ -15,9 +15,9 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
 from tests.endtoend import Ended
 from tests.integration.upserts import upsert_inventory, upsert_usage
+from vacancy.connectors.postgres.migrations import migrate
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
 from tests.integration.upserts import query
+from vacancy.connectors.postgres.migrations import migrate
 
 HOSTS = 100_000
 INVENTORY = """

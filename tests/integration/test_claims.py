@@ -18,23 +18,16 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
-from connectors.postgres import UnreachableError
-from connectors.scheduler import (
-    Candidate,
-    ContendedError,
-    NoHostFitsError,
-    Refusal,
-    Request,
-    Scheduler,
-    TimedOutError,
-    Weights,
-)
-from connectors.settings import SchedulerSettings
-from schemas.errors import ConfigError
 from tests.conftest import running_postgres
 from tests.integration.upserts import query, upsert_inventory, upsert_usage
 from tests.waiting import wait_until
+from vacancy.connectors.postgres.connection import UnreachableError
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.answers import Candidate, ContendedError, NoHostFitsError, Refusal, TimedOutError
+from vacancy.connectors.scheduler.request import Request, Weights
+from vacancy.connectors.settings import SchedulerSettings
+from vacancy.schemas.errors import ConfigError
 
 INVENTORIES = """{
   "VCPU": {"total": 64, "reserved": 0, "min_unit": 1, "max_unit": 32, "step_size": 1, "allocation_ratio": 1.0},

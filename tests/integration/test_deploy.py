@@ -19,8 +19,8 @@ import yaml
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from jobs.jars import ensure_jars
 from tests.integration.upserts import query
+from vacancy.jobs.jars import ensure_jars
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -20,11 +20,11 @@ import pytest
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
-from jobs import doctor
-from jobs.doctor import Finding, diagnose
-from jobs.settings import Settings, load_settings
 from tests.integration.upserts import upsert_inventory, upsert_usage
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.jobs.commands import doctor
+from vacancy.jobs.commands.doctor import Finding, diagnose
+from vacancy.jobs.settings import Settings, load_settings
 
 LIMIT_SECONDS = 60.0
 NO_BROKER = "127.0.0.1:1"
@@ -190,7 +190,7 @@ def test_a_check_that_breaks_is_a_finding(dsns: dict[str, str], monkeypatch: pyt
 def test_the_command_prints_json_alone_and_fails(dsns: dict[str, str], tmp_path: Path) -> None:
     variables = {f"VACANCY_POSTGRES__{name.upper()}": dsn for name, dsn in dsns.items()}
     environment = {**os.environ, **variables, "VACANCY_KAFKA__BOOTSTRAP_SERVERS": NO_BROKER}
-    command = [sys.executable, "-c", "from jobs.cli import main; main()", "doctor"]
+    command = [sys.executable, "-c", "from vacancy.jobs.commands.cli import main; main()", "doctor"]
     for arguments in ([], ["--json"]):
         result = subprocess.run(
             [*command, *arguments],
@@ -211,7 +211,7 @@ def test_the_command_prints_json_alone_and_fails(dsns: dict[str, str], tmp_path:
 def test_wrong_settings_are_the_only_finding(tmp_path: Path) -> None:
     (tmp_path / "vacancy.toml").write_text("[kafka]\nbootstrap = 'x'\n", encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, "-c", "from jobs.cli import main; main()", "doctor"],
+        [sys.executable, "-c", "from vacancy.jobs.commands.cli import main; main()", "doctor"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

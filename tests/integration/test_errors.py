@@ -17,13 +17,13 @@ import psycopg2
 import pytest
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
-from jobs.settings import load_settings
 from tests.conftest import reachable_directory
 from tests.endtoend import Ended, Up, all_parts, config_file, what_an_agent_says
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.jobs.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 SETTINGS_COMMANDS = ["up", "agent", "simulate --hosts 1", "job run", "hosts", "dead-letters", "migrate", "doctor"]
 SETTINGS_COMMANDS += ["claim --vcpus 1", "release 5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11", "claims"]

@@ -14,10 +14,10 @@ import pytest
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from connectors import migrations
-from connectors.migrations import migrate, schema_state
-from schemas.errors import VacancyError
 from tests.integration.upserts import LIMIT_SECONDS, query, wait_until
+from vacancy.connectors.postgres import migrations
+from vacancy.connectors.postgres.migrations import migrate, schema_state
+from vacancy.schemas.errors import VacancyError
 
 NAMES = sorted(file.stem for file in Path(migrations.__file__).parents[1].glob("schemas/migrations/*.sql"))
 
@@ -25,7 +25,7 @@ NAMES = sorted(file.stem for file in Path(migrations.__file__).parents[1].glob("
 def run_migrate(database: str, directory: Path) -> subprocess.Popen[str]:
     """`vacancy migrate` as a process."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from jobs.cli import main; main()", "migrate"],
+        [sys.executable, "-c", "from vacancy.jobs.commands.cli import main; main()", "migrate"],
         env={**os.environ, "VACANCY_POSTGRES__OWNER_DSN": database},
         cwd=directory,
         stdout=subprocess.PIPE,

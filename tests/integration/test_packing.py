@@ -16,7 +16,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from pydantic import SecretStr
 
 from bench.packing import STRATEGIES, every_row_read, fill, make_fleet, session, spread_of_load
-from connectors.migrations import migrate
+from vacancy.connectors.postgres.migrations import migrate
 
 HOSTS = 120
 STREAMS = range(2)

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from jobs import dead_letters
-from schemas.events import SINGLE_OBJECT_HEADER_BYTES as HEADER_BYTES
-from schemas.events import SINGLE_OBJECT_MARKER
 from tests.endtoend import (
     TABLE_SECONDS,
     Job,
@@ -31,9 +28,12 @@ from tests.endtoend import (
 from tests.histories import encode_usage, usage_event
 from tests.oracle import COUNTERS
 from tests.waiting import wait_until
+from vacancy.jobs.commands import dead_letters
+from vacancy.schemas.events import SINGLE_OBJECT_HEADER_BYTES as HEADER_BYTES
+from vacancy.schemas.events import SINGLE_OBJECT_MARKER
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 FULL = "VACANCY_TEST_FULL_SIZE" in os.environ
 """The whole size takes minutes on two cores, most of them to make, send and compare the records."""

@@ -50,8 +50,9 @@ import json, sys, time
 ALL = "SELECT * FROM vacancy.schedulable_host"
 from contextlib import closing
 from pathlib import Path
-from jobs.hosts import documents, open_reader
-from jobs.settings import load_settings
+from vacancy.connectors.postgres.documents import documents
+from vacancy.jobs.commands.connections import open_reader
+from vacancy.jobs.settings import load_settings
 with closing(open_reader(load_settings(Path(sys.argv[1])))) as connection:
     while True:
         print(json.dumps(list(documents(connection, ALL, {}))), flush=True)
@@ -60,7 +61,7 @@ with closing(open_reader(load_settings(Path(sys.argv[1])))) as connection:
 READ_EVENTS = """
 import json, sys
 from pathlib import Path
-from jobs.settings import load_settings
+from vacancy.jobs.settings import load_settings
 from tests.endtoend import histories, read_topic
 kafka = load_settings(Path(sys.argv[1])).kafka
 ((host, history),) = histories(read_topic(kafka, kafka.usage_topic)).items()
@@ -221,7 +222,7 @@ def observation(directory: Path, network: Network | None) -> Observation:
         transfers          |--|
         row's window    |------------------|
     """
-    from jobs.jars import ensure_jars
+    from vacancy.jobs.jars import ensure_jars
 
     for group in ("kafka", "flink"):
         ensure_jars(group)  # there is no way out of the namespace

@@ -13,8 +13,8 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from connectors.migrations import migrate, schema_state
 from tests.integration.upserts import at, query, retire, upsert_inventory, upsert_usage
+from vacancy.connectors.postgres.migrations import migrate, schema_state
 
 Login = Callable[[str], str]
 TABLES = ("vacancy.host", "vacancy.host_inventory", "vacancy.claim")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
 from tests.integration.upserts import at, query, retire, upsert_inventory, upsert_usage, wait_until
+from vacancy.connectors.postgres.migrations import migrate
 
 HOST_ROWS = "SELECT host_id, samples FROM vacancy.host ORDER BY host_id"
 HOSTS = 10_000

@@ -23,16 +23,16 @@ from kombu.connection import Connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.placement import environment
-from connectors.kafka import client_config, ensure_topics
-from connectors.settings import KafkaSettings
-from jobs import ports
-from schemas.codec import decode
 from tests.nova.conftest import Nova
 from tests.rabbitmq import RabbitMQ, running_rabbitmq
 from tests.waiting import wait_until
+from vacancy.connectors.kafka.client import client_config, ensure_topics
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs import ports
+from vacancy.schemas.codec import decode
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 LIMIT_S = 60.0
 HOSTS = 9
@@ -113,7 +113,7 @@ class Bridge:
         self._log = directory / "bridge.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from jobs.cli import main; main()", "bridge", "--config", "vacancy.toml"],
+                [sys.executable, "-m", "vacancy", "bridge", "--config", "vacancy.toml"],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 cwd=directory,
@@ -414,7 +414,7 @@ def test_what_kafka_did_not_take_in_time_is_sent_as_it_is_then(
     finally:
         kafka_broker.start()
     bridge.wait_until(lambda: bridge.status(4)["status_reason"] == "then", "its inventory is sent")
-    bridge.wait_for("Kafka takes events again")
+    bridge.wait_for("takes events again")
 
 
 def test_a_host_that_is_gone_from_the_cloud_is_retired(rereading: Bridge, cloud: Cloud) -> None:

@@ -11,9 +11,9 @@ import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from jobs.ports import free_port
 from tests.nova.conftest import Databases, Nova
 from tests.nova.fleet import rows
+from vacancy.jobs.ports import free_port
 
 HOSTS, REQUESTS = 100, 30
 LIMIT_MS = 60.0

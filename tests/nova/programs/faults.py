@@ -16,8 +16,8 @@ from typing import Any
 
 import nova.conf
 
-from connectors.nova import requests
 from tests.nova.programs import stage
+from vacancy.connectors.nova import reading
 
 
 class Slow:
@@ -79,9 +79,9 @@ def main() -> None:
 
 def _under(dsn: str, hosts: Any, states: list[Any], number: int, *, answers: bool = False) -> dict[str, Any]:
     nova.conf.CONF.set_override("dsn", dsn, "vacancy")
-    requests.forget()
+    reading.forget()
     [ours] = [one for one in hosts.weighers if type(one).__name__ == "VacancyWeigher"]
-    plain, log, counts = ours.weigh_objects, stage.Kept(), requests.shared().table.counts
+    plain, log, counts = ours.weigh_objects, stage.Kept(), reading.shared().table.counts
     logging.getLogger("vacancy.nova").addHandler(log)
     took: list[float] = []
     best: list[list[Any]] = []
@@ -114,7 +114,7 @@ def _under(dsn: str, hosts: Any, states: list[Any], number: int, *, answers: boo
         ours.weigh_objects = plain
         logging.getLogger("vacancy.nova").removeHandler(log)
     seen = {"took_ms": took, "failed": failed, "best": best, "counts": dict(counts), "log": log.lines}
-    requests.forget()
+    reading.forget()
     return seen
 
 
