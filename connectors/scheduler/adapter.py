@@ -5,9 +5,8 @@
 >>> claim.host_name                                                                   # doctest: +SKIP
 'compute-17'
 
-The work is done by SQL functions (``schemas/migrations``, ``0008_claim_functions.sql``, ``0012_complex_resources.sql``
-and ``0014_storage_and_drift.sql``); this module keeps connections, tries again where that is safe, and turns answers
-into types.
+The work is done by SQL functions (``schemas/functions``, from ``claim.sql`` on); this module keeps
+connections, tries again where that is safe, and turns answers into types.
 
 What always holds: a call that was cut off, by a restart of the database say, is made again with the same consumers, so
 that no claim is lost and none is made twice.

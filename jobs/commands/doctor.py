@@ -19,7 +19,7 @@ import click
 from pydantic import SecretStr
 
 from vacancy.connectors.postgres.connection import connect, explained
-from vacancy.connectors.postgres.migrations import schema_state
+from vacancy.connectors.postgres.migrations import refusal, schema_state
 from vacancy.jobs.options import load, settings_options
 from vacancy.jobs.rendering import duration
 from vacancy.jobs.settings import Settings, find_config
@@ -45,13 +45,30 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     "reader": frozenset(
         {
             (function, "EXECUTE")
-            for function in ("why()", "taken()", "pci_free()", "cells_free()", "class_free()", "record_drift()")
+            for function in (
+                "why()",
+                "claimed_amounts()",
+                "pci_free()",
+                "cells_free()",
+                "class_free()",
+                "record_drift()",
+            )
         }
         | {
             (relation, "SELECT")
             for relation in (
-                *("host", "host_inventory", "claim", "schedulable_host", "freshness", "schema_migration"),
-                *("pci_pool", "numa_cell", "resource_class", "source", "drift", "drifting", "host_drift"),
+                *("host", "host_inventory", "claim", "schedulable_host", "freshness"),
+                *(
+                    "schema_migration",
+                    "schema_source",
+                    "pci_pool",
+                    "numa_cell",
+                    "resource_class",
+                    "source",
+                    "drift",
+                    "drifting",
+                    "host_drift",
+                ),
             )
         }
     ),
@@ -190,12 +207,15 @@ def _listed(rights: frozenset[tuple[str, str]]) -> str:
 
 def _migrations(settings: Settings) -> Iterator[Finding]:
     state = schema_state(settings.postgres.reader_dsn, connect_timeout=_timeout(settings))
-    if state.unknown:
-        yield Finding("tables", f"the database is of a newer version, it has {state.unknown[-1]}", "upgrade vacancy")
-    elif state.changed:
-        yield Finding("tables", f"{state.changed[0]} differs from the one applied", "reinstall vacancy as released")
+    reason = refusal(state)
+    if reason is not None:
+        message, _, remedy = reason.partition(": ")
+        yield Finding("tables", f"the database {message}", remedy)
     elif state.pending:
         yield Finding("tables", f"{len(state.pending)} migrations are missing", "run `vacancy migrate`")
+    elif state.outdated:
+        files = ", ".join(state.outdated)
+        yield Finding("tables", f"functions or views are not those of this release: {files}", "run `vacancy migrate`")
     else:
         yield Finding("tables", f"up to date at {state.applied[-1]}")
 
