@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from random import Random
 
 import pytest
 
+from tests.seeds import draws, seed_of
 from vacancy.jobs.flink.job_jars import flink_home, functions_jar, java_home, java_sources
 from vacancy.jobs.jars import ensure_jars
 from vacancy.schemas.errors import VacancyError
@@ -29,10 +29,11 @@ def test_what_does_not_compile_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.jar"))
 
 
-def test_a_window_equals_a_list_of_its_events_also_restored_or_copied(tmp_path: Path) -> None:
+@draws()
+def test_a_window_equals_a_list_of_its_events_also_restored_or_copied(tmp_path: Path, kept: int | None) -> None:
     jar = functions_jar(dict(java_sources()) | {"vacancy/HostWindowCheck.java": CHECK.read_bytes()}, tmp_path)
     class_path = os.pathsep.join(map(str, [jar, *ensure_jars("flink"), flink_home() / "lib" / "*"]))
-    seed = Random().getrandbits(32)
+    seed = seed_of(kept)
     command = [str(java_home() / "bin" / "java"), "-cp", class_path, "vacancy.HostWindowCheck", str(seed), str(HOSTS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
