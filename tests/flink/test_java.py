@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.seeds import draws, seed_of
+from tests.harness.seeds import draws, seed_of
 from vacancy.jobs.flink.job_jars import flink_home, functions_jar, java_home, java_sources
 from vacancy.jobs.jars import ensure_jars
 from vacancy.schemas.errors import VacancyError

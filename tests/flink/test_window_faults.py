@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.flink.bounded import TopicRecord, run_graph
-from tests.histories import BASE_MS, LAST, encode_usage, usage_event
-from tests.oracle import CLOCK_WENT_BACK, CLONED_ID, COUNTERS, FRACTION_BOUNDED
+from tests.harness.histories import BASE_MS, LAST, encode_usage, usage_event
+from tests.harness.oracle import CLOCK_WENT_BACK, CLONED_ID, COUNTERS, FRACTION_BOUNDED
 from vacancy.topology.settings import JobSettings
 
 WINDOW = timedelta(seconds=60)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tests import oracle
-from tests.histories import usage_event
+from tests.harness import oracle
+from tests.harness.histories import usage_event
 from vacancy.connectors.collectors.collector import UsageReading
 from vacancy.jobs.simulator.fleet import NS_PER_S, PRESSURE, Fleet
 from vacancy.schemas.events import Event, newest

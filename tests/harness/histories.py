@@ -11,7 +11,7 @@ from typing import Any
 
 import fastavro
 
-from tests.oracle import COUNTERS, Record
+from tests.harness.oracle import COUNTERS, Record
 from vacancy.schemas.codec import Encoder, decode
 from vacancy.schemas.events import Event, SchemaVersion, fingerprint, kafka_headers, newest, released
 
