@@ -47,6 +47,7 @@ SELECT
   f.host_id,
   array_remove(ARRAY[
     CASE WHEN f.age > asked.default_max_age THEN 'stale' END,
+    CASE WHEN f.is_cloned THEN 'duplicate id' END,
     CASE WHEN asked.vcpus > greatest(f.vcpus_free, 0) THEN 'vcpus_free' END,
     CASE WHEN asked.memory_mb > greatest(f.memory_mb_free, 0) THEN 'memory_mb_free' END,
     CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END,

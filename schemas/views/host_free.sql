@@ -35,7 +35,9 @@ SELECT
   claimed.claims,
   claimed.vcpus AS vcpus_claimed,
   claimed.memory_mb AS memory_mb_claimed,
-  claimed.disk_gb AS disk_gb_claimed
+  claimed.disk_gb AS disk_gb_claimed,
+  h.anomalies,
+  h.anomalies & 1 <> 0 AS is_cloned
 FROM vacancy.host AS h
 CROSS JOIN LATERAL (
   SELECT
