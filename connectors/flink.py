@@ -87,6 +87,10 @@ def production_edges(
         # The job's own checkpoint says where it stands; offsets that nobody reads are not committed.
         "properties.enable.auto.commit": "false",
         "properties.commit.offsets.on.checkpoint": "false",
+        "key.format": "raw",
+        "key.fields": "host_key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
         "scan.startup.mode": "earliest-offset",
         "scan.topic-partition-discovery.interval": "30 s",
         "scan.watermark.idle-timeout": f"{milliseconds_of(idle_timeout)} ms",
@@ -104,18 +108,8 @@ def production_edges(
     }
     refused = {f"dead-letters.{name}": value for name, value in dead_letters.items()}
     return [
-        _statement("usage_topic", source | {"topic": kafka.usage_topic, "format": "raw"}),
-        _statement(
-            "inventory_topic",
-            source
-            | {
-                "topic": kafka.inventory_topic,
-                "key.format": "raw",
-                "key.fields": "host_key",
-                "value.format": "raw",
-                "value.fields-include": "EXCEPT_KEY",
-            },
-        ),
+        _statement("usage_topic", source | {"topic": kafka.usage_topic}),
+        _statement("inventory_topic", source | {"topic": kafka.inventory_topic}),
         _statement("host", _postgres_options(job_dsn, "vacancy.host", emit) | refused),
         _statement("host_inventory", _postgres_options(job_dsn, "vacancy.host_inventory", emit) | refused),
         _statement("dead_letters", dead_letters | {"connector": "dead-letters"}),

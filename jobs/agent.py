@@ -43,6 +43,7 @@ from jobs.settings import default_data_dir
 from schemas.codec import Encoder
 from schemas.errors import ConfigError, VacancyError
 from schemas.events import Event
+from schemas.fitting import FittingEncoder
 from schemas.units import format_duration, milliseconds_of
 
 FLUSH_LIMIT_S = 5.0
@@ -204,7 +205,7 @@ class Agent:
         self._host_id = host_id
         self._collector = collector
         self._outbox = outbox
-        self._encoders = encoders
+        self._encoders = {event: FittingEncoder(event, encoder, _LOG) for event, encoder in encoders.items()}
         self._clock = clock
         self._wall_clock = wall_clock
         self._version = metadata.version("vacancy")

@@ -38,6 +38,7 @@ from jobs.options import flags, load, settings_options
 from schemas.codec import Encoder
 from schemas.errors import VacancyError
 from schemas.events import Event
+from schemas.fitting import FittingEncoder
 from schemas.units import milliseconds_of
 
 LEAST_TURN_S = 0.05
@@ -131,7 +132,7 @@ class Bridge:
         self._interval_ms = milliseconds_of(settings.interval)
         self.cloud = cloud
         self.events = events
-        self._encoders = encoders
+        self._encoders = {event: FittingEncoder(event, encoder, _LOG) for event, encoder in encoders.items()}
         self._wake = wake
         self._wall_clock = wall_clock
         self._version = metadata.version("vacancy")

@@ -31,6 +31,7 @@ from jobs.logs import configure, log_format_option
 from jobs.options import DurationType, flags, load, settings_options
 from schemas.codec import Encoder
 from schemas.events import Event
+from schemas.fitting import FittingEncoder
 from schemas.units import format_duration, milliseconds_of
 
 _LOG = logging.getLogger("vacancy.agent")
@@ -93,7 +94,7 @@ class Storage:
         self._settings = settings
         self._read = read
         self._events = events
-        self._encoders = encoders
+        self._encoders = {event: FittingEncoder(event, encoder, _LOG) for event, encoder in encoders.items()}
         self._clock = clock
         self._wall_clock = wall_clock
         self._boot_id = boot_id()

@@ -24,6 +24,8 @@ FORMATS = {
 """What a format means; Bounds.java knows the same."""
 MAX_EVENT_BYTES = 65_536
 """The largest event: the job takes none that is larger, and the agent sends none."""
+COUNTER_END = 2**62 - 1
+"""The maximum of every counter; one that would go on begins again at 0."""
 
 _PRIMITIVE = ("boolean", "int", "long", "float", "double", "string", "bytes", "null")
 
