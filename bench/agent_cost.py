@@ -27,9 +27,9 @@ from rich.table import Table
 from bench.agent_parts import ROLES
 from bench.backlog import broker, fill, fleet_events, records_of
 from bench.common import CONSOLE, save
-from connectors.settings import KafkaSettings
-from jobs.options import DurationType
-from schemas.units import format_duration
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs.options import DurationType
+from vacancy.schemas.units import format_duration
 
 FLEET_HOSTS, FLEET_ROUNDS = 10_000, 20
 

@@ -53,16 +53,15 @@ def main(role: str, seconds: float, interval_s: float) -> None:
 
 
 def _agent(interval_s: float) -> None:
-    from jobs.cli import main as cli
+    from vacancy.jobs.commands.cli import main as cli
 
     cli(["agent", "--interval", f"{round(1000 * interval_s)}ms"])
 
 
 def _idle(end: threading.Event) -> None:
-    import jobs.agent
-    import jobs.cli
+    from vacancy.jobs.commands import agent, cli
 
-    del jobs.agent, jobs.cli  # imported for what they cost
+    del agent, cli  # imported for what they cost
     end.wait()
 
 

@@ -20,17 +20,17 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from pydantic import SecretStr
 
 from bench.common import cpu_seconds
-from connectors.flink import production_edges
-from connectors.kafka import client_config, ensure_topics, producer
-from connectors.settings import KafkaSettings
-from jobs import ports
-from jobs.fleet import NS_PER_S, Fleet
-from jobs.flink_jars import flink_jars
-from jobs.jars import ensure_jars
-from jobs.kafka_server import KafkaServer
-from jobs.simulate import UsageEncoder
-from schemas.errors import VacancyError
-from topology.settings import JobSettings
+from vacancy.connectors.flink.edges import production_edges
+from vacancy.connectors.kafka.client import client_config, ensure_topics, producer
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs import ports
+from vacancy.jobs.flink.job_jars import flink_jars
+from vacancy.jobs.jars import ensure_jars
+from vacancy.jobs.local.kafka_server import KafkaServer
+from vacancy.jobs.simulator.fleet import NS_PER_S, Fleet
+from vacancy.jobs.simulator.simulation import UsageEncoder
+from vacancy.schemas.errors import VacancyError
+from vacancy.topology.settings import JobSettings
 
 START_MS = 1_700_000_000_000
 TIMED_FROM = 0.4
@@ -124,7 +124,7 @@ def run_job(
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import Edges, build, configuration
+    from vacancy.topology.graph import Edges, build, configuration
 
     port = ports.free_port()
     flink = configuration(settings)

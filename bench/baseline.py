@@ -20,10 +20,10 @@ import psycopg2
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 from psycopg2.extras import execute_values
 
-from connectors.kafka import client_config
-from jobs.options import DurationType
-from jobs.settings import load_settings
-from schemas.codec import decode
+from vacancy.connectors.kafka.client import client_config
+from vacancy.jobs.options import DurationType
+from vacancy.jobs.settings import load_settings
+from vacancy.schemas.codec import decode
 
 TABLE = "bench.host"
 COLUMNS = (

@@ -35,16 +35,16 @@ from rich.table import Table
 from bench import baseline, peer
 from bench.backlog import TIMED_FROM, Record, Run, broker, fill, fleet_events, run_job
 from bench.common import CONSOLE, OTHERS, cpu_seconds, postgres_server, save
-from connectors.migrations import migrate
-from connectors.settings import KafkaSettings, PostgresSettings
-from jobs import toml
-from jobs.job import prepare_java
-from jobs.settings import Settings
-from schemas.errors import VacancyError
-from schemas.events import SINGLE_OBJECT_HEADER_BYTES, Event, newest
-from schemas.usage import DECODED_COLUMNS
-from topology.graph import insert_set, statements
-from topology.settings import JobSettings
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.settings import KafkaSettings, PostgresSettings
+from vacancy.jobs.flink.mini_cluster import prepare_java
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import Settings
+from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.events import SINGLE_OBJECT_HEADER_BYTES, Event, newest
+from vacancy.schemas.usage import DECODED_COLUMNS
+from vacancy.topology.graph import insert_set, statements
+from vacancy.topology.settings import JobSettings
 
 WINDOW = timedelta(seconds=60)
 PLAIN = "bench.plain"
@@ -121,7 +121,7 @@ class Setting:
             }
         )
         file = self._directory / "baseline.toml"
-        file.write_text(toml.dumps(settings), encoding="utf-8")
+        file.write_text(settings_file.dumps(settings), encoding="utf-8")
         return [sys.executable, baseline.__file__, "--config", file, "--emit", "1s", "--from-start"]
 
     def _quix(self) -> list[str | Path]:

@@ -39,11 +39,13 @@ from bench import claims_plot
 from bench.closed_loop import Decide, Try, closed_loop, race
 from bench.common import CONSOLE, OTHERS, RESULTS, cpu_seconds, percentiles, postgres_server, save
 from bench.placement import environment
-from connectors.migrations import migrate
-from connectors.scheduler import ContendedError, NoHostFitsError, Request, Scheduler, TimedOutError
-from connectors.settings import SchedulerSettings
-from jobs.postgres_server import PostgresServer
-from schemas.errors import VacancyError
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.answers import ContendedError, NoHostFitsError, TimedOutError
+from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import SchedulerSettings
+from vacancy.jobs.local.postgres_server import PostgresServer
+from vacancy.schemas.errors import VacancyError
 
 SERVER = {"shared_buffers": "1GB", "max_wal_size": "4GB", "work_mem": "32MB", "random_page_cost": "1.1"}
 """The same for both sides; fsync and synchronous_commit are on, as they are by default."""

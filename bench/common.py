@@ -21,7 +21,7 @@ import psutil
 import psycopg2
 from rich.console import Console
 
-from jobs.postgres_server import PostgresServer
+from vacancy.jobs.local.postgres_server import PostgresServer
 
 CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
 """For progress and tables; wide enough for a table where there is no terminal to ask."""

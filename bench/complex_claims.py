@@ -31,9 +31,11 @@ from rich.table import Table
 from bench.claims import DISK_GB, MEMORY_MB, SERVER, VCPUS
 from bench.closed_loop import Decide, closed_loop
 from bench.common import CONSOLE, percentiles, postgres_server, save
-from connectors.migrations import migrate
-from connectors.scheduler import ContendedError, NoHostFitsError, Numa, Pci, Request, Scheduler, TimedOutError
-from connectors.settings import SchedulerSettings
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.answers import ContendedError, NoHostFitsError, TimedOutError
+from vacancy.connectors.scheduler.request import Numa, Pci, Request
+from vacancy.connectors.settings import SchedulerSettings
 
 CLAIM_TTL = timedelta(seconds=2)
 """So short that the fleet never fills."""

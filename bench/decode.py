@@ -17,8 +17,8 @@ from pathlib import Path
 from bench.backlog import Record, fleet_events
 from bench.common import CONSOLE, save
 from bench.poison import HOSTS, MIXES, bad_payload
-from jobs.flink_jars import flink_home, flink_jars, functions_jar, java_home, java_sources
-from schemas.events import Event, newest
+from vacancy.jobs.flink.job_jars import flink_home, flink_jars, functions_jar, java_home, java_sources
+from vacancy.schemas.events import Event, newest
 
 ROUNDS = 8
 WARM_UP = 3

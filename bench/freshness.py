@@ -27,11 +27,11 @@ from rich.table import Table
 from bench import baseline
 from bench.common import CONSOLE, save
 from bench.live import INTERVAL, measure, stack_of
-from jobs.options import DurationType
-from jobs.processes import Child
-from jobs.stack import Stack
-from schemas.errors import VacancyError
-from schemas.units import format_duration
+from vacancy.jobs.local.processes import Child
+from vacancy.jobs.local.stack import Stack
+from vacancy.jobs.options import DurationType
+from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.units import format_duration
 
 
 @click.command()
@@ -79,7 +79,7 @@ def _check(child: Child) -> None:
 
 def _end_job() -> None:
     """Ends the job's process and waits for it; the rest of the stack goes on."""
-    (job,) = (child for child in psutil.Process().children() if child.cmdline()[1:5] == ["-m", "jobs", "job", "run"])
+    (job,) = (child for child in psutil.Process().children() if child.cmdline()[1:5] == ["-m", "vacancy", "job", "run"])
     below = job.children(recursive=True)
     job.terminate()
     psutil.wait_procs([job, *below], timeout=60)

@@ -20,9 +20,9 @@ from rich.table import Table
 
 from bench.common import CONSOLE, save
 from bench.live import held, measure, stack_of
-from jobs.options import DurationType
-from schemas.errors import VacancyError
-from schemas.units import format_duration
+from vacancy.jobs.options import DurationType
+from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.units import format_duration
 
 WARM_UP_S = 120.0
 """Java compiles what is hot; under load that takes it minutes."""

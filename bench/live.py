@@ -22,11 +22,11 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 
 from bench.backlog import records_of
 from bench.common import CONSOLE, OTHERS, cpu_seconds, percentiles
-from jobs.files import exclusive
-from jobs.settings import load_settings
-from jobs.stack import STEPS, Fleet, Stack
-from schemas.errors import VacancyError
-from schemas.units import format_duration
+from vacancy.jobs.local.files import exclusive
+from vacancy.jobs.local.stack import STEPS, Fleet, Stack
+from vacancy.jobs.settings import load_settings
+from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.units import format_duration
 
 INTERVAL = timedelta(seconds=1)
 SAMPLE_HOSTS = 500

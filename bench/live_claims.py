@@ -22,9 +22,9 @@ from bench.claims import claim_ttl_of, decider, figures
 from bench.closed_loop import closed_loop
 from bench.common import CONSOLE, OTHERS, cpu_seconds, save
 from bench.live import stack_of, wait_until_full
-from jobs.options import DurationType
-from jobs.stack import Stack
-from schemas.units import format_duration
+from vacancy.jobs.local.stack import Stack
+from vacancy.jobs.options import DurationType
+from vacancy.schemas.units import format_duration
 
 CLIENTS = 8
 SETTLE_S = 10.0

@@ -23,10 +23,10 @@ from rich.table import Table
 
 from bench.backlog import Record, Run, broker, fill, fleet_events, records_of, run_job
 from bench.common import CONSOLE, OTHERS, cpu_seconds, save
-from jobs.job import prepare_java
-from schemas.errors import VacancyError
-from schemas.events import SINGLE_OBJECT_HEADER_BYTES as HEADER_BYTES
-from topology.settings import JobSettings
+from vacancy.jobs.flink.mini_cluster import prepare_java
+from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.events import SINGLE_OBJECT_HEADER_BYTES as HEADER_BYTES
+from vacancy.topology.settings import JobSettings
 
 HOSTS = 10_000
 BIG_EVERY = 2_000

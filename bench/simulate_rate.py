@@ -25,12 +25,12 @@ import click
 import confluent_kafka
 from confluent_kafka.admin import AdminClient
 
-from connectors.kafka import client_config, ensure_topics
-from connectors.settings import KafkaSettings
-from jobs.fleet import NS_PER_S, Fleet
-from jobs.jars import ensure_jars
-from jobs.kafka_server import KafkaServer
-from jobs.simulate import Outbox, Simulation, Totals, UsageEncoder
+from vacancy.connectors.kafka.client import client_config, ensure_topics
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs.jars import ensure_jars
+from vacancy.jobs.local.kafka_server import KafkaServer
+from vacancy.jobs.simulator.fleet import NS_PER_S, Fleet
+from vacancy.jobs.simulator.simulation import Outbox, Simulation, Totals, UsageEncoder
 
 HOSTS = 30_000
 MAX_QUEUED = 100_000

@@ -26,10 +26,10 @@ from pydantic import SecretStr
 from rich.table import Table
 
 from bench.common import CONSOLE, OTHERS, cpu_seconds, postgres_server, save
-from connectors.flink import jdbc_url
-from connectors.migrations import migrate
-from jobs.flink_jars import flink_home, flink_jars, functions_jar, java_home, java_sources
-from jobs.postgres_server import PostgresServer
+from vacancy.connectors.flink.edges import jdbc_url
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.jobs.flink.job_jars import flink_home, flink_jars, functions_jar, java_home, java_sources
+from vacancy.jobs.local.postgres_server import PostgresServer
 
 WAYS = ("arrays", "batch")
 TYPES = {"BIGINT": "int8", "INT": "int4", "DOUBLE": "float8", "STRING": "text", "TIMESTAMP_LTZ(3)": "time"}
@@ -98,7 +98,7 @@ def _run(server: PostgresServer, class_path: str, way: str, hosts: int, rounds: 
 
 def _columns() -> tuple[list[str], list[str]]:
     """The names and types of the columns that the job writes."""
-    declared = resources.files("connectors").joinpath("sql", "host.sql").read_text(encoding="utf-8")
+    declared = resources.files("vacancy.connectors.flink").joinpath("sql", "host.sql").read_text(encoding="utf-8")
     found = re.findall(r"^  (\w+) (BIGINT|INT|DOUBLE|STRING|TIMESTAMP_LTZ\(3\))", declared, flags=re.MULTILINE)
     return [name for name, _ in found], [TYPES[kind] for _, kind in found]
 

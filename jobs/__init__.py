@@ -1,1 +1,4 @@
-"""What one starts: the Flink job, the agent, the simulator, the local stack and the command line."""
+"""What one starts: the command line, the Flink job, the local stack, the reporters of hosts and the simulator.
+
+The modules at this level are what those share: settings, command-line options, logs, signals, rendering, jars, ports.
+"""

@@ -3,7 +3,7 @@
 What always holds: a jar is used only if its SHA-256 is the one in ``jars.lock.toml``, and a directory of jars holds
 those of its group and no others, so that a class path is the same on every machine.
 
-``python -m jobs.jars lock`` writes the lock anew.
+``python -m vacancy.jobs.jars lock`` writes the lock anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 
 import platformdirs
 
-from schemas.errors import VacancyError
+from vacancy.schemas.errors import VacancyError
 
 Group = Literal["kafka", "flink", "ecj", "s3"]
 LOCK_FILE = Path(__file__).with_name("jars.lock.toml")
@@ -166,7 +166,7 @@ def write_lock(lock_file: Path = LOCK_FILE) -> None:
 
     lines = [
         "# The jars of the local stack and of the job, with their sums.",
-        "# Written by `python -m jobs.jars lock`; do not edit.",
+        "# Written by `python -m vacancy.jobs.jars lock`; do not edit.",
     ]
     with tempfile.TemporaryDirectory() as directory:
         for group, alone in _ROOTS_ALONE.items():
@@ -181,5 +181,5 @@ def write_lock(lock_file: Path = LOCK_FILE) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["lock"]:
-        sys.exit("usage: python -m jobs.jars lock")
+        sys.exit("usage: python -m vacancy.jobs.jars lock")
     write_lock()

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from jobs.settings import Settings, find_config, load_settings
-from schemas.errors import ConfigError
-from schemas.units import parse_duration
+from vacancy.jobs.settings import Settings, find_config, load_settings
+from vacancy.schemas.errors import ConfigError
+from vacancy.schemas.units import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 
-from schemas.errors import VacancyError
+from vacancy.schemas.errors import VacancyError
 
 HOST = "127.0.0.1"
 # Below the range that the kernel takes the ports of outgoing connections from: a client that keeps trying to reach a

@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.sources import InitSettingsSource
 
-from connectors.settings import (
+from vacancy.connectors.settings import (
     AgentSettings,
     BridgeSettings,
     KafkaSettings,
@@ -33,8 +33,8 @@ from connectors.settings import (
     Section,
     StorageSettings,
 )
-from schemas.errors import ConfigError
-from topology.settings import JobSettings
+from vacancy.schemas.errors import ConfigError
+from vacancy.topology.settings import JobSettings
 
 CONFIG_NAME = "vacancy.toml"
 

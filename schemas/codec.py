@@ -1,7 +1,7 @@
 """Single events to bytes, for the agent, and back, for tools and tests; the job decodes in Java.
 
 What always holds: an event is encoded with the newest version of its schema, and its frame says which that is
-(:mod:`schemas.events` describes the two frames).
+(:mod:`vacancy.schemas.events` describes the two frames).
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import fastavro
 
-from schemas.events import (
-    CONFLUENT_HEADER_BYTES,
+from vacancy.schemas.events import (
     CONFLUENT_MARKER,
     SINGLE_OBJECT_HEADER_BYTES,
     SINGLE_OBJECT_MARKER,
@@ -26,9 +25,6 @@ from schemas.events import (
     released,
 )
 
-SchemaLookup = Callable[[int], str]
-"""A registry's schema id to the schema's text; raises LookupError for an id that the registry does not know."""
-
 
 @dataclass(frozen=True)
 class Decoded:
@@ -36,12 +32,12 @@ class Decoded:
 
     Attributes:
         event: which record it is.
-        writer: version that wrote it; None if only the schema registry knows the writer's schema.
+        writer: version that wrote it.
         record: the fields by name; ``agent_time`` is a datetime in UTC.
     """
 
     event: Event
-    writer: int | None
+    writer: int
     record: dict[str, Any]
 
 
@@ -77,12 +73,8 @@ class Encoder:
         return stream.getvalue()
 
 
-def decode(payload: bytes, lookup: SchemaLookup | None = None) -> Decoded:
-    """Decodes a payload of any released version.
-
-    Args:
-        payload: the framed bytes.
-        lookup: knows the schemas of Confluent's wire format; without it such a payload is an error.
+def decode(payload: bytes) -> Decoded:
+    """Decodes a payload in the single-object encoding, of any released version.
 
     Raises:
         ValueError: the payload is not one whole event; says why.
@@ -93,15 +85,6 @@ def decode(payload: bytes, lookup: SchemaLookup | None = None) -> Decoded:
     if payload.startswith(SINGLE_OBJECT_MARKER):
         fingerprint = payload[len(SINGLE_OBJECT_MARKER) : SINGLE_OBJECT_HEADER_BYTES]
         raise ValueError(f"unknown schema fingerprint {fingerprint.hex()}")
-    if lookup is not None and payload.startswith(CONFLUENT_MARKER) and len(payload) >= CONFLUENT_HEADER_BYTES:
-        schema_id = int.from_bytes(payload[len(CONFLUENT_MARKER) : CONFLUENT_HEADER_BYTES], "big")
-        try:
-            text = lookup(schema_id)
-        except LookupError:
-            raise ValueError(f"the schema registry has no schema {schema_id}") from None
-        event = _event_of(text)
-        known = next((version.version for version in released(event) if version.text == text), None)
-        return Decoded(event, known, _read(payload[CONFLUENT_HEADER_BYTES:], text, event))
     raise ValueError(f"not an Avro event: starts with {payload[:2].hex() or 'nothing'}")
 
 
@@ -113,17 +96,6 @@ def _by_header() -> dict[bytes, SchemaVersion]:
 @functools.cache
 def _parsed(text: str) -> Any:
     return fastavro.parse_schema(json.loads(text))
-
-
-@functools.cache
-def _event_of(text: str) -> Event:
-    """Which record a schema text describes, by its name."""
-    document = json.loads(text)
-    for event in Event:
-        ours = newest(event).document
-        if (document.get("namespace"), document.get("name")) == (ours["namespace"], ours["name"]):
-            return event
-    raise ValueError(f"a schema of {document.get('name')!r}, which is no event of ours")
 
 
 def _read(datum: bytes, writer_text: str, event: Event) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def fingerprint(schema_text: str) -> bytes:
 def released(event: Event) -> tuple[SchemaVersion, ...]:
     """Every released version of an event, oldest first."""
     versions = []
-    for entry in resources.files("schemas").joinpath("events", event.value).iterdir():
+    for entry in resources.files("vacancy.schemas").joinpath("events", event.value).iterdir():
         if match := re.fullmatch(r"v(\d+)\.avsc", entry.name):
             text = entry.read_text(encoding="utf-8")
             versions.append(SchemaVersion(event, int(match[1]), text, fingerprint(text)))

@@ -14,9 +14,9 @@ from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from schemas.bounds import COUNTER_END, MAX_EVENT_BYTES, plain, type_name
-from schemas.codec import Encoder
-from schemas.events import Event, newest
+from vacancy.schemas.bounds import COUNTER_END, MAX_EVENT_BYTES, plain, type_name
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import Event, newest
 
 _NEWEST_LAST = frozenset({"recent_consumers"})
 """Lists of which the end is kept, not the beginning."""

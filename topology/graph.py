@@ -19,9 +19,9 @@ from pyflink.java_gateway import get_gateway
 from pyflink.table import StatementSet, StreamTableEnvironment
 from pyflink.util.java_utils import to_jarray
 
-from schemas.events import READS_AS_HEADER, Event, SchemaVersion, released
-from schemas.units import interval_literal, milliseconds_of
-from topology.settings import MAX_PARALLELISM, JobSettings
+from vacancy.schemas.events import READS_AS_HEADER, Event, SchemaVersion, released
+from vacancy.schemas.units import interval_literal, milliseconds_of
+from vacancy.topology.settings import MAX_PARALLELISM, JobSettings
 
 _NAMES = {"ProcessTableFunction": "host_window"}
 """What is named for what it is: the one operator whose state is more than where a topic was read to."""
@@ -48,7 +48,7 @@ class Edges:
     """CREATE TABLE statements for the five tables that the graph reads and writes.
 
     They are ``usage_topic`` and ``inventory_topic`` (sources), ``host``, ``host_inventory`` and ``dead_letters``
-    (sinks), with the columns that ``connectors/sql`` declares. Sources of one host's events keep their order.
+    (sinks), with the columns that ``connectors/flink/sql`` declares. Sources of one host's events keep their order.
     """
 
     statements: Sequence[str]
@@ -190,5 +190,5 @@ def statements(settings: JobSettings) -> list[str]:
         "window": interval_literal(settings.window),
         "reads_as_header": READS_AS_HEADER,
     }
-    files = sorted(resources.files("topology").joinpath("sql").iterdir(), key=lambda file: file.name)
+    files = sorted(resources.files("vacancy.topology").joinpath("sql").iterdir(), key=lambda file: file.name)
     return [Template(file.read_text(encoding="utf-8")).substitute(parameters) for file in files]

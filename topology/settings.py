@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from schemas.units import Duration
+from vacancy.schemas.units import Duration
 
 
 def _flat(options: Any, prefix: str = "") -> Any:

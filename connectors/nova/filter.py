@@ -2,7 +2,7 @@
 
 [filter_scheduler]
 available_filters = nova.scheduler.filters.all_filters
-available_filters = connectors.nova.filter.VacancyFilter
+available_filters = vacancy.nova.VacancyFilter
 enabled_filters = ComputeFilter, ..., VacancyFilter
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 import nova.conf
 from nova.scheduler import filters, utils
 
-from connectors.nova import options
-from connectors.nova.requests import amount, shared
-from connectors.nova.table import LOG
-from connectors.ranking import over_limit
+from vacancy.connectors.nova import options
+from vacancy.connectors.nova.reading import amount, shared
+from vacancy.connectors.nova.table import LOG
+from vacancy.connectors.scheduler.ranking import over_limit
 
 
 class VacancyFilter(filters.BaseHostFilter):  # type: ignore[misc]  # nova has no annotations

@@ -6,7 +6,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from connectors.ranking import Limits
+from vacancy.connectors.scheduler.ranking import Limits
 
 GROUP = "vacancy"
 _DEFAULTS = Limits()
@@ -77,26 +77,28 @@ OPTIONS = [
         help="MiB that the kernel has to have left after the request, for the filter. Requests for huge pages take"
         " none of it.",
     ),
-    cfg.FloatOpt("bridge_interval", default=60.0, min=1.0, help="Seconds between two rounds of the trait bridge."),
+    cfg.FloatOpt("hot_trait_interval", default=60.0, min=1.0, help="Seconds between two rounds of vacancy-hot-traits."),
     cfg.BoolOpt(
-        "bridge_apply", default=False, help="Whether the trait bridge changes traits, or only logs what it would."
+        "hot_trait_apply", default=False, help="Whether vacancy-hot-traits changes traits, or only logs what it would."
     ),
     cfg.FloatOpt(
-        "bridge_hot_for",
+        "hot_trait_after",
         default=120.0,
         min=0.0,
-        help="Seconds that a host has to be at a limit to get the trait, and below bridge_cool_below to lose it.",
+        help="Seconds that a host has to be at a limit to get the trait, and below hot_trait_clear_below to lose it.",
     ),
     cfg.FloatOpt(
-        "bridge_cool_below",
+        "hot_trait_clear_below",
         default=0.7,
         min=0.0,
         max=1.0,
         help="A hot host cools below this fullness, where 1 is at a limit.",
     ),
-    cfg.IntOpt("bridge_flips_per_hour", default=4, min=1, help="Changes of the trait of one host in an hour at most."),
+    cfg.IntOpt(
+        "hot_trait_changes_per_hour", default=4, min=1, help="Changes of the trait of one host in an hour at most."
+    ),
     cfg.FloatOpt(
-        "bridge_max_hot",
+        "hot_trait_max_hosts",
         default=0.2,
         min=0.0,
         max=1.0,

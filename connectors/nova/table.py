@@ -23,7 +23,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_WRITE
 
-from connectors.ranking import Amount, Measured, makes_sense
+from vacancy.connectors.scheduler.ranking import Amount, Measured, makes_sense
 
 LOG = logging.getLogger("vacancy.nova")
 LOG_EVERY_S = 60.0

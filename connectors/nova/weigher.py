@@ -1,7 +1,7 @@
 """The weigher: ranks hosts by how full they really are.
 
     [filter_scheduler]
-    weight_classes = nova.scheduler.weights.all_weighers, connectors.nova.weigher.VacancyWeigher
+    weight_classes = nova.scheduler.weights.all_weighers, vacancy.nova.VacancyWeigher
 
 A host's weight is how much emptier it is than the median of the hosts that are known, on a fixed scale: 0.1 is 10 % of
 a host, or a tenth of a limit, in every request. So a host of which nothing is known, or nothing new enough, weighs 0,
@@ -19,10 +19,10 @@ from typing import Any
 import nova.conf
 from nova.scheduler import utils, weights
 
-from connectors.nova import options
-from connectors.nova.requests import amount, shared, total
-from connectors.nova.table import LOG
-from connectors.ranking import fullness
+from vacancy.connectors.nova import options
+from vacancy.connectors.nova.reading import amount, shared, total
+from vacancy.connectors.nova.table import LOG
+from vacancy.connectors.scheduler.ranking import fullness
 
 _CHANCE = 0.5
 _MOST_CHANCE = 0.025

@@ -13,8 +13,8 @@ from typing import IO, Any
 import pytest
 
 from bench.placement import environment
-from connectors.settings import StorageSettings
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
+from vacancy.connectors.settings import StorageSettings
 
 LOCK = environment.ROOT / "requirements" / "cinder.lock"
 PROJECT = "0123456789abcdef0123456789abcdef"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,22 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectors.cinder import UNLIMITED_GB, Cinder, CinderError, Pool
-from connectors.host_events import HostEvents
-from connectors.kafka import ensure_topics
-from connectors.settings import KafkaSettings, StorageSettings
-from jobs import toml
-from jobs.settings import Settings
-from jobs.storage import Storage
-from schemas.codec import Encoder, decode
-from schemas.errors import ConfigError
-from schemas.events import Event
 from tests.cinder.conftest import RunningCinder
-from tests.endtoend import config_file, own_environment, own_topics, read_topic, vacancy
-from tests.waiting import wait_until
+from tests.harness.installation import config_file
+from tests.harness.process import own_environment, vacancy
+from tests.harness.topic import own_topics, read_topic
+from tests.harness.waiting import wait_until
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.kafka.host_events import HostEvents
+from vacancy.connectors.openstack.cinder import UNLIMITED_GB, Cinder, CinderError, Pool
+from vacancy.connectors.settings import KafkaSettings, StorageSettings
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.reporters.storage import Storage
+from vacancy.jobs.settings import Settings
+from vacancy.schemas.codec import Encoder, decode
+from vacancy.schemas.errors import ConfigError
+from vacancy.schemas.events import Event
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 LIMIT_S = 60.0
 AGGREGATE = "5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11"
@@ -143,7 +147,7 @@ def test_a_pool_that_is_not_reported_any_more_is_not_sent(
 def storage(directory: Path, kafka: KafkaSettings, settings: StorageSettings) -> Iterator[subprocess.Popen[bytes]]:
     """`vacancy storage`; what it says is in ``storage.log``."""
     both = Settings().model_copy(update={"kafka": kafka, "storage": settings})
-    config_file(directory).write_text(toml.dumps(both), encoding="utf-8")
+    config_file(directory).write_text(settings_file.dumps(both), encoding="utf-8")
     with (
         (directory / "storage.log").open("wb") as log,
         subprocess.Popen(
@@ -189,7 +193,8 @@ def test_the_command_sends_pools_as_cinder_changes(
         cinder.report("node-1@lvm", FAST | {"provisioned_capacity_gb": 1100})
         kafka_broker.start()
         wait_until(lambda: free() == 1150, LIMIT_S, "the newest usage does not arrive once the broker is back")
-        assert log.read_text().count("takes no events") == log.read_text().count("takes events again") == 1
+        said = Counter(re.findall(r"topic (\S+) (?:at \S+ )?(takes no events|takes events again)", log.read_text()))
+        assert set(said.values()) == {1}, said
         sequence = [event["seq"] for event in told(kafka.usage_topic)]
         assert sequence == sorted(set(sequence))
         process.send_signal(signal.SIGTERM)

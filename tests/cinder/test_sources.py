@@ -17,19 +17,22 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from connectors.settings import AgentSettings, SchedulerSettings
-from jobs import toml
-from jobs.doctor import Finding, diagnose
-from jobs.settings import Settings
 from tests.cinder.conftest import RunningCinder
 from tests.cinder.test_pools import FAST
-from tests.endtoend import Job, config_file, install, own_environment, own_topics, vacancy
-from tests.guides import guide_collector
-from tests.integration.upserts import query
-from tests.waiting import wait_until
+from tests.harness.guides import guide_collector
+from tests.harness.installation import config_file, install
+from tests.harness.job import Job
+from tests.harness.process import own_environment, vacancy
+from tests.harness.rows import query
+from tests.harness.topic import own_topics
+from tests.harness.waiting import wait_until
+from vacancy.connectors.settings import AgentSettings, SchedulerSettings
+from vacancy.jobs.commands.doctor import Finding, diagnose
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import Settings
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 MAX_AGE = timedelta(seconds=4)
 LIMIT_S = 90.0
@@ -42,7 +45,7 @@ class Program:
 
     def __init__(self, directory: Path, settings: Settings, *arguments: str, pythonpath: Path | None = None) -> None:
         directory.mkdir()
-        config_file(directory).write_text(toml.dumps(settings), encoding="utf-8")
+        config_file(directory).write_text(settings_file.dumps(settings), encoding="utf-8")
         self._directory = directory
         self._arguments = arguments
         self._environment = own_environment(**{"PYTHONPATH": str(pythonpath)} if pythonpath else {})

@@ -26,10 +26,12 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extras import execute_values
 
-from connectors.postgres import UnreachableError
-from connectors.scheduler import ContendedError, NoHostFitsError, Request, Scheduler
-from connectors.settings import SchedulerSettings, Strategy
-from tests.integration.upserts import INVENTORY, USAGE
+from tests.harness.rows import INVENTORY, USAGE
+from vacancy.connectors.postgres.connection import UnreachableError
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.answers import ContendedError, NoHostFitsError
+from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import SchedulerSettings, Strategy
 
 LEDGER = """
 CREATE SCHEMA ledger;

@@ -31,8 +31,6 @@ import pytest
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
-from tests.conftest import running_postgres
 from tests.faults.claiming import (
     DiaryReader,
     History,
@@ -41,11 +39,13 @@ from tests.faults.claiming import (
     to_be_started,
     write_until_stopped,
 )
-from tests.integration.upserts import query
-from tests.waiting import wait_until
+from tests.harness.rows import query
+from tests.harness.servers import running_postgres
+from tests.harness.waiting import wait_until
+from vacancy.connectors.postgres.migrations import migrate
 
 if TYPE_CHECKING:
-    from jobs.postgres_server import PostgresServer
+    from vacancy.jobs.local.postgres_server import PostgresServer
 
 CLAIMS = int(os.environ.get("VACANCY_FAULT_CLAIMS", "3000"))
 PROCESSES = int(os.environ.get("VACANCY_FAULT_PROCESSES", "8"))

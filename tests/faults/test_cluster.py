@@ -21,32 +21,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from connectors.kafka import client_config, ensure_topics
-from connectors.settings import KafkaSettings
-from jobs import dead_letters, ports, toml
-from jobs.cluster import find_job
-from jobs.flink_rest import FlinkRest, explained
-from schemas.events import Event
-from tests.cluster import FlinkCluster
-from tests.endtoend import (
-    TABLE_SECONDS,
-    Ended,
-    Sender,
-    config_file,
-    histories,
-    install,
-    open_table,
-    own_topics,
-    read_topic,
-    wait_for_table,
-)
 from tests.faults.test_resume import BAD, fleet_in_chunks
-from tests.histories import decode_usage, encode_next_usage, encode_usage, next_version, usage_event
-from tests.waiting import wait_until
-from topology.settings import JobSettings
+from tests.harness.cluster import FlinkCluster
+from tests.harness.histories import decode_usage, encode_next_usage, encode_usage, next_version, usage_event
+from tests.harness.installation import config_file, install
+from tests.harness.process import Ended
+from tests.harness.seeds import draws, seed_of
+from tests.harness.sender import Sender
+from tests.harness.table import TABLE_SECONDS, open_table, wait_for_table
+from tests.harness.topic import histories, own_topics, read_topic
+from tests.harness.waiting import wait_until
+from vacancy.connectors.kafka.client import client_config, ensure_topics
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs import ports
+from vacancy.jobs.commands import dead_letters
+from vacancy.jobs.flink.cluster import find_job
+from vacancy.jobs.flink.rest import FlinkRest, explained
+from vacancy.jobs.local import settings_file
+from vacancy.schemas.events import Event
+from vacancy.topology.settings import JobSettings
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 long = pytest.mark.skipif(
     not os.environ.get("VACANCY_TEST_CLUSTER"), reason="half a minute and more; VACANCY_TEST_CLUSTER=1 runs it"
@@ -76,7 +72,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def cluster(s3: str) -> Iterator[FlinkCluster]:
     """A cluster that reaches the S3 server by Flink's own plugin."""
-    from jobs.jars import ensure_jars
+    from vacancy.jobs.jars import ensure_jars
 
     options = {
         "s3.endpoint": s3,
@@ -117,7 +113,7 @@ class Deployment:
         """Changes settings of the job, and the file."""
         update = {"job": JobSettings(**{**self.settings.job.model_dump(), **job})}
         self.settings = self.settings.model_copy(update=update)
-        config_file(self.directory).write_text(toml.dumps(self.settings), encoding="utf-8")
+        config_file(self.directory).write_text(settings_file.dumps(self.settings), encoding="utf-8")
         self.window_ms = int(self.settings.job.window.total_seconds() * 1000)
 
     def run(self, *arguments: str, code: Path = ROOT) -> Ended:
@@ -196,16 +192,15 @@ class Deployment:
 
 
 @pytest.mark.timeout(600)
+@draws()
 def test_changed_code_goes_on_from_a_savepoint(
-    cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
+    cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path, kept: int | None
 ) -> None:
     """Stopped amid its topic, resumed by other code at another parallelism and emit: the table equals the oracle.
 
     Half of the hosts write a version of the schema that the first job does not know and the second one does.
     """
-    seed = Random().getrandbits(32)
-    print(f"seed {seed}")
-    chunks = fleet_in_chunks(Random(seed))
+    chunks = fleet_in_chunks(Random(seed_of(kept)))
     third = len(chunks) // 3
     vacancy_on = Deployment(tmp_path / "deployment", cluster, kafka, database, window=timedelta(seconds=3))
 
@@ -284,9 +279,10 @@ def incompatible(directory: Path) -> Path:
 
 
 def copied(directory: Path) -> Path:
-    """A copy of our packages, from which `python -m jobs` runs."""
-    for package in ("jobs", "topology", "connectors", "schemas"):
-        shutil.copytree(ROOT / package, directory / package, ignore=shutil.ignore_patterns("__pycache__"))
+    """A copy of our packages, from which `python -m vacancy` runs."""
+    for package in ("jobs", "topology", "connectors", "schemas", "vacancy"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, directory / package, symlinks=True, ignore=ignored)
     return directory
 
 
@@ -316,7 +312,7 @@ def test_rocksdb_and_checkpoints_in_s3_and_another_window(
     assert savepoint.startswith(f"{directory}/savepoints/")
 
     vacancy_on.configure(window="4 s", state_backend="hashmap")
-    python = ("-pyclientexec", sys.executable, "-py", ROOT / "jobs" / "flink_job.py")
+    python = ("-pyclientexec", sys.executable, "-py", ROOT / "jobs" / "flink" / "entry_point.py")
     run = cluster.flink("run", "-d", "-s", savepoint, *python, "--config", config_file(vacancy_on.directory))
     assert run.returncode == 0, run.stdout + run.stderr
     assert vacancy_on.status()["job_id"] in run.stdout

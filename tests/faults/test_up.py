@@ -17,10 +17,10 @@ import psutil
 import psycopg2
 import pytest
 
-from jobs.processes import end_leftovers, leftovers
-from jobs.settings import load_settings
-from tests.conftest import reachable_directory
-from tests.waiting import wait_until
+from tests.harness.servers import reachable_directory
+from tests.harness.waiting import wait_until
+from vacancy.jobs.local.processes import end_leftovers, leftovers
+from vacancy.jobs.settings import load_settings
 
 START_SECONDS = 400
 STOP_SECONDS = 60
@@ -36,7 +36,7 @@ class Up:
         self._output = directory.with_name(directory.name + ".output")
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobs", "up", "--data-dir", str(directory), *arguments],
+                [sys.executable, "-m", "vacancy", "up", "--data-dir", str(directory), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -190,7 +190,7 @@ def test_it_ends_when_its_parent_is_killed(directory: Path) -> None:
     code = f"""
 import signal, subprocess, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-up = subprocess.Popen([sys.executable, "-m", "jobs", "up", "--data-dir", {str(directory)!r}], start_new_session=True)
+up = subprocess.Popen([sys.executable, "-m", "vacancy", "up", "--data-dir", {str(directory)!r}], start_new_session=True)
 print(up.pid, flush=True)
 up.wait()
 """
@@ -239,7 +239,7 @@ def test_a_disk_that_is_full_is_named(directory: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_named() -> None:
-    arguments = [sys.executable, "-m", "jobs", "up", "--data-dir", "/proc/nowhere"]
+    arguments = [sys.executable, "-m", "vacancy", "up", "--data-dir", "/proc/nowhere"]
     result = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 1
     assert result.stderr.startswith("vacancy: /proc/nowhere: ")

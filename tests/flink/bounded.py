@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from connectors.flink import production_edges
-from connectors.settings import KafkaSettings, PostgresSettings
-from jobs.flink_jars import flink_jars
-from tests.histories import usage_key
-from topology.settings import JobSettings
+from tests.harness.histories import usage_key
+from vacancy.connectors.flink.edges import production_edges
+from vacancy.connectors.settings import KafkaSettings, PostgresSettings
+from vacancy.jobs.flink.job_jars import flink_jars
+from vacancy.topology.settings import JobSettings
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def run_graph(
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import Edges, build, configuration
+    from vacancy.topology.graph import Edges, build, configuration
 
     with_keys = [replace(record, key=usage_key(record.payload)) if record.key is None else record for record in usage]
     _write(directory / "usage_topic", with_keys)

@@ -13,7 +13,7 @@ import pytest
 @pytest.fixture(scope="session", autouse=True)
 def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Java runtime and a place for logs; the JVM that PyFlink starts ends with the last test."""
-    from jobs.job import prepare_java
+    from vacancy.jobs.flink.mini_cluster import prepare_java
 
     before = dict(os.environ)
     prepare_java(tmp_path_factory.mktemp("flink-logs"))

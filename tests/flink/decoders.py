@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.flink_jars import flink_jars
-from schemas.events import Event, SchemaVersion, released
-from schemas.usage import DECODED_COLUMNS
-from tests.histories import usage_key
-from topology.graph import DECODERS, SchemaRegistry, java_decoder
+from tests.harness.histories import usage_key
+from vacancy.jobs.flink.job_jars import flink_jars
+from vacancy.schemas.events import Event, SchemaVersion, released
+from vacancy.schemas.usage import DECODED_COLUMNS
+from vacancy.topology.graph import DECODERS, SchemaRegistry, java_decoder
 
 USAGE_COLUMNS = ("reason", *DECODED_COLUMNS)
 INVENTORY_COLUMNS = (

@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from tests.flink.bounded import TopicRecord, run_graph
-from tests.histories import encode_usage, usage_event
-from topology.settings import JobSettings
+from tests.harness.histories import encode_usage, usage_event
+from vacancy.topology.settings import JobSettings
 
 BASE_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import Encoder
-from schemas.events import Event
 from tests.flink.bounded import Output, TopicRecord, run_graph
-from tests.histories import BASE_MS, usage_event
-from topology.settings import JobSettings
+from tests.harness.histories import BASE_MS, usage_event
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import Event
+from vacancy.topology.settings import JobSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = {"one_host": timedelta(seconds=10), "small_fleet": timedelta(seconds=60)}

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import Encoder
-from schemas.events import CONFLUENT_MARKER, SINGLE_OBJECT_HEADER_BYTES, Event, newest
 from tests.flink.decoders import Decoder
 from tests.flink.registry import running_registry
-from topology.graph import SchemaRegistry
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import CONFLUENT_MARKER, SINGLE_OBJECT_HEADER_BYTES, Event, newest
+from vacancy.topology.graph import SchemaRegistry
 
 ENCODER = Encoder(Event.INVENTORY)
 

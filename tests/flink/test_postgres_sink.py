@@ -16,15 +16,15 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from connectors.flink import jdbc_url, with_clause
-from connectors.kafka import ensure_topics
-from connectors.settings import KafkaSettings
-from jobs import dead_letters
-from jobs.flink_jars import flink_jars
-from tests.endtoend import own_topics
+from tests.harness.topic import own_topics
+from vacancy.connectors.flink.edges import jdbc_url, with_clause
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs.commands import dead_letters
+from vacancy.jobs.flink.job_jars import flink_jars
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 TABLE = """
 CREATE SCHEMA test;
@@ -70,8 +70,8 @@ def run(database: str, table: Connection, kafka: KafkaSettings) -> Run:  # noqa:
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import configuration
-    from topology.settings import JobSettings
+    from vacancy.topology.graph import configuration
+    from vacancy.topology.settings import JobSettings
 
     def insert(
         query: str,

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from py4j.protocol import Py4JJavaError
 
-from schemas.codec import Encoder
-from schemas.events import CONFLUENT_MARKER, Event, SchemaVersion, fingerprint, newest
 from tests.flink.decoders import Decoder
 from tests.flink.registry import running_registry
-from tests.histories import encode_usage, usage_event
-from topology.graph import SchemaRegistry
+from tests.harness.histories import encode_usage, usage_event
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import CONFLUENT_MARKER, Event, SchemaVersion, fingerprint, newest
+from vacancy.topology.graph import SchemaRegistry
 
 ABSENT = -1
 GOOD = encode_usage(usage_event(host_id="good", cpu_steal_ns=None, cpu_busy_ns=7))

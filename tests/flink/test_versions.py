@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import Encoder
-from schemas.events import (
+from tests.flink.bounded import TopicRecord, run_graph
+from tests.flink.registry import running_registry
+from tests.harness.histories import BASE_MS, encode_usage, next_version, usage_event
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import (
     CONFLUENT_MARKER,
     READS_AS_HEADER,
     SINGLE_OBJECT_HEADER_BYTES,
@@ -20,11 +23,8 @@ from schemas.events import (
     newest,
     released,
 )
-from tests.flink.bounded import TopicRecord, run_graph
-from tests.flink.registry import running_registry
-from tests.histories import BASE_MS, encode_usage, next_version, usage_event
-from topology.graph import SchemaRegistry
-from topology.settings import JobSettings
+from vacancy.topology.graph import SchemaRegistry
+from vacancy.topology.settings import JobSettings
 
 
 def with_next(event: Event) -> list[SchemaVersion]:

@@ -10,17 +10,17 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from connectors.flink import production_edges
-from jobs.flink_jars import flink_jars
-from jobs.job import prepare_java
-from jobs.settings import load_settings
-from topology.settings import JobSettings
+from vacancy.connectors.flink.edges import production_edges
+from vacancy.jobs.flink.job_jars import flink_jars
+from vacancy.jobs.flink.mini_cluster import prepare_java
+from vacancy.jobs.settings import load_settings
+from vacancy.topology.settings import JobSettings
 
 
 def main(file: Path) -> None:
     """Runs the job until it has read everything."""
     settings = load_settings(file)
-    logging = files("jobs").joinpath("flink-log4j.properties").read_text(encoding="utf-8").splitlines()
+    logging = files("vacancy.jobs.flink").joinpath("log4j.properties").read_text(encoding="utf-8").splitlines()
     # With the clients' configuration, which the product's does not log.
     log4j = file.with_name("log4j.properties")
     log4j.write_text("\n".join(line for line in logging if not line.startswith("logger.kafka")), encoding="utf-8")
@@ -29,7 +29,7 @@ def main(file: Path) -> None:
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
-    from topology.graph import Edges, build, configuration
+    from vacancy.topology.graph import Edges, build, configuration
 
     job = JobSettings(parallelism=1)
     flink = configuration(job)

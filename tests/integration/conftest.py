@@ -10,7 +10,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
+from vacancy.connectors.postgres.migrations import migrate
 
 
 @pytest.fixture

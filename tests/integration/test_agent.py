@@ -20,13 +20,13 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from connectors.kafka import client_config, ensure_topics
-from connectors.settings import KafkaSettings
-from jobs import ports
-from schemas.codec import decode
+from vacancy.connectors.kafka.client import client_config, ensure_topics
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs import ports
+from vacancy.schemas.codec import decode
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 LIMIT_S = 60.0
 
@@ -50,7 +50,7 @@ class AgentProcess:
             + (f"metrics_port = {metrics_port}\n" if metrics_port else "")
         )
         self._metrics_port = metrics_port
-        program = "from jobs.cli import main; main()"
+        program = "from vacancy.jobs.commands.cli import main; main()"
         arguments = ["agent", "--config", str(config), "--host-id", "host-1", "--interval", interval]
         self._log = directory / "agent.log"
         with self._log.open("wb") as log:

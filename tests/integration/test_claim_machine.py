@@ -23,9 +23,11 @@ from hypothesis.stateful import (
 )
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
-from connectors.scheduler import Claim, NoHostFitsError, Request, Scheduler
-from connectors.settings import SchedulerSettings
-from tests.integration.upserts import query, upsert_inventory, upsert_usage
+from tests.harness.rows import query, upsert_inventory, upsert_usage
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.answers import Claim, NoHostFitsError
+from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import SchedulerSettings
 
 CAPACITY = {"vcpus": 8, "memory_mb": 4096, "disk_gb": 100}
 HOSTS = ("host-a", "host-b", "host-c")

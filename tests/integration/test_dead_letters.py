@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from connectors.kafka import ensure_topics, producer
-from connectors.settings import KafkaSettings
-from jobs.dead_letters import command
-from schemas.errors import VacancyError
+from vacancy.connectors.kafka.client import ensure_topics, producer
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs.commands.dead_letters import command
+from vacancy.schemas.errors import VacancyError
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ import pytest
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
-from jobs import doctor
-from jobs.doctor import Finding, diagnose
-from jobs.settings import Settings, load_settings
-from tests.integration.upserts import upsert_inventory, upsert_usage
+from tests.harness.rows import upsert_inventory, upsert_usage
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.jobs.commands import doctor
+from vacancy.jobs.commands.doctor import Finding, diagnose
+from vacancy.jobs.settings import Settings, load_settings
 
 LIMIT_SECONDS = 60.0
 NO_BROKER = "127.0.0.1:1"
@@ -139,10 +139,15 @@ def test_a_silent_source_is_named_and_a_partly_silent_one_is_said(dsns: dict[str
     assert (findings["lxc"].remedy, findings["libvirt"].remedy) == (None, None)
 
 
-def test_missing_and_newer_migrations_are_said(dsns: dict[str, str]) -> None:
+def test_missing_outdated_and_newer_tables_are_said(dsns: dict[str, str]) -> None:
     with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner.cursor() as cursor:
         with owner:
-            cursor.execute("DELETE FROM vacancy.schema_migration WHERE name = '0006_roles'")
+            cursor.execute("UPDATE vacancy.schema_source SET sha256 = '' WHERE name = 'functions/claim'")
+        assert wrong(diagnose(settings(dsns)), "tables") == [
+            "functions or views are not those of this release: functions/claim"
+        ]
+        with owner:
+            cursor.execute("DELETE FROM vacancy.schema_migration")
         assert wrong(diagnose(settings(dsns)), "tables") == ["1 migrations are missing"]
         with owner:
             cursor.execute("INSERT INTO vacancy.schema_migration (name, sha256) VALUES ('9999_future', '')")
@@ -190,7 +195,7 @@ def test_a_check_that_breaks_is_a_finding(dsns: dict[str, str], monkeypatch: pyt
 def test_the_command_prints_json_alone_and_fails(dsns: dict[str, str], tmp_path: Path) -> None:
     variables = {f"VACANCY_POSTGRES__{name.upper()}": dsn for name, dsn in dsns.items()}
     environment = {**os.environ, **variables, "VACANCY_KAFKA__BOOTSTRAP_SERVERS": NO_BROKER}
-    command = [sys.executable, "-c", "from jobs.cli import main; main()", "doctor"]
+    command = [sys.executable, "-c", "from vacancy.jobs.commands.cli import main; main()", "doctor"]
     for arguments in ([], ["--json"]):
         result = subprocess.run(
             [*command, *arguments],
@@ -211,7 +216,7 @@ def test_the_command_prints_json_alone_and_fails(dsns: dict[str, str], tmp_path:
 def test_wrong_settings_are_the_only_finding(tmp_path: Path) -> None:
     (tmp_path / "vacancy.toml").write_text("[kafka]\nbootstrap = 'x'\n", encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, "-c", "from jobs.cli import main; main()", "doctor"],
+        [sys.executable, "-c", "from vacancy.jobs.commands.cli import main; main()", "doctor"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

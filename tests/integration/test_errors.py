@@ -17,13 +17,16 @@ import psycopg2
 import pytest
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
-from jobs.settings import load_settings
-from tests.conftest import reachable_directory
-from tests.endtoend import Ended, Up, all_parts, config_file, what_an_agent_says
+from tests.harness.agent import what_an_agent_says
+from tests.harness.installation import config_file
+from tests.harness.process import Ended
+from tests.harness.servers import reachable_directory
+from tests.harness.stack import Up, all_parts
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.jobs.settings import load_settings
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 SETTINGS_COMMANDS = ["up", "agent", "simulate --hosts 1", "job run", "hosts", "dead-letters", "migrate", "doctor"]
 SETTINGS_COMMANDS += ["claim --vcpus 1", "release 5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11", "claims"]
@@ -170,7 +173,7 @@ def test_a_database_of_a_newer_version_is_left_alone(config: Path, database: str
     assert re.search(rf"is of a newer version \(it has {NEWER}\): upgrade vacancy", ended.error())
     ended = Ended(config.parent, "doctor", "--config", config)
     assert ended.status == 1
-    assert f"!! tables: the database is of a newer version, it has {NEWER}: upgrade vacancy\n" in ended.output
+    assert f"!! tables: the database is of a newer version (it has {NEWER}): upgrade vacancy" in ended.output
 
 
 @pytest.mark.timeout(600)

@@ -20,13 +20,14 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from pydantic import SecretStr
 from rich.console import Console
 
-from connectors.hosts import HostRow, fetch
-from connectors.migrations import migrate
-from connectors.postgres import connect
-from jobs.hosts import LiveTable, summarize
-from jobs.postgres_server import PostgresServer
-from tests.conftest import running_postgres
-from tests.integration.upserts import query, retire, upsert_inventory, upsert_usage, wait_until
+from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
+from tests.harness.servers import running_postgres
+from tests.harness.waiting import wait_until
+from vacancy.connectors.postgres.connection import connect
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.postgres.schedulable_hosts import HostRow, fetch
+from vacancy.jobs.commands.host_table import LiveTable, summarize
+from vacancy.jobs.local.postgres_server import PostgresServer
 
 LIMIT_SECONDS = 30.0
 
@@ -50,7 +51,7 @@ def connection(database: str) -> Iterator[Connection]:
 def vacancy_hosts(database: str, directory: Path, *arguments: str) -> subprocess.Popen[str]:
     """The command as a process."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from jobs.cli import main; main()", "hosts", *arguments],
+        [sys.executable, "-c", "from vacancy.jobs.commands.cli import main; main()", "hosts", *arguments],
         # Without a terminal a line is as wide as it has to be, unless somebody says otherwise by this.
         env={name: value for name, value in os.environ.items() if name != "COLUMNS"}
         | {"VACANCY_POSTGRES__READER_DSN": database},
@@ -192,5 +193,5 @@ def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database()
             assert "figures stand still" in picture
             assert "compute-000" in picture
             server.start()
-            wait_until(lambda: "figures stand still" not in redrawn(), "the table does not come back")
+            wait_until(lambda: "figures stand still" not in redrawn(), LIMIT_SECONDS, "the table does not come back")
             assert "compute-000" in redrawn()

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs import ports, toml
-from jobs.settings import LogSettings
-from tests.endtoend import TABLE_SECONDS, Job, Sender, config_file, install, own_topics
-from tests.histories import encode_usage, usage_event
-from tests.waiting import wait_until
+from tests.harness.histories import encode_usage, usage_event
+from tests.harness.installation import config_file, install
+from tests.harness.job import Job
+from tests.harness.sender import Sender
+from tests.harness.table import TABLE_SECONDS
+from tests.harness.topic import own_topics
+from tests.harness.waiting import wait_until
+from vacancy.jobs import ports
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import LogSettings
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 HOSTS, EVENTS, REPEATED, BAD = 3, 10, 4, 2
 OPERATOR = "flink_taskmanager_job_task_operator"
@@ -54,7 +59,7 @@ def test_each_figure_moves(kafka_broker: KafkaServer, database: str, tmp_path: P
             "log": LogSettings(format="json"),
         }
     )
-    config_file(tmp_path).write_text(toml.dumps(settings), encoding="utf-8")
+    config_file(tmp_path).write_text(settings_file.dumps(settings), encoding="utf-8")
     sender = Sender(kafka)
     for host in range(HOSTS):
         events = [

@@ -19,13 +19,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
     ResourceType,
 )
 
-from connectors.kafka import client_config, ensure_topics, producer, topic_configs, topic_problems
-from connectors.settings import KafkaSecurity, KafkaSettings
-from jobs import dead_letters
-from schemas.errors import ConfigError, VacancyError
+from vacancy.connectors.kafka.client import client_config, ensure_topics, producer, topic_configs, topic_problems
+from vacancy.connectors.settings import KafkaSecurity, KafkaSettings
+from vacancy.jobs.commands import dead_letters
+from vacancy.schemas.errors import ConfigError, VacancyError
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from connectors.kafka import ensure_topics
-from connectors.settings import KafkaSettings
-from jobs import ports
-from jobs.jars import ensure_jars
-from jobs.kafka_server import KafkaServer
-from jobs.processes import leftovers
-from schemas.errors import VacancyError
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs import ports
+from vacancy.jobs.jars import ensure_jars
+from vacancy.jobs.local.kafka_server import KafkaServer
+from vacancy.jobs.local.processes import leftovers
+from vacancy.schemas.errors import VacancyError
 
 TOPIC = "kept"
 

@@ -15,19 +15,21 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from connectors.collector import Inventory, NumaCell, PciPool
-from connectors.kafka import ensure_topics
-from connectors.settings import AgentSettings
-from jobs import toml
-from jobs.settings import Settings
-from schemas.errors import ConfigError
-from tests.endtoend import Agent, config_file, histories, own_topics, read_topic
-from tests.hypervisor import Hypervisor, connected, require_libvirt, running_hypervisor
-from tests.waiting import wait_until
+from tests.harness.agent import Agent
+from tests.harness.hypervisor import Hypervisor, connected, require_libvirt, running_hypervisor
+from tests.harness.installation import config_file
+from tests.harness.topic import histories, own_topics, read_topic
+from tests.harness.waiting import wait_until
+from vacancy.connectors.collectors.collector import Inventory, NumaCell, PciPool
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import Settings
+from vacancy.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from connectors.libvirt_host import LibvirtCollector
-    from jobs.kafka_server import KafkaServer
+    from vacancy.connectors.collectors.libvirt import LibvirtCollector
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 LIMIT_S = 30.0
 NODE = """
@@ -106,7 +108,7 @@ PINNED = """
 
 def make_collector(uri: str, **settings: Any) -> LibvirtCollector:
     require_libvirt()
-    from connectors.libvirt_host import LibvirtCollector
+    from vacancy.connectors.collectors.libvirt import LibvirtCollector
 
     return LibvirtCollector(AgentSettings(collector="libvirt", libvirt_uri=uri, **settings))
 
@@ -210,7 +212,7 @@ def test_a_domain_counts_from_its_first_start_and_wakes_the_agent_at_each_change
 
 def test_consumers_are_listed_for_some_minutes(driver: Any) -> None:
     require_libvirt()
-    from connectors.libvirt_host import RECENT_S, LibvirtCollector
+    from vacancy.connectors.collectors.libvirt import RECENT_S, LibvirtCollector
 
     now = 1000.0
     collector = LibvirtCollector(AgentSettings(libvirt_uri="test:///default"), clock=lambda: now)
@@ -380,7 +382,7 @@ def test_an_agent_goes_on_when_libvirtd_goes_and_comes(
         host_id="hypervisor", collector="libvirt", libvirt_uri=guests.uri, interval=timedelta(milliseconds=100)
     )
     config_file(tmp_path).write_text(
-        toml.dumps(Settings().model_copy(update={"kafka": kafka, "agent": agent})), encoding="utf-8"
+        settings_file.dumps(Settings().model_copy(update={"kafka": kafka, "agent": agent})), encoding="utf-8"
     )
 
     def sent() -> list[dict[str, Any]]:
@@ -405,11 +407,11 @@ def test_an_agent_goes_on_when_libvirtd_goes_and_comes(
 
 
 def test_a_libvirt_that_hangs_is_not_waited_for(guests: Hypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from connectors import libvirt_host
+    from vacancy.connectors.collectors import libvirt as libvirt_collector
 
     collector = make_collector(guests.uri)
     first = collector.usage()
-    monkeypatch.setattr(libvirt_host, "CALL_LIMIT_S", 0.2)
+    monkeypatch.setattr(libvirt_collector, "CALL_LIMIT_S", 0.2)
     os.kill(guests.daemon_pid, signal.SIGSTOP)
     try:
         for read in (collector.usage, collector.inventory, collector.usage):
@@ -431,13 +433,13 @@ def test_a_libvirt_that_hangs_is_not_waited_for(guests: Hypervisor, monkeypatch:
 def test_a_guest_that_hangs_does_not_hide_the_others(
     guests: Hypervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from connectors import libvirt_host
+    from vacancy.connectors.collectors import libvirt as libvirt_collector
 
     for name in ("one", "two"):
         guests.virsh("create", str(guests.guest(name)))
     collector = make_collector(guests.uri)
     before = collector.usage()
-    monkeypatch.setattr(libvirt_host, "CALL_LIMIT_S", 1.0)
+    monkeypatch.setattr(libvirt_collector, "CALL_LIMIT_S", 1.0)
     os.kill(guests.qemu_pid("one"), signal.SIGSTOP)
     try:
         with pytest.raises(OSError, match="has not answered"):
@@ -450,10 +452,10 @@ def test_a_guest_that_hangs_does_not_hide_the_others(
         assert collector.inventory().name
         # An agent that starts now does not know the disk yet.
         now = 0.0
-        late = libvirt_host.LibvirtCollector(AgentSettings(libvirt_uri=guests.uri), clock=lambda: now)
+        late = libvirt_collector.LibvirtCollector(AgentSettings(libvirt_uri=guests.uri), clock=lambda: now)
         with pytest.raises(OSError, match="libvirt is busy with domain one"):
             late.usage()
-        now += libvirt_host.PATIENCE_S
+        now += libvirt_collector.PATIENCE_S
         for _ in range(2):
             usage = late.usage()
             assert (usage.instances, usage.vcpus_allocated, usage.disk_gb_allocated) == (2, 2, 1)

@@ -13,10 +13,10 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from connectors.nova.table import Fault, Table
-from connectors.ranking import Amount
-from tests.integration.upserts import query, upsert_usage
-from tests.waiting import wait_until
+from tests.harness.rows import query, upsert_usage
+from tests.harness.waiting import wait_until
+from vacancy.connectors.nova.table import Fault, Table
+from vacancy.connectors.scheduler.ranking import Amount
 
 HOSTS = [f"host-{number}" for number in range(20)]
 PATIENT_S = 10.0

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.kafka import ensure_topics
-from connectors.settings import AgentSettings
-from jobs import toml
-from jobs.agent import make_collector
-from jobs.settings import Settings
-from schemas.codec import decode
-from schemas.errors import ConfigError
-from tests.endtoend import Agent, config_file, own_topics, read_topic
-from tests.guides import guide_collector
-from tests.waiting import wait_until
+from tests.harness.agent import Agent
+from tests.harness.guides import guide_collector
+from tests.harness.installation import config_file
+from tests.harness.topic import own_topics, read_topic
+from tests.harness.waiting import wait_until
+from vacancy.connectors.collectors.selection import make_collector
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import Settings
+from vacancy.schemas.codec import decode
+from vacancy.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jobs.kafka_server import KafkaServer
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 LIMIT_S = 60.0
 
@@ -41,7 +43,7 @@ def test_an_agent_sends_what_the_guides_collector_reads(
     ensure_topics(kafka)
     settings = AgentSettings.model_validate({"collector": "text_file:TextFileCollector", "interval": "50 ms"})
     both = Settings().model_copy(update={"kafka": kafka, "agent": settings})
-    config_file(tmp_path).write_text(toml.dumps(both), encoding="utf-8")
+    config_file(tmp_path).write_text(settings_file.dumps(both), encoding="utf-8")
     first, second = str(uuid.uuid4()), str(uuid.uuid4())
 
     def newest() -> tuple[int, int, set[str]]:

@@ -23,12 +23,14 @@ import pytest
 from pydantic import SecretStr
 
 from bench.placement import environment
-from connectors.collector import Inventory
-from connectors.migrations import migrate
-from connectors.scheduler import NoHostFitsError, Request, Scheduler
-from connectors.settings import SchedulerSettings
-from jobs.postgres_server import PostgresServer
-from tests.integration.upserts import upsert_inventory, upsert_usage
+from tests.harness.rows import upsert_inventory, upsert_usage
+from vacancy.connectors.collectors.collector import Inventory
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.answers import NoHostFitsError
+from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import SchedulerSettings
+from vacancy.jobs.local.postgres_server import PostgresServer
 
 PLENTY = 1 << 40
 MOST = 2**31 - 1  # of an amount, to Placement

@@ -13,11 +13,12 @@ import psutil
 import psycopg2
 import pytest
 
-from jobs import ports, postgres_server
-from jobs.postgres_server import PostgresServer
-from schemas.errors import VacancyError
-from tests.conftest import reachable_directory
-from tests.waiting import wait_until
+from tests.harness.servers import reachable_directory
+from tests.harness.waiting import wait_until
+from vacancy.jobs import ports
+from vacancy.jobs.local import postgres_server
+from vacancy.jobs.local.postgres_server import PostgresServer
+from vacancy.schemas.errors import VacancyError
 
 
 @pytest.fixture

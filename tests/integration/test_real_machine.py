@@ -28,8 +28,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import reachable_directory
-from tests.endtoend import END_SECONDS, Up, config_file, own_environment, vacancy
+from tests.harness.installation import config_file
+from tests.harness.process import END_SECONDS, own_environment, vacancy
+from tests.harness.servers import reachable_directory
+from tests.harness.stack import Up
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
@@ -50,8 +52,9 @@ import json, sys, time
 ALL = "SELECT * FROM vacancy.schedulable_host"
 from contextlib import closing
 from pathlib import Path
-from jobs.hosts import documents, open_reader
-from jobs.settings import load_settings
+from vacancy.connectors.postgres.documents import documents
+from vacancy.jobs.commands.connections import open_reader
+from vacancy.jobs.settings import load_settings
 with closing(open_reader(load_settings(Path(sys.argv[1])))) as connection:
     while True:
         print(json.dumps(list(documents(connection, ALL, {}))), flush=True)
@@ -60,8 +63,8 @@ with closing(open_reader(load_settings(Path(sys.argv[1])))) as connection:
 READ_EVENTS = """
 import json, sys
 from pathlib import Path
-from jobs.settings import load_settings
-from tests.endtoend import histories, read_topic
+from vacancy.jobs.settings import load_settings
+from tests.harness.topic import histories, read_topic
 kafka = load_settings(Path(sys.argv[1])).kafka
 ((host, history),) = histories(read_topic(kafka, kafka.usage_topic)).items()
 events = [(each.append_ms, each.event["agent_time"].timestamp(), each.event["monotonic_ns"]) for each in history]
@@ -221,7 +224,7 @@ def observation(directory: Path, network: Network | None) -> Observation:
         transfers          |--|
         row's window    |------------------|
     """
-    from jobs.jars import ensure_jars
+    from vacancy.jobs.jars import ensure_jars
 
     for group in ("kafka", "flink"):
         ensure_jars(group)  # there is no way out of the namespace

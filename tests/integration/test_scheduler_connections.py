@@ -7,10 +7,11 @@ from contextlib import closing
 import psycopg2
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
-from connectors.scheduler import Request, Scheduler
-from connectors.settings import SchedulerSettings
-from tests.integration.upserts import query
+from tests.harness.rows import query
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import SchedulerSettings
 
 
 def test_a_connection_is_opened_when_needed_and_kept(database: str) -> None:

@@ -10,11 +10,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
-from connectors.postgres import UnreachableError
-from connectors.scheduler import NoHostFitsError, Request, Scheduler
-from connectors.scheduler_metrics import SchedulerCollector
-from connectors.settings import SchedulerSettings
-from tests.integration.upserts import upsert_inventory, upsert_usage
+from tests.harness.rows import upsert_inventory, upsert_usage
+from vacancy.connectors.postgres.connection import UnreachableError
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.answers import NoHostFitsError
+from vacancy.connectors.scheduler.metrics import SchedulerCollector
+from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import SchedulerSettings
 
 INVENTORIES = """{
   "VCPU": {"total": 64, "reserved": 0, "min_unit": 1, "max_unit": 64, "step_size": 1, "allocation_ratio": 1.0}

@@ -25,19 +25,23 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from connectors.kafka import Right, ensure_topics, topic_problems
-from connectors.migrations import migrate
-from connectors.postgres import connect, dial
-from connectors.settings import KafkaSettings, PostgresSettings
-from jobs import ports, toml
-from jobs.settings import LocalSettings, Settings, load_settings
-from schemas.errors import VacancyError
-from tests.endtoend import END_SECONDS, Ended, Job, config_file, group, own_environment, vacancy, what_an_agent_says
-from tests.secure import HOST, OTHER_MECHANISM_USER, Broker, Database, blocks, running_broker, running_database
-from tests.secure import tls_binaries as find_tls_binaries
-from tests.tls import Authority
-from tests.waiting import wait_until
-from topology.settings import JobSettings
+from tests.harness.agent import what_an_agent_says
+from tests.harness.installation import config_file
+from tests.harness.job import Job
+from tests.harness.process import END_SECONDS, Ended, group, own_environment, vacancy
+from tests.harness.secure import HOST, OTHER_MECHANISM_USER, Broker, Database, blocks, running_broker, running_database
+from tests.harness.secure import tls_binaries as find_tls_binaries
+from tests.harness.tls import Authority
+from tests.harness.waiting import wait_until
+from vacancy.connectors.kafka.client import Right, ensure_topics, topic_problems
+from vacancy.connectors.postgres.connection import connect, dial
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.settings import KafkaSettings, PostgresSettings
+from vacancy.jobs import ports
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import LocalSettings, Settings, load_settings
+from vacancy.schemas.errors import VacancyError
+from vacancy.topology.settings import JobSettings
 
 TIMEOUT = timedelta(seconds=5)
 WRITE_EVENTS: dict[str, Right] = {"vacancy.usage": "WRITE", "vacancy.inventory": "WRITE"}
@@ -205,7 +209,7 @@ def write_settings(directory: Path, kafka: KafkaSettings, postgres: dict[str, st
             "local": LocalSettings(flink_port=ports.free_port()),
         }
     )
-    config_file(directory).write_text(toml.dumps(settings), encoding="utf-8")
+    config_file(directory).write_text(settings_file.dumps(settings), encoding="utf-8")
     return settings
 
 
@@ -410,7 +414,7 @@ def test_the_whole_path_and_no_secret_anywhere(
     # What a person looks with.
     impatient = installation.scheduler.model_copy(update={"max_age": timedelta(seconds=1)})
     tools = installation.model_copy(update={"kafka": broker.by_password("vacancy-tools"), "scheduler": impatient})
-    config_file(tmp_path).write_text(toml.dumps(tools), encoding="utf-8")
+    config_file(tmp_path).write_text(settings_file.dumps(tools), encoding="utf-8")
     assert json.loads(Ended(tmp_path, "dead-letters", "--json").output) == []
     doctor = Ended(tmp_path, "doctor")
     wrong = [line for line in doctor.output.splitlines() if line.startswith("!! ")]

@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from connectors.kafka import client_config, ensure_topics
-from connectors.settings import KafkaSettings
-from jobs.fleet import NS_PER_S, Behaviour, Fleet
-from jobs.kafka_server import KafkaServer
-from jobs.simulate import Outbox, Progress, Simulation, Totals
-from schemas.codec import decode
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
+from vacancy.connectors.kafka.client import client_config, ensure_topics
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs.local.kafka_server import KafkaServer
+from vacancy.jobs.simulator.fleet import NS_PER_S, Behaviour, Fleet
+from vacancy.jobs.simulator.simulation import Outbox, Progress, Simulation, Totals
+from vacancy.schemas.codec import decode
 
 TOTALS = re.compile(r"acknowledged (\d+) usage and (\d+) inventory events, dropped (\d+), in (\d+\.\d) s \(\d+ usage")
 
@@ -60,7 +60,7 @@ def a_command(kafka: KafkaSettings, *arguments: str) -> Iterator[subprocess.Pope
         for name in ("usage_topic", "inventory_topic", "dead_letter_topic")
     }
     with subprocess.Popen(
-        [sys.executable, "-c", "from jobs.cli import main; main()", "simulate", *arguments],
+        [sys.executable, "-c", "from vacancy.jobs.commands.cli import main; main()", "simulate", *arguments],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -206,7 +206,7 @@ def test_a_restart_is_a_reboot_of_the_same_hosts(kafka: KafkaSettings) -> None:
 def test_goes_on_through_a_broker_that_is_away(
     kafka: KafkaSettings, kafka_broker: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.simulate.QUEUE_EVENTS", 3000)
+    monkeypatch.setattr("vacancy.jobs.simulator.simulation.QUEUE_EVENTS", 3000)
     ensure_topics(kafka)
     calm = Behaviour(reboots_per_s=0.0, silences_per_s=0.0)
     fleet = Fleet(1000, NS_PER_S, 1, 0, behaviour=calm, inventory_interval_ns=10**9 * NS_PER_S)
@@ -235,7 +235,7 @@ def test_goes_on_through_a_broker_that_is_away(
 
 
 def test_says_when_it_cannot_keep_up(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.simulate.QUEUE_EVENTS", 10_000)
+    monkeypatch.setattr("vacancy.jobs.simulator.simulation.QUEUE_EVENTS", 10_000)
     ensure_topics(kafka)
     fleet = Fleet(20_000, 1_000_000, 1, 0, inventory_spread_ns=3600 * NS_PER_S)
     progress: list[Progress] = []

@@ -15,12 +15,15 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from rich.console import Console
 
-from connectors.scheduler import NoHostFitsError, Refusal, Request, Scheduler
-from connectors.settings import SchedulerSettings
-from jobs.hosts import render, summarize
-from schemas.errors import ConfigError
-from tests.endtoend import Ended, config_file
-from tests.integration.upserts import query, upsert_inventory, upsert_usage
+from tests.harness.installation import config_file
+from tests.harness.process import Ended
+from tests.harness.rows import query, upsert_inventory, upsert_usage
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.answers import NoHostFitsError, Refusal
+from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import SchedulerSettings
+from vacancy.jobs.commands.host_table import render, summarize
+from vacancy.schemas.errors import ConfigError
 
 RACK_1, RACK_2 = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 POOL = "node-1@lvm#fast"

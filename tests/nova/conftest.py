@@ -18,8 +18,8 @@ import pytest
 from psycopg2.extensions import make_dsn
 
 from bench.placement import environment
-from jobs.postgres_server import PostgresServer
 from tests.nova.fleet import fill
+from vacancy.jobs.local.postgres_server import PostgresServer
 
 LOCK = environment.ROOT / "requirements" / "nova.lock"
 PROGRAM_LIMIT_S = 240
@@ -68,8 +68,9 @@ def nova(tmp_path_factory: pytest.TempPathFactory) -> Nova:
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(environment.ROOT / name, source)
-    for name in ("connectors", "jobs", "schemas", "topology"):
-        shutil.copytree(environment.ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("connectors", "jobs", "schemas", "topology", "vacancy"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(environment.ROOT / name, source / name, symlinks=True, ignore=ignored)
     pip = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([*pip, str(source)], check=True)
     return Nova(python, site)

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 from pydantic import SecretStr
 
-from connectors.migrations import migrate
+from vacancy.connectors.postgres.migrations import migrate
 
 IDLE = {
     "observed_at": "now()",

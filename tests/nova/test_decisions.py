@@ -13,9 +13,9 @@ import psycopg2
 import pytest
 
 from bench.placement import environment
-from jobs.postgres_server import PostgresServer
 from tests.nova.conftest import Databases, Nova
 from tests.nova.fleet import BUSY, is_busy, rows
+from vacancy.jobs.local.postgres_server import PostgresServer
 
 HOSTS, PICKS = 120, 40
 INSTANCES = [random.Random(34).randint(5, 15) for _ in range(HOSTS)]

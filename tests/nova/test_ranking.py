@@ -121,23 +121,29 @@ def test_the_options_are_in_a_sample_configuration(nova: Nova) -> None:
     assert "#weight_multiplier = 10.0" in sample
 
 
+def test_our_distribution_has_one_import_name(nova: Nova) -> None:
+    assert {path.name for path in nova.site.iterdir() if path.suffix != ".dist-info"} - {"bin"} == {"vacancy"}
+
+
 def test_nothing_is_done_at_import(nova: Nova) -> None:
     program = (
-        "import connectors.nova.table, connectors.nova.options, connectors.ranking, sys;"
+        "import sys, vacancy.connectors.nova.table, vacancy.connectors.nova.options;"
+        "import vacancy.connectors.scheduler.ranking;"
         "from oslo_config import cfg;"
         "assert 'vacancy' not in cfg.CONF;"
-        "print(*{name.partition('.')[0] for name in sys.modules})"
+        "print(*sys.modules)"
     )
     done = subprocess.run(
         [str(nova.python), "-c", program], env=nova.variables(), capture_output=True, text=True, check=True
     )
-    assert not {"pydantic", "click", "rich", "platformdirs", "nova", "jobs", "topology"} & set(done.stdout.split())
+    loaded = set(done.stdout.split())
+    assert not {"pydantic", "click", "rich", "platformdirs", "nova", "vacancy.jobs", "vacancy.topology"} & loaded
 
 
 def test_under_eventlet_other_green_threads_run_while_one_waits(nova: Nova) -> None:
     program = (
         "import eventlet; eventlet.monkey_patch();"
-        "import socket; from connectors.nova.table import Fault, Table;"
+        "import socket; from vacancy.connectors.nova.table import Fault, Table;"
         "silent = socket.create_server(('127.0.0.1', 0));"
         "table = Table(f'host=127.0.0.1 port={silent.getsockname()[1]} user=u dbname=d', 0.2);"
         "ticks = []\n"

@@ -15,11 +15,11 @@ def plan() -> str:
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
-    from connectors.flink import production_edges
-    from connectors.settings import KafkaSettings, PostgresSettings
-    from jobs.flink_jars import flink_jars
-    from topology.graph import Edges, SchemaRegistry, build, configuration
-    from topology.settings import JobSettings
+    from vacancy.connectors.flink.edges import production_edges
+    from vacancy.connectors.settings import KafkaSettings, PostgresSettings
+    from vacancy.jobs.flink.job_jars import flink_jars
+    from vacancy.topology.graph import Edges, SchemaRegistry, build, configuration
+    from vacancy.topology.settings import JobSettings
 
     settings = JobSettings()
     flink = configuration(settings)
@@ -37,9 +37,9 @@ def plan() -> str:
 
 def test_each_operator_has_its_name_and_a_uid() -> None:
     """A savepoint finds its state by these: to rename one is a change of state, to be said so in the changelog."""
-    from jobs.flink_jars import flink_jars
-    from jobs.job import graph
-    from jobs.settings import Settings
+    from vacancy.jobs.flink.job_jars import flink_jars
+    from vacancy.jobs.flink.mini_cluster import graph
+    from vacancy.jobs.settings import Settings
 
     environment = graph(Settings(), {"pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars())})
     # Flink refuses the graph if it has an operator without uid: pipeline.auto-generate-uids is off.

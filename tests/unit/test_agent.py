@@ -17,13 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.collector import Inventory, InventoryReading, UsageReading
-from connectors.outbox import Left, Outbox
-from connectors.settings import AgentSettings, KafkaSettings
-from jobs.agent import EXTRA_EVENTS_PER_S, Agent, Schedule, StopSignal, default_host_id, host_id_of, make_encoders, run
-from schemas.codec import Encoder, decode
-from schemas.errors import VacancyError
-from schemas.events import Event
+from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
+from vacancy.connectors.kafka.outbox import Left, Outbox
+from vacancy.connectors.settings import AgentSettings, KafkaSettings
+from vacancy.jobs.reporters.agent import EXTRA_EVENTS_PER_S, Agent, Schedule, run
+from vacancy.jobs.reporters.encoders import make_encoders
+from vacancy.jobs.reporters.identity import default_host_id, host_id_of
+from vacancy.jobs.signals import StopSignal
+from vacancy.schemas.codec import Encoder, decode
+from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.events import Event
 
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 MACHINE_ID = "3d1219c7c4c5404aaa1f6d2a48adfda4"

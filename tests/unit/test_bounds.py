@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from schemas.bounds import COUNTER_END, FORMATS, MAX_EVENT_BYTES, Value, in_words, values
-from schemas.events import Event, newest
+from vacancy.schemas.bounds import COUNTER_END, FORMATS, MAX_EVENT_BYTES, Value, in_words, values
+from vacancy.schemas.events import Event, newest
 
 VALUES = [pytest.param(value, id=".".join(value.path)) for event in Event for value in values(newest(event).document)]
 

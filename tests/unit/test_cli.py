@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs import cli
+from vacancy.jobs.commands import cli
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -56,7 +56,7 @@ def test_a_missing_extra_says_what_to_install(
     real_import = importlib.import_module
 
     def without(name: str, *args: Any) -> Any:
-        if name == "jobs.hosts":
+        if name == "vacancy.jobs.commands.hosts":
             raise ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2")
         return real_import(name, *args)
 
@@ -73,6 +73,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_imports_no_command() -> None:
-    script = "import sys\nfrom jobs import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
-    script += "assert not {'jobs.up', 'jobs.agent', 'confluent_kafka', 'psycopg2', 'pyflink'} & sys.modules.keys()"
+    script = "import sys\nfrom vacancy.jobs.commands import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    script += "assert not {'confluent_kafka', 'psycopg2', 'pyflink'} & sys.modules.keys()\n"
+    script += "assert not {'vacancy.jobs.commands.up', 'vacancy.jobs.commands.agent'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)

@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.cloud import Cloud, Provider, Truth
-from connectors.collector import Inventory
-from connectors.notifications import AggregateSeen, CpuCounters, InstanceSeen, Notification, Service
+from vacancy.connectors.collectors.collector import Inventory
+from vacancy.connectors.openstack.cloud import Cloud, Provider, Truth
+from vacancy.connectors.openstack.notifications import AggregateSeen, CpuCounters, InstanceSeen, Notification, Service
 
 HOSTS = ("a", "b", "c")
 ZONED = "00000000-0000-4000-8000-00000000000a"

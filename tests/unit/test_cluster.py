@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cluster import (
-    as_object,
-    as_text,
-    newest_state,
-    recovery,
-    shipping,
-)
-from jobs.flink_rest import Checkpoint, Failure, FlinkRest, Job, Status, explained, innermost_cause
-from jobs.job import savepoint_directory
-from schemas.errors import ConfigError, VacancyError
-from topology.settings import JobSettings
+from vacancy.jobs.commands.job import as_object, as_text
+from vacancy.jobs.flink.cluster import newest_state, recovery, shipping
+from vacancy.jobs.flink.mini_cluster import savepoint_directory
+from vacancy.jobs.flink.rest import Checkpoint, Failure, FlinkRest, Job, Status, explained, innermost_cause
+from vacancy.schemas.errors import ConfigError, VacancyError
+from vacancy.topology.settings import JobSettings
 
 TRACE = """org.apache.flink.runtime.JobException: Recovery is suppressed
 \tat org.apache.flink.Somewhere.run(Somewhere.java:1)

@@ -24,8 +24,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from jobs.cli import cli
-from jobs.settings import Settings, load_settings
+from vacancy.jobs.commands.cli import cli
+from vacancy.jobs.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -93,7 +93,7 @@ def setting(variable: str) -> object:
 
 
 def test_the_compose_file_is_what_its_schema_says() -> None:
-    schema = json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "tests" / "harness" / "schemas" / "compose-spec.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(COMPOSE)
 
 
@@ -222,7 +222,7 @@ def test_a_job_manager_goes_on_from_the_newest_complete_checkpoint_or_savepoint(
 
     first = started()
     assert "--fromSavepoint" not in first
-    assert Path(first[first.index("-py") + 1]).samefile(ROOT / "jobs" / "flink_job.py")
+    assert Path(first[first.index("-py") + 1]).samefile(ROOT / "jobs" / "flink" / "entry_point.py")
     for age, name in enumerate(("checkpoints/b/chk-7", "savepoints/savepoint-a", "checkpoints/a/chk-9")):
         (directory := tmp_path / "state" / name).mkdir(parents=True)
         (directory / "_metadata").touch()

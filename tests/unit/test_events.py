@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from schemas.compatibility import begins_with, incompatibilities
-from schemas.events import READS_AS_HEADER, Event, SchemaVersion, fingerprint, kafka_headers, newest, released
+from tests.harness.compatibility import begins_with, incompatibilities
+from vacancy.schemas.events import READS_AS_HEADER, Event, SchemaVersion, fingerprint, kafka_headers, newest, released
 
 VERSIONS = [version for event in Event for version in released(event)]
 PAIRS = [pair for event in Event for pair in itertools.product(released(event), repeat=2)]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.files import exclusive, write_private
-from schemas.errors import VacancyError
+from vacancy.jobs.local.files import exclusive, write_private
+from vacancy.schemas.errors import VacancyError
 
 
 def test_a_private_file_is_its_owners_alone(tmp_path: Path) -> None:

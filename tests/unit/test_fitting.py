@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.bounds import COUNTER_END, MAX_EVENT_BYTES
-from schemas.codec import Encoder, decode
-from schemas.events import Event
-from schemas.fitting import FittingEncoder, encode_fitting
-from tests.histories import usage_event
+from tests.harness.histories import usage_event
+from vacancy.schemas.bounds import COUNTER_END, MAX_EVENT_BYTES
+from vacancy.schemas.codec import Encoder, decode
+from vacancy.schemas.events import Event
+from vacancy.schemas.fitting import FittingEncoder, encode_fitting
 
 USAGE, INVENTORY = (Encoder(event) for event in Event)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.fleet import NS_PER_S, PRESSURE, RECENT_NS, Behaviour, Fleet
-from schemas.codec import Encoder
-from schemas.events import Event
+from vacancy.jobs.simulator.fleet import NS_PER_S, PRESSURE, RECENT_NS, Behaviour, Fleet
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import Event
 
 STARTED_MS = 1_700_000_000_000
 CALM = Behaviour(changes_per_s=0.0, reboots_per_s=0.0, silences_per_s=0.0)
@@ -186,7 +186,7 @@ def test_instances_come_and_go() -> None:
 
 
 def test_load_moves_with_the_hours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.fleet.SLICE_NS", 100 * NS_PER_S)  # a day in few ticks
+    monkeypatch.setattr("vacancy.jobs.simulator.fleet.SLICE_NS", 100 * NS_PER_S)  # a day in few ticks
     fleet = make_fleet(hosts=300, interval_ns=600 * NS_PER_S, behaviour=CALM)
     busy_ns = []
     for _ in range(24 * 6 + 1):

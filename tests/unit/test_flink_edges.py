@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import SecretStr
 
-from connectors.flink import jdbc_url, kafka_client_options, production_edges, with_clause
-from connectors.settings import KafkaSecurity, KafkaSettings
-from schemas.errors import ConfigError
-from schemas.units import format_duration, interval_literal, parse_duration
+from vacancy.connectors.flink.edges import jdbc_url, kafka_client_options, production_edges, with_clause
+from vacancy.connectors.settings import KafkaSecurity, KafkaSettings
+from vacancy.schemas.errors import ConfigError
+from vacancy.schemas.units import format_duration, interval_literal, parse_duration
 
 
 def test_with_clause_quotes() -> None:

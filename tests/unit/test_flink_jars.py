@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import flink_jars
-from jobs.flink_jars import Sources, functions_jar, java_sources
-from jobs.jars import ensure_jars, locked
-from schemas.errors import VacancyError
+from vacancy.jobs.flink import job_jars
+from vacancy.jobs.flink.job_jars import Sources, functions_jar, java_sources
+from vacancy.jobs.jars import ensure_jars, locked
+from vacancy.schemas.errors import VacancyError
 
 SOURCES: Sources = {"a/B.java": b"class B", "a/A.java": b"class A"}
 
@@ -55,7 +55,7 @@ def test_another_source_or_another_compiler_has_another_jar(tmp_path: Path, monk
     jar = functions_jar(SOURCES, tmp_path, compile_files=Compiler())
     changed = functions_jar({**SOURCES, "a/B.java": b"class B "}, tmp_path, compile_files=Compiler())
     other = [locked("ecj")[0]._replace(sha256="0" * 64)]
-    monkeypatch.setattr(flink_jars, "locked", lambda group: other if group == "ecj" else [])
+    monkeypatch.setattr(job_jars, "locked", lambda group: other if group == "ecj" else [])
     recompiled = functions_jar(SOURCES, tmp_path, compile_files=Compiler())
     assert len({jar, changed, recompiled}) == 3
 
@@ -86,7 +86,7 @@ def test_a_compiler_with_another_sum_is_named(tmp_path: Path) -> None:
 
 def test_no_java_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    monkeypatch.setattr(flink_jars, "ensure_jars", lambda _: [tmp_path / "ecj.jar"])
+    monkeypatch.setattr(job_jars, "ensure_jars", lambda _: [tmp_path / "ecj.jar"])
     with pytest.raises(VacancyError, match=r"bin/java: No such file or directory; set JAVA_HOME to a Java 17"):
         functions_jar(SOURCES, tmp_path / "jars")
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.guest_counters import Sums
+from vacancy.connectors.collectors.guest_counters import Sums
 
 DEVICES = st.sampled_from(["vda", "vdb", "vnet0", "vnet1"])
 STEPS = st.lists(st.dictionaries(DEVICES, st.tuples(st.integers(0, 50), st.integers(0, 50))), max_size=30)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.histogram import BOUNDS_S, Histogram
+from vacancy.connectors.scheduler.histogram import BOUNDS_S, Histogram
 
 
 @given(st.lists(st.one_of(st.floats(0, 30), st.sampled_from(BOUNDS_S))))

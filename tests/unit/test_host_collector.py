@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.collector import HugePages, Inventory
-from connectors.host import (
+from vacancy.connectors.collectors.collector import HugePages, Inventory
+from vacancy.connectors.collectors.machine import (
     HostCollector,
     counted_disks,
     counted_interfaces,
@@ -21,8 +21,8 @@ from connectors.host import (
     numa_cells,
     parse_cpu_list,
 )
-from connectors.settings import AgentSettings
-from schemas.errors import ConfigError
+from vacancy.connectors.settings import AgentSettings
+from vacancy.schemas.errors import ConfigError
 
 linux = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="reads Linux's /proc")
 NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import jars
-from jobs.jars import LOCK_FILE, default_directory, ensure_jars, locked
-from schemas.errors import VacancyError
+from vacancy.jobs import jars
+from vacancy.jobs.jars import LOCK_FILE, default_directory, ensure_jars, locked
+from vacancy.schemas.errors import VacancyError
 
 CONTENTS = {"org.a:first:1.0": b"first", "org.b:second:2.0": b"second"}
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.collector import PciPool
-from connectors.host import traits_of
-from connectors.libvirt_xml import Cell, cells, cpu_set, definition, host_cpu, parse, pools
+from vacancy.connectors.collectors.collector import PciPool
+from vacancy.connectors.collectors.libvirt_xml import Cell, cells, cpu_set, definition, host_cpu, parse, pools
+from vacancy.connectors.collectors.machine import traits_of
 
 DOMAIN = """
 <domain type='kvm' id='7'>

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from connectors.settings import AgentSettings
-from jobs.agent import make_collector
-from schemas.errors import ConfigError
+from vacancy.connectors.collectors.selection import make_collector
+from vacancy.connectors.settings import AgentSettings
+from vacancy.schemas.errors import ConfigError
 
 HEAVY = {
     "libvirt",
@@ -34,18 +34,18 @@ def loaded_with(module: str) -> set[str]:
     return set(result.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["jobs.agent", "jobs.bridge", "jobs.dead_letters", "jobs.cli"])
+@pytest.mark.parametrize("module", ["agent", "bridge", "dead_letters", "cli"])
 def test_it_loads_neither_flink_nor_postgresql_nor_libvirt(module: str) -> None:
-    assert HEAVY & loaded_with(module) == set()
+    assert HEAVY & loaded_with(f"vacancy.jobs.commands.{module}") == set()
 
 
-@pytest.mark.parametrize("module", ["jobs.agent", "connectors.scheduler"])
+@pytest.mark.parametrize("module", ["vacancy.jobs.commands.agent", "vacancy.connectors.scheduler.adapter"])
 def test_metrics_are_loaded_by_those_alone_who_want_them(module: str) -> None:
     assert "prometheus_client" not in loaded_with(module)
 
 
 def test_a_collector_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "libvirt", None)
-    monkeypatch.delitem(sys.modules, "connectors.libvirt_host", raising=False)
+    monkeypatch.delitem(sys.modules, "vacancy.connectors.collectors.libvirt", raising=False)
     with pytest.raises(ConfigError, match=r"agent\.collector = \"libvirt\" .* pip install 'vacancy\[libvirt\]'"):
         make_collector(AgentSettings(collector="libvirt"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.logs import JsonFormatter, configure, fail
+from vacancy.jobs.logs import JsonFormatter, configure, fail
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_a_command_that_fails_says_nothing_but_json(tmp_path: Path) -> None:
         config = tmp_path / "vacancy.toml"
         config.write_text(f'[local]\nflink_port = {taken.getsockname()[1]}\n[log]\nformat = "json"\n', encoding="utf-8")
         ended = subprocess.run(
-            [sys.executable, "-m", "jobs", "job", "run", "--config", str(config)],
+            [sys.executable, "-m", "vacancy", "job", "run", "--config", str(config)],
             capture_output=True,
             text=True,
             check=False,

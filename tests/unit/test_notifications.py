@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors import ceilometer, notifications
+from vacancy.connectors.openstack import ceilometer, notifications
 
 FLAVOR = {"vcpus": 4, "memory_mb": 2048, "root_gb": 10, "ephemeral_gb": 1, "swap": 1025, "extra_specs": {}}
 DATA = {

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from connectors.nova.hysteresis import Flip, Hysteresis
-from connectors.nova.table import Fault, Table
+from vacancy.connectors.nova.hysteresis import Flip, Hysteresis
+from vacancy.connectors.nova.table import Fault, Table
 
 
 class Clock:

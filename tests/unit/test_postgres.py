@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from connectors.postgres import UnreachableError, not_connected
-from schemas.errors import VacancyError
+from vacancy.connectors.postgres.connection import UnreachableError, not_connected
+from vacancy.schemas.errors import VacancyError
 
 AWAY = (
     "the database system is starting up",

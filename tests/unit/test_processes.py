@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import processes
-from jobs.processes import MARKER, Child, bound_log, end_leftovers, leftovers
-from schemas.errors import VacancyError
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
+from vacancy.jobs.local import processes
+from vacancy.jobs.local.processes import MARKER, Child, bound_log, end_leftovers, leftovers
+from vacancy.schemas.errors import VacancyError
 
 # A child with a child of its own, both deaf to SIGTERM, the second one in a session of its own; says so when ready.
 DEAF_TREE = """
@@ -63,7 +63,7 @@ def test_what_does_not_end_is_killed_with_its_group(directory: Path) -> None:
 def test_a_child_ends_when_its_parent_is_killed(directory: Path) -> None:
     code = f"""
 from pathlib import Path
-from jobs.processes import Child
+from vacancy.jobs.local.processes import Child
 child = Child("part", ["sleep", "600"], directory=Path({str(directory)!r}), log=Path({str(directory / "part.log")!r}))
 child.start()
 print(child.pid, flush=True)
@@ -156,7 +156,10 @@ def test_a_log_that_has_grown_too_large_is_moved_aside(tmp_path: Path, monkeypat
 
 
 def test_we_are_no_leftover_of_ourselves(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from jobs.processes import leftovers; print(leftovers(Path({str(tmp_path)!r})))"
+    code = (
+        "from pathlib import Path; from vacancy.jobs.local.processes import leftovers;"
+        f"print(leftovers(Path({str(tmp_path)!r})))"
+    )
     output = subprocess.check_output(
         [sys.executable, "-c", code], env=os.environ | {MARKER: str(tmp_path)}, text=True, timeout=60
     )

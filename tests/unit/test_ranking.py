@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.ranking import Amount, Limits, Measured, fullness, makes_sense, over_limit
+from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness, makes_sense, over_limit
 
 MACHINE = Amount(64, 262_144)
 REQUEST = Amount(4, 8192)

@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from jobs import toml
-from jobs.settings import Settings, find_config, load_settings
-from schemas.errors import ConfigError
-from schemas.units import format_duration
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import Settings, find_config, load_settings
+from vacancy.schemas.errors import ConfigError
+from vacancy.schemas.units import format_duration
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 INTRODUCTION = """# Settings
@@ -96,7 +96,7 @@ def test_options_of_flink_are_written_as_in_its_own_files(file: Path, monkeypatc
     expected = {"restart-strategy.type": "fixed-delay", "a.b": "3", "state.ttl.lazy": "true"}
     settings = load_settings(file)
     assert settings.job.flink == expected
-    file.write_text(toml.dumps(settings), encoding="utf-8")
+    file.write_text(settings_file.dumps(settings), encoding="utf-8")
     assert load_settings(file).job.flink == expected
     monkeypatch.setenv("VACANCY_JOB__FLINK", '{"a.b": "c"}')
     assert load_settings(None).job.flink == {"a.b": "c"}

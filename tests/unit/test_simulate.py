@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.fleet import NS_PER_S, PRESSURE, Behaviour, Fleet
-from jobs.simulate import MAX_LAG_S, InventoryEncoder, Schedule, UsageEncoder
-from schemas.codec import decode
+from vacancy.jobs.simulator.fleet import NS_PER_S, PRESSURE, Behaviour, Fleet
+from vacancy.jobs.simulator.simulation import MAX_LAG_S, InventoryEncoder, Schedule, UsageEncoder
+from vacancy.schemas.codec import decode
 
 NOW_MS = 1_700_000_000_000
 

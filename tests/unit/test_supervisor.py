@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.processes import Child
-from jobs.supervisor import FIRST_DELAY_SECONDS, MAX_RESTARTS, WITHIN_SECONDS, Supervisor
-from schemas.errors import VacancyError
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
+from vacancy.jobs.local.processes import Child
+from vacancy.jobs.local.supervisor import FIRST_DELAY_SECONDS, MAX_RESTARTS, WITHIN_SECONDS, Supervisor
+from vacancy.schemas.errors import VacancyError
 
 
 class Clock:

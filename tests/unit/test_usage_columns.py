@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from connectors.collector import UsageReading
-from jobs.fleet import NS_PER_S, PRESSURE, Fleet
-from schemas.events import Event, newest
-from schemas.usage import COUNTERS, GAUGES, HOST_COLUMNS, RESOURCES
-from tests import oracle
-from tests.histories import usage_event
+from tests.harness import oracle
+from tests.harness.histories import usage_event
+from vacancy.connectors.collectors.collector import UsageReading
+from vacancy.jobs.simulator.fleet import NS_PER_S, PRESSURE, Fleet
+from vacancy.schemas.events import Event, newest
+from vacancy.schemas.usage import COUNTERS, GAUGES, HOST_COLUMNS, RESOURCES
 
 FIELDS: dict[str, dict[str, Any]] = {field["name"]: field for field in newest(Event.USAGE).document["fields"]}
 THE_AGENTS = {"host_id", "seq", "agent_time"}

@@ -16,8 +16,8 @@ from typing import Any
 
 import nova.conf
 
-from connectors.nova import requests
 from tests.nova.programs import stage
+from vacancy.connectors.nova import reading
 
 
 class Slow:
@@ -61,7 +61,7 @@ class Slow:
 def main() -> None:
     """Prints, by fault: ms that each request took for the weigher, failures, the best hosts, what was counted."""
     given = stage.arguments()
-    stage.configure(stage.vacancy("host=nowhere", max_age=30, timeout=0.05))
+    stage.configure(stage.vacancy("host=nowhere", max_age=1000, timeout=0.05))
     fleet = stage.Fleet(given["hosts"])
     hosts = stage.hosts_of(fleet)
     states = fleet.states(hosts)
@@ -79,9 +79,9 @@ def main() -> None:
 
 def _under(dsn: str, hosts: Any, states: list[Any], number: int, *, answers: bool = False) -> dict[str, Any]:
     nova.conf.CONF.set_override("dsn", dsn, "vacancy")
-    requests.forget()
+    reading.forget()
     [ours] = [one for one in hosts.weighers if type(one).__name__ == "VacancyWeigher"]
-    plain, log, counts = ours.weigh_objects, stage.Kept(), requests.shared().table.counts
+    plain, log, counts = ours.weigh_objects, stage.Kept(), reading.shared().table.counts
     logging.getLogger("vacancy.nova").addHandler(log)
     took: list[float] = []
     best: list[list[Any]] = []
@@ -114,7 +114,7 @@ def _under(dsn: str, hosts: Any, states: list[Any], number: int, *, answers: boo
         ours.weigh_objects = plain
         logging.getLogger("vacancy.nova").removeHandler(log)
     seen = {"took_ms": took, "failed": failed, "best": best, "counts": dict(counts), "log": log.lines}
-    requests.forget()
+    reading.forget()
     return seen
 
 

@@ -10,8 +10,8 @@ import time
 
 from nova.scheduler import weights
 
-from connectors.nova import requests, weigher
 from tests.nova.programs import stage
+from vacancy.connectors.nova import reading, weigher
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     stage.configure(stage.vacancy(given["dsn"], max_age=10_000))
     ours, seen = weigher.VacancyWeigher(), []
     for count in given["hosts"]:
-        requests.forget()
+        reading.forget()
         states, took_ms = [stage.light_state(number) for number in range(1, count + 1)], []
         for number in range(given["requests"] + 5):
             weighed, spec = [weights.WeighedHost(one, 0.0) for one in states], stage.spec()
@@ -28,7 +28,7 @@ def main() -> None:
             ours.weigh_objects(weighed, spec)
             if number >= 5:  # the first ones connect, and warm the server's caches
                 took_ms.append(1e3 * (time.perf_counter() - began))
-        seen.append({"took_ms": took_ms, "counts": dict(requests.shared().table.counts)})
+        seen.append({"took_ms": took_ms, "counts": dict(reading.shared().table.counts)})
     print(json.dumps(seen))
 
 

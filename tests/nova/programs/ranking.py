@@ -14,8 +14,8 @@ from typing import Any
 import nova.conf
 from nova import objects
 
-from connectors.nova import requests
 from tests.nova.programs import stage
+from vacancy.connectors.nova import reading
 
 
 def ranked(hosts: Any, states: list[Any], spec: Any) -> list[int]:
@@ -35,7 +35,7 @@ def main() -> None:
     fleet = stage.Fleet(given["hosts"])
     quiet = objects.Aggregate(id=1, name="quiet", hosts=["compute-1"], metadata={"vacancy_weight_multiplier": "0"})
     hosts = stage.hosts_of(fleet, [quiet])
-    counts = requests.shared().table.counts
+    counts = reading.shared().table.counts
     seen: dict[str, Any] = {
         "filters": [type(one).__name__ for one in hosts.enabled_filters],
         "weighers": [type(one).__name__ for one in hosts.weighers],
@@ -90,7 +90,7 @@ def main() -> None:
     seen["moved"] = {"instance": instance, "where": where}
 
     # Another scheduler's next request sees what this one picked.
-    requests.forget()
+    reading.forget()
     seen["again"] = ranked(hosts, fleet.states(hosts), stage.spec(flavor=stage.flavor(0, 0, 0)))[:20]
 
     nova.conf.CONF.set_override("weight_multiplier", 0.0, "vacancy")
@@ -103,8 +103,8 @@ def main() -> None:
     nova.conf.CONF.clear_override("compare_multiplier", "vacancy")
 
     seen["latency_ms"] = {count: _latency(ours, hosts, count) for count in given["latencies"]}
-    seen["counts"] = dict(requests.shared().table.counts)
-    requests.forget()
+    seen["counts"] = dict(reading.shared().table.counts)
+    reading.forget()
     print(json.dumps(seen))
 
 

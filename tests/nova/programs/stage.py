@@ -30,8 +30,8 @@ from nova.scheduler import host_manager, manager, request_filter
 from oslo_log import log
 
 CELL = "11111111-1111-4111-8111-111111111111"
-WEIGHER = "connectors.nova.weigher.VacancyWeigher"
-FILTER = "connectors.nova.filter.VacancyFilter"
+WEIGHER = "vacancy.nova.VacancyWeigher"
+FILTER = "vacancy.nova.VacancyFilter"
 VCPUS, MEMORY_MB, DISK_GB = 4, 8192, 40
 """Of a request."""
 

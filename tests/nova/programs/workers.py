@@ -9,8 +9,8 @@ import json
 import multiprocessing
 from typing import Any
 
-from connectors.nova import requests
 from tests.nova.programs import stage
+from vacancy.connectors.nova import reading
 
 
 def work(hosts: Any, count: int, number: int, barrier: Any, results: Any) -> None:
@@ -23,8 +23,8 @@ def work(hosts: Any, count: int, number: int, barrier: Any, results: Any) -> Non
         best = hosts.get_weighed_hosts(states, spec)[0].obj
         best.consume_from_request(spec)
         picked.append(int(best.uuid[-12:]))
-    results.put({"picked": picked, "counts": dict(requests.shared().table.counts)})
-    requests.forget()
+    results.put({"picked": picked, "counts": dict(reading.shared().table.counts)})
+    reading.forget()
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The scheduler extender for kube-scheduler: its protocol, and its verdicts by the table."""

@@ -1,0 +1,239 @@
+"""Cinder's pools: what its scheduler knows of them, read from its API.
+
+What always holds: a pool's free figure is that of Cinder's own capacity filter, for a volume of the pool's own kind of
+provisioning (thin where it can): a volume of so many GiB passes that filter, one of more does not.
+
+A pool is a provider that shares by aggregate, as Placement calls it: it holds volumes for the hosts of its aggregates,
+and no instances, so it is disabled for them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+try:
+    from keystoneauth1 import adapter, loading, session
+    from keystoneauth1.exceptions import ClientException, EmptyCatalog, MissingRequiredOptions, NoMatchingPlugin
+    from keystoneauth1.exceptions import http as refusals
+except ModuleNotFoundError as missing:
+    from vacancy.schemas.errors import ConfigError as _ConfigError
+
+    raise _ConfigError(f"Cinder's pools need {missing.name}; pip install 'vacancy[cinder]'") from None
+
+from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
+from vacancy.connectors.settings import StorageSettings
+from vacancy.schemas.errors import ConfigError
+
+SHARES = "MISC_SHARES_VIA_AGGREGATE"
+"""The trait of os-traits by which Placement knows such a provider."""
+UNLIMITED_GB = 2**31 - 1
+"""What a pool has that calls its room infinite or unknown, which Cinder takes for enough."""
+_ENDLESS = ("infinite", "unknown")
+_INITIAL_AUTO_RATIO = 20.0
+_NAMESPACE = uuid.UUID("6a2d8f7e-0e0f-4d0a-9a1d-3c2f5f1c7b55")
+
+
+class CinderError(OSError):
+    """Cinder cannot be asked now; says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A pool's room in GiB, as Cinder's capacity filter counts.
+
+    Attributes:
+        total: what the storage has.
+        reserved: what of that is kept back.
+        ratio: how often the rest may be promised; 1 without thin provisioning.
+        capacity: what can be promised.
+        free: what of that is not; below 0 where more is promised than may be.
+        available: what the storage itself says is free.
+    """
+
+    total: int
+    reserved: int
+    ratio: float
+    capacity: int
+    free: int
+    available: int
+
+    @classmethod
+    def of(cls, capabilities: Mapping[str, Any], default_ratio: float | str) -> Room:
+        """A pool's room by its capabilities.
+
+        Args:
+            capabilities: as Cinder's API tells them.
+            default_ratio: where they tell no ``max_over_subscription_ratio``.
+
+        Raises:
+            ValueError: a figure is no number.
+        """
+        total, free = capabilities.get("total_capacity_gb", 0), capabilities.get("free_capacity_gb", 0)
+        reserved_percentage = float(capabilities.get("reserved_percentage", 0))
+        if free in _ENDLESS or total in _ENDLESS:
+            # Of an endless total nothing can be reserved: Cinder then lets nothing in, but for endless free room.
+            passes = free in _ENDLESS or reserved_percentage == 0
+            available = UNLIMITED_GB if free in _ENDLESS else _whole(float(free))
+            return cls(UNLIMITED_GB, 0, 1.0, UNLIMITED_GB, UNLIMITED_GB if passes else 0, available)
+        total, free = float(total), float(free)
+        provisioned = float(capabilities.get("provisioned_capacity_gb", capabilities.get("allocated_capacity_gb", 0)))
+        thin = bool(capabilities.get("thin_provisioning_support"))
+        ratio = _ratio(capabilities, default_ratio, total - free, provisioned) if thin else 1.0
+        reserved = math.floor(total * reserved_percentage / 100)
+        capacity = (total - reserved) * ratio
+        left = capacity - provisioned
+        if not thin:
+            left = min(left, free)
+        if total <= 0 or ratio < 1:
+            left = min(left, 0.0)  # such a pool is filtered out
+        return cls(_whole(total), reserved, ratio, max(0, _whole(capacity)), _whole(left), max(0, _whole(free)))
+
+
+def _ratio(capabilities: Mapping[str, Any], default: float | str, used: float, provisioned: float) -> float:
+    """How often a pool of thin provisioning may promise what it has."""
+    ratio = capabilities.get("max_over_subscription_ratio") or default
+    if ratio != "auto":
+        return float(ratio)
+    return 1 + provisioned / (used + 1) if provisioned else _INITIAL_AUTO_RATIO
+
+
+def _whole(gb: float) -> int:
+    """Whole GiB, of figures that Cinder itself rounds to hundredths."""
+    return min(UNLIMITED_GB, math.floor(round(gb, 2)))
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One pool.
+
+    Attributes:
+        name: ``host@backend#pool``.
+        room: of it.
+        reported_at: when its volume service last told Cinder; None: Cinder does not say.
+        is_up: whether its driver says that the storage is.
+    """
+
+    name: str
+    room: Room
+    reported_at: datetime | None
+    is_up: bool
+
+    @property
+    def host_id(self) -> str:
+        """Its identity among the hosts; the same whoever reads it."""
+        return str(uuid.uuid5(_NAMESPACE, self.name))
+
+    def usage(self, boot_id: str, monotonic_ns: int) -> UsageReading:
+        """What it has promised and what is free, as the host's usage that it is; it has no CPUs and no memory."""
+        room = self.room
+        return UsageReading(
+            boot_id=boot_id,
+            monotonic_ns=monotonic_ns,
+            vcpus_capacity=0,
+            vcpus_allocated=0,
+            memory_mb_capacity=0,
+            memory_mb_allocated=0,
+            disk_gb_capacity=room.capacity,
+            disk_gb_allocated=room.capacity - room.free,
+            memory_mb_available=0,
+            disk_gb_available=room.available,
+            cpu_count=1,  # an event has one at least; it is idle
+            cpu_busy_ns=0,
+            instances=0,
+        )
+
+    def inventory(self, boot_id: str, settings: StorageSettings) -> InventoryReading:
+        """What it is."""
+        room = self.room
+        what = f"pool {room.ratio:.4g}x, {room.reserved * 100 / room.total if room.total else 0:.3g}% reserved"
+        shared = (
+            aggregate
+            for pattern, aggregates in settings.aggregates.items()
+            if fnmatch.fnmatchcase(self.name, pattern)
+            for aggregate in aggregates
+        )
+        return InventoryReading(
+            boot_id=boot_id,
+            name=self.name,
+            inventories={"DISK_GB": Inventory(room.total, room.reserved, max(1, room.capacity), room.ratio)},
+            status="DISABLED",
+            status_reason=what if self.is_up else f"{what}, down",
+            traits=(SHARES,),
+            aggregates=tuple(dict.fromkeys(shared)),
+            allocated={},
+            source="cinder",
+        )
+
+
+class Cinder:
+    """Reads the pools.
+
+    Raises:
+        ConfigError: the settings do not say how to log in.
+    """
+
+    def __init__(self, settings: StorageSettings) -> None:
+        self._settings = settings
+        options = {name: value.get_secret_value() for name, value in settings.auth.items()}
+        try:
+            login: Any = loading.get_plugin_loader(options.pop("auth_type", "password")).load_from_options(**options)
+        except NoMatchingPlugin as error:
+            raise ConfigError(f"storage.auth: {error}; correct auth_type") from None
+        except (MissingRequiredOptions, TypeError) as error:
+            # What is superfluous is a TypeError.
+            raise ConfigError(f"storage.auth: {error}; see keystoneauth1's options of this auth_type") from None
+        self._api = adapter.Adapter(
+            session.Session(
+                auth=login,
+                verify=True if settings.ca_file is None else str(settings.ca_file),
+                timeout=settings.timeout.total_seconds(),
+            ),
+            service_type="block-storage",
+            interface=settings.interface,
+            region_name=settings.region,
+            endpoint_override=settings.endpoint,
+            connect_retries=0,
+        )
+
+    def pools(self) -> list[Pool]:
+        """All pools of volume services that Cinder holds for up.
+
+        Raises:
+            CinderError: it does not answer, or not with pools.
+        """
+        try:
+            document = self._api.get("/scheduler-stats/get_pools", params={"detail": "True"}).json()
+            return [self._pool(entry["name"], entry["capabilities"]) for entry in document["pools"]]
+        except (refusals.Unauthorized, refusals.Forbidden) as error:
+            raise CinderError(
+                f"{error}; correct storage.auth: it takes a user whom Cinder's policy scheduler_extension:"
+                "scheduler_stats:get_pools lets in, an administrator by default"
+            ) from None
+        except EmptyCatalog as error:
+            raise CinderError(f"{error}; set storage.endpoint, or correct storage.auth") from None
+        except ClientException as error:
+            raise CinderError(
+                f"{error}; is Cinder's API up, and are storage.endpoint and storage.auth right?"
+            ) from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CinderError(f"not an answer of Cinder's: {error!r}; correct storage.endpoint") from None
+
+    def _pool(self, name: str, capabilities: Mapping[str, Any]) -> Pool:
+        reported = capabilities.get("timestamp")
+        return Pool(
+            name=name,
+            room=Room.of(capabilities, self._settings.max_over_subscription_ratio),
+            reported_at=None if reported is None else datetime.fromisoformat(reported).replace(tzinfo=UTC),
+            is_up=capabilities.get("backend_state", "up") != "down",
+        )
+
+
+def is_current(pool: Pool, now: datetime, max_report_age: timedelta) -> bool:
+    """Whether what Cinder knows of a pool is new enough to be told on."""
+    return pool.reported_at is None or now - pool.reported_at <= max_report_age

@@ -1,0 +1,446 @@
+"""A cloud's compute hosts: what its own interfaces said last, and over that what notifications have said since.
+
+What always holds:
+
+- Of each instance, service and aggregate the newest notification counts, by its sender's clock; one that is older than
+  the last reading of the truth counts for nothing. So after a reading the state is the truth, whichever notifications
+  were lost, doubled or out of order before it, and those that come late change nothing.
+- A host is alive only by a sign of its own (:meth:`Cloud.told`, :meth:`Cloud.sync_services`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
+from vacancy.connectors.collectors.guest_counters import Sums
+from vacancy.connectors.openstack.ceilometer import CPU, METERS, RESIDENT, Sample
+from vacancy.connectors.openstack.notifications import AggregateSeen, CpuCounters, InstanceSeen, Notification, Service
+
+RECENT_S = 300.0
+"""How long a consumer is listed after it began to count, as by the agent."""
+_DEFAULT_ZONE = "nova"
+"""Nova's default_availability_zone, unless its settings say otherwise; the next reading of the services knows."""
+_IN_USAGE = frozenset({"VCPU", "MEMORY_MB", "DISK_GB"})
+_NOTHING = Inventory(total=0, reserved=0, max_unit=0, allocation_ratio=1.0)
+Outcome = Literal["applied", "old", "unknown", "nothing"]
+Amounts = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A compute node as Placement and Nova have it.
+
+    Attributes:
+        id: UUID of both the compute node and the resource provider.
+        name: its hypervisor's.
+        service: the name of its nova-compute.
+        inventories: by resource class, those of its nested providers with it.
+        traits: the same.
+        aggregates: UUIDs.
+        held: by consumer: what it holds by resource class.
+    """
+
+    id: str
+    name: str
+    service: str
+    inventories: Mapping[str, Inventory]
+    traits: frozenset[str]
+    aggregates: frozenset[str]
+    held: Mapping[str, Amounts]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """All compute nodes.
+
+    Attributes:
+        at: when the reading began, in seconds since 1970.
+        providers: by id.
+    """
+
+    at: float
+    providers: Mapping[str, Provider]
+
+
+class Difference(NamedTuple):
+    """How wrong the state was when the truth was read: instances on hosts, and how long it may have been so."""
+
+    missed: int
+    extra: int
+    changed: int
+    hosts: int
+    since_s: float
+
+
+@dataclass(slots=True)
+class _Host:
+    """A compute node with what it holds now."""
+
+    provider: Provider
+    held: dict[str, Amounts]
+    began: dict[str, float] = field(default_factory=dict)
+    cpu: CpuCounters | None = None
+    guests: dict[str, dict[str, Sample]] = field(default_factory=dict)
+    sums: dict[str, Sums[str]] = field(default_factory=dict)
+    cpu_at: float = -math.inf
+    counted_at: float = -math.inf
+    monotonic_ns: int = 0
+
+    def allocated(self, resource: str) -> int:
+        """How much of a resource class is held."""
+        return sum(amounts.get(resource, 0) for amounts in self.held.values())
+
+
+class _Overlaid(NamedTuple):
+    """An instance as notifications have it: where, and with what; nowhere if it is gone."""
+
+    at: float
+    host: str | None
+    amounts: Amounts
+    flavor: Amounts
+
+
+class Cloud:
+    """The state. Its methods are for one thread at a time.
+
+    Args:
+        clock: monotonic seconds.
+        wall_clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._run = str(uuid.uuid4())
+        self._hosts: dict[str, _Host] = {}
+        self._by_name: dict[str, str] = {}
+        self._by_service: dict[str, list[str]] = {}
+        self._places: dict[str, set[str]] = {}
+        self._at = -math.inf
+        self._read_at = -math.inf
+        self._services: dict[str, Service] = {}
+        self._services_at = -math.inf
+        self._heard: dict[str, str | None] = {}
+        self._instances: dict[str, _Overlaid] = {}
+        self._newer_services: dict[str, tuple[float, Service]] = {}
+        self._newer_aggregates: dict[str, tuple[float, AggregateSeen]] = {}
+        self.alive: set[str] = set()
+        """Hosts that have given a sign of life; whoever has told of it takes them out."""
+        self.changed: set[str] = set()
+        """Hosts of which something has changed, the same."""
+        self.retired: set[str] = set()
+        """Hosts that the cloud no longer has, the same."""
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    @property
+    def hosts(self) -> Set[str]:
+        """The ids of all hosts."""
+        return self._hosts.keys()
+
+    @property
+    def truth_age_s(self) -> float:
+        """How long ago the truth was read; infinite before that."""
+        return self._clock() - self._read_at
+
+    def told(self, notification: Notification, fresh_s: float) -> Outcome:
+        """Takes a notification.
+
+        Args:
+            notification: what it says.
+            fresh_s: an older one is no sign of life: it may have waited in a queue.
+        """
+        now = self._wall_clock()
+        if notification.alive is not None and now - notification.at <= fresh_s:
+            self.alive.update(self._by_service.get(notification.alive, ()))
+        # One from a clock that is ahead must not outlive the next reading of the truth.
+        at, told = min(notification.at, now), notification.told
+        if told is None:
+            return "nothing"
+        if isinstance(told, InstanceSeen):
+            return self._instance(at, told)
+        if isinstance(told, CpuCounters):
+            return self._cpu(at, told)
+        if isinstance(told, Service):
+            return self._service(at, told)
+        return self._aggregate(at, told)
+
+    def sampled(self, samples: Iterable[Sample]) -> Outcome:
+        """Takes Ceilometer's samples; of each figure of each resource the newest counts."""
+        outcome: Outcome = "nothing"
+        for sample in samples:
+            places = self._places.get(sample.instance, ())
+            if len(places) != 1:
+                outcome = "unknown" if outcome == "nothing" else outcome
+                continue
+            host = self._hosts[next(iter(places))]
+            resources = host.guests.setdefault(sample.figure, {})
+            before = resources.get(sample.resource)
+            if before is not None and before.at >= sample.at:
+                outcome = "old" if outcome == "nothing" else outcome
+                continue
+            resources[sample.resource] = sample
+            host.counted_at = max(host.counted_at, min(sample.at, self._wall_clock()))
+            self.changed.add(host.provider.id)
+            outcome = "applied"
+        return outcome
+
+    def sync(self, truth: Truth) -> Difference | None:
+        """Takes the truth; how wrong the state was, None the first time."""
+        now, first = self._clock(), self._at == -math.inf
+        before = {(consumer, id_): held for id_, host in self._hosts.items() for consumer, held in host.held.items()}
+        since_s = 0.0 if first else now - self._read_at
+        self._instances = {key: seen for key, seen in self._instances.items() if seen.at > truth.at}
+        self._newer_aggregates = {key: seen for key, seen in self._newer_aggregates.items() if seen[0] > truth.at}
+        self.retired |= self._hosts.keys() - truth.providers.keys()
+        self.retired -= truth.providers.keys()
+        self._rebuild(truth, now)
+        self._at, self._read_at = truth.at, now
+        if first:
+            return None
+        after = {(consumer, id_): held for id_, host in self._hosts.items() for consumer, held in host.held.items()}
+        missed, extra = after.keys() - before.keys(), before.keys() - after.keys()
+        changed = {key for key in after.keys() & before.keys() if dict(after[key]) != dict(before[key])}
+        wrong = {id_ for _, id_ in missed | extra | changed}
+        return Difference(len(missed), len(extra), len(changed), len(wrong), since_s)
+
+    def sync_services(
+        self, at: float, services: Mapping[str, Service], beats: Mapping[str, str | None], lately: bool
+    ) -> None:
+        """Takes all services as Nova's API lists them.
+
+        Args:
+            at: when that was asked, in seconds since 1970.
+            services: by the name of their host.
+            beats: when each of those that are up has reported last, in Nova's words.
+            lately: whether they were asked so short a time ago that one that has reported since is alive now.
+        """
+        # What an operator sets moves the time of a service's last report as well.
+        set_anew = {name for name, service in services.items() if service != self._services.get(name)}
+        for name in services.keys() | self._services.keys():
+            if services.get(name) != self.service_of(name):
+                self.changed.update(self._by_service.get(name, ()))
+        self._services, self._services_at = dict(services), at
+        self._newer_services = {key: seen for key, seen in self._newer_services.items() if seen[0] > at}
+        for name, beat in beats.items():
+            if lately and name not in set_anew and self._heard.get(name, beat) != beat:
+                self.alive.update(self._by_service.get(name, ()))
+        self._heard = dict(beats)
+
+    def service_of(self, name: str) -> Service | None:
+        """A service by the name of its host, as it was last told."""
+        newer = self._newer_services.get(name)
+        return self._services.get(name) if newer is None else newer[1]
+
+    def usage(self, host_id: str) -> UsageReading:
+        """What is in use on a host.
+
+        The clock of counters is the wall clock of whom they come from, at the reading; events between two readings are
+        some ns after the former, so that a rate is what the counters grew by over the time in which they did. Where
+        nothing is counted no event can be compared with another, so that each has a boot of its own.
+        """
+        host = self._hosts[host_id]
+        now = self._clock()
+        host.began = {consumer: began for consumer, began in host.began.items() if now - began <= RECENT_S}
+        capacity = {name: host.provider.inventories.get(name, _NOTHING) for name in _IN_USAGE}
+        allocated = {name: host.allocated(name) for name in _IN_USAGE}
+        counters = self._counters(host)
+        counted = CPU in counters
+        if counted:
+            host.monotonic_ns = max(host.monotonic_ns + 1, round(host.counted_at * 1e9))
+        cpus = sum(
+            host.provider.inventories[name].total for name in ("VCPU", "PCPU") if name in host.provider.inventories
+        )
+        return UsageReading(
+            boot_id=self._run if counted else str(uuid.uuid4()),
+            monotonic_ns=host.monotonic_ns if counted else round(now * 1e9),
+            vcpus_capacity=capacity["VCPU"].capacity,
+            vcpus_allocated=allocated["VCPU"],
+            memory_mb_capacity=capacity["MEMORY_MB"].capacity,
+            memory_mb_allocated=allocated["MEMORY_MB"],
+            disk_gb_capacity=capacity["DISK_GB"].capacity,
+            disk_gb_allocated=allocated["DISK_GB"],
+            memory_mb_available=self._memory_mb_available(host, capacity["MEMORY_MB"], allocated["MEMORY_MB"]),
+            disk_gb_available=max(0, capacity["DISK_GB"].capacity - allocated["DISK_GB"]),
+            cpu_count=max(1, cpus),
+            instances=sum(1 for amounts in host.held.values() if "MEMORY_MB" in amounts),
+            recent_consumers=tuple(host.began),
+            **({"cpu_busy_ns": 0} | counters),
+        )
+
+    def inventory(self, host_id: str) -> InventoryReading:
+        """What a host is."""
+        host = self._hosts[host_id]
+        provider = host.provider
+        service = self.service_of(provider.service)
+        disabled = service is None or service.disabled or service.forced_down
+        reason = "no nova-compute" if service is None else service.reason
+        if service is not None and service.forced_down:
+            reason = f"forced down: {reason}" if reason else "forced down"
+        others = {name for amounts in host.held.values() for name in amounts} | provider.inventories.keys()
+        return InventoryReading(
+            boot_id=self._run,
+            name=provider.name,
+            inventories=dict(provider.inventories),
+            status="DISABLED" if disabled else "ENABLED",
+            status_reason=reason if disabled else None,
+            zone=self._zone(provider, service),
+            traits=tuple(sorted(provider.traits)),
+            aggregates=tuple(sorted(self._aggregates(provider))),
+            allocated={name: host.allocated(name) for name in sorted(others - _IN_USAGE)},
+            source="ceilometer" if host.guests else "notifications",
+        )
+
+    def _instance(self, at: float, seen: InstanceSeen) -> Outcome:
+        before = self._instances.get(seen.uuid)
+        if at <= max(self._at, self._at if before is None else before.at):
+            return "old"
+        place = self._find(seen.host, seen.node)
+        if seen.host is not None and place is None:
+            return "unknown"
+        was = set(self._places.get(seen.uuid, ()))
+        if before is not None and before.host == place and before.flavor == seen.amounts:
+            amounts = before.amounts
+        elif before is None and place in was and place is not None and not seen.resizes:
+            # Placement's word is more than the flavor's: a root disk may be a volume.
+            amounts = self._hosts[place].held[seen.uuid]
+        else:
+            amounts = seen.amounts
+        self._instances[seen.uuid] = _Overlaid(at, place, amounts, seen.amounts)
+        for id_ in was - {place}:
+            self._take(id_, seen.uuid)
+        if place is not None:
+            self._give(place, seen.uuid, amounts)
+        return "applied"
+
+    def _give(self, host_id: str, consumer: str, amounts: Amounts) -> None:
+        host = self._hosts[host_id]
+        if host.held.get(consumer) != amounts:
+            self.changed.add(host_id)
+        if consumer not in host.held:
+            host.began[consumer] = self._clock()
+        host.held[consumer] = amounts
+        self._places.setdefault(consumer, set()).add(host_id)
+
+    def _take(self, host_id: str, consumer: str) -> None:
+        host = self._hosts[host_id]
+        del host.held[consumer]
+        host.began.pop(consumer, None)
+        self.changed.add(host_id)
+        self._places[consumer].discard(host_id)
+        if not self._places[consumer]:
+            del self._places[consumer]
+
+    def _cpu(self, at: float, seen: CpuCounters) -> Outcome:
+        place = self._find(seen.host, seen.node)
+        if place is None:
+            return "unknown"
+        host = self._hosts[place]
+        if at <= host.cpu_at:
+            return "old"
+        host.cpu, host.cpu_at, host.counted_at = seen, at, max(host.counted_at, at)
+        self.changed.add(place)
+        return "applied"
+
+    def _service(self, at: float, seen: Service) -> Outcome:
+        newer = self._newer_services.get(seen.host)
+        if at <= max(self._services_at, -math.inf if newer is None else newer[0]):
+            return "old"
+        # The zone is its aggregates' to say, which have notifications of their own.
+        zone = self._services[seen.host].zone if seen.host in self._services else seen.zone
+        self._newer_services[seen.host] = (at, Service(seen.host, seen.disabled, seen.forced_down, seen.reason, zone))
+        self.changed.update(self._by_service.get(seen.host, ()))
+        return "applied"
+
+    def _aggregate(self, at: float, seen: AggregateSeen) -> Outcome:
+        newer = self._newer_aggregates.get(seen.uuid)
+        if at <= max(self._at, -math.inf if newer is None else newer[0]):
+            return "old"
+        self._newer_aggregates[seen.uuid] = (at, seen)
+        # Those that are no longer among its hosts, too.
+        self.changed.update(self._hosts)
+        return "applied"
+
+    def _aggregates(self, provider: Provider) -> set[str]:
+        found = set(provider.aggregates) - self._newer_aggregates.keys()
+        return found | {id_ for id_, (_, seen) in self._newer_aggregates.items() if provider.service in seen.hosts}
+
+    def _zone(self, provider: Provider, service: Service | None) -> str | None:
+        zone = None if service is None else service.zone
+        for at, seen in self._newer_aggregates.values():
+            if at <= self._services_at or seen.zone is None:
+                continue
+            if provider.service in seen.hosts:
+                return seen.zone
+            if seen.uuid in provider.aggregates and zone == seen.zone:
+                zone = _DEFAULT_ZONE
+        return zone
+
+    def _find(self, service: str | None, node: str | None) -> str | None:
+        """A host by its hypervisor's name, or by its nova-compute's where that has but one."""
+        if node is not None and node in self._by_name:
+            return self._by_name[node]
+        hosts = self._by_service.get(service or "", [])
+        return hosts[0] if len(hosts) == 1 else None
+
+    def _rebuild(self, truth: Truth, now: float) -> None:
+        """All hosts from the truth, and over it the newer notifications."""
+        former, self._hosts, self._by_service, self._places = self._hosts, {}, {}, {}
+        newer: dict[str | None, dict[str, Amounts]] = {}
+        for consumer, seen in self._instances.items():
+            newer.setdefault(seen.host, {})[consumer] = seen.amounts
+        for id_, provider in truth.providers.items():
+            held = {consumer: amounts for consumer, amounts in provider.held.items() if consumer not in self._instances}
+            held |= newer.get(id_, {})
+            host = former.get(id_)
+            if host is None:
+                host = _Host(provider, {})
+                self.changed.add(id_)
+            elif (host.provider, host.held) != (provider, held):
+                self.changed.add(id_)
+            host.began = {consumer: now for consumer in held if consumer not in host.held} | {
+                consumer: began for consumer, began in host.began.items() if consumer in held
+            }
+            host.provider, host.held = provider, held
+            self._hosts[id_] = host
+            self._by_service.setdefault(provider.service, []).append(id_)
+            for consumer in held:
+                self._places.setdefault(consumer, set()).add(id_)
+        self._by_name = {host.provider.name: id_ for id_, host in self._hosts.items()}
+        self.alive &= self._hosts.keys()
+        self.changed &= self._hosts.keys()
+
+    def _counters(self, host: _Host) -> dict[str, int]:
+        """The counters of a host, by the names of HostUsage: its own, and sums over its guests."""
+        found: dict[str, int] = {}
+        for figure in METERS.values():
+            resources = host.guests.get(figure)
+            if resources is None or figure == RESIDENT:
+                continue
+            sums = host.sums.setdefault(figure, Sums(1))
+            there = {name: sample for name, sample in resources.items() if sample.instance in host.held}
+            host.guests[figure] = there
+            (found[figure],) = sums.take({name: (sample.value,) for name, sample in there.items()}) or (0,)
+        if host.cpu is not None:
+            found[CPU] = host.cpu.busy_ns
+            if host.cpu.iowait_ns is not None:
+                found["cpu_iowait_ns"] = host.cpu.iowait_ns
+        return found
+
+    def _memory_mb_available(self, host: _Host, memory: Inventory, allocated: int) -> int:
+        """What is left by promise; where guests' resident memory is sampled, what is left of the machine's own."""
+        samples = host.guests.get(RESIDENT, {}).values()
+        resident = {sample.instance: sample.value for sample in samples if sample.instance in host.held}
+        if not resident:
+            return max(0, memory.capacity - allocated)
+        used = sum(resident.get(consumer, amounts.get("MEMORY_MB", 0)) for consumer, amounts in host.held.items())
+        return max(0, memory.total - memory.reserved - used)

@@ -1,0 +1,137 @@
+"""What the database answers: claims, candidates, and why there is none."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from vacancy.schemas.errors import VacancyError
+
+_UNITS = "by min_unit, max_unit and step_size,"
+_LABELS = {
+    "vcpus_unit": f"vcpus, {_UNITS}",
+    "memory_mb_unit": f"memory_mb, {_UNITS}",
+    "disk_gb_unit": f"disk_gb, {_UNITS}",
+    "vcpus_free": "vcpus",
+    "memory_mb_free": "memory_mb, by what is promised,",
+    "disk_gb_free": "disk_gb, by what is promised,",
+    "memory_mb_available": "memory_mb, by what the kernel measures,",
+    "disk_gb_available": "disk_gb, by what the kernel measures,",
+    "numa_cpus": "CPUs to pin in one NUMA cell",
+    "numa": "one NUMA cell with all of it",
+    "pci": "PCI devices, all of them together,",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim in flight, or one that its host shows by now.
+
+    Attributes:
+        consumer: whom it is for.
+        host_id: where.
+        host_name: its name; None if the host was retired meanwhile.
+        claimed_at: when, by the database's clock.
+        expires_at: when it ends to count if the host does not show the consumer before.
+        already: it was there before this call.
+        held: what it takes of resource classes, NUMA cells and PCI pools, by what they are, such as "numa 0 cpus";
+            None: nothing of them.
+    """
+
+    consumer: uuid.UUID
+    host_id: str
+    host_name: str | None
+    claimed_at: datetime
+    expires_at: datetime
+    already: bool
+    held: dict[str, int] | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A host that fits; a higher score is better, and scores of different requests do not compare."""
+
+    host_id: str
+    host_name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class NearestMiss:
+    """The host that came nearest; `had` is its figure in the dimension that ran out, None where that is no amount."""
+
+    host_id: str
+    name: str
+    had: float | None
+    ruled_out_by: list[str]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why no host fits.
+
+    Attributes:
+        hosts: how many were looked at: all there are.
+        ruled_out: hosts by the first dimension that ruled each out.
+        dimension: the one that ruled out the last ones left: it ran out. "hosts": there are none.
+        requested: how much of it was asked for; None where it is no amount.
+        nearest: the host that came nearest to having it.
+        claimable: how many of `count` could have been claimed.
+        count: how many were to be claimed.
+    """
+
+    hosts: int
+    ruled_out: dict[str, int]
+    dimension: str
+    requested: float | None
+    nearest: NearestMiss | None
+    claimable: int
+    count: int
+
+
+class NoHostFitsError(VacancyError):
+    """No host fits, or not enough do; nothing was claimed."""
+
+    exit_status = 3
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(_explain(refusal))
+
+
+class ContendedError(VacancyError):
+    """Others kept claiming the hosts that fit; nothing was claimed. Claiming again with the same consumers is safe."""
+
+
+class TimedOutError(VacancyError):
+    """The database took longer than `scheduler.statement_timeout`. Claiming again with the same consumers is safe."""
+
+
+def _label(dimension: str) -> str:
+    """What people call a dimension."""
+    if dimension.startswith("near "):
+        return f"no aggregate shared with the storage pool {dimension.removeprefix('near ')}"
+    if dimension.startswith("numa_pages_"):
+        return f"huge pages of {dimension.removeprefix('numa_pages_')} KiB in one NUMA cell"
+    if dimension.endswith("_unit") and dimension not in _LABELS:
+        return f"{dimension.removesuffix('_unit')}, {_UNITS}"
+    if dimension.endswith("_allocated"):
+        return f"{dimension.removesuffix('_allocated')}, of which hosts do not say what their instances hold,"
+    return _LABELS.get(dimension, dimension)
+
+
+def _explain(refusal: Refusal) -> str:
+    """A refusal in one line: what ran out, and the nearest miss."""
+    if not refusal.hosts:
+        return "no host fits: the table has no hosts; do agents report (`vacancy doctor`)?"
+    last = refusal.ruled_out[refusal.dimension]
+    text = f"no host fits: {_label(refusal.dimension)} ruled out the last {last} of "
+    text += f"{refusal.hosts} hosts"
+    if refusal.count > 1:
+        text = f"no host fits for {refusal.count - refusal.claimable} of {refusal.count}: {text.partition(': ')[2]}"
+    if refusal.nearest:
+        text += f"; nearest: {refusal.nearest.name}"
+        if refusal.nearest.had is not None and refusal.requested is not None:
+            text += f" with {refusal.nearest.had:g} for {refusal.requested:g}"
+    return text

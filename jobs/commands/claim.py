@@ -1,0 +1,72 @@
+"""`vacancy claim`: picks hosts and claims them."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from vacancy.connectors.postgres.documents import json_value
+from vacancy.connectors.scheduler.answers import Claim, NoHostFitsError
+from vacancy.connectors.settings import Strategy
+from vacancy.jobs.commands.connections import open_scheduler
+from vacancy.jobs.commands.request_options import parse_request, request_options
+from vacancy.jobs.options import DurationType, load, settings_options
+from vacancy.jobs.terminal import say, say_json
+
+
+@click.command("claim")
+@settings_options
+@request_options
+@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many, all or none.")
+@click.option("--distinct-hosts", is_flag=True, help="No two of them on one host.")
+@click.option("--consumer", "consumers", type=click.UUID, multiple=True, help="Whom it is for.  [default: a new id]")
+@click.option("--strategy", type=click.Choice(get_args(Strategy)), help="As scheduler.strategy.")
+@click.option("--ttl", "claim_ttl", type=DurationType(), help="As scheduler.claim_ttl.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone: an array of claims, or why there are none.")
+def command(
+    config: Path | None,
+    data_dir: Path | None,
+    count: int,
+    consumers: tuple[uuid.UUID, ...],
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Pick hosts and claim them.
+
+    A claim counts against its host until the host itself shows the consumer, it is released, or scheduler.claim_ttl
+    ends. Claiming again with the same --consumer returns the same claim. Status 3: no host fits.
+
+    \b
+    Examples:
+      vacancy claim --vcpus 4 --memory-mb 8192 --disk-gb 40
+      vacancy claim --vcpus 2 --count 3 --distinct-hosts --require HW_CPU_X86_AVX2
+      vacancy claim --vcpus 8 --numa-cpus 8 --numa-pages 2048=4096 --pci 10de:20b5,count=2,same_cell
+      vacancy claim --vcpus 1 --consumer 5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11 --json | jq -r '.[].host_name'
+    """
+    request = parse_request(**flags)
+    if not request.takes_anything:
+        raise click.UsageError("say what to claim: --vcpus, --memory-mb, --disk-gb, --resource, --numa-cpus, --pci")
+    if consumers and count not in (1, len(consumers)):
+        raise click.UsageError(f"--count {count} with {len(consumers)} --consumer: leave one of them out")
+    settings = load(config, data_dir)
+    with open_scheduler(settings) as scheduler:
+        try:
+            claims = scheduler.claim(request, consumers or None, count=count)
+        except NoHostFitsError as error:
+            if as_json:
+                say_json(dataclasses.asdict(error.refusal))
+            raise
+    if as_json:
+        say_json([_document(claim) for claim in claims])
+    else:
+        for claim in claims:
+            say(f"{claim.consumer}  {claim.host_name or claim.host_id}" + ("  already" if claim.already else ""))
+
+
+def _document(claim: Claim) -> dict[str, Any]:
+    """A claim as JSON: times ISO 8601 in UTC."""
+    return {name: json_value(value) for name, value in dataclasses.asdict(claim).items()}

@@ -1,0 +1,36 @@
+"""Connections to the database that commands open, as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+
+from vacancy.connectors.postgres.connection import connect
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.jobs.settings import Settings
+
+
+def open_reader(settings: Settings) -> Connection:
+    """A connection as the reader, with the settings' maximal age."""
+    return connect(
+        settings.postgres.reader_dsn,
+        connect_timeout=settings.postgres.connect_timeout,
+        application_name="vacancy hosts",
+        read_only=True,
+        max_age=settings.scheduler.max_age,
+    )
+
+
+@contextmanager
+def open_scheduler(settings: Settings) -> Iterator[Scheduler]:
+    """A scheduler for one command. Whoever waits at a terminal hears of a database that is away before long."""
+    patience = min(settings.scheduler.retry_for, settings.postgres.connect_timeout)
+    scheduler = Scheduler(
+        settings.postgres.scheduler_dsn, settings.scheduler.model_copy(update={"retry_for": patience, "connections": 1})
+    )
+    try:
+        yield scheduler
+    finally:
+        scheduler.close()

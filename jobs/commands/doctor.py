@@ -1,0 +1,376 @@
+"""`vacancy doctor`: what is wrong with a setup, and what to do.
+
+What always holds: a check that fails, or that breaks, does not keep the others from running; each ends within seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+from pydantic import SecretStr
+
+from vacancy.connectors.postgres.connection import connect, explained
+from vacancy.connectors.postgres.migrations import refusal, schema_state
+from vacancy.jobs.options import load, settings_options
+from vacancy.jobs.rendering import duration
+from vacancy.jobs.settings import Settings, find_config
+from vacancy.jobs.terminal import say, say_json
+from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.events import Event, released
+
+TIMEOUT_SECONDS = 5.0
+_CLOCK_SKEW = timedelta(seconds=1)
+"""How far the broker's and the database server's clocks may be apart before it matters to an age."""
+_WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
+_MAY: Mapping[str, frozenset[tuple[str, str]]] = {
+    "job": frozenset(
+        {(table, right) for table in ("host", "host_inventory") for right in ("SELECT", "INSERT", "UPDATE")}
+        | {(function, "EXECUTE") for function in ("pci_kinds()", "resource_classes()", "numa_free()")}
+    ),
+    "scheduler": frozenset(
+        {("schedulable_host", "SELECT")}
+        | {
+            (function, "EXECUTE")
+            for function in ("claim()", "release()", "candidates()", "why()", "measured()", "note_claim()")
+        }
+    ),
+    "reader": frozenset(
+        {
+            (function, "EXECUTE")
+            for function in (
+                "why()",
+                "claimed_amounts()",
+                "pci_free()",
+                "cells_free()",
+                "class_free()",
+                "record_drift()",
+            )
+        }
+        | {
+            (relation, "SELECT")
+            for relation in (
+                *("host", "host_inventory", "claim", "schedulable_host", "freshness"),
+                *(
+                    "schema_migration",
+                    "schema_source",
+                    "pci_pool",
+                    "numa_cell",
+                    "resource_class",
+                    "source",
+                    "drift",
+                    "drifting",
+                    "host_drift",
+                ),
+            )
+        }
+    ),
+}
+"""What each role may do to the relations and functions of the schema; nothing else."""
+_RIGHTS = """
+SELECT c.relname, r.name
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN unnest(%s) AS r (name)
+WHERE n.nspname = 'vacancy' AND c.relkind IN ('r', 'v') AND has_table_privilege(c.oid, r.name)
+UNION ALL
+SELECT p.proname || '()', 'EXECUTE'
+FROM pg_proc p
+JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = 'vacancy' AND p.proname <> 'max_age' AND has_function_privilege(p.oid, 'EXECUTE')
+"""
+_FRESHNESS = """
+SELECT hosts, hosts_schedulable, hosts_stale, hosts_without_inventory, age_min_seconds, age_p99_seconds
+FROM vacancy.freshness
+"""
+
+_SOURCES = "SELECT source, hosts, hosts_expected, hosts_silent, age_min_seconds FROM vacancy.source ORDER BY source"
+_SILENT_SHARE = 0.5
+"""From this share of its hosts on a source as a whole is silent, and not some of its hosts."""
+_TOLERATED_SHARE = 0.01
+"""In a big fleet some host is always away."""
+_LISTEN_AT: Mapping[str, str] = {
+    "host": "look at `vacancy agent` on those nodes",
+    "libvirt": "look at `vacancy agent` on those nodes, and whether libvirt answers there",
+    "cinder": "look at `vacancy storage`: does cinder's API answer, and are its volume services up",
+    "notifications": "look at `vacancy bridge`: do RabbitMQ, Placement and Nova's API answer there",
+    "ceilometer": "look at `vacancy bridge`: do RabbitMQ, Placement and Nova's API answer there",
+    "simulator": "start `vacancy simulate` again, or retire its hosts",
+}
+"""Where a source's figures stop; for one that is not here the collector's own name has to do."""
+
+
+class Finding(NamedTuple):
+    """What one check found: remedy is None if all is well."""
+
+    check: str
+    message: str
+    remedy: str | None = None
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def diagnose(settings: Settings) -> list[Finding]:
+    """Runs all checks, at the same time, and gives their findings in order."""
+    with ThreadPoolExecutor(len(_CHECKS)) as pool:
+        results = pool.map(lambda item: _isolated(item[0], item[1], settings), _CHECKS.items())
+        return [finding for findings in results for finding in findings]
+
+
+def _isolated(name: str, check: Check, settings: Settings) -> list[Finding]:
+    findings: list[Finding] = []
+    try:
+        findings.extend(check(settings))
+    except VacancyError as error:
+        # Our errors say what is wrong, a semicolon, what to do.
+        message, _, remedy = str(error).rpartition("; ")
+        findings.append(Finding(name, message or remedy, remedy if message else "see the message"))
+    except ModuleNotFoundError as error:
+        findings.append(Finding(name, f"{error.name} is not installed", "pip install 'vacancy[scheduler,kafka]'"))
+    except Exception as error:  # noqa: BLE001  # a check that breaks must not hide the others' findings
+        findings.append(Finding(name, f"the check broke: {type(error).__name__}: {error}", "report this as a bug"))
+    return findings
+
+
+def _topics(settings: Settings) -> Iterator[Finding]:
+    from vacancy.connectors.kafka.client import topic_problems
+
+    problems = topic_problems(settings.kafka, TIMEOUT_SECONDS)
+    yield Finding("broker", f"{settings.kafka.bootstrap_servers} answers")
+    for problem in problems:
+        yield Finding("topics", problem.what, problem.mend)
+    if not problems:
+        kafka = settings.kafka
+        yield Finding("topics", f"{kafka.usage_topic}, {kafka.inventory_topic}, {kafka.dead_letter_topic}")
+
+
+def _schemas(settings: Settings) -> Iterator[Finding]:
+    del settings
+    for event in Event:
+        versions = ", ".join(f"v{version.version} {version.fingerprint.hex()}" for version in released(event))
+        yield Finding("schemas", f"{event.value} {versions}")
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    url = settings.kafka.schema_registry_url
+    if url is None:
+        return
+    subjects = _get_json(f"{url.rstrip('/')}/subjects", "start the registry, or correct kafka.schema_registry_url")
+    yield Finding("registry", f"{_without_password(url)} answers, {len(subjects)} subjects")
+
+
+def _role(role: str) -> Check:
+    """The check that a role reaches the database, and may do what it must and nothing more."""
+
+    def check(settings: Settings) -> Iterator[Finding]:
+        name = f"postgres.{role}_dsn"
+        with (
+            closing(_connect(settings, role)) as connection,
+            connection.cursor() as cursor,
+            explained(_dsn(settings, role)),
+        ):
+            cursor.execute("SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user")
+            user, is_superuser = cursor.fetchall()[0]
+            yield Finding(name, f"connects as {user}")
+            if role == "owner":
+                return
+            if is_superuser:
+                yield Finding(name, f"{user} is a superuser, who may do anything", f"use a member of vacancy_{role}")
+                return
+            cursor.execute(_RIGHTS, (sorted({"SELECT", *_WRITES}),))
+            held = frozenset(cursor.fetchall())
+            cursor.execute("SELECT has_schema_privilege('vacancy', 'USAGE')")
+            usage = cursor.fetchall() == [(True,)]
+        may = _MAY[role]
+        if not usage or may - held:
+            lacking = _listed(may - held) or "USAGE on the schema"
+            yield Finding(name, f"{user} may not {lacking}", f"GRANT vacancy_{role} TO {user}")
+        if held - may:
+            yield Finding(name, f"{user} may {_listed(held - may)}, which it must not", f"REVOKE that from {user}")
+        if usage and held == may:
+            yield Finding(name, f"{user} has the rights it needs and no others")
+
+    return check
+
+
+def _listed(rights: frozenset[tuple[str, str]]) -> str:
+    return ", ".join(f"{right} vacancy.{relation}" for relation, right in sorted(rights))
+
+
+def _migrations(settings: Settings) -> Iterator[Finding]:
+    state = schema_state(settings.postgres.reader_dsn, connect_timeout=_timeout(settings))
+    reason = refusal(state)
+    if reason is not None:
+        message, _, remedy = reason.partition(": ")
+        yield Finding("tables", f"the database {message}", remedy)
+    elif state.pending:
+        yield Finding("tables", f"{len(state.pending)} migrations are missing", "run `vacancy migrate`")
+    elif state.outdated:
+        files = ", ".join(state.outdated)
+        yield Finding("tables", f"functions or views are not those of this release: {files}", "run `vacancy migrate`")
+    else:
+        yield Finding("tables", f"up to date at {state.applied[-1]}")
+
+
+def _job(settings: Settings) -> Iterator[Finding]:
+    port = settings.local.flink_port
+    if not port:
+        return  # A job elsewhere shows in the age of the table.
+    overview = _get_json(f"http://127.0.0.1:{port}/jobs/overview", "start it: `vacancy up` or `vacancy job run`")
+    states = [job["state"] for job in overview["jobs"]]
+    if "RUNNING" in states:
+        yield Finding("job", f"runs, http://127.0.0.1:{port}")
+    else:
+        state = states[0].lower() if states else "not there"
+        yield Finding("job", f"the job is {state}", f"see http://127.0.0.1:{port} and the job's log")
+
+
+def _ages(settings: Settings) -> Iterator[Finding]:
+    with (
+        closing(_connect(settings, "reader")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.reader_dsn),
+    ):
+        cursor.execute(_FRESHNESS)
+        hosts, schedulable, stale, nameless, newest_s, p99_s = cursor.fetchall()[0]
+    max_age = settings.scheduler.max_age
+    if nameless:
+        yield Finding(
+            "table",
+            f"{nameless} hosts sent usage but no inventory, so no scheduler sees them",
+            "restart their agents; if that does not help, see `vacancy dead-letters`",
+        )
+    if newest_s is None:
+        what = f"none of {hosts} hosts is enabled and reports" if hosts else "no host is in the table"
+        yield Finding("table", what, "start `vacancy agent` on the nodes, and the job")
+        return
+    newest, p99 = timedelta(seconds=newest_s), timedelta(seconds=p99_s)
+    ages = f"{hosts} hosts, newest {duration(newest)} old, 99 % within {duration(p99)}"
+    if newest < -_CLOCK_SKEW:
+        yield Finding(
+            "table", f"events come {duration(-newest)} from the future", "set the clocks of brokers and database (NTP)"
+        )
+    elif stale and not schedulable:
+        yield Finding("table", f"every host is stale: {ages}", "look whether the job, the broker and the agents run")
+    elif p99 > max_age:
+        yield Finding("table", f"{stale} hosts are stale: {ages}", "look at their agents; `vacancy hosts` names them")
+    else:
+        yield Finding("table", ages)
+
+
+def _sources(settings: Settings) -> Iterator[Finding]:
+    with (
+        closing(_connect(settings, "reader")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.reader_dsn),
+    ):
+        cursor.execute(_SOURCES)
+        sources = cursor.fetchall()
+    for source, hosts, expected, silent, newest_s in sources:
+        heard = "never heard" if newest_s is None else f"last heard {duration(timedelta(seconds=newest_s))} ago"
+        remedy = _LISTEN_AT.get(source, f"look at the collector that calls itself {source}")
+        what = f"{source} speaks for {hosts} hosts, {heard}"
+        if not silent:
+            yield Finding("sources", what)
+        elif silent >= _SILENT_SHARE * expected:
+            yield Finding(
+                "sources", f"{source} is silent: {silent} of the {hosts} hosts it speaks for, {heard}", remedy
+            )
+        elif silent > _TOLERATED_SHARE * expected:
+            yield Finding(
+                "sources", f"{what}, but {silent} of them are silent", f"{remedy}; `vacancy hosts` names them"
+            )
+        else:
+            yield Finding("sources", f"{what}; {silent} of them are silent")
+
+
+_CHECKS: Mapping[str, Check] = {
+    "broker": _topics,
+    "schemas": _schemas,
+    "registry": _registry,
+    **{f"postgres.{role}_dsn": _role(role) for role in ("owner", "job", "scheduler", "reader")},
+    "tables": _migrations,
+    "job": _job,
+    "table": _ages,
+    "sources": _sources,
+}
+
+
+def _dsn(settings: Settings, role: str) -> SecretStr:
+    dsn: SecretStr = getattr(settings.postgres, f"{role}_dsn")
+    return dsn
+
+
+def _timeout(settings: Settings) -> timedelta:
+    return min(settings.postgres.connect_timeout, timedelta(seconds=TIMEOUT_SECONDS))
+
+
+def _connect(settings: Settings, role: str) -> Any:
+    dsn = _dsn(settings, role)
+    connection = connect(
+        dsn,
+        connect_timeout=_timeout(settings),
+        application_name="vacancy doctor",
+        read_only=True,
+        max_age=settings.scheduler.max_age,
+    )
+    with explained(dsn), connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{TIMEOUT_SECONDS:g}s",))
+    return connection
+
+
+def _get_json(url: str, remedy: str) -> Any:
+    if not url.startswith(("http://", "https://")):
+        raise VacancyError(f"{_without_password(url)} is not an http URL; {remedy}")
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  # checked above
+            return json.load(response)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise VacancyError(f"{_without_password(url)} does not answer: {reason}; {remedy}") from None
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+@click.command("doctor")
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array alone.")
+def command(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
+    """Say what is wrong with a setup, and what to do.
+
+    Each line is "ok" or "!!" with what is wrong and what to do. Status 1 if anything is wrong.
+
+    \b
+    Example:  vacancy doctor --config /etc/vacancy.toml
+    """
+    findings: list[Finding] = []
+    try:
+        settings = load(config, data_dir)
+        file = find_config(config, data_dir)
+        findings.append(Finding("settings", str(file) if file else "no file: defaults and VACANCY_* variables"))
+    except VacancyError as error:
+        findings.append(Finding("settings", str(error), "correct the settings (docs/settings.md)"))
+    else:
+        findings += diagnose(settings)
+    if as_json:
+        say_json([finding._asdict() | {"ok": finding.remedy is None} for finding in findings])
+    else:
+        for check, message, remedy in findings:
+            if remedy is None:
+                say(f"{check}: {message}", mark=click.style("ok ", "green"))
+            else:
+                say(f"{check}: {message}: {remedy}", mark=click.style("!! ", "red"))
+    if any(finding.remedy is not None for finding in findings):
+        click.get_current_context().exit(1)

@@ -1,0 +1,103 @@
+"""`vacancy drift`: hosts whose promises and measurements do not go together, and for how long."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+
+from vacancy.connectors.postgres.connection import UnreachableError, connect, explained
+from vacancy.connectors.postgres.documents import documents
+from vacancy.jobs.options import DurationType, load, settings_options
+from vacancy.jobs.rendering import UNKNOWN, PlainTable, duration, table_console
+from vacancy.jobs.settings import Settings
+from vacancy.jobs.terminal import say_json
+
+_LOG = logging.getLogger("vacancy")
+_ROWS = "SELECT * FROM vacancy.host_drift ORDER BY since, name, kind"
+_UNITS = {"memory_missing": ("MiB promised", "MiB there")}
+
+
+@click.command("drift")
+@settings_options
+@click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C, so that what begins and ends is noted.")
+@click.option(
+    "--every", type=DurationType(), default="10s", show_default=True, help="Time between two looks of --watch."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array alone; with --watch one a line.")
+def command(config: Path | None, data_dir: Path | None, watch: bool, every: timedelta, as_json: bool) -> None:
+    """Show hosts whose promises and measurements do not go together, and for how long.
+
+    Each look notes what has begun since the last one and what is over. How long a drift has lasted is counted from the
+    first look that saw it, so let one `vacancy drift --watch` run.
+
+    \b
+    Examples:
+      vacancy drift
+      vacancy drift --watch --json >> drift.jsonl
+    """
+    settings = load(config, data_dir)
+    for rows in _looks(settings, every if watch else None):
+        if as_json:
+            say_json(rows)
+        else:
+            _show(rows)
+
+
+def look(connection: Connection) -> list[dict[str, Any]]:
+    """Notes what drifts, and tells it: rows of the view by its columns."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT vacancy.record_drift()")
+    return list(documents(connection, _ROWS, {}))
+
+
+def _looks(settings: Settings, every: timedelta | None) -> Iterator[list[dict[str, Any]]]:
+    """What each look finds; one look, or one after the other, which a database that is away does not end."""
+    while True:
+        try:
+            with closing(_open(settings)) as connection, explained(settings.postgres.reader_dsn):
+                while True:
+                    yield look(connection)
+                    if every is None:
+                        return
+                    time.sleep(every.total_seconds())
+        except UnreachableError as error:
+            if every is None:
+                raise
+            _LOG.warning("%s; trying again", error)
+            time.sleep(every.total_seconds())
+
+
+def _open(settings: Settings) -> Connection:
+    connection = connect(
+        settings.postgres.reader_dsn,
+        connect_timeout=settings.postgres.connect_timeout,
+        application_name="vacancy drift",
+        read_only=False,  # it notes what it sees
+        max_age=settings.scheduler.max_age,
+    )
+    connection.autocommit = True
+    return connection
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    table = PlainTable()
+    for head in ("host", "drift"):
+        table.add_column(head, no_wrap=True)
+    for head in ("promised", "measured", "for"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        promised, measured = _UNITS.get(row["kind"], ("VCPUs held", "instances"))
+        lasted = UNKNOWN if row["lasted"] is None else duration(timedelta(seconds=row["lasted"]))
+        amounts = f"{row['promised']:,} {promised}", f"{row['measured']:,} {measured}"
+        table.add_row(row["name"], row["kind"].replace("_", " "), *amounts, lasted)
+    console = table_console()
+    console.print(table)
+    console.print(f"{len(rows):,} drift", style="bold")

@@ -1,0 +1,228 @@
+"""The table of hosts on a terminal: once, or live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from pydantic import SecretStr
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from vacancy.connectors.postgres.connection import UnreachableError, explained
+from vacancy.connectors.postgres.schedulable_hosts import HostRow, fetch
+from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, duration, one_line, percent, size
+from vacancy.jobs.terminal import safe
+
+_CHROME_LINES = 7
+"""Lines of the live view that are no hosts: the table's head and rules, the summary, a message, the cursor's."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All hosts of the view at once; the amounts are those of the schedulable ones."""
+
+    hosts: int
+    schedulable: int
+    disabled: int
+    without_usage: int
+    stale: int
+    oldest_age: timedelta | None
+    vcpus_free: int
+    memory_mb_free: int
+    disk_gb_free: int
+    pools: int = 0
+
+
+_SUMMARY = """
+SELECT
+  count(*) FILTER (WHERE NOT shares),
+  count(*) FILTER (WHERE reason IS NULL),
+  count(*) FILTER (WHERE reason LIKE 'disabled%'),
+  count(*) FILTER (WHERE reason = 'no usage yet' AND NOT shares),
+  count(*) FILTER (WHERE reason = 'stale' AND NOT shares),
+  max(age),
+  coalesce(sum(vcpus_free) FILTER (WHERE reason IS NULL), 0)::bigint,
+  coalesce(sum(memory_mb_free) FILTER (WHERE reason IS NULL), 0)::bigint,
+  coalesce(sum(disk_gb_free) FILTER (WHERE reason IS NULL), 0)::bigint,
+  count(*) FILTER (WHERE shares)
+FROM vacancy.schedulable_host
+"""
+
+
+def summarize(connection: Connection) -> Summary:
+    """The whole view in one row."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SUMMARY)
+        return Summary(*cursor.fetchall()[0])
+
+
+class _Column(NamedTuple):
+    """One column of the table, shown where the terminal has at least this many columns."""
+
+    head: str
+    cell: Callable[[HostRow], str]
+    least_width: int = 0
+
+
+_COLUMNS = (
+    _Column("VCPUs free\n(least) / all", lambda row: amounts(row.vcpus_free, row.vcpus_free_min, row.vcpus_capacity)),
+    _Column(
+        "memory, GiB\n(least) / all",
+        lambda row: amounts(*map(_gib, (row.memory_mb_free, row.memory_mb_free_min, row.memory_mb_capacity))),
+    ),
+    _Column("\navailable", lambda row: _text(_gib(row.memory_mb_available)), 104),
+    _Column(
+        "disk, GiB\n(least) / all",
+        lambda row: amounts(row.disk_gb_free, row.disk_gb_free_min, row.disk_gb_capacity),
+        90,
+    ),
+    _Column("\navailable", lambda row: _text(row.disk_gb_available), 124),
+    _Column("inst.", lambda row: _text(row.instances), 124),
+    _Column("CPU", lambda row: percent(row.cpu_utilization)),
+    _Column("disk/s\nread", lambda row: size(row.disk_read_bytes_per_s), 156),
+    _Column("disk/s\nwritten", lambda row: size(row.disk_write_bytes_per_s), 156),
+    _Column("net/s\nin", lambda row: size(row.net_rx_bytes_per_s), 156),
+    _Column("net/s\nout", lambda row: size(row.net_tx_bytes_per_s), 156),
+    _Column("age", lambda row: duration(row.age)),
+)
+
+
+def render(
+    rows: Sequence[HostRow], summary: Summary, *, width: int = FILE_WIDTH, message: str | None = None
+) -> RenderableType:
+    """The table and what it sums up to.
+
+    Args:
+        rows: the hosts to show, in order; may be fewer than there are.
+        summary: all hosts.
+        width: columns of the terminal; a narrow one gets no rates.
+        message: what else to say, below.
+    """
+    columns = [column for column in _COLUMNS if width >= column.least_width]
+    table = PlainTable()
+    # Rich narrows columns that may wrap before those that may not; names and reasons are cut rather than wrapped.
+    table.add_column("host")
+    table.add_column("state", max_width=32)
+    for column in columns:
+        table.add_column(column.head, justify="right", no_wrap=True)
+    for row in rows:
+        out = row.reason is not None
+        state = one_line(row.reason or "ok", "yellow" if out else "green")
+        table.add_row(one_line(row.name), state, *(column.cell(row) for column in columns), style="dim" if out else "")
+    line = Text(summary_line(summary), "bold")
+    if hidden := summary.hosts + summary.pools - len(rows):
+        line.append(f" ({hidden:,} more hosts not shown)", "dim")
+    lines: list[RenderableType] = [table, line]
+    if message:
+        lines.append(Text(safe(message), "bold yellow"))
+    return Group(*lines)
+
+
+def summary_line(summary: Summary) -> str:
+    """How many hosts there are, how many are out and why, and what is free."""
+    counts = [f"{summary.hosts:,} hosts", f"{summary.schedulable:,} schedulable"]
+    counts += [
+        f"{count:,} {what}"
+        for count, what in (
+            (summary.stale, "stale"),
+            (summary.disabled, "disabled"),
+            (summary.without_usage, "without usage yet"),
+            (summary.pools, "storage pools"),
+        )
+        if count
+    ]
+    if summary.oldest_age is not None:
+        counts.append(f"oldest {duration(summary.oldest_age)}")
+    free = (
+        f"free: {summary.vcpus_free:,} VCPUs, {_gib(summary.memory_mb_free):,} GiB memory, "
+        f"{summary.disk_gb_free:,} GiB disk"
+    )
+    return ", ".join(counts) + "; " + free
+
+
+def amounts(free: int | None, least: int | None, capacity: int | None) -> str:
+    """What is free now, least in the window, and in all."""
+    return UNKNOWN if free is None else f"{free} ({least}) / {capacity}"
+
+
+def _gib(mib: int | None) -> int | None:
+    return None if mib is None else mib // 1024
+
+
+def _text(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+class LiveTable:
+    """The table on a terminal, redrawn at each :meth:`refresh`, with as many hosts as fit.
+
+    A context manager; entering connects, and raises what ``connect_`` raises. After that a database
+    that goes away is said below the table, and tried again at each refresh.
+    Where there is no terminal a refresh prints the summary as a line.
+    """
+
+    def __init__(self, connect_: Callable[[], Connection], console: Console, limit: int | None = None) -> None:
+        """Describes the table.
+
+        Args:
+            connect_: opens the connection, and opens it again when it broke.
+            console: where to draw.
+            limit: hosts to show at most; None: as many as fit.
+        """
+        self._connect = connect_
+        self._console = console
+        self._limit = limit
+        self._connection: Connection | None = None
+        self._rows: list[HostRow] = []
+        self._summary: Summary | None = None
+        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+
+    def __enter__(self) -> Self:
+        self._connection = self._connect()
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+        self._disconnect()
+
+    def refresh(self, message: str | None = None) -> None:
+        """Reads and redraws; says message below the table."""
+        try:
+            self._read()
+        except UnreachableError as error:
+            self._disconnect()
+            message = f"figures stand still: {error}; trying again"
+        if self._summary is None:
+            return
+        if self._console.is_terminal:
+            width = self._console.width
+            self._live.update(render(self._rows, self._summary, width=width, message=message), refresh=True)
+        else:
+            self._console.print(summary_line(self._summary), markup=False)
+            if message:
+                self._console.print(safe(message), markup=False)
+
+    def _read(self) -> None:
+        if self._connection is None:
+            self._connection = self._connect()
+        fits = max(1, self._console.height - _CHROME_LINES)
+        with explained(SecretStr(self._connection.dsn)):
+            summary = summarize(self._connection)
+            self._rows = fetch(self._connection, fits if self._limit is None else min(fits, self._limit))
+            self._summary = summary
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,102 @@
+"""`vacancy hosts`: the table on the terminal or as JSON."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+from psycopg2 import sql
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from vacancy.connectors.postgres.connection import explained
+from vacancy.connectors.postgres.documents import documents
+from vacancy.connectors.postgres.schedulable_hosts import ORDER, fetch
+from vacancy.connectors.scheduler.request import Request
+from vacancy.jobs.commands.connections import open_reader
+from vacancy.jobs.commands.host_table import LiveTable, render, summarize
+from vacancy.jobs.commands.request_options import parse_request, request_options
+from vacancy.jobs.options import load, settings_options
+from vacancy.jobs.rendering import PlainTable, one_line, table_console
+from vacancy.jobs.terminal import say_json
+
+REFRESH_SECONDS = 1.0
+_ALL = sql.SQL("SELECT * FROM vacancy.schedulable_host")
+_WHY = sql.SQL(
+    "SELECT name, host_id, reason, ruled_out_by"
+    " FROM vacancy.schedulable_host JOIN vacancy.why(%(request)s) USING (host_id)"
+)
+_ALL_AND_WHY = sql.SQL(
+    "SELECT s.*, w.ruled_out_by FROM vacancy.schedulable_host AS s JOIN vacancy.why(%(request)s) AS w USING (host_id)"
+)
+
+
+@click.command("hosts")
+@settings_options
+@click.option("--watch", is_flag=True, help="Redraw each second until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array alone.")
+@click.option("--limit", type=click.IntRange(min=1), help="Show this many hosts at most.")
+@click.option(
+    "--why", is_flag=True, help="Say of each host what rules it out, for the request that the flags below make."
+)
+@request_options
+def command(
+    config: Path | None, data_dir: Path | None, watch: bool, as_json: bool, limit: int | None, why: bool, **flags: Any
+) -> None:
+    """Show the table: free, rates, age, why a host is out.
+
+    \b
+    free (least) / all: free now, least free in the window (job.window), the capacity; less the claims in flight.
+    available: what the kernel measures, whatever instances were promised; less the claims in flight.
+
+    \b
+    Examples:
+      vacancy hosts
+      vacancy hosts --watch
+      vacancy hosts --json | jq '.[] | select(.reason == null) | .name'
+      vacancy hosts --why --vcpus 4 --memory-mb 8192
+    """
+    request = parse_request(**flags)
+    if watch and (as_json or why):
+        raise click.UsageError("--watch goes with neither --json nor --why: call `vacancy hosts` as often as needed")
+    if not why and request != Request():
+        raise click.UsageError("what an instance needs goes with --why")
+    settings = load(config, data_dir)
+    if watch:
+        with LiveTable(lambda: open_reader(settings), table_console(), limit) as table:
+            try:
+                while True:
+                    table.refresh()
+                    time.sleep(REFRESH_SECONDS)
+            except KeyboardInterrupt:
+                return
+    values = {"limit": limit, "request": request.document(settings.scheduler)}
+    with closing(open_reader(settings)) as connection, explained(settings.postgres.reader_dsn):
+        if as_json:
+            query = _ALL_AND_WHY if why else _ALL
+            say_json(list(documents(connection, query + ORDER, values)))
+        elif why:
+            rows = list(documents(connection, _WHY + ORDER, values | {"limit": None}))
+            table_console().print(_render_why(rows, limit))
+        else:
+            console = table_console()
+            console.print(render(fetch(connection, limit), summarize(connection), width=console.width))
+
+
+def _render_why(rows: Sequence[dict[str, Any]], limit: int | None) -> RenderableType:
+    """The first hosts and what rules each out, then how many of all each dimension rules out first."""
+    table = PlainTable()
+    table.add_column("host")
+    table.add_column("ruled out by")
+    for row in rows[:limit]:
+        out = row["ruled_out_by"]
+        table.add_row(one_line(row["name"]), one_line(", ".join(out) or "fits", "yellow" if out else "green"))
+    counts = Counter(row["ruled_out_by"][0] for row in rows if row["ruled_out_by"])
+    line = f"{sum(not row['ruled_out_by'] for row in rows):,} of {len(rows):,} hosts fit"
+    line += "".join(f", {count:,} {dimension}" for dimension, count in counts.most_common())
+    return Group(table, Text(line, "bold"))

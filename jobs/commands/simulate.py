@@ -1,0 +1,80 @@
+"""`vacancy simulate`: emits the events of a simulated fleet."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+
+from vacancy.jobs.logs import configure, log_format_option
+from vacancy.jobs.options import DurationType, flags, load, settings_options
+from vacancy.jobs.signals import StopSignal
+from vacancy.jobs.simulator.simulation import Progress, Simulation, Totals, build_simulation
+from vacancy.jobs.terminal import say
+
+_LIVE_S = 0.5
+_LOG = logging.getLogger("vacancy.simulate")
+
+
+_EXAMPLES = """\b
+Examples:
+  vacancy simulate --hosts 1000                             a small cloud for the local stack
+  vacancy simulate --hosts 30000 --interval 60s             nodes that report each minute
+  vacancy simulate --hosts 30000 --interval 1s --for 60     30,000 events/s, for a minute
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--hosts", type=click.IntRange(1, 1_000_000), required=True, help="How many hosts.")
+@click.option("--interval", type=DurationType(), help="Time between two usage events of a host.  [default: as agents]")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which fleet.")
+@click.option("--for", "for_", metavar="SECONDS", type=DurationType(), help="Stop after this time.")
+@settings_options
+@log_format_option
+def command(
+    hosts: int,
+    interval: timedelta | None,
+    seed: int,
+    for_: timedelta | None,
+    config: Path | None,
+    data_dir: Path | None,
+    log_format: str | None,
+) -> None:
+    """Emit the events of a simulated fleet.
+
+    Its instances come and go, its load has waves, hosts reboot, fall silent and have wrong clocks. The same seed gives
+    the same fleet; starting it again looks like a reboot of all its hosts.
+    """
+    settings = load(config, data_dir, flags(agent={"interval": interval}, log={"format": log_format}))
+    as_json = settings.log.format == "json"
+    configure(settings.log.format, job="simulate")
+    with StopSignal() as stop:
+        simulation = build_simulation(settings, hosts, seed)
+        # What is there now stays: the collector need not look at it again and again.
+        gc.freeze()
+        totals = _run(simulation, None if for_ is None else for_.total_seconds(), stop.is_set, as_json)
+    say(str(totals))
+
+
+def _run(simulation: Simulation, for_s: float | None, stopped: Callable[[], bool], as_json: bool) -> Totals:
+    """Runs it with a live line on a terminal, with a line every 10 s elsewhere."""
+    if as_json:
+        return simulation.run(for_s, stopped, lambda progress: _LOG.info("%s", progress))
+    if not sys.stderr.isatty():
+        return simulation.run(for_s, stopped, lambda progress: say(str(progress), err=True))
+    line = Spinner("dots")
+    with Live(line, console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+
+        def show(progress: Progress) -> None:
+            line.update(text=str(progress))
+            live.refresh()
+
+        return simulation.run(for_s, stopped, show, _LIVE_S)

@@ -1,0 +1,152 @@
+"""`vacancy up`: the whole system on this machine, with the table live on the terminal."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.status import Status
+
+from vacancy.jobs.commands.connections import open_reader
+from vacancy.jobs.commands.host_table import LiveTable
+from vacancy.jobs.local.files import exclusive
+from vacancy.jobs.local.stack import STEPS, Fleet, Report, Stack
+from vacancy.jobs.options import DurationType
+from vacancy.jobs.settings import CONFIG_NAME, Settings, default_data_dir, find_config, load_settings
+from vacancy.jobs.signals import Stop, ignore_signals, stopped_by_signals
+from vacancy.jobs.terminal import safe
+from vacancy.schemas.errors import VacancyError
+
+REDRAW_SECONDS = 1.0
+LINE_SECONDS = 10.0
+WATCH_SECONDS = 0.2
+
+
+@click.command(name="up")
+@click.option("--hosts", type=click.IntRange(min=0), default=0, help="Simulated hosts beside this one.")
+@click.option(
+    "--interval",
+    type=DurationType(),
+    default="1s",
+    show_default=True,
+    help="Time between two events of a simulated host.",
+)
+@click.option("--for", "seconds", type=click.FloatRange(min=0), help="End after this many seconds of the live table.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the stack lives.  [default: the platform's state directory]",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Settings file (TOML).  [default: vacancy.toml, if it is here]",
+)
+@click.option("--emit", type=DurationType(), help="How often a host's row may be rewritten, as job.emit.")
+@click.option("--window", type=DurationType(), help="What rates reach back over, as job.window.")
+def command(
+    hosts: int,
+    interval: timedelta,
+    seconds: float | None,
+    data_dir: Path | None,
+    config: Path | None,
+    emit: timedelta | None,
+    window: timedelta | None,
+) -> int:
+    """Run the whole system on this machine, with the table live.
+
+    Kafka, PostgreSQL, Flink, the agent on this machine and, with --hosts, simulated ones. Ctrl-C ends all of it; the
+    next `vacancy up` on the same data directory resumes.
+
+    \b
+    vacancy up
+    vacancy up --hosts 1000 --interval 1s
+    vacancy up --for 60 --data-dir /tmp/vacancy
+    """
+    flags = {name: value for name, value in (("emit", emit), ("window", window)) if value is not None}
+    directory = (data_dir or default_data_dir()).absolute()
+    settings = load_settings(find_config(config, None) if config else _file_here(directory), {"job": flags})
+    # Where there is no terminal a line is a line, however long.
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    try:
+        return up(directory, settings, Fleet(hosts, interval) if hosts else None, seconds, console)
+    except OSError as error:
+        raise VacancyError(f"{error.filename or directory}: {error.strerror or error}") from None
+
+
+def _file_here(directory: Path) -> Path | None:
+    """The settings file in the working directory, unless it is the one that we wrote for the stack."""
+    file = Path(CONFIG_NAME).absolute()
+    return file if file.is_file() and file.parent.resolve() != directory.resolve() else None
+
+
+def up(directory: Path, settings: Settings, fleet: Fleet | None, seconds: float | None, console: Console) -> int:
+    """Runs a stack until a signal, the death of our parent or the end of its time; the exit status.
+
+    Raises:
+        VacancyError: it could not be started or kept running.
+    """
+    # Others may traverse it (PostgreSQL's user, where that is not us), not list it.
+    directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with exclusive(directory):
+        stack = Stack(directory, settings, fleet)
+        ready = False
+        try:
+            with stopped_by_signals():
+                try:
+                    _start(stack, console)
+                    ready = True
+                    _show(stack, console, seconds)
+                finally:
+                    _end(stack, console)
+        except (Stop, KeyboardInterrupt) as stop:
+            return 130 if isinstance(stop, KeyboardInterrupt) and not ready else 0
+        return 0
+
+
+def _start(stack: Stack, console: Console) -> None:
+    for name, step in STEPS:
+        began = time.monotonic()
+        with console.status(f"{name} ...") as status:
+            detail = step(stack, _reporter(name, status))
+        _line(console, f"{name:<15} {detail}  ({time.monotonic() - began:.1f} s)")
+    _line(console, f"{'Settings file':<15} {stack.config_file}, for every other command: --data-dir {stack.directory}")
+
+
+def _reporter(name: str, status: Status) -> Report:
+    return lambda text: status.update(f"{name}: {text} ...")
+
+
+def _end(stack: Stack, console: Console) -> None:
+    """Ends all parts, in order and within bounds; further signals are waited out."""
+    try:
+        ignore_signals()
+        _line(console, "Ending all parts ...")
+    finally:  # whatever else: a last signal may have come in between, and the terminal may be gone
+        stack.stop()
+    _line(console, "All parts have ended.")
+
+
+def _show(stack: Stack, console: Console, seconds: float | None) -> None:
+    """Shows the table until the time is over, and looks after the parts."""
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    redraw_at, message = 0.0, None
+    with LiveTable(lambda: open_reader(stack.settings), console) as table:
+        while time.monotonic() < end:
+            for event in stack.watch():
+                message = f"{time.strftime('%H:%M:%S')} {event}"
+                if not console.is_terminal:
+                    _line(console, message)
+            if time.monotonic() >= redraw_at:
+                redraw_at = time.monotonic() + (REDRAW_SECONDS if console.is_terminal else LINE_SECONDS)
+                table.refresh(message if console.is_terminal else None)
+            time.sleep(WATCH_SECONDS)
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(safe(text), markup=False, soft_wrap=True)

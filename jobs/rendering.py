@@ -1,0 +1,69 @@
+"""How tables and figures look on a terminal, and where there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vacancy.jobs.terminal import safe
+
+FILE_WIDTH = 160
+"""Columns to fill where there is no terminal to ask."""
+UNKNOWN = "-"
+"""What a figure that is not known looks like."""
+
+
+class PlainTable(Table):
+    """A rule below its head, and nothing else drawn. Cells are text: neither markup nor escapes have an effect."""
+
+    def __init__(self) -> None:
+        super().__init__(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Adds a row, as :meth:`rich.table.Table.add_row` does."""
+        super().add_row(*(Text(safe(cell)) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+def table_console() -> Console:
+    """A console for a table: as wide as the terminal, or wide enough for all where there is none."""
+    # Rich takes 80 columns where there is no terminal.
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH, highlight=False)
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as whole percent."""
+    return UNKNOWN if fraction is None else f"{fraction:.0%}"
+
+
+def size(n_bytes: float | None) -> str:
+    """Bytes in the unit that leaves at most three digits before the point: ``12.3 MB``."""
+    if n_bytes is None:
+        return UNKNOWN
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(n_bytes) < 999.5:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+def duration(age: timedelta | None) -> str:
+    """An age in the unit that fits it: ``0.8 s``, ``12 min``, ``3 h``, ``5 d``."""
+    if age is None:
+        return UNKNOWN
+    seconds = age.total_seconds()
+    for unit, unit_seconds in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * unit_seconds:
+            return f"{seconds / unit_seconds:.0f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def one_line(text: str, style: str = "") -> Text:
+    """A cell that is cut rather than wrapped; nothing in it steers the terminal."""
+    return Text(safe(text), style, no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,76 @@
+"""The agent's figures for Prometheus, read at each scrape; docs/metrics.md says what they mean.
+
+Imported only where `agent.metrics_port` is set: without it an agent pays nothing for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
+
+from vacancy.connectors.kafka.outbox import Outbox
+from vacancy.jobs.reporters.agent import Agent
+from vacancy.schemas.events import Event
+
+
+class AgentCollector(Collector):
+    """What an agent and its outbox have counted.
+
+    Args:
+        agent: what reads.
+        outbox: what delivers.
+        host_id: who this is.
+        clock: the outbox's, in monotonic seconds.
+    """
+
+    def __init__(self, agent: Agent, outbox: Outbox, host_id: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._agent = agent
+        self._outbox = outbox
+        self._host_id = host_id
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures as they are now; called in the thread of the scrape."""
+        info = GaugeMetricFamily("vacancy_agent_info", "Who this is; always 1.", labels=["host_id", "version"])
+        info.add_metric([self._host_id, metadata.version("vacancy")], 1)
+        yield info
+        produced = CounterMetricFamily(
+            "vacancy_agent_events_produced", "Events put in line for the broker.", labels=["event"]
+        )
+        failures = CounterMetricFamily(
+            "vacancy_agent_collect_failures", "Readings that no event came of.", labels=["event"]
+        )
+        duration = SummaryMetricFamily(
+            "vacancy_agent_collect_seconds", "How long reading the node's figures took.", labels=["event"]
+        )
+        for event, readings in self._agent.readings.items():
+            label = [event.name.lower()]
+            produced.add_metric(label, readings.produced)
+            failures.add_metric(label, readings.failures)
+            duration.add_metric(label, readings.reads, readings.seconds)
+        yield from (produced, failures, duration)
+        yield from self._delivery()
+
+    def _delivery(self) -> Iterator[Metric]:
+        outbox = self._outbox
+        delivered = CounterMetricFamily(
+            "vacancy_agent_events_delivered", "Events that the broker has acknowledged.", labels=["event"]
+        )
+        delivered.add_metric([Event.USAGE.name.lower()], outbox.delivered)
+        delivered.add_metric([Event.INVENTORY.name.lower()], outbox.inventories_delivered)
+        yield delivered
+        yield CounterMetricFamily("vacancy_agent_events_dropped", "Usage events that were given up.", outbox.dropped)
+        yield CounterMetricFamily(
+            "vacancy_agent_delivery_errors", "Events that came back with an error.", outbox.delivery_errors
+        )
+        yield GaugeMetricFamily("vacancy_agent_events_waiting", "Usage events not delivered yet.", outbox.left.usage)
+        if outbox.delivered_at is not None:
+            yield GaugeMetricFamily(
+                "vacancy_agent_last_delivery_timestamp_seconds",
+                "When the broker last acknowledged an event, in seconds since 1970.",
+                time.time() - (self._clock() - outbox.delivered_at),
+            )

@@ -1,0 +1,65 @@
+"""Who a compute node is: the id that keys its events."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import uuid
+from pathlib import Path
+
+from vacancy.connectors.settings import AgentSettings
+from vacancy.schemas.errors import VacancyError
+
+_APPLICATION = uuid.UUID("0f0bd27e-25ce-4c1b-b4b8-1dd2a4c5c8f2")
+
+
+def host_id_of(settings: AgentSettings, state_dir: Path) -> str:
+    """Who this node is: as it is set, as a file says, or made from the machine id.
+
+    Raises:
+        VacancyError: the file holds no UUID, or there is no identity to be had.
+    """
+    if settings.host_id:
+        return settings.host_id
+    if settings.host_id_file:
+        try:
+            return str(uuid.UUID(settings.host_id_file.read_text(encoding="ascii").strip()))
+        except (OSError, ValueError) as error:
+            what = getattr(error, "strerror", None) or "no UUID in it"
+            raise VacancyError(
+                f"agent.host_id_file {settings.host_id_file}: {what}; start nova-compute once, which writes it, "
+                "or set agent.host_id"
+            ) from None
+    return default_host_id(state_dir)
+
+
+def default_host_id(state_dir: Path, machine_id: Path = Path("/etc/machine-id")) -> str:
+    """A UUID that stays the same: made from the machine id, or else made up once and kept in state_dir.
+
+    The machine id itself is confidential (machine-id(5)), so what is used is a keyed hash of it.
+
+    Raises:
+        VacancyError: there is no machine id, and state_dir cannot be written.
+    """
+    try:
+        key = bytes.fromhex(machine_id.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        key = b""
+    if len(key) == 16 and any(key):
+        return str(uuid.UUID(bytes=hmac.digest(key, _APPLICATION.bytes, hashlib.sha256)[:16], version=4))
+    file = state_dir / "host-id"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(f"host-id.{os.getpid()}")
+        unfinished.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        try:
+            # Unlike a rename this leaves one that another agent has just made.
+            file.hardlink_to(unfinished)
+        except FileExistsError:
+            pass
+        finally:
+            unfinished.unlink()
+        return str(uuid.UUID(file.read_text(encoding="ascii").strip()))
+    except (OSError, ValueError) as error:
+        raise VacancyError(f"{file}: cannot keep this node's identity: {error}; set agent.host_id") from None
