@@ -46,8 +46,8 @@ def _backends(state: Path) -> set[str]:
         stream.close()
     handles = {
         handle.getClass().getSimpleName()
-        for operator in operators
-        for subtask in operator.getStates()
-        for handle in subtask.getManagedKeyedState()
+        for operator in operators.toArray()
+        for subtask in operator.getStates().toArray()
+        for handle in subtask.getManagedKeyedState().toArray()
     }
     return {_BACKENDS[name] for name in handles & _BACKENDS.keys()}

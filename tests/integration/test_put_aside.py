@@ -25,14 +25,17 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 )
 
 from tests.harness.histories import BASE_MS, encode_usage, usage_event
-from tests.harness.installation import install
+from tests.harness.installation import config_file, install
 from tests.harness.job import Job, ask_flink
+from tests.harness.process import READY_SECONDS, Ended
 from tests.harness.topic import own_topics
 from tests.harness.waiting import wait_until
 from vacancy.connectors.kafka.client import client_config, ensure_topics
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.commands import dead_letters
 from vacancy.jobs.commands.dead_letters import DeadLetter
+from vacancy.jobs.local import settings_file
+from vacancy.jobs.settings import Settings
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
 
@@ -146,7 +149,8 @@ def test_what_would_fail_again_is_put_aside(kafka_broker: KafkaServer, database:
         job.wait_for_checkpoint()
         assert ask_flink(settings) == ("RUNNING", [])
         job.stop()
-    assert _waiting_letters_are_resent(bench.kafka, tmp_path)
+    _waiting_letters_are_resent(kafka, tmp_path)
+    _another_state_backend_is_said(settings, tmp_path)
 
 
 def _sources(bench: Bench) -> None:
@@ -232,7 +236,7 @@ def _dead_letters(bench: Bench) -> None:
     bench.wait_for("host", "after-all")
 
 
-def _waiting_letters_are_resent(kafka: KafkaSettings, directory: Path) -> bool:
+def _waiting_letters_are_resent(kafka: KafkaSettings, directory: Path) -> None:
     """Those that waited while the topic was gone were in the checkpoint: they come once it is there again."""
     ensure_topics(kafka)
     wanted = {f"waits-{number}" for number in range(20)}
@@ -244,4 +248,14 @@ def _waiting_letters_are_resent(kafka: KafkaSettings, directory: Path) -> bool:
             "letters that waited are lost",
         )
         job.stop()
-    return True
+
+
+def _another_state_backend_is_said(settings: Settings, directory: Path) -> None:
+    """The checkpoint cannot be read, and would not be the next time."""
+    changed = settings.model_copy(update={"job": settings.job.model_copy(update={"state_backend": "rocksdb"})})
+    config_file(directory).write_text(settings_file.dumps(changed), encoding="utf-8")
+    ended = Ended(directory, "job", "run", "--config", config_file(directory), seconds=READY_SECONDS)
+    assert ended.status == 2
+    assert ended.output == ""
+    assert "job.state_backend is rocksdb, but the state to go on from, " in ended.error()
+    assert ", is of hashmap; set it back, or start once without" in ended.error()
