@@ -1,7 +1,7 @@
 """What the job reads of a usage event, and the columns of table ``host`` that it makes of it.
 
 Both follow from the newest schema of HostUsage. A pair ``<resource>_capacity`` and ``<resource>_allocated`` gives
-``<resource>_free`` and ``<resource>_free_min``. A field with ``column`` is a gauge, which is shown as it stands. A
+``<resource>_free`` and ``<resource>_free_min``. A field with ``column`` is a gauge: the table shows it as it stands. A
 field with ``rate`` and ``per`` is a counter. topology/java/vacancy/UsageColumns.java reads the same schema by the same
 rules.
 """
@@ -69,4 +69,5 @@ HOST_COLUMNS: dict[str, str] = {
     **{counter.rate: "DOUBLE" for counter in COUNTERS},
     "recent_consumers": "STRING",
 }
-"""The columns of table ``host`` that the job writes, with Flink's types. An array goes as text, which is cast there."""
+"""The columns of table ``host`` that the job writes, with Flink's types. An array is written as text, which the server
+casts."""
