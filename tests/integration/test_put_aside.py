@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import uuid
 from contextlib import closing
 from pathlib import Path
@@ -24,25 +25,28 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
     ResourceType,
 )
 
+from tests.harness.fuzz import fuzz, read_records
 from tests.harness.histories import BASE_MS, encode_usage, usage_event
 from tests.harness.installation import config_file, install
 from tests.harness.job import Job, ask_flink
 from tests.harness.process import READY_SECONDS, Ended
 from tests.harness.topic import own_topics
 from tests.harness.waiting import wait_until
-from vacancy.connectors.kafka.client import client_config, ensure_topics
+from vacancy.connectors.kafka.client import client_config, ensure_topics, producer
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.commands import dead_letters
 from vacancy.jobs.commands.dead_letters import DeadLetter
 from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.codec import Encoder
-from vacancy.schemas.events import Event
+from vacancy.schemas.events import Event, newest
 
 if TYPE_CHECKING:
     from vacancy.jobs.local.kafka_server import KafkaServer
 
 SECONDS = 120.0
+FUZZ_RECORDS = int(os.environ.get("VACANCY_TEST_FUZZ_JOB_RECORDS", "4000"))
+FUZZ_SEED = 1
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 INVENTORY = Encoder(Event.INVENTORY)
 HUGE = encode_usage(usage_event(host_id="huge", recent_consumers=[str(uuid.UUID(int=n)) for n in range(100_000)]))
@@ -144,6 +148,7 @@ def test_what_would_fail_again_is_put_aside(kafka_broker: KafkaServer, database:
         job.wait_until_ready()
         _sources(bench)
         _decoders(bench)
+        _fuzz(bench, tmp_path / "fuzz")
         _tables(bench)
         _dead_letters(bench)
         job.wait_for_checkpoint()
@@ -189,6 +194,41 @@ def _decoders(bench: Bench) -> None:
     assert huge.payload_sha256 == hashlib.sha256(HUGE).hexdigest()
     assert len(huge.payload) >= 1024 * 1024
     assert HUGE.startswith(huge.payload)
+
+
+def _fuzz(bench: Bench, directory: Path) -> None:
+    """Whatever the decoders take the database takes as well, and every view can be read."""
+    directory.mkdir()
+    before = len(list(dead_letters.read(bench.kafka)))
+    counts = fuzz(directory, FUZZ_SEED, FUZZ_RECORDS, directory / "records")
+    topics = {Event.USAGE: bench.kafka.usage_topic, Event.INVENTORY: bench.kafka.inventory_topic}
+    client = producer(bench.kafka)
+    for record in read_records(directory / "records"):
+        client.produce(topics[record.event], record.payload, record.key)
+        client.poll(0)
+    assert client.flush(60) == 0
+    letters: list[DeadLetter] = []
+
+    def all_refused() -> bool:
+        letters[:] = dead_letters.read(bench.kafka)
+        return len(letters) - before >= counts[1] + counts[3]
+
+    wait_until(all_refused, SECONDS, f"of {counts} the refused are no dead letters")
+    bench.usage("after-fuzz")
+    bench.inventory("after-fuzz")
+    bench.wait_for("host", "after-fuzz")
+    bench.wait_for("host_inventory", "after-fuzz")
+    assert len(letters) - before == counts[1] + counts[3]
+    assert [letter.reason for letter in letters if letter.table] == []
+    views = [name for (name,) in bench.execute("SELECT viewname FROM pg_views WHERE schemaname = 'vacancy'")]
+    assert "schedulable_host" in views
+    for view in views:
+        bench.execute(f"SELECT * FROM vacancy.{view}")
+    for field in newest(Event.USAGE).document["fields"]:
+        column = field["name"]
+        if column in ("vcpus_capacity", "memory_mb_capacity", "disk_gb_capacity", "instances"):
+            ((least, most),) = bench.execute(f"SELECT min({column}), max({column}) FROM vacancy.host")
+            assert field["minimum"] <= least <= most <= field["maximum"], column
 
 
 def _tables(bench: Bench) -> None:
