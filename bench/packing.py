@@ -18,9 +18,10 @@ import statistics
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, NamedTuple, get_args
 
 import click
@@ -40,6 +41,7 @@ BIGGER_SAMPLES = (64, 256)
 SCHEDULERS = 8
 LOADED = 0.5
 """Share of all VCPUs that is asked for before loads are compared."""
+_NO_ROOM = "no host fits, though half of the fleet is free"
 
 
 class Amounts(NamedTuple):
@@ -57,6 +59,10 @@ FLAVOURS = (
     Amounts(4, 8192, 40),
     Amounts(4, 16_384, 40),
 )
+
+
+ClaimStream = Callable[[str, str, Iterable[Amounts], int], None]
+"""Claims a stream of flavours: dsn, strategy, flavours, number of schedulers."""
 
 
 @dataclass(frozen=True)
@@ -176,10 +182,19 @@ def fill(connection: Connection, strategy: str, seed: int, sample: int = SAMPLE)
     return Packed(claims, vcpus, memory_mb, round(time.monotonic() - began_s, 1))
 
 
-def spread_of_load(dsn: str, strategy: str, seed: int, schedulers: int) -> float:
+def spread_of_load(
+    dsn: str, strategy: str, seed: int, schedulers: int, claim_stream: ClaimStream | None = None
+) -> float:
     """The standard deviation of the hosts' loads once LOADED of the fleet was claimed by some schedulers at once.
 
     A host's load is the fraction of its VCPUs or of its memory that is claimed, whichever is greater.
+
+    Args:
+        dsn: of a database with a fleet without claims.
+        strategy: the schedulers'.
+        seed: of the stream of flavours.
+        schedulers: how many.
+        claim_stream: how they do it; None: as fast as each can.
     """
     with closing(session(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT sum(vcpus_capacity)::bigint FROM vacancy.host")
@@ -187,7 +202,7 @@ def spread_of_load(dsn: str, strategy: str, seed: int, schedulers: int) -> float
         stream: list[Amounts] = []
         while sum(flavour.vcpus for flavour in stream) < LOADED * wanted:
             stream += (_flavour(seed, len(stream) + number) for number in range(100))
-        _claim_at_once(dsn, strategy, iter(stream), schedulers)
+        (claim_stream or _claim_at_once)(dsn, strategy, stream, schedulers)
         cursor.execute(
             "SELECT greatest(coalesce(sum(c.vcpus), 0)::float / h.vcpus_capacity,"
             " coalesce(sum(c.memory_mb), 0)::float / h.memory_mb_capacity)"
@@ -215,6 +230,24 @@ def every_row_read(connection: Connection) -> Iterator[None]:
             cursor.execute(as_it_was)
 
 
+def claim_in_lockstep(dsn: str, strategy: str, stream: Iterable[Amounts], schedulers: int) -> None:
+    """Claims a stream in rounds: each scheduler claims once, and then all commit, so that none sees another's claim.
+
+    It is the most that schedulers can miss of each other, and comes out the same each time.
+    """
+    flavours = iter(stream)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(session(dsn))) for _ in range(schedulers)]
+        for number, connection in enumerate(connections):
+            seed_chance(connection, number)
+            connection.autocommit = False
+        while round_ := list(islice(flavours, schedulers)):
+            for connection, flavour in zip(connections, round_, strict=False):
+                assert _claim(connection, strategy, flavour), _NO_ROOM
+            for connection in connections:
+                connection.commit()
+
+
 def _claim_at_once(dsn: str, strategy: str, stream: Iterable[Amounts], schedulers: int) -> None:
     """Claims a stream from as many sessions as there are schedulers, each taking the next flavour."""
     lock = threading.Lock()
@@ -229,7 +262,7 @@ def _claim_at_once(dsn: str, strategy: str, stream: Iterable[Amounts], scheduler
                         flavour = next(flavours, None)
                     if flavour is None:
                         return
-                    assert _claim(connection, strategy, flavour), "no host fits, though half of the fleet is free"
+                    assert _claim(connection, strategy, flavour), _NO_ROOM
         except BaseException as error:  # noqa: BLE001  # raised by the thread that waits
             failures.append(error)
 

@@ -330,20 +330,28 @@ def all_parts(directory: Path) -> list[psutil.Process]:
     return [process for process in dict.fromkeys(parts) if process.is_running()]
 
 
+class FlinkFailure(NamedTuple):
+    """What a job failed for, in one line, and when, in ms since 1970."""
+
+    at_ms: int
+    text: str
+
+
 class FlinkJob(NamedTuple):
     """What Flink's REST interface says of the one job of a cluster; each failure made it restart."""
 
     state: str
-    failures: list[str]
+    failures: list[FlinkFailure]
 
 
 def ask_flink(settings: Settings) -> FlinkJob:
-    """The job's state, and the first line of each failure that it went through."""
+    """The job's state, and the failures that it went through; Flink answers as of up to 3 s ago."""
     jobs = f"http://{ports.HOST}:{settings.local.flink_port}/jobs"
     (job,) = _get(f"{jobs}/overview")["jobs"]
     history = _get(f"{jobs}/{job['jid']}/exceptions")["exceptionHistory"]
     assert not history["truncated"]
-    return FlinkJob(job["state"], [entry["stacktrace"].splitlines()[0] for entry in history["entries"]])
+    failures = [FlinkFailure(entry["timestamp"], entry["stacktrace"].splitlines()[0]) for entry in history["entries"]]
+    return FlinkJob(job["state"], failures)
 
 
 def _get(url: str) -> Any:
@@ -535,7 +543,10 @@ def differences_of_one(row: Mapping[str, Any], history: Sequence[Record], window
     Of events with one append time, as after an outage, the row of one may be there before that of the last.
     """
     found = [differences(row, each) for each in oracle.rows_at(history, window_ms, row["observed_ms"])]
-    return next((none for none in found if not none), found[0] if found else [f"{row['host_id']}: no such event"])
+    if not found:
+        ends_ms = [record.append_ms for record in history[:: max(1, len(history) - 1)]]
+        return [f"{row['host_id']} is at {row['observed_ms']} ms, and no event of it; its first and last: {ends_ms}"]
+    return next((none for none in found if not none), found[0])
 
 
 def _same(value: Any, right: Any) -> bool:

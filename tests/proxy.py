@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from typing import Self
 
@@ -28,6 +29,7 @@ class Proxy:
         self._cut = asyncio.Event()
         """Is set, and replaced, at each cut."""
         self._whole = asyncio.Event()
+        self._accepts = math.inf
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
@@ -56,6 +58,10 @@ class Proxy:
         """Lets new connections through."""
         self._loop.call_soon_threadsafe(self._whole.set)
 
+    def accept(self, connections: float) -> None:
+        """Closes new connections at once from now on, after so many."""
+        self._loop.call_soon_threadsafe(setattr, self, "_accepts", connections)
+
     async def _start(self) -> None:
         self._server = await asyncio.start_server(self._connected, ports.HOST, self.port)
 
@@ -70,6 +76,9 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         try:
+            if self._accepts < 1:
+                return
+            self._accepts -= 1
             await self._whole.wait()
             cut = asyncio.ensure_future(self._cut.wait())
             server_reader, server_writer = await asyncio.open_connection(ports.HOST, self._target)

@@ -1,4 +1,4 @@
-"""What is said of topics that take no events: the reason and the remedy when it begins, and how long it was at its end."""
+"""What is said of topics that take no events: the reason and the remedy at the beginning, the duration at the end."""
 
 from __future__ import annotations
 

@@ -5,15 +5,19 @@ What always holds:
 - A message is acknowledged when whoever takes it has it in his state, and not before; one that he cannot take now goes
   back into the queue.
 - The library tries for ever to reach RabbitMQ. That it is away is said once, and once that it is back; whoever takes
-  the notifications is told, since some may be lost.
+  the notifications is told, since some may be lost. It is back when each connection is, Nova's notifications and
+  Ceilometer's samples having one each: what is sent while its own is still away is lost.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from oslo_config import cfg
@@ -30,6 +34,8 @@ _LOG = logging.getLogger("vacancy.bridge")
 _LIBRARY = "oslo.messaging._drivers.impl_rabbit"
 _PREFETCH = 1_000
 """Messages on the way to us at once: with no limit a backlog would come into memory as a whole."""
+_ANEW_S = 5.0
+"""The library begins a second after it has given up, and tries each second or two to connect."""
 
 
 class Taker(Protocol):
@@ -142,31 +148,62 @@ class Listener:
 
 
 class _Watch(logging.Handler):
-    """Learns from the library's log, the one place where it tells, whether RabbitMQ is there."""
+    """Learns from the library's log, the one place where it tells, whether RabbitMQ is there.
+
+    A connection logs from a thread of its own, and names itself in the lines that say how it is. Until it is made, it
+    has no name.
+    """
 
     def __init__(self, taker: Taker) -> None:
         super().__init__()
         self._taker = taker
-        self._away = False
+        self._away: dict[str, float] = {}
+        """The connections that are away, and when each has failed last, in monotonic s."""
+        self._of_thread: dict[int | None, str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Turns what the library says of each try into one line a change."""
         message = record.getMessage()
+        named = re.match(r"\[([^]]+)\] ", message)
+        connection = named[1] if named else ""
         if "unreachable" in message or "closed the connection" in message or "Connection failed" in message:
+            self._of_thread[record.thread] = connection
             if not self._away:
                 _LOG.warning("RabbitMQ cannot be reached, trying on: %s", message.partition("] ")[2] or message)
-                self._away = True
                 self._taker.away(True)
-        elif message.startswith("[") and "Reconnected" in message:
-            self.reached()
+            self._away[connection] = time.monotonic()
+        elif named and "Reconnected" in message:
+            self._back(connection)
         elif "Failed to process message" in message:
             self._taker.undecodable(str(record.exc_info[1]) if record.exc_info else message)
         elif record.levelno >= logging.WARNING:
             _LOG.log(record.levelno, "oslo.messaging: %s", message)
+            if "Unable to connect" in message:
+                # It broke again just when it was back. The library begins anew, and says nothing where that succeeds.
+                anew = threading.Timer(_ANEW_S, self._unless_it_failed_again, [self._of_thread.get(record.thread, "")])
+                anew.daemon = True
+                anew.start()
 
     def reached(self) -> None:
-        """RabbitMQ is there."""
-        if self._away:
-            self._away = False
+        """All connections are made."""
+        with self._alone():
+            self._back("")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """As :meth:`emit` is called: one thread at a time."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def _unless_it_failed_again(self, connection: str) -> None:
+        with self._alone():
+            if time.monotonic() - self._away.get(connection, 0.0) >= _ANEW_S:
+                self._back(connection)
+
+    def _back(self, connection: str) -> None:
+        if self._away.pop(connection, None) is not None and not self._away:
             _LOG.warning("RabbitMQ is there again; what it may have lost is read from the truth")
             self._taker.away(False)

@@ -214,6 +214,7 @@ class Live:
         Each row must be what the oracle says of its newest event, and that no older than what was in the topic before.
         """
         self.topic.read()
+        self.topic.forget()
         reached = {host: records[-1].append_ms for host, records in self.topic.hosts.items()}
         poison = set(self.topic.poison)
 
@@ -298,7 +299,8 @@ class Topic:
 
     Args:
         kafka: the broker and the topic.
-        keep_ms: how far a host's records reach back from its newest one; more than a window and a step.
+        keep_ms: how far the records of a host reach back from its newest one after :meth:`forget`; more than a window
+            and a step.
     """
 
     def __init__(self, kafka: KafkaSettings, keep_ms: int) -> None:
@@ -340,6 +342,16 @@ class Topic:
         wait_until(asked, TABLE_SECONDS, f"the broker does not tell the ends of {self._name}")
         wait_until(at_the_end, TABLE_SECONDS, f"{self._name} is not read to its end")
 
+    def forget(self) -> None:
+        """Forgets the records that are not needed for rows of what is newest now, or newer.
+
+        Reading forgets nothing: when a host that was silent reports again, its row stays at the old event for a moment,
+        and is compared with that.
+        """
+        for records in self.hosts.values():
+            while records[0].append_ms < records[-1].append_ms - self._keep_ms:
+                records.popleft()
+
     def history(self, host: str) -> list[Record]:
         """What is kept of a host."""
         return [Record(raw.append_ms, decode_usage(raw.value)) for raw in self.hosts[host]]
@@ -353,10 +365,7 @@ class Topic:
         if key == POISON:
             self.poison.append(place)
             return
-        records = self.hosts[key]
-        records.append(Raw(message.timestamp()[1], value))
-        while records[0].append_ms < records[-1].append_ms - self._keep_ms:
-            records.popleft()
+        self.hosts[key].append(Raw(message.timestamp()[1], value))
 
 
 class Look(NamedTuple):

@@ -98,6 +98,7 @@ def soak(hosts: int, minutes: float, seed: int, tell: Callable[[str], None]) -> 
             outages[fault].append(outage)
             tell(f"{time.monotonic() - start_s:.0f} s: {fault}: {outage}")
             live.topic.read()
+            live.topic.forget()
             for name, mib in memory_mib(live.processes()).items():
                 memory[name].append(mib)
             if checkpoint := live.checkpoints()["latest"]["completed"]:

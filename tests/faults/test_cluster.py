@@ -36,6 +36,7 @@ from tests.endtoend import (
 )
 from tests.faults.test_resume import BAD, fleet_in_chunks
 from tests.histories import decode_usage, encode_next_usage, encode_usage, next_version, usage_event
+from tests.seeds import draws, seed_of
 from tests.waiting import wait_until
 from vacancy.connectors.kafka.client import client_config, ensure_topics
 from vacancy.connectors.settings import KafkaSettings
@@ -198,16 +199,15 @@ class Deployment:
 
 
 @pytest.mark.timeout(600)
+@draws()
 def test_changed_code_goes_on_from_a_savepoint(
-    cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
+    cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path, kept: int | None
 ) -> None:
     """Stopped amid its topic, resumed by other code at another parallelism and emit: the table equals the oracle.
 
     Half of the hosts write a version of the schema that the first job does not know and the second one does.
     """
-    seed = Random().getrandbits(32)
-    print(f"seed {seed}")
-    chunks = fleet_in_chunks(Random(seed))
+    chunks = fleet_in_chunks(Random(seed_of(kept)))
     third = len(chunks) // 3
     vacancy_on = Deployment(tmp_path / "deployment", cluster, kafka, database, window=timedelta(seconds=3))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from random import Random
 
 import pytest
 
 from tests.faults.soak import soak
+from tests.seeds import seed_of
 
 MINUTES = float(os.environ.get("VACANCY_TEST_SOAK_MINUTES", "0"))
 
@@ -19,6 +19,6 @@ def test_nothing_is_lost_and_nothing_grows(capsys: pytest.CaptureFixture[str]) -
         with capsys.disabled():
             print(line)
 
-    soaked = soak(2000, MINUTES, Random().getrandbits(32), tell)
+    soaked = soak(2000, MINUTES, seed_of(), tell)
     tell("\n".join(soaked.lines()))
     assert soaked.grown() == []

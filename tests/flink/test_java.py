@@ -6,10 +6,10 @@ import os
 import subprocess
 from importlib import util
 from pathlib import Path
-from random import Random
 
 import pytest
 
+from tests.seeds import draws, seed_of
 from vacancy.jobs.flink.job_jars import functions_jar, java_home, java_sources
 from vacancy.schemas.errors import VacancyError
 
@@ -29,13 +29,14 @@ def test_what_does_not_compile_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.jar"))
 
 
-def test_a_window_equals_a_list_of_its_events_also_restored_or_copied(tmp_path: Path) -> None:
+@draws()
+def test_a_window_equals_a_list_of_its_events_also_restored_or_copied(tmp_path: Path, kept: int | None) -> None:
     jar = functions_jar(dict(java_sources()) | {"vacancy/HostWindowCheck.java": CHECK.read_bytes()}, tmp_path)
     flink = util.find_spec("pyflink")
     assert flink is not None
     assert flink.origin is not None
     class_path = f"{jar}{os.pathsep}{Path(flink.origin).with_name('lib') / '*'}"
-    seed = Random().getrandbits(32)
+    seed = seed_of(kept)
     command = [str(java_home() / "bin" / "java"), "-cp", class_path, "vacancy.HostWindowCheck", str(seed), str(HOSTS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

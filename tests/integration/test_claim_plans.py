@@ -11,8 +11,10 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
+from tests.conftest import new_database
 from tests.integration.upserts import query
 from vacancy.connectors.postgres.migrations import migrate
+from vacancy.jobs.local.postgres_server import PostgresServer
 
 HOSTS = 100_000
 INVENTORY = """
@@ -42,17 +44,30 @@ SAMPLED = "host_id = ANY (sampled)"
 CLAIM = "SELECT host_id, refusal FROM vacancy.claim(ARRAY[%s]::uuid[], %s)"
 
 
+@pytest.fixture(scope="module")
+def fleet(postgres_server: PostgresServer) -> Iterator[str]:
+    """The owner's DSN of a database with 100,000 hosts, whose claims nobody else looks after."""
+    with new_database(postgres_server) as database:
+        migrate(SecretStr(database))
+        with closing(psycopg2.connect(database)) as connection:
+            connection.autocommit = True
+            cursor = connection.cursor()
+            cursor.execute("ALTER TABLE vacancy.claim SET (autovacuum_enabled = off)")
+            cursor.execute(INVENTORY, (HOSTS,))
+            cursor.execute(USAGE, (HOSTS,))
+            cursor.execute(OFFERED)
+            cursor.execute("VACUUM ANALYZE")
+        yield database
+
+
 @pytest.fixture
-def explaining(database: str) -> Iterator[Connection]:
-    """A connection whose notices hold the plans of all statements, those in functions too; 100,000 hosts."""
-    migrate(SecretStr(database))
-    with closing(psycopg2.connect(database)) as connection:
+def explaining(fleet: str) -> Iterator[Connection]:
+    """A connection whose notices hold the plans of all statements, those in functions too; no claims yet."""
+    with closing(psycopg2.connect(fleet)) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
-        cursor.execute(INVENTORY, (HOSTS,))
-        cursor.execute(USAGE, (HOSTS,))
-        cursor.execute(OFFERED)
-        cursor.execute("VACUUM ANALYZE")
+        cursor.execute("TRUNCATE vacancy.claim")
+        cursor.execute("VACUUM vacancy.claim")
         cursor.execute("LOAD 'auto_explain'")
         for name, value in {
             "auto_explain.log_min_duration": "0",

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import psycopg2
 import pytest
-from psycopg2.errors import InsufficientPrivilege
+from psycopg2.errors import (
+    InsufficientPrivilege,
+    UndefinedColumn,
+    UndefinedFunction,
+    UndefinedObject,
+    UndefinedTable,
+)
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
@@ -17,6 +23,7 @@ from tests.integration.upserts import at, query, retire, upsert_inventory, upser
 from vacancy.connectors.postgres.migrations import migrate, schema_state
 
 Login = Callable[[str], str]
+UNDEFINED = (UndefinedColumn, UndefinedFunction, UndefinedObject, UndefinedTable)
 TABLES = ("vacancy.host", "vacancy.host_inventory", "vacancy.claim")
 WRITES = tuple(
     statement.format(table)
@@ -37,7 +44,7 @@ DDL = (
     "DELETE FROM vacancy.schema_migration",
     "DELETE FROM vacancy.schema_source",
     "CREATE OR REPLACE FUNCTION vacancy.retire_host() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-    "CREATE TRIGGER mine AFTER INSERT ON vacancy.host EXECUTE FUNCTION vacancy.settle_claims()",
+    "CREATE TRIGGER mine AFTER INSERT ON vacancy.host EXECUTE FUNCTION vacancy.retire_host()",
 )
 INNER = (
     "SELECT vacancy.parse_request('{}')",
@@ -179,6 +186,19 @@ def test_what_a_role_must_not_do_is_refused(login: Login, group: str) -> None:
             except InsufficientPrivilege:
                 continue
             pytest.fail(f"{group} may: {statement}")
+
+
+def test_what_is_refused_is_there(database: str) -> None:
+    """Else a name that is gone would be refused for ever, and say nothing."""
+    migrate(SecretStr(database))
+    with closing(psycopg2.connect(database)) as owner, owner.cursor() as cursor:
+        for statement in {each for group in FORBIDDEN.values() for each in group}:
+            with suppress(psycopg2.Error):
+                try:
+                    cursor.execute(statement)
+                except UNDEFINED as error:
+                    pytest.fail(f"{statement}: {error}")
+            owner.rollback()
 
 
 def test_who_is_in_no_role_may_nothing(database: str) -> None:

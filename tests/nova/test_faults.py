@@ -21,7 +21,8 @@ GRADED = {"cpu_utilization": "number / 200.0", "memory_mb_available": "262144"}
 FIGURES = "position age_seconds cpu_utilization cpu_steal cpu_pressure memory_pressure io_pressure"
 FIGURES += " memory_mb_available vcpus_claimed"
 ANSWERING = ["none", "empty", "stale", "half of the hosts missing", "the best hosts' rows old", "garbage in rows"]
-AGED = {"observed_at": "now() - CASE WHEN number <= 10 THEN interval '25 s' ELSE interval '0 s' END"}
+AGED = {"observed_at": "now() - CASE WHEN number <= 10 THEN interval '850 s' ELSE interval '0 s' END"}
+"""Of 1,000 s, past which a row is stale; a machine that is slow does not make the others so."""
 GARBAGE = {
     "cpu_utilization": "CASE number %% 4 WHEN 0 THEN 'NaN'::float8 WHEN 1 THEN 'Infinity' WHEN 2 THEN -3 ELSE 0.2 END",
     "cpu_steal": "CASE WHEN number %% 5 = 0 THEN 'NaN'::float8 ELSE 7e300 END",
@@ -82,6 +83,7 @@ def test_no_request_fails(seen: dict[str, Any], fault: str) -> None:
     assert len(seen[fault]["best"]) >= REQUESTS
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("fault", [*ANSWERING, *FAULTS])
 def test_the_added_latency_is_bounded(seen: dict[str, Any], fault: str) -> None:
     # One request in so many may find the machine's cores taken; the time-out itself is 50 ms.
@@ -130,6 +132,10 @@ def test_hosts_without_a_row_or_with_an_old_one_are_counted_and_rank_in_the_midd
 
 def test_the_older_a_row_the_less_it_counts(seen: dict[str, Any]) -> None:
     assert min(best_read(seen, "the best hosts' rows old")) > 10
+
+
+@pytest.mark.timing  # the best win only now and then, so most reads have to be in time
+def test_the_best_hosts_win_while_their_rows_are_new(seen: dict[str, Any]) -> None:
     assert min(best_read(seen, "none")) <= 10
 
 

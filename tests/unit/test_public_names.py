@@ -56,7 +56,7 @@ def test_the_public_names_are_these() -> None:
 def test_each_is_there_for_programs_and_for_type_checkers(name: str) -> None:
     assert getattr(vacancy, name).__name__ == name
     module = ast.parse(Path(vacancy.__file__).read_text(encoding="utf-8"))
-    (typed,) = (node for node in module.body if isinstance(node, ast.If))
+    typed = next(node for node in module.body if isinstance(node, ast.If))
     assert name in {alias.name for node in typed.body if isinstance(node, ast.ImportFrom) for alias in node.names}
 
 

@@ -61,7 +61,7 @@ class Slow:
 def main() -> None:
     """Prints, by fault: ms that each request took for the weigher, failures, the best hosts, what was counted."""
     given = stage.arguments()
-    stage.configure(stage.vacancy("host=nowhere", max_age=30, timeout=0.05))
+    stage.configure(stage.vacancy("host=nowhere", max_age=1000, timeout=0.05))
     fleet = stage.Fleet(given["hosts"])
     hosts = stage.hosts_of(fleet)
     states = fleet.states(hosts)
