@@ -81,8 +81,8 @@ class Changes:
     """What a run did, or would do.
 
     Attributes:
-        migrations: applied, in order.
-        replaced: earlier migrations that the first of them stands for; it changed what they had made.
+        migrations: names, in order.
+        replaced: earlier migrations that one of them stands for; it changed what they had made.
         sources: files of functions and views that differed; all files were applied if there is one, or a migration.
     """
 

@@ -52,7 +52,8 @@ SELECT
     )
   END, 0)
   - CASE asked.strategy WHEN 'random' THEN 0 ELSE
-    asked.load_weight * coalesce(greatest(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure), 0)
+    -- Within 0 to 1, since PostgreSQL has NaN above all numbers.
+    asked.load_weight * least(greatest(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure, 0), 1)
     -- date_part() and not extract(), which gives the slower numeric.
     + asked.age_weight * greatest(date_part('epoch', f.age) / date_part('epoch', asked.default_max_age), 0)
   END,
@@ -82,10 +83,10 @@ CROSS JOIN (
 CROSS JOIN LATERAL (
   -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
   SELECT
-    1 - (f.vcpus_free - asked.vcpus)::double precision / nullif(f.vcpus_capacity, 0) AS vcpus,
-    1 - (least(f.memory_mb_free, f.memory_mb_available) - asked.memory_mb)::double precision
+    1 - (f.vcpus_free::double precision - asked.vcpus) / nullif(f.vcpus_capacity, 0) AS vcpus,
+    1 - (least(f.memory_mb_free, f.memory_mb_available)::double precision - asked.memory_mb)
       / nullif(f.memory_mb_capacity, 0) AS memory_mb,
-    1 - (least(f.disk_gb_free, f.disk_gb_available) - asked.disk_gb)::double precision
+    1 - (least(f.disk_gb_free, f.disk_gb_available)::double precision - asked.disk_gb)
       / nullif(f.disk_gb_capacity, 0) AS disk_gb
 ) AS used
 $$;
