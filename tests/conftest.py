@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +66,8 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server that survives a kill of its own and not one of the machine: it does not sync."""
     import psycopg2
 
+    from tests.harness.servers import running_postgres
+
     with running_postgres() as server:
         with closing(psycopg2.connect(server.owner_dsn)) as connection:
             connection.autocommit = True
@@ -80,46 +81,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def database(postgres_server: PostgresServer) -> Iterator[str]:
     """The owner's DSN of a fresh, empty database."""
+    from tests.harness.servers import new_database
+
     with new_database(postgres_server) as dsn:
         yield dsn
-
-
-@contextmanager
-def new_database(server: PostgresServer) -> Iterator[str]:
-    """A database that is dropped at the end; its owner's DSN."""
-    import psycopg2
-
-    name = f"test_{uuid.uuid4().hex}"
-    connection = psycopg2.connect(server.owner_dsn)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name}")
-            try:
-                yield server.owner_dsn.rpartition("/")[0] + "/" + name
-            finally:
-                cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        connection.close()
-
-
-def reachable_directory() -> Path:
-    """A new directory that PostgreSQL's user can reach, which pytest's own are not when root runs the tests."""
-    directory = Path(tempfile.mkdtemp(prefix="vacancy-postgres-"))
-    directory.chmod(0o711)
-    return directory
-
-
-@contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server of one's own, to be ended and killed at will; nothing of it is left."""
-    from vacancy.jobs.local.postgres_server import PostgresServer
-
-    directory = reachable_directory()
-    server = PostgresServer(directory)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(directory)

@@ -120,7 +120,8 @@ class Scheduler:
 
         Args:
             request: what each of them needs.
-            consumers: whom the claims are for, the ids of the instances to be; None: `count` new ids.
+            consumers: whom the claims are for, the ids of the instances to be; none of them: no claims. None: `count`
+                new ids.
             count: how many, where no consumers are given.
 
         Returns:
@@ -130,7 +131,10 @@ class Scheduler:
             NoHostFitsError: says which dimension ran out, and the nearest miss.
             ContendedError: others kept claiming the hosts that fit.
         """
-        ids = [str(consumer) for consumer in consumers] if consumers else [str(uuid.uuid4()) for _ in range(count)]
+        given = [uuid.uuid4() for _ in range(count)] if consumers is None else consumers
+        ids = [str(consumer) for consumer in given]
+        if not ids:
+            return []
         rows = self._call(
             lambda cursor: cursor.fetchall(),
             "EXECUTE claim(%s::uuid[], %s)",

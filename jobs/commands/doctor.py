@@ -23,6 +23,7 @@ from vacancy.connectors.postgres.migrations import refusal, schema_state
 from vacancy.jobs.options import load, settings_options
 from vacancy.jobs.rendering import duration
 from vacancy.jobs.settings import Settings, find_config
+from vacancy.jobs.terminal import say, say_json
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.events import Event, released
 
@@ -364,12 +365,12 @@ def command(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
     else:
         findings += diagnose(settings)
     if as_json:
-        click.echo(json.dumps([finding._asdict() | {"ok": finding.remedy is None} for finding in findings]))
+        say_json([finding._asdict() | {"ok": finding.remedy is None} for finding in findings])
     else:
         for check, message, remedy in findings:
             if remedy is None:
-                click.echo(f"{click.style('ok', 'green')} {check}: {message}")
+                say(f"{check}: {message}", mark=click.style("ok ", "green"))
             else:
-                click.echo(f"{click.style('!!', 'red')} {check}: {message}: {remedy}")
+                say(f"{check}: {message}: {remedy}", mark=click.style("!! ", "red"))
     if any(finding.remedy is not None for finding in findings):
         click.get_current_context().exit(1)

@@ -9,6 +9,7 @@ import click
 from vacancy.connectors.postgres.connection import where
 from vacancy.connectors.postgres.migrations import Changes, SchemaState, migrate, refusal, schema_state
 from vacancy.jobs.options import load, settings_options
+from vacancy.jobs.terminal import say
 from vacancy.schemas.errors import VacancyError
 
 
@@ -31,18 +32,18 @@ def command(config: Path | None, data_dir: Path | None, status: bool, dry_run: b
     if status:
         state = schema_state(dsn, connect_timeout=connect_timeout)
         for line in _state_lines(state):
-            click.echo(line)
+            say(line)
         reason = refusal(state)
         if reason is not None:
             raise VacancyError(f"{where(dsn)} {reason}")
         return
     changes = migrate(dsn, dry_run=dry_run, connect_timeout=connect_timeout)
     for line in _change_lines(changes, "would apply" if dry_run else "applied"):
-        click.echo(line)
+        say(line)
     if not changes:
-        click.echo("the tables are up to date")
+        say("the tables are up to date")
     elif dry_run:
-        click.echo("nothing was changed")
+        say("nothing was changed")
 
 
 def _state_lines(state: SchemaState) -> list[str]:

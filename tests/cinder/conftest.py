@@ -13,7 +13,7 @@ from typing import IO, Any
 import pytest
 
 from bench.placement import environment
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
 from vacancy.connectors.settings import StorageSettings
 
 LOCK = environment.ROOT / "requirements" / "cinder.lock"

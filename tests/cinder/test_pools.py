@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cinder.conftest import RunningCinder
-from tests.endtoend import config_file, own_environment, own_topics, read_topic, vacancy
-from tests.waiting import wait_until
+from tests.harness.installation import config_file
+from tests.harness.process import own_environment, vacancy
+from tests.harness.topic import own_topics, read_topic
+from tests.harness.waiting import wait_until
 from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.kafka.host_events import HostEvents
 from vacancy.connectors.openstack.cinder import UNLIMITED_GB, Cinder, CinderError, Pool

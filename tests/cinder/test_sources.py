@@ -19,10 +19,13 @@ import pytest
 
 from tests.cinder.conftest import RunningCinder
 from tests.cinder.test_pools import FAST
-from tests.endtoend import Job, config_file, install, own_environment, own_topics, vacancy
-from tests.guides import guide_collector
-from tests.integration.upserts import query
-from tests.waiting import wait_until
+from tests.harness.guides import guide_collector
+from tests.harness.installation import config_file, install
+from tests.harness.job import Job
+from tests.harness.process import own_environment, vacancy
+from tests.harness.rows import query
+from tests.harness.topic import own_topics
+from tests.harness.waiting import wait_until
 from vacancy.connectors.settings import AgentSettings, SchedulerSettings
 from vacancy.jobs.commands.doctor import Finding, diagnose
 from vacancy.jobs.local import settings_file

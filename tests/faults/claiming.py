@@ -26,7 +26,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extras import execute_values
 
-from tests.integration.upserts import INVENTORY, USAGE
+from tests.harness.rows import INVENTORY, USAGE
 from vacancy.connectors.postgres.connection import UnreachableError
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.answers import ContendedError, NoHostFitsError

@@ -21,7 +21,11 @@ from typing import Any
 
 import click
 
-from tests.faults.live import Live, Outage, go_through, memory_mib, wait_until_time
+from tests.harness.faults import faults_of, go_through
+from tests.harness.live import Live
+from tests.harness.process import memory_mib
+from tests.harness.waiting import wait_until_time
+from tests.harness.watch import Outage
 
 EVERY_SECONDS = 20.0
 MAX_GROWTH = 1.25
@@ -90,7 +94,7 @@ def soak(hosts: int, minutes: float, seed: int, tell: Callable[[str], None]) -> 
         while (begun_s := time.monotonic()) < start_s + 60 * minutes:
             # All of them in each round, in another order.
             done = sum(map(len, outages.values()))
-            faults = live.faults()
+            faults = faults_of(live)
             if done % len(faults) == 0:
                 round_ = random.sample(faults, len(faults))
             fault = round_[done % len(faults)]
@@ -136,8 +140,8 @@ def as_json(soaked: Soaked) -> dict[str, Any]:
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there.")
 def main(minutes: float, hosts: int, seed: int | None, file: Path | None) -> None:
     """Soak the whole system on this machine, with faults every 20 s and 1 % poison."""
-    soaked = soak(hosts, minutes, seed if seed is not None else Random().getrandbits(32), click.echo)
-    click.echo("\n".join(soaked.lines()))
+    soaked = soak(hosts, minutes, seed if seed is not None else Random().getrandbits(32), print)
+    print("\n".join(soaked.lines()))
     if file:
         file.write_text(json.dumps(as_json(soaked), indent=1) + "\n", encoding="utf-8")
     if grown := soaked.grown():

@@ -31,7 +31,6 @@ import pytest
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from tests.conftest import running_postgres
 from tests.faults.claiming import (
     DiaryReader,
     History,
@@ -40,8 +39,9 @@ from tests.faults.claiming import (
     to_be_started,
     write_until_stopped,
 )
-from tests.integration.upserts import query
-from tests.waiting import wait_until
+from tests.harness.rows import query
+from tests.harness.servers import running_postgres
+from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres.migrations import migrate
 
 if TYPE_CHECKING:

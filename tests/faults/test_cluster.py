@@ -21,23 +21,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from tests.cluster import FlinkCluster
-from tests.endtoend import (
-    TABLE_SECONDS,
-    Ended,
-    Sender,
-    config_file,
-    histories,
-    install,
-    open_table,
-    own_topics,
-    read_topic,
-    wait_for_table,
-)
 from tests.faults.test_resume import BAD, fleet_in_chunks
-from tests.histories import decode_usage, encode_next_usage, encode_usage, next_version, usage_event
-from tests.seeds import draws, seed_of
-from tests.waiting import wait_until
+from tests.harness.cluster import FlinkCluster
+from tests.harness.histories import decode_usage, encode_next_usage, encode_usage, next_version, usage_event
+from tests.harness.installation import config_file, install
+from tests.harness.process import Ended
+from tests.harness.seeds import draws, seed_of
+from tests.harness.sender import Sender
+from tests.harness.table import TABLE_SECONDS, open_table, wait_for_table
+from tests.harness.topic import histories, own_topics, read_topic
+from tests.harness.waiting import wait_until
 from vacancy.connectors.kafka.client import client_config, ensure_topics
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs import ports

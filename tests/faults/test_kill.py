@@ -11,27 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import reachable_directory
-from tests.endtoend import (
-    TABLE_SECONDS,
-    Job,
-    Table,
-    TopicRecord,
-    Up,
-    all_parts,
-    ask_flink,
-    config_file,
-    differences_of_one,
-    histories,
-    install,
-    open_table,
-    own_topics,
-    read_topic,
-    wait_for_table,
-)
-from tests.faults.witnesses import WITNESSES, Witnesses
-from tests.oracle import Record
-from tests.waiting import wait_until
+from tests.harness.installation import config_file, install
+from tests.harness.job import Job, ask_flink
+from tests.harness.oracle import Record
+from tests.harness.servers import reachable_directory
+from tests.harness.stack import Up, all_parts
+from tests.harness.table import TABLE_SECONDS, Table, differences_of_one, open_table, wait_for_table
+from tests.harness.topic import TopicRecord, histories, own_topics, read_topic
+from tests.harness.waiting import wait_until
+from tests.harness.witnesses import WITNESSES, Witnesses
 from vacancy.jobs.settings import Settings, load_settings
 
 if TYPE_CHECKING:

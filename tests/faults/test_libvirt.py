@@ -21,10 +21,13 @@ import psycopg2
 import pytest
 from pydantic import SecretStr
 
-from tests.conftest import new_database
-from tests.endtoend import Agent, Job, config_file, install, own_topics
-from tests.hypervisor import Hypervisor, running_hypervisor
-from tests.waiting import wait_until
+from tests.harness.agent import Agent
+from tests.harness.hypervisor import Hypervisor, running_hypervisor
+from tests.harness.installation import config_file, install
+from tests.harness.job import Job
+from tests.harness.servers import new_database
+from tests.harness.topic import own_topics
+from tests.harness.waiting import wait_until
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import AgentSettings

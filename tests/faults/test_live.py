@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tests.endtoend import Ended, config_file
-from tests.faults.live import FAULTS, PASSWORD, Live, Outage, command_lines, go_through
+from tests.harness.faults import FAULTS, faults_of, go_through
+from tests.harness.installation import config_file
+from tests.harness.live import PASSWORD, Live
+from tests.harness.process import Ended, command_lines
+from tests.harness.watch import Outage
 from vacancy.jobs.local import settings_file
 
 HOSTS = int(os.environ.get("VACANCY_TEST_HOSTS", "2000"))
@@ -42,7 +45,7 @@ def test_the_table_comes_right_again(
     live: Live, outages: dict[str, Outage], fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One fault, until the table is fresh again: it equals the oracle."""
-    if fault not in live.faults():
+    if fault not in faults_of(live):
         pytest.skip("there is no small disk to fill: it takes root to mount one")
     outages[fault] = go_through(live, fault)
     with capsys.disabled():

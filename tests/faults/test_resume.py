@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.endtoend import Job, Sender, histories, install, open_table, own_topics, read_topic, wait_for_table
-from tests.histories import encode_usage, host_history
-from tests.seeds import draws, seed_of
+from tests.harness.histories import encode_usage, host_history
+from tests.harness.installation import install
+from tests.harness.job import Job
+from tests.harness.seeds import draws, seed_of
+from tests.harness.sender import Sender
+from tests.harness.table import open_table, wait_for_table
+from tests.harness.topic import histories, own_topics, read_topic
 from vacancy.jobs.commands import dead_letters
 
 if TYPE_CHECKING:

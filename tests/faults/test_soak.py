@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.faults.soak import soak
-from tests.seeds import seed_of
+from tests.harness.seeds import seed_of
 
 MINUTES = float(os.environ.get("VACANCY_TEST_SOAK_MINUTES", "0"))
 

@@ -6,11 +6,12 @@ from contextlib import closing
 from itertools import count
 from typing import TYPE_CHECKING
 
-from tests.endtoend import Sender, differences_of_one, own_topics
-from tests.faults.live import Topic
-from tests.histories import encode_usage, usage_event
-from tests.oracle import newest_row
-from tests.waiting import wait_until
+from tests.harness.histories import encode_usage, usage_event
+from tests.harness.oracle import newest_row
+from tests.harness.sender import Sender
+from tests.harness.table import differences_of_one
+from tests.harness.topic import Topic, own_topics
+from tests.harness.waiting import wait_until
 from vacancy.connectors.kafka.client import ensure_topics
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import psutil
 import psycopg2
 import pytest
 
-from tests.conftest import reachable_directory
-from tests.waiting import wait_until
+from tests.harness.servers import reachable_directory
+from tests.harness.waiting import wait_until
 from vacancy.jobs.local.processes import end_leftovers, leftovers
 from vacancy.jobs.settings import load_settings
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from tests.flink.bounded import TopicRecord, run_graph
-from tests.histories import encode_usage, usage_event
+from tests.harness.histories import encode_usage, usage_event
 from vacancy.topology.settings import JobSettings
 
 BASE_MS = 1_700_000_000_000

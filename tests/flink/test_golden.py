@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.flink.bounded import Output, TopicRecord, run_graph
-from tests.histories import BASE_MS, usage_event
+from tests.harness.histories import BASE_MS, usage_event
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
 from vacancy.topology.settings import JobSettings

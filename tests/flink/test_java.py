@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.seeds import draws, seed_of
+from tests.harness.seeds import draws, seed_of
 from vacancy.jobs.flink.job_jars import functions_jar, java_home, java_sources
 from vacancy.schemas.errors import VacancyError
 

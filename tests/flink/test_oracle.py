@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests import oracle
 from tests.flink.bounded import TopicRecord, run_graph
-from tests.histories import encode_usage, host_history
+from tests.harness import oracle
+from tests.harness.histories import encode_usage, host_history
 from vacancy.topology.settings import JobSettings
 
 HOSTS = 300

@@ -15,7 +15,7 @@ from py4j.protocol import Py4JJavaError
 
 from tests.flink.decoders import Decoder
 from tests.flink.registry import running_registry
-from tests.histories import encode_usage, usage_event
+from tests.harness.histories import encode_usage, usage_event
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import CONFLUENT_MARKER, Event, SchemaVersion, fingerprint, newest
 from vacancy.topology.graph import SchemaRegistry

@@ -10,7 +10,7 @@ import pytest
 
 from tests.flink.bounded import TopicRecord, run_graph
 from tests.flink.registry import running_registry
-from tests.histories import BASE_MS, encode_usage, next_version, usage_event
+from tests.harness.histories import BASE_MS, encode_usage, next_version, usage_event
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import (
     CONFLUENT_MARKER,

@@ -11,8 +11,8 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from tests.conftest import new_database
-from tests.integration.upserts import query
+from tests.harness.rows import query
+from tests.harness.servers import new_database
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.jobs.local.postgres_server import PostgresServer
 

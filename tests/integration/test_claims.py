@@ -18,9 +18,9 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from tests.conftest import running_postgres
-from tests.integration.upserts import query, upsert_inventory, upsert_usage
-from tests.waiting import wait_until
+from tests.harness.rows import query, upsert_inventory, upsert_usage
+from tests.harness.servers import running_postgres
+from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres.connection import UnreachableError
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.scheduler.adapter import Scheduler

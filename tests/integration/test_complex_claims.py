@@ -15,7 +15,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import ValidationError
 
-from tests.integration.upserts import query, retire, upsert_inventory, upsert_usage
+from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.answers import Claim, NoHostFitsError
 from vacancy.connectors.scheduler.request import Numa, Pci, Request

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
+from tests.harness.rows import query, upsert_inventory, upsert_usage
 from tests.integration.test_claim_machine import subset
-from tests.integration.upserts import query, upsert_inventory, upsert_usage
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.answers import NoHostFitsError
 from vacancy.connectors.scheduler.request import Numa, Pci, Request

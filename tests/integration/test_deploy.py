@@ -19,7 +19,7 @@ import yaml
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from tests.integration.upserts import query
+from tests.harness.rows import query
 from vacancy.jobs.jars import ensure_jars
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def run(*command: str | Path, **more: Any) -> str:
 @pytest.fixture(scope="module")
 def flink_deployment() -> dict[str, Any]:
     """The schema of a FlinkDeployment from the operator's own definition; what it does not name is an error in it."""
-    (jar,) = ensure_jars("operator", lock_file=ROOT / "tests" / "schemas" / "jars.lock.toml")
+    (jar,) = ensure_jars("operator", lock_file=ROOT / "tests" / "harness" / "schemas" / "jars.lock.toml")
     with zipfile.ZipFile(jar) as archive:
         text = archive.read("META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml")
     definition = yaml.load(text, yaml.CSafeLoader)  # the safe one, in C: the file has half a megabyte

@@ -20,7 +20,7 @@ import pytest
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from tests.integration.upserts import upsert_inventory, upsert_usage
+from tests.harness.rows import upsert_inventory, upsert_usage
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.jobs.commands import doctor
 from vacancy.jobs.commands.doctor import Finding, diagnose

@@ -15,8 +15,8 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extensions import make_dsn
 
-from tests.endtoend import Ended, own_environment, vacancy
-from tests.integration.upserts import query, retire, upsert_inventory, upsert_usage
+from tests.harness.process import Ended, own_environment, vacancy
+from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
 
 LIMIT_S = 60.0
 KINDS = "SELECT host_id, kind FROM vacancy.host_drift ORDER BY host_id, kind"

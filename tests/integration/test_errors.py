@@ -17,8 +17,11 @@ import psycopg2
 import pytest
 from pydantic import SecretStr
 
-from tests.conftest import reachable_directory
-from tests.endtoend import Ended, Up, all_parts, config_file, what_an_agent_says
+from tests.harness.agent import what_an_agent_says
+from tests.harness.installation import config_file
+from tests.harness.process import Ended
+from tests.harness.servers import reachable_directory
+from tests.harness.stack import Up, all_parts
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.jobs.settings import load_settings
 

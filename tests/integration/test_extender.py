@@ -20,7 +20,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from tests.integration.upserts import query, upsert_inventory, upsert_usage
+from tests.harness.rows import query, upsert_inventory, upsert_usage
 from vacancy.connectors.kubernetes.extender import Extender, Nodes, node_names, pod_needs, quantity, serve
 from vacancy.jobs.ports import free_port
 

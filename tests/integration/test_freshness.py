@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extensions import make_dsn
 
-from tests.debian import program
-from tests.integration.upserts import query, retire, upsert_inventory, upsert_usage
-from tests.waiting import wait_until
+from tests.harness.debian import program
+from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
+from tests.harness.waiting import wait_until
 from vacancy.jobs import ports
 
 QUERIES = Path(__file__).parents[2] / "deploy" / "prometheus" / "postgres-exporter.yml"

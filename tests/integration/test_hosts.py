@@ -20,8 +20,9 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from pydantic import SecretStr
 from rich.console import Console
 
-from tests.conftest import running_postgres
-from tests.integration.upserts import query, retire, upsert_inventory, upsert_usage, wait_until
+from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
+from tests.harness.servers import running_postgres
+from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres.connection import connect
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.postgres.schedulable_hosts import HostRow, fetch
@@ -192,5 +193,5 @@ def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database()
             assert "figures stand still" in picture
             assert "compute-000" in picture
             server.start()
-            wait_until(lambda: "figures stand still" not in redrawn(), "the table does not come back")
+            wait_until(lambda: "figures stand still" not in redrawn(), LIMIT_SECONDS, "the table does not come back")
             assert "compute-000" in redrawn()

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.endtoend import TABLE_SECONDS, Job, Sender, config_file, install, own_topics
-from tests.histories import encode_usage, usage_event
-from tests.waiting import wait_until
+from tests.harness.histories import encode_usage, usage_event
+from tests.harness.installation import config_file, install
+from tests.harness.job import Job
+from tests.harness.sender import Sender
+from tests.harness.table import TABLE_SECONDS
+from tests.harness.topic import own_topics
+from tests.harness.waiting import wait_until
 from vacancy.jobs import ports
 from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import LogSettings

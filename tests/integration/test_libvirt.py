@@ -15,9 +15,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.endtoend import Agent, config_file, histories, own_topics, read_topic
-from tests.hypervisor import Hypervisor, connected, require_libvirt, running_hypervisor
-from tests.waiting import wait_until
+from tests.harness.agent import Agent
+from tests.harness.hypervisor import Hypervisor, connected, require_libvirt, running_hypervisor
+from tests.harness.installation import config_file
+from tests.harness.topic import histories, own_topics, read_topic
+from tests.harness.waiting import wait_until
 from vacancy.connectors.collectors.collector import Inventory, NumaCell, PciPool
 from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import AgentSettings

@@ -13,9 +13,9 @@ from kombu.connection import Connection
 from oslo_config import cfg
 from pydantic import SecretStr
 
-from tests.proxy import Proxy
-from tests.rabbitmq import RabbitMQ, running_rabbitmq
-from tests.waiting import wait_until
+from tests.harness.proxy import Proxy
+from tests.harness.rabbitmq import RabbitMQ, running_rabbitmq
+from tests.harness.waiting import wait_until
 from vacancy.connectors.openstack.listener import Listener
 from vacancy.connectors.settings import BridgeSettings
 

@@ -20,7 +20,8 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from tests.integration.upserts import LIMIT_SECONDS, query, wait_until
+from tests.harness.rows import LIMIT_SECONDS, query
+from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres.migrations import migrate, schema_state
 from vacancy.jobs.local import postgres_server
 from vacancy.jobs.local.postgres_server import PostgresServer
@@ -219,10 +220,12 @@ def test_a_runner_killed_in_the_middle_leaves_all_as_it_was(
     runner = start_migrate(database, tmp_path, program=ADD_SLOW.format(of=of))
     with connected(database) as connection:
         sleeping = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-        wait_until(lambda: bool(query(connection, sleeping)), "the slow migration did not start")
+        wait_until(lambda: bool(query(connection, sleeping)), LIMIT_SECONDS, "the slow migration did not start")
         runner.send_signal(signal.SIGKILL)
         runner.communicate(timeout=LIMIT_SECONDS)
-        wait_until(lambda: not query(connection, sleeping), "the server did not notice that the runner is gone")
+        wait_until(
+            lambda: not query(connection, sleeping), LIMIT_SECONDS, "the server did not notice that the runner is gone"
+        )
         assert catalog(database) == before
     assert migrate(SecretStr(database)).migrations == MIGRATIONS
     migrate(SecretStr(second_database))
@@ -291,9 +294,9 @@ def test_whoever_reads_is_not_held_up_while_others_hold_a_view(database: str, mo
                 "SELECT 1 FROM pg_stat_activity WHERE application_name = 'vacancy migrate' AND wait_event_type = 'Lock'"
             )
             for _ in range(3):  # it tries again and again
-                wait_until(lambda: bool(query(reader, waiting)), "the runner does not wait for the view")
+                wait_until(lambda: bool(query(reader, waiting)), LIMIT_SECONDS, "the runner does not wait for the view")
                 query(reader, "SET statement_timeout = '10 s'; SELECT count(*) FROM vacancy.schedulable_host")
-                wait_until(lambda: not query(reader, waiting), "the runner does not give way")
+                wait_until(lambda: not query(reader, waiting), LIMIT_SECONDS, "the runner does not give way")
             assert runner.is_alive()
         finally:
             holder.rollback()

@@ -13,8 +13,8 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from tests.integration.upserts import query, upsert_usage
-from tests.waiting import wait_until
+from tests.harness.rows import query, upsert_usage
+from tests.harness.waiting import wait_until
 from vacancy.connectors.nova.table import Fault, Table
 from vacancy.connectors.scheduler.ranking import Amount
 

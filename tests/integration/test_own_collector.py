@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.endtoend import Agent, config_file, own_topics, read_topic
-from tests.guides import guide_collector
-from tests.waiting import wait_until
+from tests.harness.agent import Agent
+from tests.harness.guides import guide_collector
+from tests.harness.installation import config_file
+from tests.harness.topic import own_topics, read_topic
+from tests.harness.waiting import wait_until
 from vacancy.connectors.collectors.selection import make_collector
 from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import AgentSettings

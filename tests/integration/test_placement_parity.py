@@ -23,7 +23,7 @@ import pytest
 from pydantic import SecretStr
 
 from bench.placement import environment
-from tests.integration.upserts import upsert_inventory, upsert_usage
+from tests.harness.rows import upsert_inventory, upsert_usage
 from vacancy.connectors.collectors.collector import Inventory
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.scheduler.adapter import Scheduler

@@ -12,22 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.endtoend import (
-    TABLE_SECONDS,
-    Job,
-    Sender,
-    ask_flink,
-    count_records,
-    histories,
-    install,
-    open_table,
-    own_topics,
-    read_topic,
-    wait_for_table,
-)
-from tests.histories import encode_usage, usage_event
-from tests.oracle import COUNTERS
-from tests.waiting import wait_until
+from tests.harness.histories import encode_usage, usage_event
+from tests.harness.installation import install
+from tests.harness.job import Job, ask_flink
+from tests.harness.oracle import COUNTERS
+from tests.harness.sender import Sender
+from tests.harness.table import TABLE_SECONDS, open_table, wait_for_table
+from tests.harness.topic import count_records, histories, own_topics, read_topic
+from tests.harness.waiting import wait_until
 from vacancy.jobs.commands import dead_letters
 from vacancy.schemas.events import SINGLE_OBJECT_HEADER_BYTES as HEADER_BYTES
 from vacancy.schemas.events import SINGLE_OBJECT_MARKER

@@ -13,8 +13,8 @@ import psutil
 import psycopg2
 import pytest
 
-from tests.conftest import reachable_directory
-from tests.waiting import wait_until
+from tests.harness.servers import reachable_directory
+from tests.harness.waiting import wait_until
 from vacancy.jobs import ports
 from vacancy.jobs.local import postgres_server
 from vacancy.jobs.local.postgres_server import PostgresServer

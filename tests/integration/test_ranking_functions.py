@@ -9,8 +9,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
+from tests.harness.rows import query, upsert_usage
 from tests.integration.test_claim_plans import explaining  # noqa: F401  # a fixture
-from tests.integration.upserts import query, upsert_usage
 
 MEASURED = "SELECT (vacancy.measured(%s)).*"
 NOTE = "SELECT vacancy.note_claim(%s::uuid, %s, 4, 8192, 40, %s)"

@@ -28,8 +28,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import reachable_directory
-from tests.endtoend import END_SECONDS, Up, config_file, own_environment, vacancy
+from tests.harness.installation import config_file
+from tests.harness.process import END_SECONDS, own_environment, vacancy
+from tests.harness.servers import reachable_directory
+from tests.harness.stack import Up
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
@@ -62,7 +64,7 @@ READ_EVENTS = """
 import json, sys
 from pathlib import Path
 from vacancy.jobs.settings import load_settings
-from tests.endtoend import histories, read_topic
+from tests.harness.topic import histories, read_topic
 kafka = load_settings(Path(sys.argv[1])).kafka
 ((host, history),) = histories(read_topic(kafka, kafka.usage_topic)).items()
 events = [(each.append_ms, each.event["agent_time"].timestamp(), each.event["monotonic_ns"]) for each in history]

@@ -19,7 +19,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from tests.integration.upserts import at, query, retire, upsert_inventory, upsert_usage
+from tests.harness.rows import at, query, retire, upsert_inventory, upsert_usage
 from vacancy.connectors.postgres.migrations import migrate, schema_state
 
 Login = Callable[[str], str]
@@ -44,7 +44,7 @@ DDL = (
     "DELETE FROM vacancy.schema_migration",
     "DELETE FROM vacancy.schema_source",
     "CREATE OR REPLACE FUNCTION vacancy.retire_host() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-    "CREATE TRIGGER mine AFTER INSERT ON vacancy.host EXECUTE FUNCTION vacancy.retire_host()",
+    "CREATE TRIGGER mine AFTER INSERT ON vacancy.host EXECUTE FUNCTION vacancy.settle_claims()",
 )
 INNER = (
     "SELECT vacancy.parse_request('{}')",

@@ -7,7 +7,7 @@ from contextlib import closing
 import psycopg2
 from pydantic import SecretStr
 
-from tests.integration.upserts import query
+from tests.harness.rows import query
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.request import Request

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
-from tests.integration.upserts import upsert_inventory, upsert_usage
+from tests.harness.rows import upsert_inventory, upsert_usage
 from vacancy.connectors.postgres.connection import UnreachableError
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.answers import NoHostFitsError

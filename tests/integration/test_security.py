@@ -25,11 +25,14 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tests.endtoend import END_SECONDS, Ended, Job, config_file, group, own_environment, vacancy, what_an_agent_says
-from tests.secure import HOST, OTHER_MECHANISM_USER, Broker, Database, blocks, running_broker, running_database
-from tests.secure import tls_binaries as find_tls_binaries
-from tests.tls import Authority
-from tests.waiting import wait_until
+from tests.harness.agent import what_an_agent_says
+from tests.harness.installation import config_file
+from tests.harness.job import Job
+from tests.harness.process import END_SECONDS, Ended, group, own_environment, vacancy
+from tests.harness.secure import HOST, OTHER_MECHANISM_USER, Broker, Database, blocks, running_broker, running_database
+from tests.harness.secure import tls_binaries as find_tls_binaries
+from tests.harness.tls import Authority
+from tests.harness.waiting import wait_until
 from vacancy.connectors.kafka.client import Right, ensure_topics, topic_problems
 from vacancy.connectors.postgres.connection import connect, dial
 from vacancy.connectors.postgres.migrations import migrate

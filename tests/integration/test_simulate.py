@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
 from vacancy.connectors.kafka.client import client_config, ensure_topics
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.local.kafka_server import KafkaServer

@@ -15,8 +15,9 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from rich.console import Console
 
-from tests.endtoend import Ended, config_file
-from tests.integration.upserts import query, upsert_inventory, upsert_usage
+from tests.harness.installation import config_file
+from tests.harness.process import Ended
+from tests.harness.rows import query, upsert_inventory, upsert_usage
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.answers import NoHostFitsError, Refusal
 from vacancy.connectors.scheduler.request import Request

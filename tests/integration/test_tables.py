@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from tests.conftest import new_database
-from tests.integration.upserts import at, query, retire, upsert_inventory, upsert_usage, wait_until
+from tests.harness.rows import LIMIT_SECONDS, at, query, retire, upsert_inventory, upsert_usage
+from tests.harness.servers import new_database
+from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres.migrations import migrate
 
 HOST_ROWS = "SELECT host_id, samples FROM vacancy.host ORDER BY host_id"
@@ -234,7 +235,9 @@ def test_retirement_racing_the_first_usage_row_leaves_none(
         else:
             retire(inventory, observed_at=now)
             waiter, thread = usage, _background(usage, upsert_usage, observed_at=now)
-        wait_until(lambda: _is_waiting(owner, waiter), "the second transaction does not wait for the first")
+        wait_until(
+            lambda: _is_waiting(owner, waiter), LIMIT_SECONDS, "the second transaction does not wait for the first"
+        )
         assert query(owner, HOST_ROWS) == []
         (usage if first == "usage" else inventory).commit()
         thread.join(30)
@@ -249,7 +252,7 @@ def test_retiring_in_the_middle_of_a_batch_does_not_deadlock(owner: Connection, 
     with closing(psycopg2.connect(database)) as usage, closing(psycopg2.connect(database)) as inventory:
         upsert_usage(usage, host_id="host-2", observed_at=now)
         thread = _background(inventory, retire, host_id="host-1", observed_at=now)
-        wait_until(lambda: _is_waiting(owner, inventory), "retirement does not wait for the batch")
+        wait_until(lambda: _is_waiting(owner, inventory), LIMIT_SECONDS, "retirement does not wait for the batch")
         upsert_usage(usage, host_id="host-1", observed_at=now)
         usage.commit()
         thread.join(30)
@@ -311,6 +314,7 @@ def test_a_host_goes_stale_within_a_transaction_too(owner: Connection, database:
         query(reader, "SELECT set_config('vacancy.max_age', '200 ms', false)")
         wait_until(
             lambda: query(reader, "SELECT reason FROM vacancy.schedulable_host") == [("stale",)],
+            LIMIT_SECONDS,
             "the host never looks stale to a reader in a transaction",
         )
 
@@ -344,7 +348,7 @@ def test_a_million_updates_are_hot_and_the_table_does_not_grow(owner: Connection
         cursor.execute(tick)
         ((loaded_bytes,),) = query(owner, size)
         for _ in range(UPDATES // HOSTS):
-            wait_until(lambda: not query(owner, others), "a transaction of somebody else does not end")
+            wait_until(lambda: not query(owner, others), LIMIT_SECONDS, "a transaction of somebody else does not end")
             cursor.execute(tick)
         cursor.execute("SELECT pg_stat_force_next_flush()")
         ((updated, hot),) = query(

@@ -23,9 +23,9 @@ from kombu.connection import Connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.placement import environment
+from tests.harness.rabbitmq import RabbitMQ, running_rabbitmq
+from tests.harness.waiting import wait_until
 from tests.nova.conftest import PROGRAM_LIMIT_S, Nova
-from tests.rabbitmq import RabbitMQ, running_rabbitmq
-from tests.waiting import wait_until
 from vacancy.connectors.kafka.client import client_config, ensure_topics
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs import ports

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.debian import program
+from tests.harness.debian import program
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"

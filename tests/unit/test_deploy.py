@@ -93,7 +93,7 @@ def setting(variable: str) -> object:
 
 
 def test_the_compose_file_is_what_its_schema_says() -> None:
-    schema = json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "tests" / "harness" / "schemas" / "compose-spec.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(COMPOSE)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.compatibility import begins_with, incompatibilities
+from tests.harness.compatibility import begins_with, incompatibilities
 from vacancy.schemas.events import READS_AS_HEADER, Event, SchemaVersion, fingerprint, kafka_headers, newest, released
 
 VERSIONS = [version for event in Event for version in released(event)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
 from vacancy.jobs.local import processes
 from vacancy.jobs.local.processes import MARKER, Child, bound_log, end_leftovers, leftovers
 from vacancy.schemas.errors import VacancyError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
 from vacancy.jobs.local.processes import Child
 from vacancy.jobs.local.supervisor import FIRST_DELAY_SECONDS, MAX_RESTARTS, WITHIN_SECONDS, Supervisor
 from vacancy.schemas.errors import VacancyError

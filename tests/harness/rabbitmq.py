@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
 from vacancy.jobs import ports
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -38,7 +38,7 @@ class RabbitMQ:
         )
         self._variables = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
             "HOME": str(directory),
             "LANG": "C.UTF-8",
             "RABBITMQ_NODENAME": f"vacancy-{uuid.uuid4().hex[:12]}@localhost",
@@ -65,7 +65,7 @@ class RabbitMQ:
         log = self._directory / "output"
         with log.open("ab") as output:
             self._reaper = reaper = subprocess.Popen(
-                [sys.executable, "-m", "tests.reaper", "", PROGRAM],
+                [sys.executable, "-m", "tests.harness.reaper", "", PROGRAM],
                 env=self._variables,
                 cwd=self._directory,
                 stdin=subprocess.PIPE,

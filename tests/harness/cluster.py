@@ -23,7 +23,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
 from vacancy.jobs import ports
 from vacancy.jobs.flink.job_jars import flink_home, flink_jars, java_home, python_jar
 

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
 
 try:
     import libvirt
@@ -79,7 +79,13 @@ class Hypervisor:
         }
         with self.log.open("wb") as log:
             self._reaper = subprocess.Popen(
-                [sys.executable, "-m", "tests.reaper", self._user, shutil.which("libvirtd", path=_PATH) or "libvirtd"],
+                [
+                    sys.executable,
+                    "-m",
+                    "tests.harness.reaper",
+                    self._user,
+                    shutil.which("libvirtd", path=_PATH) or "libvirtd",
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

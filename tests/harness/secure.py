@@ -32,8 +32,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 )
 from psycopg2.extensions import encrypt_password, make_dsn
 
-from tests.conftest import reachable_directory
-from tests.tls import Authority, Identity
+from tests.harness.servers import reachable_directory
+from tests.harness.tls import Authority, Identity
 from vacancy.connectors.kafka.client import client_config, ensure_topics
 from vacancy.connectors.settings import KafkaSecurity, KafkaSettings
 from vacancy.jobs import ports
@@ -41,7 +41,7 @@ from vacancy.jobs.jars import ensure_jars
 from vacancy.jobs.local.kafka_server import KafkaServer
 from vacancy.jobs.local.postgres_server import SUPERUSER, PostgresServer, _server_user
 
-PAGE = Path(__file__).parents[1] / "docs" / "security.md"
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 HOST = "localhost"
 """The host name in the servers' certificates, which 127.0.0.1 is not."""
 OTHER_MECHANISM_USER = "other-mechanism"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -107,11 +104,3 @@ def query(connection: Connection, statement: str, *parameters: Any) -> list[tupl
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchall()
-
-
-def wait_until(condition: Callable[[], bool], message: str) -> None:
-    """Returns once the condition holds; fails with the message if it does not in time."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, message
-        threading.Event().wait(0.01)

@@ -8,8 +8,8 @@ import uuid
 from random import Random
 from typing import Self
 
-from tests.endtoend import Sender
-from tests.histories import encode_next_usage, encode_usage, usage_event
+from tests.harness.histories import encode_next_usage, encode_usage, usage_event
+from tests.harness.sender import Sender
 from vacancy.connectors.settings import KafkaSettings
 
 WITNESSES = 5

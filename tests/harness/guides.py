@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-GUIDE = Path(__file__).parents[1] / "docs" / "collectors.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "collectors.md"
 
 
 def guide_collector(directory: Path, instances: Path) -> str:

@@ -12,3 +12,8 @@ def wait_until(condition: Callable[[], object], seconds: float, message: str) ->
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds:g} s: {message}"
         time.sleep(0.02)
+
+
+def wait_until_time(at_s: float) -> None:
+    """Waits until a time of time.monotonic(): what takes its time, as a cut of so many seconds does."""
+    wait_until(lambda: time.monotonic() >= at_s, 30 + max(0.0, at_s - time.monotonic()), "time stands still")
