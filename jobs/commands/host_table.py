@@ -152,7 +152,7 @@ def amounts(free: int | None, least: int | None, capacity: int | None) -> str:
 
 
 def _short(amount: int | None) -> str:
-    """An amount in at most nine characters, so that one host's figures leave room for the others' names: ``1.25e+12``."""
+    """An amount in at most nine characters, ``1.25e+12``: one host's figures leave room for the others' names."""
     return str(amount) if amount is None or abs(amount) < 10_000_000 else f"{amount:.3g}"
 
 

@@ -24,7 +24,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
-from tests.integration.upserts import query, upsert_inventory, upsert_usage
+from tests.harness.rows import query, upsert_inventory, upsert_usage
 from vacancy.connectors.nova.table import Table
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.postgres.schedulable_hosts import fetch
