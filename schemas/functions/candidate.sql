@@ -116,7 +116,8 @@ WITH simple_fit AS MATERIALIZED (
     (1, 'disabled', NULL::double precision), (2, 'include', NULL), (3, 'avoid', NULL), (4, 'zone', NULL),
     (5, 'aggregates', NULL), (5.5, 'near ' || request.near, NULL), (6, 'required', NULL), (7, 'any_of', NULL),
     (8, 'forbidden', NULL), (9, 'vcpus_unit', NULL), (10, 'memory_mb_unit', NULL), (11, 'disk_gb_unit', NULL),
-    (12, 'no usage yet', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (14, 'vcpus_free', request.vcpus),
+    (12, 'no usage yet', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (13.5, 'duplicate id', NULL),
+    (14, 'vcpus_free', request.vcpus),
     (15, 'memory_mb_free', request.memory_mb), (16, 'disk_gb_free', request.disk_gb),
     (
       17, 'memory_mb_available',
@@ -125,7 +126,8 @@ WITH simple_fit AS MATERIALIZED (
     (18, 'disk_gb_available', request.disk_gb),
     (19, 'cpu_utilization', request.max_cpu_utilization), (20, 'cpu_steal', request.max_cpu_steal),
     (21, 'cpu_pressure', request.max_cpu_pressure), (22, 'memory_pressure', request.max_memory_pressure),
-    (23, 'io_pressure', request.max_io_pressure), (27, 'numa', NULL), (29, 'pci', NULL)
+    (23, 'io_pressure', request.max_io_pressure), (19.5, 'cpu_utilization_unknown', NULL), (20.5, 'cpu_steal_unknown', NULL),
+    (21.5, 'cpu_pressure_unknown', NULL), (22.5, 'memory_pressure_unknown', NULL), (23.5, 'io_pressure_unknown', NULL), (27, 'numa', NULL), (29, 'pci', NULL)
   UNION ALL
   SELECT 24, asked.key || suffix.suffix, CASE suffix.suffix WHEN '' THEN asked.value::double precision END
   FROM jsonb_each_text(request.resources) AS asked, (VALUES (''), ('_allocated'), ('_unit')) AS suffix (suffix)
