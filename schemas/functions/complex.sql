@@ -80,7 +80,10 @@ CROSS JOIN LATERAL (
   SELECT
     -- numeric: no amount that a host tells is too much for it.
     least(coalesce(sum(size_kb * total / 1024) FILTER (WHERE size_kb >= 1024), 0), 1e18)::bigint AS huge_mb,
-    trunc(least(sum(size_kb * free / 1024) FILTER (WHERE size_kb < 1024), 1e18))::bigint AS base_mb_free
+    -- Without such an entry null, which least() would pass over.
+    CASE WHEN bool_or(size_kb < 1024) THEN
+      trunc(least(sum(size_kb * free / 1024) FILTER (WHERE size_kb < 1024), 1e18))::bigint
+    END AS base_mb_free
   FROM jsonb_to_recordset(cell->'pages') AS size (size_kb numeric, total numeric, free numeric)
 ) AS pages
 $$;

@@ -278,7 +278,7 @@ def test_what_instances_and_claims_hold_of_a_cells_memory_counts(host: Host, sch
 def test_memory_in_huge_pages_is_not_taken_of_what_is_available(host: Host, scheduler: Scheduler) -> None:
     """480 free pages of 1 GiB, and what is in pages is nothing that the kernel could give out."""
     host.inventory(1, cells=[bare_cell(0, 64, 524_288, (1_048_576, 480, 480))])
-    host.usage(1, memory_mb_capacity=524_288, memory_mb_free=524_288, memory_mb_available=8192)
+    host.usage(1, memory_mb_capacity=600_000, memory_mb_free=600_000, memory_mb_available=8192)
     in_pages = Request(vcpus=1, memory_mb=65_536, numa=Numa(pages={1_048_576: 64}))
     for _ in range(7):
         scheduler.claim(in_pages)
