@@ -37,6 +37,7 @@ class Summary:
     memory_mb_free: int
     disk_gb_free: int
     pools: int = 0
+    duplicate_id: int = 0
 
 
 _SUMMARY = """
@@ -50,7 +51,8 @@ SELECT
   coalesce(sum(vcpus_free) FILTER (WHERE reason IS NULL), 0)::bigint,
   coalesce(sum(memory_mb_free) FILTER (WHERE reason IS NULL), 0)::bigint,
   coalesce(sum(disk_gb_free) FILTER (WHERE reason IS NULL), 0)::bigint,
-  count(*) FILTER (WHERE shares)
+  count(*) FILTER (WHERE shares),
+  count(*) FILTER (WHERE reason = 'duplicate id' AND NOT shares)
 FROM vacancy.schedulable_host
 """
 
@@ -131,6 +133,7 @@ def summary_line(summary: Summary) -> str:
         f"{count:,} {what}"
         for count, what in (
             (summary.stale, "stale"),
+            (summary.duplicate_id, "with a duplicate id"),
             (summary.disabled, "disabled"),
             (summary.without_usage, "without usage yet"),
             (summary.pools, "storage pools"),

@@ -47,10 +47,12 @@ SELECT
   f.host_id,
   array_remove(ARRAY[
     CASE WHEN f.age > asked.default_max_age THEN 'stale' END,
+    CASE WHEN f.is_cloned THEN 'duplicate id' END,
     CASE WHEN asked.vcpus > greatest(f.vcpus_free, 0) THEN 'vcpus_free' END,
     CASE WHEN asked.memory_mb > greatest(f.memory_mb_free, 0) THEN 'memory_mb_free' END,
     CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END,
-    CASE WHEN asked.memory_mb + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0) THEN 'memory_mb_available' END,
+    CASE WHEN asked.memory_mb_not_in_pages + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0)
+      THEN 'memory_mb_available' END,
     CASE WHEN asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
     CASE WHEN asked.max_cpu_utilization IS NOT NULL THEN
       CASE WHEN f.cpu_utilization IS NULL THEN 'cpu_utilization_unknown' WHEN f.cpu_utilization > asked.max_cpu_utilization THEN 'cpu_utilization' END
@@ -110,6 +112,7 @@ CROSS JOIN (
     (request.weights).disk_gb AS disk_gb_weight,
     (request.weights).load AS load_weight,
     (request.weights).age AS age_weight,
+    coalesce(((request.numa)->>'memory_mb')::bigint, request.memory_mb) AS memory_mb_not_in_pages,
     vacancy.max_age() AS default_max_age
   OFFSET 0
 ) AS asked
@@ -117,7 +120,7 @@ CROSS JOIN LATERAL (
   -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
   SELECT
     1 - (f.vcpus_free - asked.vcpus)::double precision / nullif(f.vcpus_capacity, 0) AS vcpus,
-    1 - (least(f.memory_mb_free, f.memory_mb_available) - asked.memory_mb)::double precision
+    1 - least(f.memory_mb_free - asked.memory_mb, f.memory_mb_available - asked.memory_mb_not_in_pages)::double precision
       / nullif(f.memory_mb_capacity, 0) AS memory_mb,
     1 - (least(f.disk_gb_free, f.disk_gb_available) - asked.disk_gb)::double precision
       / nullif(f.disk_gb_capacity, 0) AS disk_gb

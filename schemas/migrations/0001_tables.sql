@@ -55,7 +55,8 @@ CREATE TABLE vacancy.host (
   io_pressure double precision,
   instances integer NOT NULL,
   host_id text PRIMARY KEY,
-  recent_consumers uuid[] NOT NULL
+  recent_consumers uuid[] NOT NULL,
+  anomalies integer NOT NULL DEFAULT 0
 ) WITH (
   fillfactor = 48,
   -- Page pruning cleans up after the updates, so vacuum finds next to nothing: let it finish quickly, and never let it
@@ -82,6 +83,7 @@ COMMENT ON COLUMN vacancy.host.cpu_steal IS 'Fraction of all CPUs taken by the h
 COMMENT ON COLUMN vacancy.host.cpu_pressure IS 'Fraction of time that some task waited for a CPU; memory and io alike. Null: not known.';
 COMMENT ON COLUMN vacancy.host.instances IS 'Instances on the host at observed_at.';
 COMMENT ON COLUMN vacancy.host.recent_consumers IS 'Instances that the host began to count in the last minutes.';
+COMMENT ON COLUMN vacancy.host.anomalies IS 'Bits: 1 several nodes report under this id, 2 the node''s clock went back, 4 a fraction was above 1.';
 
 -- Functions of the stored generated columns below. They are versioned here, since a new definition would leave the
 -- stored values as they are: a migration that changes one rewrites the rows as well.

@@ -32,6 +32,8 @@ MIGRATIONS = tuple(tables.migrations())
 BEFORE_SQUASH = Path(__file__).with_name("data") / "before_squash.sql"
 PG_DUMP = postgres_server._wheel_binaries() / "pg_dump"
 TABLES = ("host", "host_inventory", "claim", "drift")
+NEW = ["anomalies"]
+"""Columns that a database of the earlier version does not have."""
 SLOW = "CREATE TABLE vacancy.half (); SELECT pg_sleep(300)"
 ADD_SLOW = f"""
 import sys
@@ -106,9 +108,12 @@ def catalog(database: str) -> list[str]:
 
 
 def contents(database: str) -> dict[str, list[tuple[Any, ...]]]:
-    """The rows of all tables but the records of migrations; all columns, generated ones, too."""
+    """The rows of all tables but the records of migrations; all columns, generated ones, too, but for those of NEW."""
     with connected(database) as connection:
-        return {table: query(connection, f"SELECT t::text FROM vacancy.{table} AS t ORDER BY 1") for table in TABLES}
+        return {
+            table: query(connection, f"SELECT to_jsonb(t) - %s::text[] FROM vacancy.{table} AS t ORDER BY 1", NEW)
+            for table in TABLES
+        }
 
 
 @pytest.fixture

@@ -47,4 +47,7 @@ DROP FUNCTION vacancy.bury_tombstones();
 COMMENT ON TABLE vacancy.claim IS 'What schedulers picked and hosts do not show yet. Written by claim(), note_claim() and release() alone.';
 COMMENT ON COLUMN vacancy.host_inventory.shares IS 'True: no host but a storage pool, which the hosts of its aggregates share.';
 
+ALTER TABLE vacancy.host ADD COLUMN anomalies integer NOT NULL DEFAULT 0;
+COMMENT ON COLUMN vacancy.host.anomalies IS 'Bits: 1 several nodes report under this id, 2 the node''s clock went back, 4 a fraction was above 1.';
+
 GRANT SELECT ON vacancy.schema_source TO vacancy_reader;
