@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -14,11 +15,14 @@ from vacancy.connectors.collectors.collector import NULLABLE, InventoryReading, 
 from vacancy.connectors.collectors.kernel_files import MOST
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
+from vacancy.schemas.fitting import FittingEncoder
 from vacancy.schemas.units import milliseconds_of
+
+_LOG = logging.getLogger("vacancy.agent")
 
 
 class EventWriter:
-    """Turns readings into payloads.
+    """Turns readings into payloads; what is more than an event holds is left out, and said so.
 
     Args:
         encoders: one for each event.
@@ -32,7 +36,7 @@ class EventWriter:
     def __init__(
         self, encoders: Mapping[Event, Encoder], interval: timedelta, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        self._encoders = encoders
+        self._encoders = {event: FittingEncoder(event, encoder, _LOG) for event, encoder in encoders.items()}
         self._reporter = {
             "reporting_interval_ms": milliseconds_of(interval),
             "agent_version": metadata.version("vacancy"),

@@ -209,7 +209,7 @@ def test_a_failing_collector_is_said_once_and_gone_on_with(bench: Bench, caplog:
 
 def test_a_reading_that_does_not_fit_the_schema_does_not_end_the_agent(bench: Bench) -> None:
     good = bench.node.usage_reading
-    bench.node.usage_reading = dataclasses.replace(good, memory_mb_capacity=2**63)
+    bench.node.usage_reading = dataclasses.replace(good, vcpus_capacity=2**63)
     bench.until(1003.0)
     bench.node.usage_reading = good
     bench.until(1005.0)
