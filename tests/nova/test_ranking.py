@@ -121,6 +121,10 @@ def test_the_options_are_in_a_sample_configuration(nova: Nova) -> None:
     assert "#weight_multiplier = 10.0" in sample
 
 
+def test_our_distribution_has_one_import_name(nova: Nova) -> None:
+    assert {path.name for path in nova.site.iterdir() if path.suffix != ".dist-info"} - {"bin"} == {"vacancy"}
+
+
 def test_nothing_is_done_at_import(nova: Nova) -> None:
     program = (
         "import sys, vacancy.connectors.nova.table, vacancy.connectors.nova.options;"
