@@ -42,6 +42,7 @@ from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.events import SINGLE_OBJECT_HEADER_BYTES, Event, newest
+from vacancy.schemas.usage import DECODED_COLUMNS
 from vacancy.topology.graph import insert_set, statements
 from vacancy.topology.settings import JobSettings
 
@@ -175,10 +176,9 @@ def _cpu_seconds(processes: list[subprocess.Popen[bytes]]) -> float:
 def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) -> Any:
     """The production graph, but for its decoder: the usage topic is in Flink's own format, without dead letters."""
     columns = {field["name"]: _sql_type(field["type"]) for field in newest(Event.USAGE).document["fields"]}
-    counters = [name for name, kind in columns.items() if kind == "BIGINT"]
-    values = {name: f"COALESCE({name}, -1)" if name in counters else name for name in columns}
+    values = {name: f"COALESCE({name}, -1)" if columns[name] == "BIGINT" else name for name in DECODED_COLUMNS}
     values["recent_consumers"] = "'{' || ARRAY_JOIN(recent_consumers, ',') || '}'"
-    types = {name: kind.removesuffix(" NOT NULL") for name, kind in columns.items()} | {"recent_consumers": "STRING"}
+    types = ", ".join(f"{name} {kind}" for name, kind in DECODED_COLUMNS.items())
     for statement in edges:
         if "TABLE usage_topic" in statement:
             start = statement.index("  payload BYTES")
@@ -189,7 +189,7 @@ def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) ->
     decoded = (
         "CREATE TEMPORARY VIEW usage_decoded AS SELECT topic, `partition`, `offset`, append_time,"
         f" CAST(ROW(CAST(NULL AS STRING), {', '.join(values.values())}) AS"
-        f" ROW<reason STRING, {', '.join(f'{name} {kind}' for name, kind in types.items())}>) AS event FROM usage_topic"
+        f" ROW<reason STRING, {types}>) AS event FROM usage_topic"
     )
     dataflow = [
         decoded if "VIEW usage_decoded" in statement else statement

@@ -220,8 +220,9 @@ def every_row_read(connection: Connection) -> Iterator[None]:
         cursor.execute("SELECT pg_get_functiondef('vacancy.best_of_sample'::regproc)")
         (as_it_was,) = cursor.fetchone() or ("",)
         cursor.execute(
-            "CREATE OR REPLACE FUNCTION vacancy.best_of_sample(r vacancy.request, hosts integer, glance boolean)"
-            " RETURNS text[] LANGUAGE plpgsql AS $$ BEGIN RETURN (vacancy.look_at_all(r)).best; END $$"
+            "CREATE OR REPLACE FUNCTION vacancy.best_of_sample("
+            "request vacancy.request, sample_size integer, quick boolean, max_results integer DEFAULT 8)"
+            " RETURNS text[] LANGUAGE plpgsql AS $$ BEGIN RETURN (vacancy.best_of_all(request)).best; END $$"
         )
         try:
             yield

@@ -6,14 +6,15 @@ and `job`, and `exception` where there is one.
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import sys
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import click
+
+from vacancy.jobs.terminal import dumps, safe
 
 Format = Literal["plain", "json"]
 _PLAIN = "%(asctime)s %(levelname)s %(message)s"
@@ -37,7 +38,19 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return dumps(line)
+
+
+class PlainFormatter(logging.Formatter):
+    """A record as one line, and the lines of a traceback where there is one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # its name is logging's
+        """The line."""
+        return safe(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # as above
+        """The traceback, a line of it a line."""
+        return "\n".join(map(safe, super().formatException(ei).split("\n")))
 
 
 log_format_option = click.option(
@@ -57,7 +70,7 @@ def configure(log_format: Format, **fields: str) -> None:
     if log_format == "json":
         handler.setFormatter(JsonFormatter(**{"host": socket.gethostname()} | fields))
     else:
-        handler.setFormatter(logging.Formatter(_PLAIN))
+        handler.setFormatter(PlainFormatter(_PLAIN))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("vacancy").setLevel(logging.INFO)  # of what libraries say, only what is wrong
 
@@ -67,4 +80,4 @@ def fail(message: str) -> None:
     if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.root.handlers):
         logging.getLogger("vacancy").critical("%s", message)
     else:
-        print(f"vacancy: {message}", file=sys.stderr)
+        print(f"vacancy: {safe(message)}", file=sys.stderr)

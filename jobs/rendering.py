@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from datetime import timedelta
+from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from vacancy.jobs.terminal import safe
 
 FILE_WIDTH = 160
 """Columns to fill where there is no terminal to ask."""
@@ -17,9 +20,15 @@ UNKNOWN = "-"
 """What a figure that is not known looks like."""
 
 
-def plain_table() -> Table:
-    """A table without columns yet: a rule below its head, and nothing else drawn."""
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+class PlainTable(Table):
+    """A rule below its head, and nothing else drawn. Cells are text: neither markup nor escapes have an effect."""
+
+    def __init__(self) -> None:
+        super().__init__(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Adds a row, as :meth:`rich.table.Table.add_row` does."""
+        super().add_row(*(Text(safe(cell)) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def table_console() -> Console:
@@ -56,6 +65,5 @@ def duration(age: timedelta | None) -> str:
 
 
 def one_line(text: str, style: str = "") -> Text:
-    """One line of what a node or an operator wrote; nothing in it steers the terminal."""
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    return Text(printable, style, no_wrap=True, overflow="ellipsis")
+    """A cell that is cut rather than wrapped; nothing in it steers the terminal."""
+    return Text(safe(text), style, no_wrap=True, overflow="ellipsis")

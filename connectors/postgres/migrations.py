@@ -1,29 +1,41 @@
-"""Brings the tables to this release's version: plain SQL files, in order, each once.
+"""Brings the tables, functions and views to this release's version.
 
 What always holds:
 
-- A file and its record in ``vacancy.schema_migration`` commit together, so a crash leaves no half-applied file.
+- One transaction does all of it: the pending migrations, then every function and view, if a migration was pending or
+  one of their files differs from what was applied. A crash, a failure or a dry run changes nothing.
 - One runner at a time per database: an advisory lock that the server gives back when a runner dies.
-- A file never changes once released: its SHA-256 is recorded, and one that differs is an error.
+- Nobody else is held up: where others hold a table or view, the runner gives way after :data:`_LOCK_TIMEOUT` and tries
+  again.
+- A migration never changes once released: its SHA-256 is recorded, and one that differs is an error.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import resources
 
 import psycopg2
+from psycopg2.errors import DeadlockDetected, LockNotAvailable
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from pydantic import SecretStr
 
 from vacancy.connectors.postgres.connection import dial, explained, where
+from vacancy.schemas import tables
 from vacancy.schemas.errors import VacancyError
 
 _LOCK = int.from_bytes(hashlib.sha256(b"vacancy.schema_migration").digest()[:8], "big", signed=True)
 _TIMEOUT = timedelta(seconds=5)
+_RUNNER_TIMEOUT = timedelta(seconds=60)
+"""How long to wait for another runner, and for those who use the tables."""
+_LOCK_TIMEOUT = timedelta(milliseconds=500)
+"""Shorter than PostgreSQL's deadlock_timeout (1 s), so that it is the runner that gives way, and nobody else's
+statement that is ended. It also bounds how long statements of others wait in line behind the runner."""
+_PAUSE_SECONDS = 0.5
 _RECORDS = """
 CREATE SCHEMA IF NOT EXISTS vacancy;
 CREATE TABLE IF NOT EXISTS vacancy.schema_migration (
@@ -31,56 +43,96 @@ CREATE TABLE IF NOT EXISTS vacancy.schema_migration (
   sha256 text NOT NULL,
   applied_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE TABLE IF NOT EXISTS vacancy.schema_source (
+  name text PRIMARY KEY,
+  sha256 text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE vacancy.schema_migration IS 'One row a migration that was applied.';
+COMMENT ON TABLE vacancy.schema_source IS 'One row a file of functions or views, as it was last applied.';
 """
 
 
 @dataclass(frozen=True)
 class SchemaState:
-    """A database next to this release, as names of migrations in order.
+    """A database next to this release, as names in order.
 
     Attributes:
-        applied: recorded in the database.
+        applied: migrations recorded in the database.
         pending: this release has them, the database does not.
         unknown: the database has them, this release does not: a newer one was here.
         changed: applied with another text than this release's.
+        replaced: of those applied, what a pending migration stands for; it is complete, or the state is refused.
+        missing: not applied, but needed before a pending migration can stand for those that are.
+        outdated: files of functions and views that differ from those applied, are new or are gone.
     """
 
     applied: tuple[str, ...]
     pending: tuple[str, ...]
     unknown: tuple[str, ...]
     changed: tuple[str, ...]
+    replaced: tuple[str, ...]
+    missing: tuple[str, ...]
+    outdated: tuple[str, ...]
 
 
-def migrate(dsn: SecretStr, *, connect_timeout: timedelta = _TIMEOUT) -> list[str]:
-    """Applies what is pending, each file in a transaction of its own, and gives the names; [] if there was nothing.
+@dataclass(frozen=True)
+class Changes:
+    """What a run did, or would do.
+
+    Attributes:
+        migrations: applied, in order.
+        replaced: earlier migrations that the first of them stands for; it changed what they had made.
+        sources: files of functions and views that differed; all files were applied if there is one, or a migration.
+    """
+
+    migrations: tuple[str, ...]
+    replaced: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.migrations or self.sources)
+
+
+def migrate(dsn: SecretStr, *, dry_run: bool = False, connect_timeout: timedelta = _TIMEOUT) -> Changes:
+    """Applies what is pending or differs, all of it or nothing.
+
+    Args:
+        dsn: of the tables' owner.
+        dry_run: do it, and roll it back.
+        connect_timeout: how long to wait for the server.
 
     Raises:
-        VacancyError: a newer version was here, a released file changed, a file failed, or no connection.
+        VacancyError: a newer version was here, a released migration changed, a file failed, others hold the tables or
+            views, or no connection.
     """
-    files = _files()
-    applied: list[str] = []
-    with closing(dial(dsn, connect_timeout=connect_timeout, application_name="vacancy migrate")) as connection:
+    deadline = time.monotonic() + _RUNNER_TIMEOUT.total_seconds()
+    with (
+        closing(dial(dsn, connect_timeout=connect_timeout, application_name="vacancy migrate")) as connection,
+        explained(dsn),
+        connection.cursor() as cursor,
+    ):
+        # A runner that was killed lets go within a second, even in the middle of a long statement.
+        cursor.execute("SET client_connection_check_interval = '1s'")
+        connection.commit()
         while True:
-            with explained(dsn), connection, connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                cursor.execute(_RECORDS)
-                state = _compare(connection, files)
-                _refuse(state, where(dsn))
-                if not state.pending:
-                    return applied
-                name = state.pending[0]
-                try:
-                    cursor.execute(files[name])
-                except psycopg2.Error as error:
-                    reason = str(error).splitlines()[0]
+            try:
+                changes = _apply(connection, cursor, where(dsn))
+                if dry_run:
+                    connection.rollback()
+                else:
+                    connection.commit()
+            except (LockNotAvailable, DeadlockDetected):
+                connection.rollback()
+                if time.monotonic() > deadline:
                     raise VacancyError(
-                        f"{where(dsn)}: migration {name} failed and changed nothing: {reason}; "
-                        "put that right and run `vacancy migrate` again"
+                        f"{where(dsn)}: others have held its tables or views for "
+                        f"{_RUNNER_TIMEOUT.total_seconds():g} s, so nothing was changed; "
+                        "end the transactions that pg_stat_activity shows, and run `vacancy migrate` again"
                     ) from None
-                cursor.execute(
-                    "INSERT INTO vacancy.schema_migration (name, sha256) VALUES (%s, %s)", (name, _sha256(files[name]))
-                )
-            applied.append(name)
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return changes
 
 
 def schema_state(dsn: SecretStr, *, connect_timeout: timedelta = _TIMEOUT) -> SchemaState:
@@ -92,45 +144,119 @@ def schema_state(dsn: SecretStr, *, connect_timeout: timedelta = _TIMEOUT) -> Sc
     with (
         closing(dial(dsn, connect_timeout=connect_timeout, application_name="vacancy")) as connection,
         explained(dsn),
+        connection.cursor() as cursor,
     ):
-        return _compare(connection, _files())
+        return _compare(cursor)
 
 
-def _files() -> dict[str, str]:
-    """This release's migrations: name to SQL, in order."""
-    found = resources.files("vacancy.schemas").joinpath("migrations").iterdir()
-    texts = {file.name.removesuffix(".sql"): file.read_text("utf-8") for file in found if file.name.endswith(".sql")}
-    return dict(sorted(texts.items()))
+def refusal(state: SchemaState) -> str | None:
+    """Why this release leaves a database alone, and what to do; None: it does not."""
+    if state.unknown:
+        return f"is of a newer version (it has {state.unknown[-1]}): upgrade vacancy (pip install -U vacancy)"
+    if state.changed:
+        return f"has another {state.changed[0]} than this release: reinstall vacancy as released"
+    if state.missing:
+        return (
+            f"was made by an earlier version and lacks its {state.missing[0]}: "
+            "run `vacancy migrate` of that version first, or make a new database"
+        )
+    return None
+
+
+def _apply(connection: Connection, cursor: Cursor, place: str) -> Changes:
+    """Does it all, in the transaction that the caller ends.
+
+    Raises:
+        psycopg2.errors.LockNotAvailable: others hold a table or view.
+        VacancyError: as :func:`migrate`.
+    """
+    cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_milliseconds(_RUNNER_TIMEOUT),))
+    try:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    except LockNotAvailable:
+        connection.rollback()
+        raise VacancyError(
+            f"{place}: another `vacancy migrate` has run for {_RUNNER_TIMEOUT.total_seconds():g} s; "
+            "wait for it, or end it"
+        ) from None
+    cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_milliseconds(_LOCK_TIMEOUT),))
+    state = _compare(cursor)
+    reason = refusal(state)
+    if reason is not None:
+        connection.rollback()
+        raise VacancyError(f"{place} {reason}")
+    changes = Changes(state.pending, state.replaced, state.outdated)
+    if not changes:
+        return changes
+    cursor.execute(_RECORDS)
+    texts, squashes, sources = tables.migrations(), tables.squashes(), tables.sources()
+    for name in state.pending:
+        squash = squashes.get(name) if state.replaced else None
+        _execute(cursor, place, f"migration {name}", squash.sql if squash else texts[name])
+        if squash:
+            cursor.execute("DELETE FROM vacancy.schema_migration WHERE name = ANY (%s)", (list(squash.replaces),))
+        cursor.execute(
+            "INSERT INTO vacancy.schema_migration (name, sha256) VALUES (%s, %s)", (name, _sha256(texts[name]))
+        )
+    cursor.execute("DELETE FROM vacancy.schema_source")
+    for name, text in sources.items():
+        _execute(cursor, place, f"{name}.sql", text)
+        cursor.execute("INSERT INTO vacancy.schema_source (name, sha256) VALUES (%s, %s)", (name, _sha256(text)))
+    return changes
+
+
+def _execute(cursor: Cursor, place: str, what: str, sql: str) -> None:
+    try:
+        cursor.execute(sql)
+    except (LockNotAvailable, DeadlockDetected):
+        raise
+    except psycopg2.Error as error:
+        reason = str(error).splitlines()[0]
+        raise VacancyError(
+            f"{place}: {what} failed and changed nothing: {reason}; put that right and run `vacancy migrate` again"
+        ) from None
+
+
+def _compare(cursor: Cursor) -> SchemaState:
+    texts, squashes, sources = tables.migrations(), tables.squashes(), tables.sources()
+    applied = _recorded(cursor, "schema_migration")
+    of_earlier = {
+        name: sha256
+        for migration, squash in squashes.items()
+        if migration not in applied
+        for name, sha256 in squash.replaces.items()
+    }
+    replaced = tuple(name for name in applied if name in of_earlier)
+    released = {name: _sha256(text) for name, text in texts.items()} | of_earlier
+    current = {name: _sha256(text) for name, text in sources.items()}
+    last = _recorded(cursor, "schema_source")
+    return SchemaState(
+        applied=tuple(applied),
+        pending=tuple(name for name in texts if name not in applied),
+        unknown=tuple(name for name in applied if name not in released),
+        changed=tuple(name for name, sha256 in applied.items() if released.get(name, sha256) != sha256),
+        replaced=replaced,
+        missing=tuple(name for name in of_earlier if name not in applied) if replaced else (),
+        outdated=tuple(name for name in {**current, **last} if current.get(name) != last.get(name)),
+    )
+
+
+def _recorded(cursor: Cursor, table: str) -> dict[str, str]:
+    """Name to SHA-256, as a database has it, in order; {} where there is no such table."""
+    cursor.execute(
+        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = 'vacancy' AND c.relname = %s",
+        (table,),
+    )
+    if not cursor.fetchone():
+        return {}
+    cursor.execute(f"SELECT name, sha256 FROM vacancy.{table} ORDER BY name")  # noqa: S608  # one of two constants
+    return dict(cursor.fetchall())
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _compare(connection: Connection, files: dict[str, str]) -> SchemaState:
-    recorded: dict[str, str] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE n.nspname = 'vacancy' AND c.relname = 'schema_migration'"
-        )
-        if cursor.fetchone():
-            cursor.execute("SELECT name, sha256 FROM vacancy.schema_migration ORDER BY name")
-            recorded = dict(cursor.fetchall())
-    return SchemaState(
-        applied=tuple(recorded),
-        pending=tuple(name for name in files if name not in recorded),
-        unknown=tuple(name for name in recorded if name not in files),
-        changed=tuple(name for name, text in files.items() if recorded.get(name, _sha256(text)) != _sha256(text)),
-    )
-
-
-def _refuse(state: SchemaState, place: str) -> None:
-    if state.unknown:
-        raise VacancyError(
-            f"{place} is of a newer version (it has {state.unknown[-1]}): upgrade vacancy (pip install -U vacancy)"
-        )
-    if state.changed:
-        raise VacancyError(
-            f"{place}: migration {state.changed[0]} differs from the one applied: reinstall vacancy as released"
-        )
+def _milliseconds(span: timedelta) -> str:
+    return f"{span // timedelta(milliseconds=1)} ms"

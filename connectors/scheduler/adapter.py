@@ -5,9 +5,8 @@
 >>> claim.host_name                                                                   # doctest: +SKIP
 'compute-17'
 
-The work is done by SQL functions (``schemas/migrations``, ``0008_claim_functions.sql``, ``0012_complex_resources.sql``
-and ``0014_storage_and_drift.sql``); this module keeps connections, tries again where that is safe, and turns answers
-into types.
+The work is done by SQL functions (``schemas/functions``, from ``claim.sql`` on); this module keeps
+connections, tries again where that is safe, and turns answers into types.
 
 What always holds: a call that was cut off, by a restart of the database say, is made again with the same consumers, so
 that no claim is lost and none is made twice.
@@ -121,7 +120,8 @@ class Scheduler:
 
         Args:
             request: what each of them needs.
-            consumers: whom the claims are for, the ids of the instances to be; None: `count` new ids.
+            consumers: whom the claims are for, the ids of the instances to be; none of them: no claims. None: `count`
+                new ids.
             count: how many, where no consumers are given.
 
         Returns:
@@ -131,7 +131,10 @@ class Scheduler:
             NoHostFitsError: says which dimension ran out, and the nearest miss.
             ContendedError: others kept claiming the hosts that fit.
         """
-        ids = [str(consumer) for consumer in consumers] if consumers else [str(uuid.uuid4()) for _ in range(count)]
+        given = [uuid.uuid4() for _ in range(count)] if consumers is None else consumers
+        ids = [str(consumer) for consumer in given]
+        if not ids:
+            return []
         rows = self._call(
             lambda cursor: cursor.fetchall(),
             "EXECUTE claim(%s::uuid[], %s)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import uuid
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +15,7 @@ from vacancy.connectors.settings import Strategy
 from vacancy.jobs.commands.connections import open_scheduler
 from vacancy.jobs.commands.request_options import parse_request, request_options
 from vacancy.jobs.options import DurationType, load, settings_options
+from vacancy.jobs.terminal import say, say_json
 
 
 @click.command("claim")
@@ -58,13 +58,13 @@ def command(
             claims = scheduler.claim(request, consumers or None, count=count)
         except NoHostFitsError as error:
             if as_json:
-                click.echo(json.dumps(dataclasses.asdict(error.refusal)))
+                say_json(dataclasses.asdict(error.refusal))
             raise
     if as_json:
-        click.echo(json.dumps([_document(claim) for claim in claims]))
+        say_json([_document(claim) for claim in claims])
     else:
         for claim in claims:
-            click.echo(f"{claim.consumer}  {claim.host_name or claim.host_id}" + ("  already" if claim.already else ""))
+            say(f"{claim.consumer}  {claim.host_name or claim.host_id}" + ("  already" if claim.already else ""))
 
 
 def _document(claim: Claim) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from vacancy.connectors.postgres.connection import explained
 from vacancy.connectors.postgres.documents import documents
 from vacancy.jobs.commands.connections import open_reader
 from vacancy.jobs.options import load, settings_options
-from vacancy.jobs.rendering import plain_table, table_console
+from vacancy.jobs.rendering import PlainTable, table_console
+from vacancy.jobs.terminal import say_json
 
 _CLAIMS = """
 SELECT c.consumer, c.host_id, i.name AS host_name, c.vcpus, c.memory_mb, c.disk_gb, c.held,
@@ -40,9 +40,9 @@ def command(config: Path | None, data_dir: Path | None, as_json: bool, limit: in
     with closing(open_reader(settings)) as connection, explained(settings.postgres.reader_dsn):
         rows = list(documents(connection, _CLAIMS, {"limit": limit}))
     if as_json:
-        click.echo(json.dumps(rows))
+        say_json(rows)
         return
-    table = plain_table()
+    table = PlainTable()
     for head in ("consumer", "host"):
         table.add_column(head, no_wrap=True)
     for head in ("VCPUs", "memory, MiB", "disk, GiB", "age"):

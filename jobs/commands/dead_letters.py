@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import heapq
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ from typing import Any
 import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from rich.console import Console
-from rich.markup import escape
 
 from vacancy.connectors.kafka.client import LastError, client_config, failed, refused, unreachable
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.options import load, settings_options
-from vacancy.jobs.rendering import plain_table
+from vacancy.jobs.rendering import PlainTable
+from vacancy.jobs.terminal import dumps
 from vacancy.schemas.errors import VacancyError
 
 _TIMEOUT_S = 10.0
@@ -186,13 +185,13 @@ def _print_json(letters: Iterable[DeadLetter]) -> None:
     """One array, an element a line, each printed as it comes: a topic of dead letters may be large."""
     before = "[\n "
     for letter in letters:
-        sys.stdout.write(before + json.dumps(letter.as_json()))
+        sys.stdout.write(before + dumps(letter.as_json()))
         before = ",\n "
     sys.stdout.write("[]\n" if before.startswith("[") else "\n]\n")
 
 
 def _print_table(letters: Iterable[DeadLetter]) -> None:
-    table = plain_table()
+    table = PlainTable()
     table.add_column("append_time", no_wrap=True)
     # Widths that leave something of each column on a terminal of 80.
     table.add_column("topic", min_width=8, overflow="fold")
@@ -205,7 +204,7 @@ def _print_table(letters: Iterable[DeadLetter]) -> None:
         more = " …" if len(letter.payload) > _SHOWN_BYTES else ""
         cells = (letter.append_time, letter.topic, letter.partition, letter.offset, letter.reason, len(letter.payload))
         shown = letter.payload[:_SHOWN_BYTES].hex() + more
-        table.add_row(*(escape("" if cell is None else str(cell)) for cell in (*cells, shown)))
+        table.add_row(*("" if cell is None else str(cell) for cell in (*cells, shown)))
     console = Console()
     if table.row_count:
         console.print(table)

@@ -19,10 +19,11 @@ import click
 from pydantic import SecretStr
 
 from vacancy.connectors.postgres.connection import connect, explained
-from vacancy.connectors.postgres.migrations import schema_state
+from vacancy.connectors.postgres.migrations import refusal, schema_state
 from vacancy.jobs.options import load, settings_options
 from vacancy.jobs.rendering import duration
 from vacancy.jobs.settings import Settings, find_config
+from vacancy.jobs.terminal import say, say_json
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.events import Event, released
 
@@ -45,13 +46,30 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     "reader": frozenset(
         {
             (function, "EXECUTE")
-            for function in ("why()", "taken()", "pci_free()", "cells_free()", "class_free()", "record_drift()")
+            for function in (
+                "why()",
+                "claimed_amounts()",
+                "pci_free()",
+                "cells_free()",
+                "class_free()",
+                "record_drift()",
+            )
         }
         | {
             (relation, "SELECT")
             for relation in (
-                *("host", "host_inventory", "claim", "schedulable_host", "freshness", "schema_migration"),
-                *("pci_pool", "numa_cell", "resource_class", "source", "drift", "drifting", "host_drift"),
+                *("host", "host_inventory", "claim", "schedulable_host", "freshness"),
+                *(
+                    "schema_migration",
+                    "schema_source",
+                    "pci_pool",
+                    "numa_cell",
+                    "resource_class",
+                    "source",
+                    "drift",
+                    "drifting",
+                    "host_drift",
+                ),
             )
         }
     ),
@@ -190,12 +208,15 @@ def _listed(rights: frozenset[tuple[str, str]]) -> str:
 
 def _migrations(settings: Settings) -> Iterator[Finding]:
     state = schema_state(settings.postgres.reader_dsn, connect_timeout=_timeout(settings))
-    if state.unknown:
-        yield Finding("tables", f"the database is of a newer version, it has {state.unknown[-1]}", "upgrade vacancy")
-    elif state.changed:
-        yield Finding("tables", f"{state.changed[0]} differs from the one applied", "reinstall vacancy as released")
+    reason = refusal(state)
+    if reason is not None:
+        message, _, remedy = reason.partition(": ")
+        yield Finding("tables", f"the database {message}", remedy)
     elif state.pending:
         yield Finding("tables", f"{len(state.pending)} migrations are missing", "run `vacancy migrate`")
+    elif state.outdated:
+        files = ", ".join(state.outdated)
+        yield Finding("tables", f"functions or views are not those of this release: {files}", "run `vacancy migrate`")
     else:
         yield Finding("tables", f"up to date at {state.applied[-1]}")
 
@@ -344,12 +365,12 @@ def command(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
     else:
         findings += diagnose(settings)
     if as_json:
-        click.echo(json.dumps([finding._asdict() | {"ok": finding.remedy is None} for finding in findings]))
+        say_json([finding._asdict() | {"ok": finding.remedy is None} for finding in findings])
     else:
         for check, message, remedy in findings:
             if remedy is None:
-                click.echo(f"{click.style('ok', 'green')} {check}: {message}")
+                say(f"{check}: {message}", mark=click.style("ok ", "green"))
             else:
-                click.echo(f"{click.style('!!', 'red')} {check}: {message}: {remedy}")
+                say(f"{check}: {message}: {remedy}", mark=click.style("!! ", "red"))
     if any(finding.remedy is not None for finding in findings):
         click.get_current_context().exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from vacancy.connectors.postgres.connection import UnreachableError, connect, explained
 from vacancy.connectors.postgres.documents import documents
 from vacancy.jobs.options import DurationType, load, settings_options
-from vacancy.jobs.rendering import UNKNOWN, duration, plain_table, table_console
+from vacancy.jobs.rendering import UNKNOWN, PlainTable, duration, table_console
 from vacancy.jobs.settings import Settings
+from vacancy.jobs.terminal import say_json
 
 _LOG = logging.getLogger("vacancy")
 _ROWS = "SELECT * FROM vacancy.host_drift ORDER BY since, name, kind"
@@ -46,7 +46,7 @@ def command(config: Path | None, data_dir: Path | None, watch: bool, every: time
     settings = load(config, data_dir)
     for rows in _looks(settings, every if watch else None):
         if as_json:
-            click.echo(json.dumps(rows, ensure_ascii=False))
+            say_json(rows)
         else:
             _show(rows)
 
@@ -88,7 +88,7 @@ def _open(settings: Settings) -> Connection:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    table = plain_table()
+    table = PlainTable()
     for head in ("host", "drift"):
         table.add_column(head, no_wrap=True)
     for head in ("promised", "measured", "for"):
@@ -96,9 +96,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         promised, measured = _UNITS.get(row["kind"], ("VCPUs held", "instances"))
         lasted = UNKNOWN if row["lasted"] is None else duration(timedelta(seconds=row["lasted"]))
-        name = "".join(character if character.isprintable() else "?" for character in row["name"])
         amounts = f"{row['promised']:,} {promised}", f"{row['measured']:,} {measured}"
-        table.add_row(name, row["kind"].replace("_", " "), *amounts, lasted)
+        table.add_row(row["name"], row["kind"].replace("_", " "), *amounts, lasted)
     console = table_console()
-    console.print(table, markup=False)
+    console.print(table)
     console.print(f"{len(rows):,} drift", style="bold")

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from vacancy.connectors.postgres.connection import UnreachableError, explained
 from vacancy.connectors.postgres.schedulable_hosts import HostRow, fetch
-from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, duration, one_line, percent, plain_table, size
+from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, duration, one_line, percent, size
+from vacancy.jobs.terminal import safe
 
 _CHROME_LINES = 7
 """Lines of the live view that are no hosts: the table's head and rules, the summary, a message, the cursor's."""
@@ -104,7 +105,7 @@ def render(
         message: what else to say, below.
     """
     columns = [column for column in _COLUMNS if width >= column.least_width]
-    table = plain_table()
+    table = PlainTable()
     # Rich narrows columns that may wrap before those that may not; names and reasons are cut rather than wrapped.
     table.add_column("host")
     table.add_column("state", max_width=32)
@@ -119,7 +120,7 @@ def render(
         line.append(f" ({hidden:,} more hosts not shown)", "dim")
     lines: list[RenderableType] = [table, line]
     if message:
-        lines.append(Text(message, "bold yellow"))
+        lines.append(Text(safe(message), "bold yellow"))
     return Group(*lines)
 
 
@@ -210,7 +211,7 @@ class LiveTable:
         else:
             self._console.print(summary_line(self._summary), markup=False)
             if message:
-                self._console.print(message, markup=False)
+                self._console.print(safe(message), markup=False)
 
     def _read(self) -> None:
         if self._connection is None:

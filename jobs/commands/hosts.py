@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +22,8 @@ from vacancy.jobs.commands.connections import open_reader
 from vacancy.jobs.commands.host_table import LiveTable, render, summarize
 from vacancy.jobs.commands.request_options import parse_request, request_options
 from vacancy.jobs.options import load, settings_options
-from vacancy.jobs.rendering import one_line, plain_table, table_console
+from vacancy.jobs.rendering import PlainTable, one_line, table_console
+from vacancy.jobs.terminal import say_json
 
 REFRESH_SECONDS = 1.0
 _ALL = sql.SQL("SELECT * FROM vacancy.schedulable_host")
@@ -79,7 +79,7 @@ def command(
     with closing(open_reader(settings)) as connection, explained(settings.postgres.reader_dsn):
         if as_json:
             query = _ALL_AND_WHY if why else _ALL
-            click.echo(json.dumps(list(documents(connection, query + ORDER, values)), ensure_ascii=False))
+            say_json(list(documents(connection, query + ORDER, values)))
         elif why:
             rows = list(documents(connection, _WHY + ORDER, values | {"limit": None}))
             table_console().print(_render_why(rows, limit))
@@ -90,7 +90,7 @@ def command(
 
 def _render_why(rows: Sequence[dict[str, Any]], limit: int | None) -> RenderableType:
     """The first hosts and what rules each out, then how many of all each dimension rules out first."""
-    table = plain_table()
+    table = PlainTable()
     table.add_column("host")
     table.add_column("ruled out by")
     for row in rows[:limit]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from vacancy.jobs.options import F, flags, load, settings_options
 from vacancy.jobs.rendering import duration
 from vacancy.jobs.settings import Settings
 from vacancy.jobs.signals import StopSignal
+from vacancy.jobs.terminal import say, say_json
 from vacancy.schemas.errors import ConfigError, VacancyError
 
 
@@ -113,9 +113,9 @@ def submit(
         wait_until_running(cluster, job_id)
     watch = f"{cluster.url}/#/job/running/{job_id}/overview"
     if as_json:
-        click.echo(json.dumps({"job_id": job_id, "watch": watch}))
+        say_json({"job_id": job_id, "watch": watch})
     else:
-        click.echo(f"{settings.job.name} runs as {job_id}; watch it at {watch}")
+        say(f"{settings.job.name} runs as {job_id}; watch it at {watch}")
 
 
 @click.command()
@@ -139,9 +139,9 @@ def stop(config: Path | None, data_dir: Path | None, flink_url: str | None, job_
     savepoint = cluster.stop(job.job_id, savepoint_directory(settings.job))
     wait_until_ended(cluster, job.job_id)
     if as_json:
-        click.echo(json.dumps({"job_id": job.job_id, "savepoint": savepoint}))
+        say_json({"job_id": job.job_id, "savepoint": savepoint})
     else:
-        click.echo(f"{job.name} ({job.job_id}) is stopped; its savepoint is {savepoint}")
+        say(f"{job.name} ({job.job_id}) is stopped; its savepoint is {savepoint}")
 
 
 @click.command()
@@ -162,7 +162,11 @@ def status(
     settings = load_for_cluster(config, data_dir, flink_url)
     cluster = FlinkRest(settings.job.flink_url)
     found = cluster.status(find_job(cluster, settings.job.name, job_id).job_id)
-    click.echo(json.dumps(as_object(found)) if as_json else as_text(found))
+    if as_json:
+        say_json(as_object(found))
+    else:
+        for line in as_text(found):
+            say(line)
 
 
 def as_object(found: Status) -> dict[str, Any]:
@@ -192,8 +196,8 @@ def as_object(found: Status) -> dict[str, Any]:
     }
 
 
-def as_text(found: Status) -> str:
-    """A job's status for people."""
+def as_text(found: Status) -> list[str]:
+    """A job's status for people, in lines."""
 
     def of_checkpoint(checkpoint: Checkpoint | None) -> str:
         if checkpoint is None:
@@ -212,7 +216,7 @@ def as_text(found: Status) -> str:
         if failure
         else "none",
     }
-    return "\n".join(f"{name:<16} {value}" for name, value in lines.items())
+    return [f"{name:<16} {value}" for name, value in lines.items()]
 
 
 def _uptime(found: Status) -> timedelta:

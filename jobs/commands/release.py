@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from vacancy.jobs.commands.connections import open_scheduler
 from vacancy.jobs.options import load, settings_options
+from vacancy.jobs.terminal import say, say_json
 from vacancy.schemas.errors import VacancyError
 
 
@@ -29,9 +29,9 @@ def command(config: Path | None, data_dir: Path | None, consumers: tuple[uuid.UU
     with open_scheduler(settings) as scheduler:
         released = scheduler.release(*consumers)
     if as_json:
-        click.echo(json.dumps([str(consumer) for consumer in released]))
+        say_json([str(consumer) for consumer in released])
     else:
         for consumer in released:
-            click.echo(f"{consumer}  released")
+            say(f"{consumer}  released")
     if missing := [str(consumer) for consumer in consumers if consumer not in released]:
         raise VacancyError(f"no claim of {', '.join(missing)}: never made, released or expired (see `vacancy claims`)")

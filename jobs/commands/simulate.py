@@ -18,6 +18,7 @@ from vacancy.jobs.logs import configure, log_format_option
 from vacancy.jobs.options import DurationType, flags, load, settings_options
 from vacancy.jobs.signals import StopSignal
 from vacancy.jobs.simulator.simulation import Progress, Simulation, Totals, build_simulation
+from vacancy.jobs.terminal import say
 
 _LIVE_S = 0.5
 _LOG = logging.getLogger("vacancy.simulate")
@@ -60,7 +61,7 @@ def command(
         # What is there now stays: the collector need not look at it again and again.
         gc.freeze()
         totals = _run(simulation, None if for_ is None else for_.total_seconds(), stop.is_set, as_json)
-    click.echo(str(totals))
+    say(str(totals))
 
 
 def _run(simulation: Simulation, for_s: float | None, stopped: Callable[[], bool], as_json: bool) -> Totals:
@@ -68,7 +69,7 @@ def _run(simulation: Simulation, for_s: float | None, stopped: Callable[[], bool
     if as_json:
         return simulation.run(for_s, stopped, lambda progress: _LOG.info("%s", progress))
     if not sys.stderr.isatty():
-        return simulation.run(for_s, stopped, lambda progress: click.echo(str(progress), err=True))
+        return simulation.run(for_s, stopped, lambda progress: say(str(progress), err=True))
     line = Spinner("dots")
     with Live(line, console=Console(stderr=True), auto_refresh=False, transient=True) as live:
 

@@ -19,6 +19,7 @@ from vacancy.jobs.local.stack import STEPS, Fleet, Report, Stack
 from vacancy.jobs.options import DurationType
 from vacancy.jobs.settings import CONFIG_NAME, Settings, default_data_dir, find_config, load_settings
 from vacancy.jobs.signals import Stop, ignore_signals, stopped_by_signals
+from vacancy.jobs.terminal import safe
 from vacancy.schemas.errors import VacancyError
 
 REDRAW_SECONDS = 1.0
@@ -148,4 +149,4 @@ def _show(stack: Stack, console: Console, seconds: float | None) -> None:
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(safe(text), markup=False, soft_wrap=True)

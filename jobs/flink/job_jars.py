@@ -23,6 +23,7 @@ import platformdirs
 
 from vacancy.jobs.jars import Progress, ensure_jars, locked
 from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.events import Event, newest
 
 Sources = Mapping[str, bytes]
 """Files by their path in the jar; Java is compiled, the others go as they are."""
@@ -50,8 +51,8 @@ def python_jar() -> Path:
 
 
 def java_sources() -> Sources:
-    """The dataflow's Java and its connectors', and what tells Flink of them."""
-    found: dict[str, bytes] = {}
+    """The dataflow's Java and its connectors', what tells Flink of them, and the schema that names the columns."""
+    found: dict[str, bytes] = {"vacancy/host_usage.avsc": newest(Event.USAGE).text.encode()}
     for package in ("vacancy.topology", "vacancy.connectors.flink"):
         with resources.as_file(resources.files(package).joinpath("java")) as root:
             for file in root.rglob("*"):

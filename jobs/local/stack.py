@@ -129,7 +129,7 @@ class Stack:
         owner_dsn = server_dsn.rpartition("/")[0] + "/" + DATABASE
         if not _query(server_dsn, "SELECT FROM pg_database WHERE datname = %s", DATABASE):
             _execute(server_dsn, f"CREATE DATABASE {DATABASE}")
-        applied = migrate(SecretStr(owner_dsn))
+        changes = migrate(SecretStr(owner_dsn))
         passwords = self._passwords()
         for name, role in _LOGINS.items():
             if not _query(owner_dsn, "SELECT FROM pg_roles WHERE rolname = %s", f"local_{name}"):
@@ -137,7 +137,7 @@ class Stack:
             _execute(owner_dsn, f"ALTER ROLE local_{name} PASSWORD %s", passwords[name])
         dsns = {name: self._postgres.dsn(f"local_{name}", DATABASE, passwords[name]) for name in _LOGINS}
         self._write_settings(owner_dsn, dsns)
-        return f"{len(applied)} migrations applied" if applied else "up to date"
+        return "applied" if changes else "up to date"
 
     def make_topics(self, report: Report) -> str:
         """Makes the topics that are missing."""

@@ -151,6 +151,8 @@ class UsageEncoder:
         ]
 
     def _column(self, field: pa.Field, report: Report) -> pa.Array:
+        if field.name not in report.usage:
+            return pa.nulls(len(report.rows), field.type)  # a counter that is not simulated is one that no host has
         values: npt.NDArray[Any] = report.usage[field.name]
         if values.dtype == np.int64 and field.name not in PRESSURE:
             # They are as Arrow has them; pa.array would look at them for longer than the rest of a small tick takes.

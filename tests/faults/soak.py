@@ -140,8 +140,8 @@ def as_json(soaked: Soaked) -> dict[str, Any]:
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there.")
 def main(minutes: float, hosts: int, seed: int | None, file: Path | None) -> None:
     """Soak the whole system on this machine, with faults every 20 s and 1 % poison."""
-    soaked = soak(hosts, minutes, seed if seed is not None else Random().getrandbits(32), click.echo)
-    click.echo("\n".join(soaked.lines()))
+    soaked = soak(hosts, minutes, seed if seed is not None else Random().getrandbits(32), print)
+    print("\n".join(soaked.lines()))
     if file:
         file.write_text(json.dumps(as_json(soaked), indent=1) + "\n", encoding="utf-8")
     if grown := soaked.grown():

@@ -7,35 +7,10 @@ from typing import Any
 
 from vacancy.jobs.flink.job_jars import flink_jars
 from vacancy.schemas.events import Event, SchemaVersion, released
+from vacancy.schemas.usage import DECODED_COLUMNS
 from vacancy.topology.graph import DECODERS, SchemaRegistry, java_decoder
 
-USAGE_COLUMNS = (
-    "reason",
-    "host_id",
-    "boot_id",
-    "cpu_count",
-    "monotonic_ns",
-    "vcpus_capacity",
-    "vcpus_allocated",
-    "memory_mb_capacity",
-    "memory_mb_allocated",
-    "disk_gb_capacity",
-    "disk_gb_allocated",
-    "memory_mb_available",
-    "disk_gb_available",
-    "cpu_busy_ns",
-    "instances",
-    "cpu_iowait_ns",
-    "cpu_steal_ns",
-    "disk_read_bytes",
-    "disk_write_bytes",
-    "net_rx_bytes",
-    "net_tx_bytes",
-    "cpu_pressure_us",
-    "memory_pressure_us",
-    "io_pressure_us",
-    "recent_consumers",
-)
+USAGE_COLUMNS = ("reason", *DECODED_COLUMNS)
 INVENTORY_COLUMNS = (
     "reason",
     "host_id",

@@ -38,13 +38,9 @@ def usage_event(**fields: Any) -> dict[str, Any]:
         "memory_mb_available": 6000,
         "disk_gb_available": 90,
         "cpu_count": 4,
+        **{field["name"]: field["default"] for field in newest(Event.USAGE).document["fields"] if "default" in field},
         **dict.fromkeys(COUNTERS, 0),
-        "disk_read_ops": None,
-        "disk_write_ops": None,
-        "net_rx_packets": None,
-        "net_tx_packets": None,
         "instances": 0,
-        "recent_consumers": [],
     }
     unknown = fields.keys() - event.keys()
     assert not unknown, f"not fields of a usage event: {unknown}"

@@ -18,6 +18,8 @@ from pydantic import SecretStr
 from tests.harness.process import Ended
 from tests.harness.rows import upsert_inventory, upsert_usage
 from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.request import Request
 
 
 @pytest.fixture
@@ -144,3 +146,40 @@ def test_usage_errors(tmp_path: Path, arguments: list[str]) -> None:
     ended = Ended(tmp_path, *arguments)
     assert ended.status == 2
     ended.error()
+
+
+def test_no_name_steers_the_terminal(tmp_path: Path, owner: Connection) -> None:
+    name = "evil\x1b[2J\x9b31m\u202e\n\x1b]0;title\x07"
+    upsert_inventory(owner, host_id="id-evil", name=name)
+    upsert_usage(owner, host_id="id-evil", vcpus_free=128, observed_at=datetime.now(UTC), recent_consumers="{}")
+    shown = r"evil\x1b[2J\x9b31m\u202e\n\x1b]0;title\x07"
+    for arguments in (
+        ["claim", "--vcpus", "100"],
+        ["claims"],
+        ["hosts"],
+        ["hosts", "--why", "--vcpus", "1"],
+        ["drift"],
+        ["doctor"],
+    ):
+        ended = Ended(tmp_path, *arguments)
+        for line in (ended.output + ended.errors).split("\n"):
+            assert all(character.isprintable() for character in line), (arguments, line)
+        if arguments[0] in ("claim", "claims") or "--why" in arguments:
+            assert shown in ended.output
+    for arguments in (["hosts"], ["claims"]):
+        ended = Ended(tmp_path, *arguments, "--json")
+        assert all(character.isprintable() for character in ended.output.removesuffix("\n"))
+        assert name in {row.get("name") or row["host_name"] for row in json.loads(ended.output)}
+
+
+def test_no_consumers_are_no_claims(database: str, owner: Connection) -> None:
+    scheduler = Scheduler(database)
+    try:
+        assert scheduler.claim(Request(vcpus=1), []) == []
+        assert scheduler.claim(Request(vcpus=1), ()) == []
+        assert len(scheduler.claim(Request(vcpus=1))) == 1
+    finally:
+        scheduler.close()
+    with owner.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM vacancy.claim")
+        assert cursor.fetchone() == (1,)

@@ -121,7 +121,7 @@ def test_what_few_hosts_offer_is_found_by_index(explaining: Connection) -> None:
         assert host_id in ("host-7", "host-77777")
         found = [notice for notice in explaining.notices if "plan:" in notice]
         assert not [plan for plan in found if "Seq Scan" in plan]
-        (offers,) = (plan for plan in found if "i.pci_kinds @> kinds" in plan)
+        (offers,) = (plan for plan in found if "i.pci_kinds @> requested_kinds" in plan)
         assert "Bitmap Index Scan on host_inventory_offers" in offers
         holds = [plan for plan in found if "c.held IS NOT NULL" in plan and "jsonb_object_agg" in plan]
         assert holds

@@ -139,10 +139,15 @@ def test_a_silent_source_is_named_and_a_partly_silent_one_is_said(dsns: dict[str
     assert (findings["lxc"].remedy, findings["libvirt"].remedy) == (None, None)
 
 
-def test_missing_and_newer_migrations_are_said(dsns: dict[str, str]) -> None:
+def test_missing_outdated_and_newer_tables_are_said(dsns: dict[str, str]) -> None:
     with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner.cursor() as cursor:
         with owner:
-            cursor.execute("DELETE FROM vacancy.schema_migration WHERE name = '0006_roles'")
+            cursor.execute("UPDATE vacancy.schema_source SET sha256 = '' WHERE name = 'functions/claim'")
+        assert wrong(diagnose(settings(dsns)), "tables") == [
+            "functions or views are not those of this release: functions/claim"
+        ]
+        with owner:
+            cursor.execute("DELETE FROM vacancy.schema_migration")
         assert wrong(diagnose(settings(dsns)), "tables") == ["1 migrations are missing"]
         with owner:
             cursor.execute("INSERT INTO vacancy.schema_migration (name, sha256) VALUES ('9999_future', '')")

@@ -42,31 +42,33 @@ DDL = (
     "DROP VIEW vacancy.schedulable_host",
     "UPDATE vacancy.schema_migration SET sha256 = ''",
     "DELETE FROM vacancy.schema_migration",
+    "DELETE FROM vacancy.schema_source",
     "CREATE OR REPLACE FUNCTION vacancy.retire_host() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-    "CREATE TRIGGER mine AFTER INSERT ON vacancy.host EXECUTE FUNCTION vacancy.retire_host()",
+    "CREATE TRIGGER mine AFTER INSERT ON vacancy.host EXECUTE FUNCTION vacancy.settle_claims()",
 )
 INNER = (
     "SELECT vacancy.parse_request('{}')",
-    "SELECT vacancy.take_request('{}')",
+    "SELECT vacancy.prepare_request('{}')",
     "SELECT vacancy.lock_consumers('{}')",
-    "SELECT * FROM vacancy.room(NULL)",
-    "SELECT * FROM vacancy.judged(NULL)",
+    "SELECT * FROM vacancy.usage_fit(NULL)",
+    "SELECT * FROM vacancy.host_fit(NULL)",
     "SELECT vacancy.random_hosts(1)",
-    "SELECT vacancy.look_at_all(NULL)",
+    "SELECT vacancy.best_of_all(NULL)",
     "SELECT vacancy.claim_host(NULL, gen_random_uuid(), false)",
     "SELECT vacancy.sweep_claims()",
     "SELECT * FROM vacancy.host_free",
     "SELECT vacancy.parse_pci('[]')",
     "SELECT vacancy.are_amounts('{}', 0)",
-    "SELECT * FROM vacancy.complex_missing(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
-    "SELECT vacancy.kinds('[]')",
+    "SELECT * FROM vacancy.complex_parts_fit(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    "SELECT vacancy.requested_pci_kinds('[]')",
     "SELECT vacancy.best_of_sample(NULL, 1, true, 1)",
     "SELECT vacancy.is_complex(NULL)",
-    "SELECT vacancy.complex_room('host-1', NULL, NULL, NULL)",
-    "SELECT vacancy.complex_judged('host-1', NULL, NULL, NULL)",
+    "SELECT vacancy.place_complex_parts('host-1', NULL, NULL, NULL)",
+    "SELECT vacancy.complex_fit('host-1', NULL, NULL, NULL)",
     "SELECT vacancy.place_pci('[]', 0, '{}', '{}', '{}')",
     "SELECT vacancy.hosts_that_offer(NULL, 1)",
-    "SELECT vacancy.leave_behind('{}')",
+    "SELECT vacancy.hosts_near('{}', 1)",
+    "SELECT vacancy.keep_unshown_amounts('{}')",
 )
 CLAIMING = (
     "SELECT vacancy.claim(ARRAY[gen_random_uuid()])",
@@ -170,7 +172,7 @@ def test_a_reader_reads_all_of_it(login: Login) -> None:
         views = [
             f"vacancy.{view}" for view in ("schedulable_host", "freshness", "pci_pool", "numa_cell", "resource_class")
         ]
-        for relation in (*TABLES, *views, "vacancy.schema_migration"):
+        for relation in (*TABLES, *views, "vacancy.schema_migration", "vacancy.schema_source"):
             query(reader, f"SELECT * FROM {relation}")
     assert not schema_state(SecretStr(dsn)).pending
 

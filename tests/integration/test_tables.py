@@ -87,10 +87,10 @@ def test_a_newer_inventory_revives_a_host_and_an_older_one_does_not(owner: Conne
 def test_tombstones_of_more_than_seven_days_go_with_the_next_inventory(owner: Connection) -> None:
     now = datetime.now(UTC)
     with owner.cursor() as cursor:
-        cursor.execute("ALTER TABLE vacancy.host_inventory DISABLE TRIGGER bury_tombstones")
+        cursor.execute("ALTER TABLE vacancy.host_inventory DISABLE TRIGGER delete_old_tombstones")
         retire(owner, host_id="old", observed_at=now - timedelta(days=7, minutes=1))
         retire(owner, host_id="young", observed_at=now - timedelta(days=6, hours=23))
-        cursor.execute("ALTER TABLE vacancy.host_inventory ENABLE TRIGGER bury_tombstones")
+        cursor.execute("ALTER TABLE vacancy.host_inventory ENABLE TRIGGER delete_old_tombstones")
     upsert_inventory(owner, host_id="live", observed_at=now - timedelta(days=30))
     assert query(owner, "SELECT host_id FROM vacancy.host_inventory ORDER BY 1") == [("live",), ("young",)]
 

@@ -27,45 +27,16 @@ public final class DecodeUsage extends EventDecoder {
 
     private static final long serialVersionUID = 1L;
 
-    private static final List<String> IDS = List.of("host_id", "boot_id");
-    private static final List<String> AMOUNTS =
-            List.of(
-                    "cpu_count",
-                    "monotonic_ns",
-                    "vcpus_capacity",
-                    "vcpus_allocated",
-                    "memory_mb_capacity",
-                    "memory_mb_allocated",
-                    "disk_gb_capacity",
-                    "disk_gb_allocated",
-                    "memory_mb_available",
-                    "disk_gb_available",
-                    "cpu_busy_ns",
-                    "instances");
-    private static final List<String> COUNTERS =
-            List.of(
-                    "cpu_iowait_ns",
-                    "cpu_steal_ns",
-                    "disk_read_bytes",
-                    "disk_write_bytes",
-                    "net_rx_bytes",
-                    "net_tx_bytes",
-                    "cpu_pressure_us",
-                    "memory_pressure_us",
-                    "io_pressure_us");
-    private static final String CONSUMERS = "recent_consumers";
-
-    private static final int CPU_COUNT = IDS.size() + AMOUNTS.indexOf("cpu_count");
+    private static final int CPU_COUNT = UsageColumns.IDS.size() + UsageColumns.AMOUNTS.indexOf(UsageColumns.CPU_COUNT);
     private static final int UUID_LENGTH = 36;
     private static final BinaryStringData NO_CONSUMERS = BinaryStringData.fromString("{}");
 
     private static final List<DataTypes.Field> FIELDS = new ArrayList<>();
 
     static {
-        IDS.forEach(name -> FIELDS.add(DataTypes.FIELD(name, DataTypes.STRING())));
-        AMOUNTS.forEach(name -> FIELDS.add(DataTypes.FIELD(name, DataTypes.BIGINT())));
-        COUNTERS.forEach(name -> FIELDS.add(DataTypes.FIELD(name, DataTypes.BIGINT())));
-        FIELDS.add(DataTypes.FIELD(CONSUMERS, DataTypes.STRING()));
+        UsageColumns.IDS.forEach(name -> FIELDS.add(DataTypes.FIELD(name, DataTypes.STRING())));
+        UsageColumns.AMOUNTS.forEach(name -> FIELDS.add(DataTypes.FIELD(name, DataTypes.BIGINT())));
+        FIELDS.add(DataTypes.FIELD(UsageColumns.CONSUMERS, DataTypes.STRING()));
     }
 
     /** As an {@link EventDecoder}. */
@@ -94,10 +65,11 @@ public final class DecodeUsage extends EventDecoder {
         Schema amount = Schema.create(Schema.Type.LONG);
         Schema counter = Schema.createUnion(Schema.create(Schema.Type.NULL), amount);
         List<Schema.Field> columns = new ArrayList<>();
-        IDS.forEach(name -> columns.add(column(newest, name, text)));
-        AMOUNTS.forEach(name -> columns.add(column(newest, name, amount)));
-        COUNTERS.forEach(name -> columns.add(column(newest, name, counter)));
-        columns.add(column(newest, CONSUMERS, Schema.createArray(text)));
+        UsageColumns.IDS.forEach(name -> columns.add(column(newest, name, text)));
+        for (String name : UsageColumns.AMOUNTS) {
+            columns.add(column(newest, name, newest.getField(name).schema().isNullable() ? counter : amount));
+        }
+        columns.add(column(newest, UsageColumns.CONSUMERS, Schema.createArray(text)));
         return Schema.createRecord(newest.getName(), null, newest.getNamespace(), false, columns);
     }
 
@@ -109,20 +81,17 @@ public final class DecodeUsage extends EventDecoder {
     @Override
     void write(BinaryRowWriter row, GenericRecord event) throws BadPayloadException {
         int position = 0;
-        for (String id : IDS) {
+        for (String id : UsageColumns.IDS) {
             Utf8 text = (Utf8) event.get(position);
             if (!isId(text)) {
                 throw invalid(id + " is not printable ASCII");
             }
             row.writeString(++position, BinaryStringData.fromBytes(text.getBytes(), 0, text.getByteLength()));
         }
-        for (String amount : AMOUNTS) {
-            long value = atLeast(position == CPU_COUNT ? 1 : 0, amount, event.get(position));
-            row.writeLong(++position, value);
-        }
-        for (String counter : COUNTERS) {
+        for (String amount : UsageColumns.AMOUNTS) {
             Object value = event.get(position);
-            row.writeLong(++position, value == null ? HostWindow.ABSENT : atLeast(0, counter, value));
+            int least = position == CPU_COUNT ? 1 : 0;
+            row.writeLong(++position, value == null ? HostWindow.ABSENT : atLeast(least, amount, value));
         }
         row.writeString(position + 1, uuidLiteral((List<?>) event.get(position)));
     }
@@ -146,7 +115,7 @@ public final class DecodeUsage extends EventDecoder {
             end++;
             Utf8 text = (Utf8) uuid;
             if (!isUuid(text)) {
-                throw invalid(CONSUMERS + " holds what is not a UUID");
+                throw invalid(UsageColumns.CONSUMERS + " holds what is not a UUID");
             }
             System.arraycopy(text.getBytes(), 0, literal, end, UUID_LENGTH);
             end += UUID_LENGTH;

@@ -1,7 +1,7 @@
--- How fresh the table is and what becomes of its hosts, for dashboards and alerts.
+-- How fresh the table is and what becomes of its hosts, for dashboards and alerts. Storage pools are not counted.
 -- Grain: one row. The four counts by reason (schedulable, disabled, silent, stale) add up to hosts.
 -- Ages are those of enabled hosts that have reported: one that is disabled may be switched off for weeks.
-CREATE VIEW vacancy.freshness AS
+CREATE OR REPLACE VIEW vacancy.freshness AS
 SELECT
   count(*) AS hosts,
   count(*) FILTER (WHERE s.reason IS NULL) AS hosts_schedulable,
@@ -19,7 +19,8 @@ SELECT
     AS age_p99_seconds,
   extract(epoch FROM max(s.age) FILTER (WHERE s.status = 'ENABLED'))::double precision AS age_max_seconds,
   coalesce(sum(s.claims), 0)::bigint AS claims_in_flight
-FROM vacancy.schedulable_host AS s;
+FROM vacancy.schedulable_host AS s
+WHERE NOT s.shares;
 
 COMMENT ON VIEW vacancy.freshness IS 'One row: how old the table is, how many hosts may be picked and why others may not.';
 COMMENT ON COLUMN vacancy.freshness.hosts IS 'Hosts that sent inventory and are not retired.';

@@ -1,0 +1,211 @@
+-- Which hosts a request would get, best first, and why it gets none.
+
+-- The ids of the best of so many random hosts, best first and max_results at most; empty where none of them fits.
+-- quick: the cheap first try. It ranks by usage alone where the request says nothing of what hosts are, which is a third
+-- cheaper; units of a host's inventories may still rule it out when it is claimed. It looks at any hosts, and for complex
+-- parts at the best 8 of them. Without it the sample is of hosts that offer what is asked for, or are near the storage pool.
+-- For a request with complex parts a caller asks for one or two results: to place them on a host costs as much as to look at
+-- several hosts' usage.
+CREATE OR REPLACE FUNCTION vacancy.best_of_sample(
+  request vacancy.request, sample_size integer, quick boolean, max_results integer DEFAULT 8
+) RETURNS text[]
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  complex boolean := vacancy.is_complex(request);
+  max_ranked integer := CASE WHEN NOT complex THEN max_results WHEN quick THEN 8 ELSE sample_size END;
+  sampled text[];
+  ranked text[];
+  best text[] := '{}';
+  candidate text;
+BEGIN
+  IF NOT quick AND request.near IS NOT NULL THEN
+    sampled := vacancy.hosts_near(request.near_aggregates, sample_size);
+  ELSIF NOT quick AND complex THEN
+    sampled := vacancy.hosts_that_offer(request, sample_size);
+  END IF;
+  sampled := coalesce(sampled, vacancy.random_hosts(sample_size));
+  IF quick AND request.near IS NULL AND request.zone IS NULL AND request.any_of = '[]'
+    AND request.required || request.forbidden || request.aggregates || request.include || request.avoid = '{}' THEN
+    ranked := ARRAY(
+      SELECT u.host_id FROM vacancy.usage_fit(request) AS u
+      WHERE u.host_id = ANY (sampled) AND u.ruled_out_by = '{}'
+      ORDER BY u.score DESC, random()
+      LIMIT max_ranked
+    );
+  ELSE
+    ranked := ARRAY(
+      SELECT h.host_id FROM vacancy.host_fit(request) AS h
+      WHERE h.host_id = ANY (sampled) AND h.ruled_out_by = '{}'
+      ORDER BY h.score DESC, random()
+      LIMIT max_ranked
+    );
+  END IF;
+  IF NOT complex THEN
+    RETURN ranked;
+  END IF;
+  FOREACH candidate IN ARRAY ranked LOOP
+    IF (
+      SELECT placed.held IS NOT NULL
+      FROM vacancy.place_complex_parts(candidate, request.resources, request.numa, request.pci) AS placed
+    ) THEN
+      best := best || candidate;
+      EXIT WHEN cardinality(best) = max_results;
+    END IF;
+  END LOOP;
+  RETURN best;
+END
+$$;
+
+-- The same of all hosts, looked at once: the ids of the best, best first, or why none fits, as JSON: how many hosts there
+-- are, how many each dimension ruled out (a host counts for the first that does), the dimension that ran out (it ruled out
+-- the last ones that were left), and the host that came nearest to it.
+CREATE OR REPLACE FUNCTION vacancy.best_of_all(request vacancy.request, OUT best text[], OUT refusal jsonb)
+LANGUAGE sql VOLATILE SET plan_cache_mode = force_custom_plan SET enable_seqscan = on AS $$
+WITH simple_fit AS MATERIALIZED (
+  -- By all but the complex parts; available: of the first dimension that rules the host out.
+  SELECT
+    h.host_id,
+    h.name,
+    h.score,
+    h.ruled_out_by,
+    CASE h.ruled_out_by[1]
+      WHEN 'stale' THEN extract(epoch FROM h.age)
+      WHEN 'vcpus_free' THEN h.vcpus_free
+      WHEN 'memory_mb_free' THEN h.memory_mb_free
+      WHEN 'disk_gb_free' THEN h.disk_gb_free
+      WHEN 'memory_mb_available' THEN h.memory_mb_available
+      WHEN 'disk_gb_available' THEN h.disk_gb_available
+      WHEN 'cpu_utilization' THEN h.cpu_utilization
+      WHEN 'cpu_steal' THEN h.cpu_steal
+      WHEN 'cpu_pressure' THEN h.cpu_pressure
+      WHEN 'memory_pressure' THEN h.memory_pressure
+      WHEN 'io_pressure' THEN h.io_pressure
+    END::double precision AS available
+  FROM vacancy.host_fit(request) AS h
+), offering AS MATERIALIZED (
+  SELECT i.host_id FROM vacancy.host_inventory AS i
+  WHERE vacancy.is_complex(request) AND NOT i.retired AND i.pci_kinds @> vacancy.requested_pci_kinds(request.pci)
+    AND i.resource_classes @> coalesce(vacancy.resource_classes(request.resources), '{}')
+), fit AS MATERIALIZED (
+  SELECT * FROM simple_fit WHERE NOT vacancy.is_complex(request) OR ruled_out_by <> '{}'
+  UNION ALL
+  SELECT s.host_id, s.name, s.score, c.ruled_out_by, c.available
+  FROM simple_fit AS s
+  JOIN offering AS o ON o.host_id = s.host_id
+  CROSS JOIN LATERAL vacancy.complex_fit(s.host_id, request.resources, request.numa, request.pci) AS c
+  WHERE vacancy.is_complex(request) AND s.ruled_out_by = '{}'
+  UNION ALL
+  -- Hosts without such devices and classes are not searched for free ones.
+  SELECT
+    s.host_id,
+    s.name,
+    s.score,
+    ARRAY(SELECT class FROM jsonb_object_keys(request.resources) AS class WHERE NOT i.inventories ? class ORDER BY 1)
+      || ARRAY(
+        SELECT demand->>'name' FROM jsonb_array_elements(request.pci) AS demand
+        WHERE NOT i.pci_kinds @> jsonb_build_array(demand->'pool')
+      ),
+    0
+  FROM simple_fit AS s
+  JOIN vacancy.host_inventory AS i ON i.host_id = s.host_id
+  WHERE vacancy.is_complex(request) AND s.ruled_out_by = '{}'
+    AND NOT EXISTS (SELECT FROM offering AS o WHERE o.host_id = s.host_id)
+), dimension (position, name, requested) AS (
+  -- In the order of host_fit(), usage_fit() and complex_parts_fit().
+  VALUES
+    (1, 'disabled', NULL::double precision), (2, 'include', NULL), (3, 'avoid', NULL), (4, 'zone', NULL),
+    (5, 'aggregates', NULL), (5.5, 'near ' || request.near, NULL), (6, 'required', NULL), (7, 'any_of', NULL),
+    (8, 'forbidden', NULL), (9, 'vcpus_unit', NULL), (10, 'memory_mb_unit', NULL), (11, 'disk_gb_unit', NULL),
+    (12, 'no usage yet', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (14, 'vcpus_free', request.vcpus),
+    (15, 'memory_mb_free', request.memory_mb), (16, 'disk_gb_free', request.disk_gb),
+    (17, 'memory_mb_available', request.memory_mb + request.min_memory_mb_available),
+    (18, 'disk_gb_available', request.disk_gb),
+    (19, 'cpu_utilization', request.max_cpu_utilization), (20, 'cpu_steal', request.max_cpu_steal),
+    (21, 'cpu_pressure', request.max_cpu_pressure), (22, 'memory_pressure', request.max_memory_pressure),
+    (23, 'io_pressure', request.max_io_pressure), (27, 'numa', NULL), (29, 'pci', NULL)
+  UNION ALL
+  SELECT 24, asked.key || suffix.suffix, CASE suffix.suffix WHEN '' THEN asked.value::double precision END
+  FROM jsonb_each_text(request.resources) AS asked, (VALUES (''), ('_allocated'), ('_unit')) AS suffix (suffix)
+  UNION ALL
+  SELECT 25, 'numa_cpus', (request.numa->>'cpus')::double precision
+  UNION ALL
+  SELECT 26, 'numa_pages_' || size.key, size.value::double precision FROM jsonb_each_text(request.numa->'pages') AS size
+  UNION ALL
+  SELECT 28, demand->>'name', max((demand->>'count')::double precision)
+  FROM jsonb_array_elements(request.pci) AS demand GROUP BY demand->>'name'
+), ruled_out AS (
+  SELECT d.position, d.name, d.requested, count(*) AS hosts
+  FROM fit AS f JOIN dimension AS d ON d.name = f.ruled_out_by[1]
+  GROUP BY d.position, d.name, d.requested
+), ran_out AS (
+  SELECT * FROM ruled_out ORDER BY position DESC, hosts DESC, name LIMIT 1
+), nearest AS (
+  SELECT f.host_id, f.name, f.available, f.ruled_out_by
+  FROM ran_out
+  JOIN fit AS f ON f.ruled_out_by[1] = ran_out.name
+  ORDER BY cardinality(f.ruled_out_by), abs(f.available - ran_out.requested), f.host_id
+  LIMIT 1
+)
+SELECT
+  ARRAY(SELECT host_id FROM fit WHERE ruled_out_by = '{}' ORDER BY score DESC, random() LIMIT 8),
+  CASE WHEN NOT EXISTS (SELECT FROM fit WHERE ruled_out_by = '{}') THEN
+    jsonb_build_object(
+      'hosts', (SELECT count(*) FROM fit),
+      'ruled_out', (SELECT coalesce(jsonb_object_agg(name, hosts), '{}') FROM ruled_out),
+      'dimension', coalesce((SELECT name FROM ran_out), 'hosts'),
+      'requested', (SELECT requested FROM ran_out),
+      'nearest', (
+        SELECT jsonb_build_object('host_id', host_id, 'name', name, 'had', available, 'ruled_out_by', ruled_out_by)
+        FROM nearest
+      )
+    )
+  END
+$$;
+
+-- The best hosts for a request, best first, and claims none: of a random sample, or of all hosts where none of it fits.
+CREATE OR REPLACE FUNCTION vacancy.candidates(request jsonb DEFAULT '{}')
+RETURNS TABLE (host_id text, host_name text, score double precision)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+  prepared vacancy.request := vacancy.prepare_request(request);
+  best text[];
+BEGIN
+  IF prepared.include = '{}' THEN
+    best := vacancy.best_of_sample(prepared, prepared.sample, false);
+  END IF;
+  IF coalesce(best, '{}') = '{}' THEN
+    SELECT a.best INTO best FROM vacancy.best_of_all(prepared) AS a;
+  END IF;
+  RETURN QUERY
+    SELECT h.host_id, h.name, h.score FROM vacancy.host_fit(prepared) AS h
+    WHERE h.host_id = ANY (best) ORDER BY h.score DESC, array_position(best, h.host_id);
+END
+$$;
+
+-- Every host and what rules it out for a request; empty where it fits.
+CREATE OR REPLACE FUNCTION vacancy.why(request jsonb DEFAULT '{}')
+RETURNS TABLE (host_id text, host_name text, ruled_out_by text[])
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+  prepared vacancy.request := vacancy.prepare_request(request);
+BEGIN
+  IF vacancy.is_complex(prepared) THEN
+    RETURN QUERY
+      SELECT h.host_id, h.name, h.ruled_out_by || c.ruled_out_by
+      FROM vacancy.host_fit(prepared) AS h
+      CROSS JOIN LATERAL vacancy.complex_fit(h.host_id, prepared.resources, prepared.numa, prepared.pci) AS c;
+  ELSE
+    RETURN QUERY SELECT h.host_id, h.name, h.ruled_out_by FROM vacancy.host_fit(prepared) AS h;
+  END IF;
+END
+$$;
+
+REVOKE ALL ON FUNCTION
+  vacancy.best_of_sample(vacancy.request, integer, boolean, integer), vacancy.best_of_all(vacancy.request),
+  vacancy.candidates(jsonb), vacancy.why(jsonb)
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION vacancy.candidates(jsonb), vacancy.why(jsonb) TO vacancy_scheduler;
+GRANT EXECUTE ON FUNCTION vacancy.why(jsonb) TO vacancy_reader;

@@ -1,0 +1,258 @@
+-- Claiming in one round trip, and giving back.
+-- What always holds: hosts' rows are read and never locked, so a claim waits for no batch of the sink and the sink for no
+-- claim. There are two locks, both advisory and held until the transaction ends:
+-- 1. of a consumer, so that the same consumer's requests come one after the other. Taken first, in one order, so that
+--    there is no cycle;
+-- 2. of a host, so that a claim sees every other one on its host. Only tried, and where it is held the next best host is
+--    taken; waited for at most once, while no other host is held, so that there is no cycle either.
+
+-- Waits for calls under way for the same consumers, and keeps others out until the transaction ends; in one order.
+-- Returns how many different consumers they are.
+CREATE OR REPLACE FUNCTION vacancy.lock_consumers(consumers uuid[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  ordered uuid[] := consumers;
+  consumer uuid;
+  locked text;
+BEGIN
+  IF cardinality(consumers) > 1 THEN
+    ordered := ARRAY(SELECT DISTINCT c FROM unnest(consumers) AS c ORDER BY 1);
+  END IF;
+  FOREACH consumer IN ARRAY ordered LOOP
+    locked := pg_advisory_xact_lock(hashtextextended(consumer::text, 2));
+  END LOOP;
+  RETURN cardinality(ordered);
+END
+$$;
+
+-- Of claims about to be deleted: what a settled one holds that its host's inventory does not show yet is kept under an id of
+-- its own until the inventory shows it.
+CREATE OR REPLACE FUNCTION vacancy.keep_unshown_amounts(consumers uuid[]) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+  INSERT INTO vacancy.claim
+    (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, settled_at, shown_at, held)
+  SELECT gen_random_uuid(), c.host_id, 0, 0, 0, c.claimed_at, statement_timestamp(), c.settled_at, c.shown_at, c.held
+  FROM vacancy.claim AS c
+  JOIN vacancy.host_inventory AS i ON i.host_id = c.host_id
+  WHERE c.consumer = ANY (consumers) AND c.held IS NOT NULL AND i.observed_at <= c.shown_at
+$$;
+
+-- Deletes some claims that have expired, oldest first, but none of which the host's inventory does not show yet what it
+-- holds. SKIP LOCKED: nobody waits here.
+-- One call in 16 of claim(), note_claim() and release() sweeps 64 rows, four times what the calls between can have left
+-- expired. Not each call sweeps, since each sweep passes over rows that were deleted lately and are not vacuumed yet.
+CREATE OR REPLACE FUNCTION vacancy.sweep_claims() RETURNS void
+LANGUAGE sql VOLATILE AS $$
+  DELETE FROM vacancy.claim WHERE consumer = ANY (ARRAY(
+    SELECT c.consumer FROM vacancy.claim AS c
+    WHERE c.expires_at <= statement_timestamp()
+      AND (c.shown_at IS NULL OR NOT EXISTS (
+        SELECT FROM vacancy.host_inventory AS i WHERE i.host_id = c.host_id AND i.observed_at <= c.shown_at
+      ))
+    ORDER BY c.expires_at LIMIT 64 FOR UPDATE OF c SKIP LOCKED
+  ))
+$$;
+
+-- Claims one host for one consumer, whose lock the caller holds. Where none fits host is null and refusal says why;
+-- contended counts the hosts that others were claiming from at that moment.
+-- holds_host: whether this transaction holds the lock of a host already.
+-- Raises serialization_failure where hosts fit but others were always there first.
+CREATE OR REPLACE FUNCTION vacancy.claim_host(
+  request vacancy.request, for_consumer uuid, holds_host boolean, OUT host text, OUT contended integer, OUT refusal jsonb
+)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  complex boolean := vacancy.is_complex(request);
+  candidates text[];
+  candidate text;
+  lock_key bigint;
+BEGIN
+  contended := 0;
+  FOR round IN 1..6 LOOP
+    IF round <= 2 AND request.include = '{}' THEN
+      -- When the fleet is nearly full a bigger sample still costs a fraction of a look at all hosts.
+      candidates := vacancy.best_of_sample(
+        request,
+        CASE round WHEN 1 THEN request.sample ELSE 16 * request.sample END,
+        round = 1,
+        CASE WHEN complex THEN round ELSE 8 END
+      );
+      CONTINUE WHEN candidates = '{}';
+    ELSE
+      SELECT a.best, a.refusal INTO candidates, refusal FROM vacancy.best_of_all(request) AS a;
+      IF refusal IS NOT NULL THEN
+        RETURN;
+      END IF;
+    END IF;
+    FOREACH candidate IN ARRAY candidates LOOP
+      lock_key := hashtextextended(candidate, 1);
+      IF NOT pg_try_advisory_xact_lock(lock_key) THEN
+        contended := contended + 1;
+        CONTINUE WHEN holds_host OR round < 4;
+        PERFORM pg_advisory_xact_lock(lock_key);
+      END IF;
+      holds_host := true;
+      -- A statement of its own, whose snapshot is newer than the lock: it sees every claim on the host.
+      IF complex THEN
+        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, held)
+        SELECT
+          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, placed.held
+        FROM vacancy.host_fit(request) AS h
+        CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS placed
+        CROSS JOIN clock_timestamp() AS at
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL;
+      ELSE
+        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at)
+        SELECT for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl
+        FROM vacancy.host_fit(request) AS h, clock_timestamp() AS at
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}';
+      END IF;
+      IF FOUND THEN
+        host := candidate;
+        RETURN;
+      END IF;
+    END LOOP;
+  END LOOP;
+  RAISE EXCEPTION 'every host that fits was being claimed from by others'
+    USING ERRCODE = 'serialization_failure', HINT = 'Claim again with the same consumers.';
+END
+$$;
+
+-- Claims hosts for consumers: all of them or none.
+-- Rows: one a consumer, in their order; or a single one whose refusal says why (all else null).
+-- A consumer that has a claim which has not expired keeps it, settled or not, and `already` says so.
+-- held: what it takes of pools, cells and classes, as claim.held has it; null: nothing of them.
+-- contended: hosts passed over because others were claiming from them at that moment.
+-- Raises serialization_failure: try again with the same consumers; invalid_parameter_value: the request makes no sense.
+CREATE OR REPLACE FUNCTION vacancy.claim(consumers uuid[], request jsonb DEFAULT '{}')
+RETURNS TABLE (
+  consumer uuid,
+  host_id text,
+  host_name text,
+  claimed_at timestamptz,
+  expires_at timestamptz,
+  already boolean,
+  contended integer,
+  refusal jsonb,
+  held jsonb
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+  prepared vacancy.request := vacancy.prepare_request(request);
+  already_claimed uuid[];
+  claimed_hosts text[];
+  expired uuid[];
+  newly_claimed uuid[] := '{}';
+  next_consumer uuid;
+  result record;
+  contended_hosts integer := 0;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    -- An older snapshot would not see what was claimed meanwhile.
+    RAISE EXCEPTION 'claim() needs READ COMMITTED' USING ERRCODE = 'invalid_transaction_state';
+  END IF;
+  IF coalesce(cardinality(consumers), 0) NOT BETWEEN 1 AND 1000 OR array_position(consumers, NULL) IS NOT NULL
+    OR vacancy.lock_consumers(consumers) <> cardinality(consumers) THEN
+    RAISE EXCEPTION 'consumers must be 1 to 1000 different ids' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  SELECT
+    coalesce(array_agg(c.consumer) FILTER (WHERE c.expires_at > statement_timestamp()), '{}'),
+    coalesce(array_agg(c.host_id) FILTER (WHERE c.expires_at > statement_timestamp()), '{}'),
+    coalesce(array_agg(c.consumer) FILTER (WHERE c.expires_at <= statement_timestamp()), '{}')
+  INTO already_claimed, claimed_hosts, expired
+  FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
+  IF expired <> '{}' THEN
+    PERFORM vacancy.keep_unshown_amounts(expired);
+    DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (expired);
+  END IF;
+
+  FOREACH next_consumer IN ARRAY consumers LOOP
+    CONTINUE WHEN next_consumer = ANY (already_claimed);
+    IF prepared.distinct_hosts THEN
+      prepared.avoid := prepared.avoid || claimed_hosts;
+    END IF;
+    result := vacancy.claim_host(prepared, next_consumer, newly_claimed <> '{}');
+    contended_hosts := contended_hosts + result.contended;
+    IF result.host IS NULL THEN
+      -- All or none.
+      DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (newly_claimed);
+      contended := contended_hosts;
+      refusal := result.refusal
+        || jsonb_build_object('claimable', cardinality(newly_claimed), 'count', cardinality(consumers));
+      RETURN NEXT;
+      RETURN;
+    END IF;
+    newly_claimed := newly_claimed || next_consumer;
+    claimed_hosts := ARRAY[result.host];
+  END LOOP;
+
+  IF random() < 1.0 / 16 THEN
+    PERFORM vacancy.sweep_claims();
+  END IF;
+  RETURN QUERY
+    SELECT
+      c.consumer, c.host_id, i.name, c.claimed_at, c.expires_at, c.consumer = ANY (already_claimed), contended_hosts,
+      NULL::jsonb, c.held
+    FROM vacancy.claim AS c LEFT JOIN vacancy.host_inventory AS i ON i.host_id = c.host_id
+    WHERE c.consumer = ANY (consumers)
+    ORDER BY array_position(consumers, c.consumer);
+END
+$$;
+
+-- Gives claims back; returns the consumers that had one which still counted or was settled. Again is harmless.
+CREATE OR REPLACE FUNCTION vacancy.release(consumers uuid[]) RETURNS SETOF uuid
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+BEGIN
+  PERFORM vacancy.lock_consumers(consumers);
+  PERFORM vacancy.keep_unshown_amounts(consumers);
+  RETURN QUERY
+    WITH deleted AS (
+      DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers) RETURNING c.consumer, c.expires_at
+    )
+    SELECT d.consumer FROM deleted AS d WHERE d.expires_at > statement_timestamp();
+  IF random() < 1.0 / 16 THEN
+    PERFORM vacancy.sweep_claims();
+  END IF;
+END
+$$;
+
+-- Notes that a scheduler has claimed a host elsewhere: it counts here as a claim in flight, until the host shows its
+-- consumer or the time is over. It refuses nothing, since the other claim stands already. A consumer that had a claim,
+-- here or on another host, has this one from now on: it moved. Of pools, cells and classes it notes nothing: whoever
+-- claims elsewhere counts them there.
+CREATE OR REPLACE FUNCTION vacancy.note_claim(
+  for_consumer uuid, on_host text, vcpus integer, memory_mb integer, disk_gb integer, claim_ttl interval
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+BEGIN
+  INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at)
+  SELECT for_consumer, on_host, vcpus, memory_mb, disk_gb, at, at + claim_ttl FROM clock_timestamp() AS at
+  ON CONFLICT (consumer) DO UPDATE SET
+    host_id = EXCLUDED.host_id,
+    vcpus = EXCLUDED.vcpus,
+    memory_mb = EXCLUDED.memory_mb,
+    disk_gb = EXCLUDED.disk_gb,
+    claimed_at = EXCLUDED.claimed_at,
+    expires_at = EXCLUDED.expires_at,
+    settled_at = NULL,
+    shown_at = NULL,
+    held = NULL;
+  IF random() < 1.0 / 16 THEN
+    PERFORM vacancy.sweep_claims();
+  END IF;
+END
+$$;
+
+REVOKE ALL ON FUNCTION
+  vacancy.lock_consumers(uuid[]), vacancy.keep_unshown_amounts(uuid[]), vacancy.sweep_claims(),
+  vacancy.claim_host(vacancy.request, uuid, boolean), vacancy.claim(uuid[], jsonb), vacancy.release(uuid[]),
+  vacancy.note_claim(uuid, text, integer, integer, integer, interval)
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+  vacancy.claim(uuid[], jsonb), vacancy.release(uuid[]),
+  vacancy.note_claim(uuid, text, integer, integer, integer, interval)
+TO vacancy_scheduler;

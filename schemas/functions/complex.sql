@@ -1,0 +1,294 @@
+-- The complex parts of a request: PCI devices by pool, pinned CPUs and huge pages by NUMA cell, resource classes beyond
+-- VCPU, MEMORY_MB and DISK_GB. A host's own figures of them are in host_inventory, which is written on change. What claims
+-- hold of them is in claim.held, and counts against the same pool, cell and class until the host's inventory shows it.
+-- Which device and which CPU an instance gets is the hypervisor's choice: here they are counted.
+
+-- What claims hold of a host that its inventory does not show yet: amounts by the keys of claim.held. Null: nothing.
+-- The one place that says how long that is: in flight until the claim expires; settled until an inventory newer than the
+-- usage that showed the instance. An inventory may be older than a settlement, and then does not show the instance's
+-- devices; between the two they would have two owners.
+CREATE OR REPLACE FUNCTION vacancy.claimed_amounts(of_host text) RETURNS jsonb
+LANGUAGE sql STABLE AS $$
+SELECT jsonb_object_agg(claimed.key, claimed.amount)
+FROM (
+  SELECT held.key, sum(held.value::bigint)::bigint AS amount
+  FROM vacancy.claim AS c
+  LEFT JOIN vacancy.host_inventory AS i ON i.host_id = c.host_id
+  CROSS JOIN LATERAL jsonb_each_text(c.held) AS held
+  WHERE c.host_id = of_host
+    AND c.held IS NOT NULL
+    AND CASE WHEN c.settled_at IS NULL THEN c.expires_at > statement_timestamp() ELSE i.observed_at <= c.shown_at END
+  GROUP BY held.key
+) AS claimed
+$$;
+
+-- The pools of a host less what claims hold of them. A pool's key is what it is, without its amounts.
+-- What was claimed of a pool that is no longer there (somebody changed its tags) counts against all of the same product.
+CREATE OR REPLACE FUNCTION vacancy.pci_free(pools jsonb, claimed jsonb) RETURNS TABLE (key text, pool jsonb, free bigint)
+LANGUAGE sql STABLE AS $$
+WITH keyed AS (
+  SELECT 'pci ' || (pool - 'free' - 'total')::text AS key, pool FROM jsonb_array_elements(pools) AS pool
+)
+SELECT
+  k.key,
+  k.pool,
+  (k.pool->>'free')::bigint - coalesce((claimed->>k.key)::bigint, 0) - coalesce((
+    SELECT sum(gone.value::bigint) FROM jsonb_each_text(claimed) AS gone
+    WHERE gone.key LIKE 'pci %'
+      AND NOT EXISTS (SELECT FROM keyed WHERE keyed.key = gone.key)
+      AND k.pool @> (substr(gone.key, 5)::jsonb - 'numa_node' - 'tags')
+  ), 0)::bigint
+FROM keyed AS k
+$$;
+
+-- The cells of a host (as host_inventory.numa_free has them) less what claims hold of them: free CPUs, and free huge pages
+-- by size in KiB.
+CREATE OR REPLACE FUNCTION vacancy.cells_free(cells jsonb, claimed jsonb) RETURNS TABLE (id integer, cpus bigint, pages jsonb)
+LANGUAGE sql STABLE AS $$
+SELECT
+  (cell->>'id')::integer,
+  (cell->>'cpus')::bigint - coalesce((claimed->>('numa ' || (cell->>'id') || ' cpus'))::bigint, 0),
+  CASE WHEN claimed IS NULL THEN cell->'pages' ELSE (
+    SELECT coalesce(jsonb_object_agg(
+      size.key, size.value::bigint - coalesce((claimed->>('numa ' || (cell->>'id') || ' pages ' || size.key))::bigint, 0)
+    ), '{}')
+    FROM jsonb_each_text(cell->'pages') AS size
+  ) END
+FROM jsonb_array_elements(cells) AS cell
+$$;
+
+-- How much of a resource class a host has free, by Placement's rule; null: it has no such class, or does not say what its
+-- instances hold of it. Rounded down, as Placement and the agents do.
+CREATE OR REPLACE FUNCTION vacancy.class_free(class text, inventory jsonb, allocated jsonb, claimed jsonb) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+SELECT floor(
+  ((inventory->>'total')::bigint - coalesce((inventory->>'reserved')::bigint, 0))
+  * coalesce((inventory->>'allocation_ratio')::double precision, 1)
+)::bigint
+  - CASE WHEN allocated IS NOT NULL THEN coalesce((allocated->>class)::bigint, 0) END
+  - coalesce((claimed->>class)::bigint, 0)
+$$;
+
+-- The dimensions of the complex parts of which a host has too little, each part looked at alone, and how much it has of
+-- the first. Grain: one row. ruled_out_by is empty where the host has enough of each; whether of all together,
+-- place_complex_parts() says.
+CREATE OR REPLACE FUNCTION vacancy.complex_parts_fit(
+  resources jsonb, numa jsonb, pci jsonb, inventories jsonb, allocated jsonb, numa_free jsonb, pci_pools jsonb, claimed jsonb
+) RETURNS TABLE (ruled_out_by text[], available double precision)
+LANGUAGE sql STABLE AS $$
+SELECT
+  coalesce(array_agg(part.dimension ORDER BY part.position, part.dimension), '{}'),
+  (array_agg(part.available ORDER BY part.position, part.dimension))[1]
+FROM (
+  SELECT
+    0 AS position,
+    CASE
+      WHEN inventories->asked.key IS NULL OR asked.value::bigint > class.free THEN asked.key
+      WHEN class.free IS NULL THEN asked.key || '_allocated'
+      WHEN asked.value::bigint NOT BETWEEN coalesce((inventories->asked.key->>'min_unit')::bigint, 1)
+          AND coalesce((inventories->asked.key->>'max_unit')::bigint, asked.value::bigint)
+        OR asked.value::bigint % coalesce(nullif((inventories->asked.key->>'step_size')::bigint, 0), 1) <> 0
+        THEN asked.key || '_unit'
+    END AS dimension,
+    CASE WHEN inventories->asked.key IS NULL OR asked.value::bigint > class.free THEN greatest(class.free, 0) END AS available
+  FROM jsonb_each_text(resources) AS asked
+  CROSS JOIN LATERAL (
+    SELECT vacancy.class_free(asked.key, inventories->asked.key, allocated, claimed) AS free
+  ) AS class
+  UNION ALL
+  -- The most that one cell has.
+  SELECT 1, CASE WHEN most.cpus < (numa->>'cpus')::bigint THEN 'numa_cpus' END, most.cpus
+  FROM (SELECT coalesce(max(greatest(c.cpus, 0)), 0) AS cpus FROM vacancy.cells_free(numa_free, claimed) AS c) AS most
+  WHERE numa IS NOT NULL
+  UNION ALL
+  SELECT 1, CASE WHEN most.pages < size.value::bigint THEN 'numa_pages_' || size.key END, most.pages
+  FROM jsonb_each_text(numa->'pages') AS size
+  CROSS JOIN LATERAL (
+    SELECT coalesce(max((c.pages->>size.key)::bigint), 0) AS pages FROM vacancy.cells_free(numa_free, claimed) AS c
+  ) AS most
+  UNION ALL
+  -- Of the pools that do for a demand, in one cell where it has to be one.
+  SELECT
+    1 + demand.position,
+    CASE WHEN most.devices < (demand.value->>'count')::bigint THEN demand.value->>'name' END,
+    most.devices
+  FROM jsonb_array_elements(pci) WITH ORDINALITY AS demand (value, position)
+  CROSS JOIN LATERAL (
+    SELECT coalesce(max(cell.devices), 0) AS devices
+    FROM (
+      SELECT sum(greatest(p.free, 0)) AS devices
+      FROM vacancy.pci_free(pci_pools, claimed) AS p
+      WHERE p.pool @> (demand.value->'pool')
+        AND NOT ((demand.value->'same_cell')::boolean AND p.pool->>'numa_node' IS NULL)
+      GROUP BY CASE WHEN (demand.value->'same_cell')::boolean THEN p.pool->'numa_node' END
+    ) AS cell
+  ) AS most
+) AS part
+WHERE part.dimension IS NOT NULL
+$$;
+
+-- Devices for all demands from the pools that do for each: amounts by key, as claim.held has them. Null: there are not
+-- enough. same_cell: the cell of those that must be in the cell of the rest. keys, pools and free have one element a pool.
+-- The demands with the fewest pools come first, and take from the pools that the fewest demands could use. That serves two
+-- demands right always, and more where the pools of one lie within those of another, or apart; where three or more overlap
+-- crosswise it may miss a way, and never takes what is not there.
+CREATE OR REPLACE FUNCTION vacancy.place_pci(pci jsonb, same_cell integer, keys text[], pools jsonb[], free bigint[])
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  demands integer := jsonb_array_length(pci);
+  fits boolean[] := '{}';  -- of demand d and pool p at (d - 1) * cardinality(pools) + p
+  pools_for integer[] := array_fill(0, ARRAY[demands]);
+  demands_for integer[] := array_fill(0, ARRAY[cardinality(pools)]);
+  demand jsonb;
+  fit boolean;
+  lacking bigint;
+  taking bigint;
+  held jsonb := '{}';
+BEGIN
+  FOR d IN 1..demands LOOP
+    demand := pci->(d - 1);
+    FOR p IN 1..cardinality(pools) LOOP
+      fit := free[p] > 0 AND pools[p] @> (demand->'pool')
+        AND (NOT (demand->'same_cell')::boolean OR coalesce((pools[p]->>'numa_node')::integer = same_cell, false));
+      fits := fits || fit;
+      IF fit THEN
+        pools_for[d] := pools_for[d] + 1;
+        demands_for[p] := demands_for[p] + 1;
+      END IF;
+    END LOOP;
+  END LOOP;
+  FOR pool_count IN 0..cardinality(pools) LOOP
+    FOR d IN 1..demands LOOP
+      CONTINUE WHEN pools_for[d] <> pool_count;
+      lacking := (pci->(d - 1)->>'count')::bigint;
+      FOR demand_count IN 1..demands LOOP
+        FOR p IN 1..cardinality(pools) LOOP
+          CONTINUE WHEN demands_for[p] <> demand_count OR NOT fits[(d - 1) * cardinality(pools) + p];
+          taking := least(lacking, free[p]);
+          CONTINUE WHEN taking <= 0;
+          lacking := lacking - taking;
+          free[p] := free[p] - taking;
+          held := held || jsonb_build_object(keys[p], coalesce((held->>keys[p])::bigint, 0) + taking);
+        END LOOP;
+      END LOOP;
+      IF lacking > 0 THEN
+        RETURN NULL;
+      END IF;
+    END LOOP;
+  END LOOP;
+  RETURN held;
+END
+$$;
+
+-- Places all complex parts of a request on a host: held is what a claim would hold of it, as claim.held has it. Where they
+-- do not fit, held is null, ruled_out_by says by what, and available how much there is of the first. "numa": no cell has
+-- all that must be in one; "pci": there are not enough devices for all demands together, or not in a cell that has the rest.
+-- Of the cells that do, the one with the fewest free CPUs is taken, so that room for big ones is left.
+CREATE OR REPLACE FUNCTION vacancy.place_complex_parts(
+  on_host text, resources jsonb, numa jsonb, pci jsonb,
+  OUT held jsonb, OUT ruled_out_by text[], OUT available double precision
+)
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+  inventory record;
+  cell record;
+  claimed jsonb;
+  keys text[];
+  pools jsonb[];
+  free bigint[];
+  devices jsonb := '{}';
+BEGIN
+  SELECT i.inventories, i.allocated, i.numa_free, i.pci_pools INTO inventory
+  FROM vacancy.host_inventory AS i
+  WHERE i.host_id = on_host AND (pci IS NULL OR i.pci_kinds @> vacancy.requested_pci_kinds(pci));
+  IF NOT FOUND THEN
+    ruled_out_by := '{pci}';  -- it has no such devices at all
+    RETURN;
+  END IF;
+  claimed := vacancy.claimed_amounts(on_host);
+  IF resources IS NOT NULL THEN
+    SELECT f.ruled_out_by, f.available INTO ruled_out_by, available
+    FROM vacancy.complex_parts_fit(
+      resources, NULL, NULL, inventory.inventories, inventory.allocated, NULL, NULL, claimed
+    ) AS f;
+    IF ruled_out_by <> '{}' THEN
+      RETURN;
+    END IF;
+  END IF;
+  IF pci IS NOT NULL THEN
+    SELECT coalesce(array_agg(p.key), '{}'), coalesce(array_agg(p.pool), '{}'), coalesce(array_agg(p.free), '{}')
+    INTO keys, pools, free
+    FROM vacancy.pci_free(inventory.pci_pools, claimed) AS p;
+  END IF;
+  held := coalesce(resources, '{}');
+  ruled_out_by := '{}';
+  IF numa IS NOT NULL OR pci @> '[{"same_cell": true}]' THEN
+    devices := NULL;
+    ruled_out_by := CASE WHEN numa IS NULL THEN '{pci}' ELSE '{numa}' END;
+    FOR cell IN
+      SELECT c.id FROM vacancy.cells_free(inventory.numa_free, claimed) AS c
+      -- Below 0 while an inventory shows what a claim still holds; none is enough for none.
+      WHERE numa IS NULL OR greatest(c.cpus, 0) >= (numa->>'cpus')::bigint AND NOT EXISTS (
+        SELECT FROM jsonb_each_text(numa->'pages') AS size
+        WHERE coalesce((c.pages->>size.key)::bigint, 0) < size.value::bigint
+      )
+      ORDER BY c.cpus, c.id
+    LOOP
+      ruled_out_by := '{pci}';
+      devices := CASE WHEN pci IS NULL THEN '{}' ELSE vacancy.place_pci(pci, cell.id, keys, pools, free) END;
+      EXIT WHEN devices IS NOT NULL;
+    END LOOP;
+    IF devices IS NOT NULL AND numa IS NOT NULL THEN
+      held := held || (
+        SELECT jsonb_object_agg(format('numa %s %s', cell.id, part.name), part.amount)
+        FROM (
+          SELECT 'cpus' AS name, numa->'cpus' AS amount WHERE numa->'cpus' <> '0'
+          UNION ALL
+          SELECT 'pages ' || size.key, size.value FROM jsonb_each(numa->'pages') AS size
+        ) AS part
+      );
+    END IF;
+  ELSIF pci IS NOT NULL THEN
+    devices := vacancy.place_pci(pci, NULL, keys, pools, free);
+    ruled_out_by := '{pci}';
+  END IF;
+  IF devices IS NULL THEN
+    held := NULL;
+  ELSE
+    held := held || devices;
+    ruled_out_by := '{}';
+  END IF;
+END
+$$;
+
+-- What rules a host out by the complex parts of a request, and how much it has of the first; empty where they fit.
+-- Part by part first, which is quickly told; only a host that has enough of each is asked whether it has room for all.
+CREATE OR REPLACE FUNCTION vacancy.complex_fit(on_host text, resources jsonb, numa jsonb, pci jsonb)
+RETURNS TABLE (ruled_out_by text[], available double precision)
+LANGUAGE sql STABLE AS $$
+SELECT
+  CASE WHEN f.ruled_out_by <> '{}' THEN f.ruled_out_by ELSE (
+    SELECT placed.ruled_out_by FROM vacancy.place_complex_parts(on_host, resources, numa, pci) AS placed
+  ) END,
+  f.available
+FROM vacancy.host_inventory AS i
+CROSS JOIN LATERAL (SELECT vacancy.claimed_amounts(i.host_id) AS amounts OFFSET 0) AS claimed
+CROSS JOIN LATERAL vacancy.complex_parts_fit(
+  resources, numa, pci, i.inventories, i.allocated, i.numa_free, i.pci_pools, claimed.amounts
+) AS f
+WHERE i.host_id = on_host
+$$;
+
+REVOKE ALL ON FUNCTION
+  vacancy.claimed_amounts(text), vacancy.pci_free(jsonb, jsonb), vacancy.cells_free(jsonb, jsonb),
+  vacancy.class_free(text, jsonb, jsonb, jsonb),
+  vacancy.complex_parts_fit(jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb),
+  vacancy.place_pci(jsonb, integer, text[], jsonb[], bigint[]), vacancy.place_complex_parts(text, jsonb, jsonb, jsonb),
+  vacancy.complex_fit(text, jsonb, jsonb, jsonb)
+FROM PUBLIC;
+-- Whoever reads the views pci_pool, numa_cell and resource_class calls the functions in them.
+GRANT EXECUTE ON FUNCTION
+  vacancy.claimed_amounts(text), vacancy.pci_free(jsonb, jsonb), vacancy.cells_free(jsonb, jsonb),
+  vacancy.class_free(text, jsonb, jsonb, jsonb)
+TO vacancy_reader;

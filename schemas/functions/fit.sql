@@ -1,0 +1,159 @@
+-- Whether hosts fit a request, and how well: usage_fit() by what they have, host_fit() by what they are as well.
+-- Both take the request apart once and not once a host: to take an attribute out of a record is to walk it. OFFSET 0 keeps
+-- the planner from putting the record back.
+
+-- What rules each host out by its usage, in the order in which it is looked at, and how good it is.
+-- Grain: one row a host that has usage. ruled_out_by is empty where the request fits.
+-- `*_free` is Placement's rule, used + n <= (total - reserved) * ratio, and `*_available` what the kernel measured.
+-- A measured figure that is not known rules nothing out.
+CREATE OR REPLACE FUNCTION vacancy.usage_fit(request vacancy.request)
+RETURNS TABLE (
+  host_id text,
+  ruled_out_by text[],
+  score double precision,
+  age interval,
+  vcpus_free bigint,
+  memory_mb_free bigint,
+  disk_gb_free bigint,
+  memory_mb_available bigint,
+  disk_gb_available bigint,
+  cpu_utilization double precision,
+  cpu_steal double precision,
+  cpu_pressure double precision,
+  memory_pressure double precision,
+  io_pressure double precision
+)
+LANGUAGE sql STABLE AS $$
+SELECT
+  f.host_id,
+  array_remove(ARRAY[
+    CASE WHEN f.age > asked.default_max_age THEN 'stale' END,
+    CASE WHEN asked.vcpus > greatest(f.vcpus_free, 0) THEN 'vcpus_free' END,
+    CASE WHEN asked.memory_mb > greatest(f.memory_mb_free, 0) THEN 'memory_mb_free' END,
+    CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END,
+    CASE WHEN asked.memory_mb + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0) THEN 'memory_mb_available' END,
+    CASE WHEN asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
+    CASE WHEN f.cpu_utilization > asked.max_cpu_utilization THEN 'cpu_utilization' END,
+    CASE WHEN f.cpu_steal > asked.max_cpu_steal THEN 'cpu_steal' END,
+    CASE WHEN f.cpu_pressure > asked.max_cpu_pressure THEN 'cpu_pressure' END,
+    CASE WHEN f.memory_pressure > asked.max_memory_pressure THEN 'memory_pressure' END,
+    CASE WHEN f.io_pressure > asked.max_io_pressure THEN 'io_pressure' END
+  ], NULL),
+  -- Shares, so that a big host does not win by its size. Of the classes the one that runs out first decides, and for
+  -- `pack` the one that would be left over: what else is left of a host is of no use without it.
+  coalesce(CASE asked.strategy
+    WHEN 'spread' THEN -greatest(
+      asked.vcpus_weight * used.vcpus, asked.memory_mb_weight * used.memory_mb, asked.disk_gb_weight * used.disk_gb
+    )
+    WHEN 'pack' THEN least(
+      nullif(asked.vcpus_weight, 0) * used.vcpus,
+      nullif(asked.memory_mb_weight, 0) * used.memory_mb,
+      nullif(asked.disk_gb_weight, 0) * used.disk_gb
+    )
+  END, 0)
+  - CASE asked.strategy WHEN 'random' THEN 0 ELSE
+    asked.load_weight * coalesce(greatest(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure), 0)
+    -- date_part() and not extract(), which gives the slower numeric.
+    + asked.age_weight * greatest(date_part('epoch', f.age) / date_part('epoch', asked.default_max_age), 0)
+  END,
+  f.age,
+  f.vcpus_free,
+  f.memory_mb_free,
+  f.disk_gb_free,
+  f.memory_mb_available,
+  f.disk_gb_available,
+  f.cpu_utilization,
+  f.cpu_steal,
+  f.cpu_pressure,
+  f.memory_pressure,
+  f.io_pressure
+FROM vacancy.host_free AS f
+CROSS JOIN (
+  SELECT
+    (request).*,
+    (request.weights).vcpus AS vcpus_weight,
+    (request.weights).memory_mb AS memory_mb_weight,
+    (request.weights).disk_gb AS disk_gb_weight,
+    (request.weights).load AS load_weight,
+    (request.weights).age AS age_weight,
+    vacancy.max_age() AS default_max_age
+  OFFSET 0
+) AS asked
+CROSS JOIN LATERAL (
+  -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
+  SELECT
+    1 - (f.vcpus_free - asked.vcpus)::double precision / nullif(f.vcpus_capacity, 0) AS vcpus,
+    1 - (least(f.memory_mb_free, f.memory_mb_available) - asked.memory_mb)::double precision
+      / nullif(f.memory_mb_capacity, 0) AS memory_mb,
+    1 - (least(f.disk_gb_free, f.disk_gb_available) - asked.disk_gb)::double precision
+      / nullif(f.disk_gb_capacity, 0) AS disk_gb
+) AS used
+$$;
+
+-- What rules each host out for a request, first by what the host is, then by its usage; without its complex parts.
+-- Grain: one row a host that is not retired, without storage pools. ruled_out_by is empty where the request fits.
+CREATE OR REPLACE FUNCTION vacancy.host_fit(request vacancy.request)
+RETURNS TABLE (
+  host_id text,
+  name text,
+  ruled_out_by text[],
+  score double precision,
+  age interval,
+  vcpus_free bigint,
+  memory_mb_free bigint,
+  disk_gb_free bigint,
+  memory_mb_available bigint,
+  disk_gb_available bigint,
+  cpu_utilization double precision,
+  cpu_steal double precision,
+  cpu_pressure double precision,
+  memory_pressure double precision,
+  io_pressure double precision
+)
+LANGUAGE sql STABLE AS $$
+SELECT
+  i.host_id,
+  i.name,
+  array_remove(ARRAY[
+    CASE WHEN i.status = 'DISABLED' THEN 'disabled' END,
+    CASE WHEN asked.include <> '{}' AND NOT (i.host_id = ANY (asked.include) OR i.name = ANY (asked.include)) THEN 'include' END,
+    CASE WHEN i.host_id = ANY (asked.avoid) OR i.name = ANY (asked.avoid) THEN 'avoid' END,
+    CASE WHEN asked.zone <> coalesce(i.zone, '') THEN 'zone' END,
+    CASE WHEN asked.aggregates <> '{}' AND NOT (i.aggregates && asked.aggregates) THEN 'aggregates' END,
+    CASE WHEN asked.near IS NOT NULL AND (i.aggregates && asked.near_aggregates) IS NOT TRUE THEN 'near ' || asked.near END,
+    CASE WHEN NOT (i.traits @> asked.required) THEN 'required' END,
+    CASE WHEN asked.any_of <> '[]' AND EXISTS (
+      SELECT FROM jsonb_array_elements(asked.any_of) AS alternatives
+      WHERE NOT alternatives ?| i.traits
+    ) THEN 'any_of' END,
+    CASE WHEN i.traits && asked.forbidden THEN 'forbidden' END,
+    CASE WHEN asked.vcpus > 0 AND NOT (
+      asked.vcpus BETWEEN i.vcpus_min_unit AND i.vcpus_max_unit AND asked.vcpus % nullif(i.vcpus_step_size, 0) = 0
+    ) THEN 'vcpus_unit' END,
+    CASE WHEN asked.memory_mb > 0 AND NOT (
+      asked.memory_mb BETWEEN i.memory_mb_min_unit AND i.memory_mb_max_unit
+      AND asked.memory_mb % nullif(i.memory_mb_step_size, 0) = 0
+    ) THEN 'memory_mb_unit' END,
+    CASE WHEN asked.disk_gb > 0 AND NOT (
+      asked.disk_gb BETWEEN i.disk_gb_min_unit AND i.disk_gb_max_unit AND asked.disk_gb % nullif(i.disk_gb_step_size, 0) = 0
+    ) THEN 'disk_gb_unit' END
+  ], NULL) || coalesce(u.ruled_out_by, ARRAY['no usage yet']),
+  u.score,
+  u.age,
+  u.vcpus_free,
+  u.memory_mb_free,
+  u.disk_gb_free,
+  u.memory_mb_available,
+  u.disk_gb_available,
+  u.cpu_utilization,
+  u.cpu_steal,
+  u.cpu_pressure,
+  u.memory_pressure,
+  u.io_pressure
+FROM vacancy.host_inventory AS i
+CROSS JOIN (SELECT (request).* OFFSET 0) AS asked
+LEFT JOIN vacancy.usage_fit(request) AS u ON u.host_id = i.host_id
+WHERE NOT i.retired AND NOT i.shares
+$$;
+
+REVOKE ALL ON FUNCTION vacancy.usage_fit(vacancy.request), vacancy.host_fit(vacancy.request) FROM PUBLIC;

@@ -1,0 +1,59 @@
+-- Random samples of hosts that are not disabled, as ids: what a claim looks at instead of the whole fleet.
+
+-- So many random hosts, fewer only where there are not as many.
+-- They are neighbours in the random order (host_inventory.sample_key) from a random place on; from its end it goes on at
+-- its beginning. Cost: so many entries of an index, whatever the number of hosts.
+CREATE OR REPLACE FUNCTION vacancy.random_hosts(sample_size integer) RETURNS text[]
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  place double precision := random();
+BEGIN
+  RETURN ARRAY(
+    (
+      SELECT i.host_id FROM vacancy.host_inventory AS i
+      WHERE NOT i.retired AND i.status = 'ENABLED' AND i.sample_key >= place ORDER BY i.sample_key LIMIT sample_size
+    )
+    UNION ALL
+    (
+      SELECT i.host_id FROM vacancy.host_inventory AS i
+      WHERE NOT i.retired AND i.status = 'ENABLED' AND i.sample_key < place ORDER BY i.sample_key LIMIT sample_size
+    )
+    LIMIT sample_size
+  );
+END
+$$;
+
+-- So many random hosts that have the kinds of devices and the resource classes of a request, free or not; null where it
+-- names none. By index: the rare are found as quickly as the common.
+CREATE OR REPLACE FUNCTION vacancy.hosts_that_offer(request vacancy.request, sample_size integer) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET enable_bitmapscan = on AS $$
+DECLARE
+  requested_kinds jsonb := vacancy.requested_pci_kinds(request.pci);
+  requested_classes text[] := coalesce(vacancy.resource_classes(request.resources), '{}');
+BEGIN
+  IF request.pci IS NULL AND request.resources IS NULL THEN
+    RETURN NULL;
+  END IF;
+  RETURN ARRAY(
+    SELECT i.host_id FROM vacancy.host_inventory AS i
+    WHERE NOT i.retired AND i.status = 'ENABLED' AND i.pci_kinds @> requested_kinds AND i.resource_classes @> requested_classes
+    ORDER BY random() LIMIT sample_size
+  );
+END
+$$;
+
+-- So many random hosts in any of a storage pool's aggregates. By index.
+CREATE OR REPLACE FUNCTION vacancy.hosts_near(pool_aggregates text[], sample_size integer) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET enable_bitmapscan = on AS $$
+BEGIN
+  RETURN ARRAY(
+    SELECT i.host_id FROM vacancy.host_inventory AS i
+    WHERE NOT i.retired AND i.status = 'ENABLED' AND i.aggregates && pool_aggregates
+    ORDER BY random() LIMIT sample_size
+  );
+END
+$$;
+
+REVOKE ALL ON FUNCTION
+  vacancy.random_hosts(integer), vacancy.hosts_that_offer(vacancy.request, integer), vacancy.hosts_near(text[], integer)
+FROM PUBLIC;

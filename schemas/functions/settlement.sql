@@ -1,0 +1,36 @@
+-- Settles claims: from then on the host's own figures hold them.
+
+-- A claim is settled in the very transaction that makes its consumer part of the host's figures: never counted twice, not
+-- even for a moment, and not again when the host no longer lists the consumer. A consumer that leaves the list is settled
+-- as well, for the claim that committed while it was listed.
+-- Of a claim that holds devices, cells or classes it notes which usage settled it (claim.shown_at).
+-- SKIP LOCKED: the sink never waits for a scheduler. What it skips is being released.
+CREATE OR REPLACE FUNCTION vacancy.settle_claims() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  listed_consumers uuid[] := NEW.recent_consumers;
+BEGIN
+  IF TG_OP = 'UPDATE' THEN
+    listed_consumers := listed_consumers || OLD.recent_consumers;
+  END IF;
+  UPDATE vacancy.claim
+  SET settled_at = clock_timestamp(), shown_at = CASE WHEN held IS NOT NULL THEN NEW.observed_at END
+  WHERE consumer = ANY (ARRAY(
+    SELECT consumer FROM vacancy.claim
+    WHERE consumer = ANY (listed_consumers)
+      AND host_id = NEW.host_id
+      AND settled_at IS NULL
+      AND expires_at > statement_timestamp()
+    FOR UPDATE SKIP LOCKED
+  ));
+  RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER settle_claims AFTER UPDATE ON vacancy.host
+FOR EACH ROW WHEN (NEW.recent_consumers IS DISTINCT FROM OLD.recent_consumers) EXECUTE FUNCTION vacancy.settle_claims();
+
+CREATE OR REPLACE TRIGGER settle_claims_of_new AFTER INSERT ON vacancy.host
+FOR EACH ROW WHEN (NEW.recent_consumers <> '{}') EXECUTE FUNCTION vacancy.settle_claims();
+
+REVOKE ALL ON FUNCTION vacancy.settle_claims() FROM PUBLIC;

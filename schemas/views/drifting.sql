@@ -1,0 +1,40 @@
+-- Hosts whose promises and measurements do not agree now.
+-- Grain: one row a host and kind, of hosts that report. Storage pools have neither instances nor memory, so they are left out.
+-- Kinds:
+--   allocations_without_instances: the host holds VCPUs or memory for instances and counts no instance. Disk does not count,
+--     since a host holds it for instances that are shut off, too.
+--   instances_without_allocations: the host counts instances and holds neither VCPUs nor memory for them.
+--   memory_missing: the host has less memory than it may still promise, by more than a tolerance. What it may still promise
+--     is divided by the allocation ratio. The tolerance is a fraction of the host's memory:
+--     ALTER DATABASE … SET vacancy.drift_tolerance = '0.2' (without: 0.1).
+CREATE OR REPLACE VIEW vacancy.drifting AS
+SELECT i.host_id, i.name, i.source, h.observed_at, kinds.kind, kinds.promised, kinds.measured
+FROM vacancy.host_inventory AS i
+JOIN vacancy.host AS h ON h.host_id = i.host_id
+CROSS JOIN LATERAL (
+  SELECT
+    h.vcpus_capacity - h.vcpus_free AS vcpus_allocated,
+    h.memory_mb_capacity - h.memory_mb_free AS memory_mb_allocated,
+    floor(h.memory_mb_free / ratio.ratio)::bigint AS memory_mb_promised,
+    h.memory_mb_capacity / ratio.ratio * coalesce(nullif(current_setting('vacancy.drift_tolerance', true), '')::double precision, 0.1)
+      AS memory_mb_tolerance
+  FROM (SELECT coalesce((i.inventories->'MEMORY_MB'->>'allocation_ratio')::double precision, 1) AS ratio) AS ratio
+) AS figures
+CROSS JOIN LATERAL (
+  VALUES
+    (
+      'allocations_without_instances', figures.vcpus_allocated, h.instances::bigint,
+      h.instances = 0 AND (figures.vcpus_allocated > 0 OR figures.memory_mb_allocated > 0)
+    ),
+    (
+      'instances_without_allocations', figures.vcpus_allocated, h.instances::bigint,
+      h.instances > 0 AND figures.vcpus_allocated <= 0 AND figures.memory_mb_allocated <= 0
+    ),
+    (
+      'memory_missing', figures.memory_mb_promised, h.memory_mb_available,
+      figures.memory_mb_promised - h.memory_mb_available > figures.memory_mb_tolerance
+    )
+) AS kinds (kind, promised, measured, applies)
+WHERE NOT i.retired AND NOT i.shares AND kinds.applies AND statement_timestamp() - h.observed_at <= (SELECT vacancy.max_age());
+
+GRANT SELECT ON vacancy.drifting TO vacancy_reader;

@@ -1,0 +1,22 @@
+-- The hosts of vacancy.drifting, and since when, as far as record_drift() has noted it.
+-- Grain: one row a host and kind.
+CREATE OR REPLACE VIEW vacancy.host_drift AS
+SELECT
+  drifting.host_id,
+  drifting.name,
+  drifting.source,
+  drifting.kind,
+  drifting.promised,
+  drifting.measured,
+  noted.since,
+  statement_timestamp() - noted.since AS lasted
+FROM vacancy.drifting
+LEFT JOIN vacancy.drift AS noted ON noted.host_id = drifting.host_id AND noted.kind = drifting.kind;
+
+COMMENT ON VIEW vacancy.host_drift IS 'Hosts whose promises and measurements do not go together, and for how long.';
+COMMENT ON COLUMN vacancy.host_drift.kind IS 'allocations_without_instances, instances_without_allocations or memory_missing.';
+COMMENT ON COLUMN vacancy.host_drift.promised IS 'VCPUs that it holds for instances; of memory_missing: MiB that it may still promise.';
+COMMENT ON COLUMN vacancy.host_drift.measured IS 'Instances that it counts; of memory_missing: MiB that the kernel says can be had.';
+COMMENT ON COLUMN vacancy.host_drift.lasted IS 'At least so long. Null: record_drift() has not seen it.';
+
+GRANT SELECT ON vacancy.host_drift TO vacancy_reader;

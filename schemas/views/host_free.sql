@@ -1,0 +1,55 @@
+-- What each host has free: what it says itself, less the claims in flight. The one place where free capacity is computed.
+-- Grain: one row a host that has a usage row.
+-- statement_timestamp() and not now(), which stands still in a transaction and would let silent hosts look fresh.
+CREATE OR REPLACE VIEW vacancy.host_free AS
+SELECT
+  h.host_id,
+  statement_timestamp() - h.observed_at AS age,
+  h.observed_at,
+  h.window_start,
+  h.window_end,
+  h.samples,
+  h.vcpus_capacity,
+  h.vcpus_free - claimed.vcpus AS vcpus_free,
+  least(h.vcpus_free_min, h.vcpus_free - claimed.vcpus) AS vcpus_free_min,
+  h.memory_mb_capacity,
+  h.memory_mb_free - claimed.memory_mb AS memory_mb_free,
+  least(h.memory_mb_free_min, h.memory_mb_free - claimed.memory_mb) AS memory_mb_free_min,
+  h.memory_mb_available - claimed.memory_mb AS memory_mb_available,
+  h.disk_gb_capacity,
+  h.disk_gb_free - claimed.disk_gb AS disk_gb_free,
+  least(h.disk_gb_free_min, h.disk_gb_free - claimed.disk_gb) AS disk_gb_free_min,
+  h.disk_gb_available - claimed.disk_gb AS disk_gb_available,
+  h.cpu_utilization,
+  h.cpu_iowait,
+  h.cpu_steal,
+  h.disk_read_bytes_per_s,
+  h.disk_write_bytes_per_s,
+  h.net_rx_bytes_per_s,
+  h.net_tx_bytes_per_s,
+  h.cpu_pressure,
+  h.memory_pressure,
+  h.io_pressure,
+  h.instances,
+  h.recent_consumers,
+  claimed.claims,
+  claimed.vcpus AS vcpus_claimed,
+  claimed.memory_mb AS memory_mb_claimed,
+  claimed.disk_gb AS disk_gb_claimed
+FROM vacancy.host AS h
+CROSS JOIN LATERAL (
+  SELECT
+    count(*) AS claims,
+    coalesce(sum(c.vcpus), 0) AS vcpus,
+    coalesce(sum(c.memory_mb), 0) AS memory_mb,
+    coalesce(sum(c.disk_gb), 0) AS disk_gb
+  FROM vacancy.claim AS c
+  WHERE c.host_id = h.host_id
+    AND c.settled_at IS NULL
+    -- IS TRUE keeps this from the sweep's index, which a plan made while the table was empty would take.
+    AND (c.expires_at > statement_timestamp()) IS TRUE
+    -- Listed already when the claim was made: the host's figures hold it.
+    AND NOT (c.consumer = ANY (h.recent_consumers))
+) AS claimed;
+
+

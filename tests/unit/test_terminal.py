@@ -1,0 +1,87 @@
+"""No text that others wrote steers a terminal, and none is lost for programs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from io import StringIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from vacancy.jobs.logs import configure, fail
+from vacancy.jobs.rendering import PlainTable, one_line
+from vacancy.jobs.terminal import dumps, safe, say, say_json
+
+STEERING = {
+    "clears the screen": "\x1b[2J",
+    "C1 control sequence": "\x9b2J",
+    "window title": "\x1b]0;title\x07",
+    "C1 operating system command": "\x9d0;title\x9c",
+    "right-to-left override": "\u202e",
+    "isolate": "\u2066",
+    "line feed": "\n",
+    "carriage return": "\r",
+    "backspace": "\x08",
+    "line separator": "\u2028",
+    "zero width": "\u200b",
+    "tag": "\U000e0041",
+    "lone surrogate": "\ud800",
+}
+texts = st.one_of(st.text(), st.text(st.sampled_from("".join(STEERING.values()) + "a\\[red]")))
+
+
+@given(texts)
+def test_what_is_printed_is_printable_and_one_line(text: str) -> None:
+    assert all(character.isprintable() for character in safe(text))
+
+
+@given(texts)
+def test_printable_text_stays_as_it_is(text: str) -> None:
+    printable = "".join(character for character in text if character.isprintable())
+    assert safe(printable) == printable
+
+
+@given(st.recursive(texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner)))
+def test_json_is_printable_and_means_the_same(value: object) -> None:
+    line = dumps(value)
+    assert all(character.isprintable() for character in line)
+    assert json.loads(line) == value
+
+
+@pytest.mark.parametrize("text", STEERING.values(), ids=STEERING)
+def test_each_way_out_is_safe(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    root, ours = logging.getLogger(), logging.getLogger("vacancy")
+    before = root.handlers[:], root.level, ours.level
+    try:
+        say(f"host {text}")
+        say_json({"host": text})
+        configure("plain")
+        logging.getLogger("vacancy.agent").warning("host %s", text)
+        fail(f"host {text}")
+        configure("json")
+        logging.getLogger("vacancy.agent").warning("host %s", text)
+        fail(f"host {text}")
+    finally:
+        root.handlers[:], root.level, ours.level = before
+    output = capsys.readouterr()
+    lines = [*output.out.removesuffix("\n").split("\n"), *output.err.removesuffix("\n").split("\n")]
+    assert len(lines) == 6
+    assert all(character.isprintable() for line in lines for character in line)
+    assert json.loads(lines[1])["host"] == text
+    assert [json.loads(line)["message"] for line in lines[4:]] == [f"host {text}"] * 2
+
+
+@pytest.mark.parametrize("text", STEERING.values(), ids=STEERING)
+def test_cells_of_a_table_are_text(text: str) -> None:
+    console = Console(file=StringIO(), width=80, force_terminal=False)
+    table = PlainTable()
+    table.add_column("host")
+    table.add_column("state")
+    table.add_row(f"[red]{text}x", one_line(f"{text}y"))
+    console.print(table)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
+    assert f"[red]{safe(text)}x" in shown
+    assert all(character.isprintable() for line in shown.split("\n") for character in line)
