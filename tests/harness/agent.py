@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.harness.installation import config_file
-from tests.harness.process import Process, vacancy
+from tests.harness.process import READY_SECONDS, Process, vacancy
 
 
 def what_an_agent_says(directory: Path, *arguments: str | Path) -> tuple[list[str], str]:
     """The first three lines of an agent, and what follows once it is asked to end, which it does with status 0."""
     with Process(vacancy("agent", *arguments), directory, directory / "agent.log") as agent:
-        agent.wait_for(r"(.*\n){3}")
+        agent.wait_for(r"(.*\n){3}", READY_SECONDS)
         lines = agent.stop().splitlines(keepends=True)
     return lines[:3], "".join(lines[3:])
 

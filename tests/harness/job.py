@@ -26,7 +26,7 @@ class Job(Process):
 
     def wait_until_ready(self) -> None:
         """Waits until it says that it runs."""
-        self.wait_for("(?m)^ready$")
+        self.wait_for("(?m)^ready$", READY_SECONDS)
 
     def wait_for_checkpoint(self) -> None:
         """Waits until it has completed one more checkpoint, which it does when all of it works."""

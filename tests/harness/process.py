@@ -18,6 +18,7 @@ from tests.harness.waiting import wait_until
 
 READY_SECONDS = 180.0
 """Flink's start takes some 10 s on two idle cores, and several times that on busy ones."""
+SAID_SECONDS = 60.0
 END_SECONDS = 60.0
 
 
@@ -131,7 +132,7 @@ class Process:
     def wait_for(
         self,
         pattern: str,
-        seconds: float = READY_SECONDS,
+        seconds: float = SAID_SECONDS,
         count: int = 1,
         meanwhile: Callable[[], object] = lambda: None,
     ) -> re.Match[str]:
