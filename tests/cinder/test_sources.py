@@ -22,7 +22,7 @@ from tests.cinder.test_pools import FAST
 from tests.harness.guides import guide_collector
 from tests.harness.installation import config_file, install
 from tests.harness.job import Job
-from tests.harness.process import own_environment, vacancy
+from tests.harness.process import Process, own_environment, vacancy
 from tests.harness.rows import query
 from tests.harness.topic import own_topics
 from tests.harness.waiting import wait_until
@@ -40,48 +40,35 @@ SEED = 20131
 AGES = "SELECT source, age_max_seconds FROM vacancy.source"
 
 
-class Program:
+class Program(Process):
     """One of our commands, to be killed or held still, and to go on."""
 
     def __init__(self, directory: Path, settings: Settings, *arguments: str, pythonpath: Path | None = None) -> None:
         directory.mkdir()
         config_file(directory).write_text(settings_file.dumps(settings), encoding="utf-8")
-        self._directory = directory
-        self._arguments = arguments
-        self._environment = own_environment(**{"PYTHONPATH": str(pythonpath)} if pythonpath else {})
-        self._process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        with (self._directory / "log").open("ab") as log:
-            return subprocess.Popen(
-                vacancy(*self._arguments, "--config", config_file(self._directory)),
-                stdout=log,
-                stderr=log,
-                cwd=self._directory,
-                env=self._environment,
-            )
+        super().__init__(
+            vacancy(*arguments, "--config", config_file(directory)),
+            directory,
+            directory / "log",
+            own_environment(**{"PYTHONPATH": str(pythonpath)} if pythonpath else {}),
+        )
 
     def off(self, number: signal.Signals) -> None:
         """Sends it a signal that silences it."""
-        self._process.send_signal(number)
+        self.process.send_signal(number)
 
     def on(self) -> None:
         """Lets it go on, or starts it again."""
-        self._process.send_signal(signal.SIGCONT)
-        if self._process.poll() is not None or self._ends():
-            self._process = self._start()
+        self.process.send_signal(signal.SIGCONT)
+        if self.ended or self._ends():
+            self.start()
 
     def _ends(self) -> bool:
         try:
-            self._process.wait(0.5)
+            self.process.wait(0.5)
         except subprocess.TimeoutExpired:
             return False
         return True
-
-    def close(self) -> None:
-        """Leaves nothing of it."""
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture
@@ -109,7 +96,7 @@ def sources(
             "cinder": Program(*at("cinder", storage=cinder.settings(interval="200 ms")), "storage"),
         }
         for program in programs.values():
-            stack.callback(program.close)
+            stack.enter_context(program)
         job.wait_until_ready()
         yield settings, programs
     cinder.down("node-9@lvm")

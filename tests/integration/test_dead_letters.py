@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.harness.topic import own_topics
 from vacancy.connectors.kafka.client import ensure_topics, producer
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.commands.dead_letters import command
@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def settings(kafka_broker: KafkaServer) -> KafkaSettings:
     """Topics that no other test has."""
-    name = uuid.uuid4().hex
-    return KafkaSettings(
-        bootstrap_servers=kafka_broker.bootstrap_servers,
-        usage_topic=f"{name}.usage",
-        inventory_topic=f"{name}.inventory",
-        dead_letter_topic=f"{name}.dead-letters",
-    )
+    return own_topics(kafka_broker.bootstrap_servers, partitions=4)
 
 
 @pytest.fixture

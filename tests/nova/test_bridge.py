@@ -6,9 +6,7 @@ import json
 import math
 import random
 import re
-import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -16,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -24,6 +22,8 @@ from kombu.connection import Connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.placement import environment
+from tests.harness.installation import config_file
+from tests.harness.process import Process, vacancy
 from tests.harness.proxy import Proxy
 from tests.harness.rabbitmq import RabbitMQ, running_rabbitmq
 from tests.harness.waiting import wait_until
@@ -93,7 +93,7 @@ class Cloud:
         return json.loads(answer)
 
 
-class Bridge:
+class Bridge(Process):
     """`vacancy bridge` as a process, and the events that it has sent."""
 
     def __init__(self, directory: Path, broker: str, cloud: Cloud, **settings: Any) -> None:
@@ -109,17 +109,11 @@ class Bridge:
             f'queue = "vacancy-{name}"',
             *(f"{key} = {json.dumps(value)}" for key, value in settings.items()),
         ]
-        (directory / "vacancy.toml").write_text("\n".join(lines), encoding="utf-8")
+        config_file(directory).write_text("\n".join(lines), encoding="utf-8")
+        command = vacancy("bridge", "--config", config_file(directory))
+        super().__init__(command, directory, directory / "bridge.log")
         self.queue = f"vacancy-{name}"
         self._metrics_port = settings.get("metrics_port")
-        self._log = directory / "bridge.log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "vacancy", "bridge", "--config", "vacancy.toml"],
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                cwd=directory,
-            )
         self.usage: dict[str, list[dict[str, Any]]] = {}
         self.inventory: dict[str, list[dict[str, Any] | None]] = {}
         self._usage_topic = kafka.usage_topic
@@ -127,19 +121,6 @@ class Bridge:
         self._consumer.assign([TopicPartition(topic, 0, 0) for topic in (kafka.usage_topic, kafka.inventory_topic)])
         self._stop = threading.Event()
         self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    @property
-    def lines(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, pattern: str, seconds: float = LIMIT_S) -> None:
-        wait_until(
-            lambda: re.search(pattern, self.lines) or self.process.poll() is not None,
-            seconds,
-            f"the bridge does not say {pattern}",
-        )
-        assert re.search(pattern, self.lines), f"the bridge ended without it: {self.lines}"
 
     def newest(self, number: int) -> dict[str, Any]:
         """The newest usage of a host; {}: none yet."""
@@ -162,7 +143,7 @@ class Bridge:
         return float(value)
 
     def wait_until(self, condition: Any, what: str) -> None:
-        wait_until(condition, LIMIT_S, f"{what}; the bridge says: {self.lines}")
+        wait_until(condition, LIMIT_S, f"{what}; the bridge says: {self.output}")
 
     def wait_while_they_report(self, cloud: Cloud, numbers: list[int], condition: Any, what: str) -> None:
         """Has hosts report again and again, as nova-compute does: a look that comes late takes no report for life."""
@@ -173,14 +154,16 @@ class Bridge:
 
         self.wait_until(reported, what)
 
-    def end(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(LIMIT_S)
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._reader.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
         self._stop.set()
         self._reader.join()
         self._consumer.close()
-        return code
 
     def _read(self) -> None:
         while not self._stop.is_set():
@@ -236,13 +219,12 @@ def cloud(nova: Nova, rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFacto
 
 @contextmanager
 def running(directory: Path, broker: str, cloud: Cloud, **settings: Any) -> Iterator[Bridge]:
-    bridge = Bridge(directory, broker, cloud, **settings)
-    try:
+    with Bridge(directory, broker, cloud, **settings) as bridge:
         bridge.wait_for(r"\d+ hosts read from Placement and Nova", PROGRAM_LIMIT_S)
-        yield bridge
-    finally:
-        code = bridge.end()
-    assert code == 0, bridge.lines
+        try:
+            yield bridge
+        finally:
+            bridge.stop()
 
 
 @pytest.fixture(scope="module")
@@ -316,7 +298,7 @@ def test_an_instance_counts_as_it_starts_and_its_claim_is_settled_with_it(bridge
     )
     cloud.do("delete", uuid_=instance)
     bridge.wait_until(lambda: bridge.newest(4)["vcpus_allocated"] == 0, "it is gone")
-    assert bridge.lines.count("hosts read from Placement") == 1, "all that was heard, not read"
+    assert bridge.output.count("hosts read from Placement") == 1, "all that was heard, not read"
 
 
 def test_the_zone_is_that_of_the_aggregate(bridge: Bridge, cloud: Cloud) -> None:
@@ -411,7 +393,7 @@ def test_lost_doubled_and_out_of_order_the_table_is_right_again_by_the_next_read
         )
 
     rereading.wait_while_they_report(cloud, [8, 9], right, "the events show what Placement has")
-    print("\n" + "\n".join(line for line in rereading.lines.splitlines() if "the table was" in line))
+    print("\n" + "\n".join(line for line in rereading.output.splitlines() if "the table was" in line))
 
 
 @pytest.mark.timeout(600)
@@ -426,7 +408,7 @@ def test_a_rabbitmq_that_was_killed_costs_no_more_than_a_reading(
     def connected() -> int:
         return sum(consumers(rabbitmq, bridge.queue + suffix) for suffix in ("", "-samples"))
 
-    readings = bridge.lines.count("hosts read from Placement")
+    readings = bridge.output.count("hosts read from Placement")
     bridge.wait_until(lambda: connected() == 2, "both connections are there")
     network.accept(0)
     rabbitmq.kill()
@@ -437,21 +419,21 @@ def test_a_rabbitmq_that_was_killed_costs_no_more_than_a_reading(
     rabbitmq.start()
     network.accept(1)
     bridge.wait_until(lambda: connected() == 1, "one connection is back")
-    assert "RabbitMQ is there again" not in bridge.lines
+    assert "RabbitMQ is there again" not in bridge.output
     assert bridge.figure("vacancy_bridge_rabbitmq_up") == 0
     network.accept(math.inf)
     bridge.wait_for("RabbitMQ is there again")
     bridge.wait_until(lambda: connected() == 2, "both connections are there")
-    bridge.wait_until(lambda: bridge.lines.count("hosts read from Placement") > readings, "the truth is read")
+    bridge.wait_until(lambda: bridge.output.count("hosts read from Placement") > readings, "the truth is read")
     bridge.wait_while_they_report(
         cloud, [5], lambda: bridge.newest(5).get("vcpus_allocated") == 3, "what was lost is in the table"
     )
     assert instance in bridge.newest(5)["recent_consumers"]
-    assert re.search(r"the table was wrong, for \d+ s at most: [1-9]\d* instances missed", bridge.lines)
+    assert re.search(r"the table was wrong, for \d+ s at most: [1-9]\d* instances missed", bridge.output)
     assert bridge.figure("vacancy_bridge_stale_instances", kind="missed") >= 1
     assert bridge.figure("vacancy_bridge_stale_seconds") > 0
     assert bridge.figure("vacancy_bridge_rabbitmq_up") == 1
-    assert bridge.lines.count("RabbitMQ cannot be reached") == 1
+    assert bridge.output.count("RabbitMQ cannot be reached") == 1
     cloud.do("delete", uuid_=instance)
     bridge.wait_until(lambda: bridge.newest(5)["vcpus_allocated"] == 0, "notifications are heard again")
 

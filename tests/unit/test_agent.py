@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.harness.clock import Clock
 from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
 from vacancy.connectors.kafka.outbox import Left, Outbox
 from vacancy.connectors.settings import AgentSettings, KafkaSettings
@@ -31,16 +32,6 @@ from vacancy.schemas.events import Event
 
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 MACHINE_ID = "3d1219c7c4c5404aaa1f6d2a48adfda4"
-
-
-class Clock:
-    """Seconds, advanced by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class StillNode:

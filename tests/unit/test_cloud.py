@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.harness.clock import Clock
 from vacancy.connectors.collectors.collector import Inventory
 from vacancy.connectors.openstack.cloud import Cloud, Provider, Truth
 from vacancy.connectors.openstack.notifications import AggregateSeen, CpuCounters, InstanceSeen, Notification, Service
@@ -18,16 +19,6 @@ ZONED = "00000000-0000-4000-8000-00000000000a"
 SMALL, LARGE = {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 4}, {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 20}
 Held = dict[str, tuple[str, dict[str, int]]]
 """By instance: its host and what it holds."""
-
-
-class Clock:
-    """One for all: seconds that are advanced by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def truth_of(at: float, held: Held, members: frozenset[str] = frozenset()) -> Truth:

@@ -9,18 +9,9 @@ from itertools import pairwise
 
 import pytest
 
+from tests.harness.clock import Clock
 from vacancy.connectors.nova.hysteresis import Flip, Hysteresis
 from vacancy.connectors.nova.table import Fault, Table
-
-
-class Clock:
-    """Seconds, advanced by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def kind(table: Table) -> str:
