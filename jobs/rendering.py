@@ -39,7 +39,9 @@ def table_console() -> Console:
 
 def percent(fraction: float | None) -> str:
     """A fraction as whole percent."""
-    return UNKNOWN if fraction is None else f"{fraction:.0%}"
+    if fraction is None:
+        return UNKNOWN
+    return f"{fraction:.0%}" if abs(fraction) < 100 else f"{100 * fraction:.3g}%"
 
 
 def size(n_bytes: float | None) -> str:
@@ -50,7 +52,7 @@ def size(n_bytes: float | None) -> str:
         if abs(n_bytes) < 999.5:
             return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
-    return f"{n_bytes:.1f} TB"
+    return f"{n_bytes:.1f} TB" if abs(n_bytes) < 1e6 else f"{n_bytes:.3g} TB"
 
 
 def duration(age: timedelta | None) -> str:
