@@ -38,7 +38,7 @@ _COMMANDS = {
     "release": _Command("scheduler", "Give claims back."),
     "claims": _Command("scheduler", "List the claims in flight."),
     "extender": _Command("scheduler", "Filter and rank nodes for kube-scheduler."),
-    "dead-letters": _Command("kafka", "Show the records that could not be decoded."),
+    "dead-letters": _Command("kafka", "Show what was put aside: bad records, refused rows."),
     "drift": _Command("scheduler", "Hosts whose promises and measurements do not go together."),
     "migrate": _Command("scheduler", "Bring the tables to this version."),
     "doctor": _Command("scheduler,kafka", "Say what is wrong with a setup, and what to do."),
