@@ -184,7 +184,11 @@ def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) ->
             start = statement.index("  payload BYTES")
             end = statement.index("  topic AS")
             declared = "".join(f"  {name} {kind},\n" for name, kind in columns.items())
-            statement = statement[:start] + declared + statement[end:].replace("'format' = 'raw'", "'format' = 'avro'")
+            statement = (
+                statement[:start]
+                + declared
+                + statement[end:].replace("'value.format' = 'raw'", "'value.format' = 'avro'")
+            )
         environment.execute_sql(statement)
     decoded = (
         "CREATE TEMPORARY VIEW usage_decoded AS SELECT topic, `partition`, `offset`, append_time,"

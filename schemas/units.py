@@ -12,10 +12,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(value: Any) -> Any:
-    """``"100 ms"``, ``"1 s"``, ``"5 min"``, ``"1 h"`` or ``"1 d"`` as a timedelta; a bare number is seconds.
+    """Parses ``"100 ms"``, ``"1 s"``, ``"5 min"``, ``"1 h"`` or ``"1 d"`` to a timedelta; a bare number is seconds.
 
     Raises:
-        ValueError: for a text that is none of these.
+        ValueError: the text is not a duration.
     """
     if isinstance(value, bool):
         raise ValueError("write a duration such as '500 ms', '10 s' or '5 min'")

@@ -119,16 +119,22 @@ WITH simple_fit AS MATERIALIZED (
     (12, 'no usage yet', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (13.5, 'duplicate id', NULL),
     (14, 'vcpus_free', request.vcpus),
     (15, 'memory_mb_free', request.memory_mb), (16, 'disk_gb_free', request.disk_gb),
-    (17, 'memory_mb_available', request.memory_mb + request.min_memory_mb_available),
+    (
+      17, 'memory_mb_available',
+      coalesce((request.numa->>'memory_mb')::bigint, request.memory_mb) + request.min_memory_mb_available
+    ),
     (18, 'disk_gb_available', request.disk_gb),
     (19, 'cpu_utilization', request.max_cpu_utilization), (20, 'cpu_steal', request.max_cpu_steal),
     (21, 'cpu_pressure', request.max_cpu_pressure), (22, 'memory_pressure', request.max_memory_pressure),
-    (23, 'io_pressure', request.max_io_pressure), (27, 'numa', NULL), (29, 'pci', NULL)
+    (23, 'io_pressure', request.max_io_pressure), (19.5, 'cpu_utilization_unknown', NULL), (20.5, 'cpu_steal_unknown', NULL),
+    (21.5, 'cpu_pressure_unknown', NULL), (22.5, 'memory_pressure_unknown', NULL), (23.5, 'io_pressure_unknown', NULL), (27, 'numa', NULL), (29, 'pci', NULL)
   UNION ALL
   SELECT 24, asked.key || suffix.suffix, CASE suffix.suffix WHEN '' THEN asked.value::double precision END
   FROM jsonb_each_text(request.resources) AS asked, (VALUES (''), ('_allocated'), ('_unit')) AS suffix (suffix)
   UNION ALL
   SELECT 25, 'numa_cpus', (request.numa->>'cpus')::double precision
+  UNION ALL
+  SELECT 26.5, 'numa_memory_mb', (request.numa->>'memory_mb')::double precision
   UNION ALL
   SELECT 26, 'numa_pages_' || size.key, size.value::double precision FROM jsonb_each_text(request.numa->'pages') AS size
   UNION ALL

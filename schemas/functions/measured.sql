@@ -37,7 +37,9 @@ FROM unnest(hosts) WITH ORDINALITY AS asked (host_id, position)
 JOIN vacancy.host AS h ON h.host_id = asked.host_id
 LEFT JOIN hosts_with_claims AS w ON w.host_id = h.host_id
 LEFT JOIN LATERAL (
-  SELECT sum(c.vcpus)::bigint AS vcpus, sum(c.memory_mb)::bigint AS memory_mb
+  SELECT
+    sum(c.vcpus)::bigint AS vcpus,
+    sum(greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0))::bigint AS memory_mb
   FROM vacancy.claim AS c
   WHERE c.host_id = w.host_id
     AND c.settled_at IS NULL

@@ -81,7 +81,7 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
   IF jsonb_typeof(document->'weights') = 'object' THEN
-    unknown := document->'weights' - ARRAY['vcpus', 'memory_mb', 'disk_gb', 'load', 'age'];
+    unknown := (document->'weights') - ARRAY['vcpus', 'memory_mb', 'disk_gb', 'load', 'age'];
     IF unknown <> '{}' THEN
       RAISE EXCEPTION 'no such part of a request: weights.%', (SELECT min(key) FROM jsonb_object_keys(unknown) AS key)
         USING ERRCODE = 'invalid_parameter_value';
@@ -113,7 +113,11 @@ BEGIN
     ) IS NOT TRUE THEN
       RAISE EXCEPTION 'numa has cpus and pages: whole amounts, of pages by size in KiB' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    parsed.numa := nullif(parsed.numa, '{"cpus": 0, "pages": {}}');
+    parsed.numa := nullif(parsed.numa, '{"cpus": 0, "pages": {}}') || jsonb_build_object(
+      -- The cell must have what else the instance needs there: a CPU that is not somebody else's, and its memory.
+      'vcpus', parsed.vcpus,
+      'memory_mb', greatest(parsed.memory_mb - vacancy.memory_mb_in_pages(parsed.numa->'pages'), 0)
+    );
   END IF;
   IF parsed.pci IS NOT NULL THEN
     parsed.pci := vacancy.parse_pci(parsed.pci);

@@ -15,7 +15,7 @@ SELECT
   h.memory_mb_capacity,
   h.memory_mb_free - claimed.memory_mb AS memory_mb_free,
   least(h.memory_mb_free_min, h.memory_mb_free - claimed.memory_mb) AS memory_mb_free_min,
-  h.memory_mb_available - claimed.memory_mb AS memory_mb_available,
+  h.memory_mb_available - claimed.memory_mb_not_in_pages AS memory_mb_available,
   h.disk_gb_capacity,
   h.disk_gb_free - claimed.disk_gb AS disk_gb_free,
   least(h.disk_gb_free_min, h.disk_gb_free - claimed.disk_gb) AS disk_gb_free_min,
@@ -44,6 +44,7 @@ CROSS JOIN LATERAL (
     count(*) AS claims,
     coalesce(sum(c.vcpus), 0) AS vcpus,
     coalesce(sum(c.memory_mb), 0) AS memory_mb,
+    coalesce(sum(greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)), 0)::bigint AS memory_mb_not_in_pages,
     coalesce(sum(c.disk_gb), 0) AS disk_gb
   FROM vacancy.claim AS c
   WHERE c.host_id = h.host_id

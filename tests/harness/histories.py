@@ -80,6 +80,14 @@ def decode_usage(payload: bytes) -> dict[str, Any]:
     return dict(record)
 
 
+def usage_key(payload: bytes | None) -> str | None:
+    """The key that a usage event's record has; None if it is no event of a version that tests know."""
+    try:
+        return str(decode_usage(payload or b"")["host_id"])
+    except ValueError:
+        return None
+
+
 def encode_usage(event: dict[str, Any]) -> bytes:
     """A usage event as its producer frames it."""
     return _USAGE.encode(event)

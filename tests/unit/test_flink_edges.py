@@ -41,7 +41,8 @@ def test_a_wrong_dsn_is_named_not_shown(dsn: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_sasl_reaches_all_three_kafka_edges_and_no_other() -> None:
+def test_sasl_reaches_all_edges() -> None:
+    """The tables' too: they write what the database refuses to the dead-letter topic."""
     kafka = KafkaSettings(
         security=KafkaSecurity(
             protocol="SASL_SSL", mechanism="SCRAM-SHA-512", username='us"er', password=SecretStr("it's")
@@ -49,7 +50,7 @@ def test_sasl_reaches_all_three_kafka_edges_and_no_other() -> None:
     )
     second = timedelta(seconds=1)
     edges = production_edges(kafka, SecretStr("host=h user=u"), emit=second, idle_timeout=second)
-    assert ["ScramLoginModule" in edge for edge in edges] == [True, True, False, False, True]
+    assert ["ScramLoginModule" in edge for edge in edges] == [True] * 5
     assert 'username="us\\"er" password="it\'\'s";' in edges[0]
 
 
