@@ -22,17 +22,27 @@ FROM (
 ) AS claimed
 $$;
 
--- The pools of a host less what claims hold of them. A pool's key is what it is, without its amounts.
+-- The pools of a host less what claims hold of them. A pool's key is what it is, without its amounts. What a host says amiss
+-- is never more than it has: free devices are between none and all, and of a pool that is listed twice the entry with the
+-- fewest counts; `pool` has `free` so, before claims.
 -- What was claimed of a pool that is no longer there (somebody changed its tags) counts against all of the same product.
 CREATE OR REPLACE FUNCTION vacancy.pci_free(pools jsonb, claimed jsonb) RETURNS TABLE (key text, pool jsonb, free bigint)
 LANGUAGE sql STABLE AS $$
 WITH keyed AS (
-  SELECT 'pci ' || (pool - 'free' - 'total')::text AS key, pool FROM jsonb_array_elements(pools) AS pool
+  SELECT DISTINCT ON (listed.key) listed.key, listed.pool, listed.free
+  FROM (
+    SELECT
+      'pci ' || (pool - 'free' - 'total')::text AS key,
+      pool,
+      greatest(least((pool->>'free')::bigint, (pool->>'total')::bigint), 0) AS free
+    FROM jsonb_array_elements(pools) AS pool
+  ) AS listed
+  ORDER BY listed.key, listed.free
 )
 SELECT
   k.key,
-  k.pool,
-  (k.pool->>'free')::bigint - coalesce((claimed->>k.key)::bigint, 0) - coalesce((
+  k.pool || jsonb_build_object('free', k.free),
+  k.free - coalesce((claimed->>k.key)::bigint, 0) - coalesce((
     SELECT sum(gone.value::bigint) FROM jsonb_each_text(claimed) AS gone
     WHERE gone.key LIKE 'pci %'
       AND NOT EXISTS (SELECT FROM keyed WHERE keyed.key = gone.key)
@@ -76,14 +86,22 @@ CROSS JOIN LATERAL (
 $$;
 
 -- How much of a resource class a host has free, by Placement's rule; null: it has no such class, or does not say what its
--- instances hold of it. Rounded down, as Placement and the agents do.
+-- instances hold of it. Rounded down, as Placement and the agents do. Each part is within -4e18 to 4e18, so that nothing
+-- overflows, whatever a host says; a ratio that is negative or above a million promises nothing, and an amount that is
+-- negative is not allocated.
 CREATE OR REPLACE FUNCTION vacancy.class_free(class text, inventory jsonb, allocated jsonb, claimed jsonb) RETURNS bigint
 LANGUAGE sql STABLE AS $$
-SELECT floor(
-  ((inventory->>'total')::bigint - coalesce((inventory->>'reserved')::bigint, 0))
-  * coalesce((inventory->>'allocation_ratio')::double precision, 1)
-)::bigint
-  - CASE WHEN allocated IS NOT NULL THEN coalesce((allocated->>class)::bigint, 0) END
+SELECT greatest(least(floor(
+  ((inventory->>'total')::numeric - coalesce((inventory->>'reserved')::numeric, 0))::double precision
+  * CASE
+    WHEN coalesce((inventory->>'allocation_ratio')::double precision, 1) BETWEEN 0 AND 1e6
+      THEN coalesce((inventory->>'allocation_ratio')::double precision, 1)
+    ELSE 0
+  END
+), 4e18), -4e18)::bigint
+  - CASE WHEN allocated IS NOT NULL THEN
+    greatest(least(coalesce((allocated->>class)::bigint, 0), 4000000000000000000), 0)
+  END
   - coalesce((claimed->>class)::bigint, 0)
 $$;
 

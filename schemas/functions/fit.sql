@@ -83,12 +83,14 @@ SELECT
     )
   END, 0)
   - CASE asked.strategy WHEN 'random' THEN 0 ELSE
-    asked.load_weight * coalesce(greatest(
+    -- Within 0 to 1, since PostgreSQL has NaN above all numbers.
+    asked.load_weight * least(greatest(
       coalesce(f.cpu_utilization, (SELECT t.cpu_utilization FROM vacancy.typical_load() AS t)),
       coalesce(f.cpu_pressure, (SELECT t.cpu_pressure FROM vacancy.typical_load() AS t)),
       coalesce(f.memory_pressure, (SELECT t.memory_pressure FROM vacancy.typical_load() AS t)),
-      coalesce(f.io_pressure, (SELECT t.io_pressure FROM vacancy.typical_load() AS t))
-    ), 0)
+      coalesce(f.io_pressure, (SELECT t.io_pressure FROM vacancy.typical_load() AS t)),
+      0
+    ), 1)
     -- date_part() and not extract(), which gives the slower numeric.
     + asked.age_weight * greatest(date_part('epoch', f.age) / date_part('epoch', asked.default_max_age), 0)
   END,
@@ -119,10 +121,10 @@ CROSS JOIN (
 CROSS JOIN LATERAL (
   -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
   SELECT
-    1 - (f.vcpus_free - asked.vcpus)::double precision / nullif(f.vcpus_capacity, 0) AS vcpus,
-    1 - least(f.memory_mb_free - asked.memory_mb, f.memory_mb_available - asked.memory_mb_not_in_pages)::double precision
+    1 - (f.vcpus_free::double precision - asked.vcpus) / nullif(f.vcpus_capacity, 0) AS vcpus,
+    1 - least(f.memory_mb_free::double precision - asked.memory_mb, f.memory_mb_available::double precision - asked.memory_mb_not_in_pages)
       / nullif(f.memory_mb_capacity, 0) AS memory_mb,
-    1 - (least(f.disk_gb_free, f.disk_gb_available) - asked.disk_gb)::double precision
+    1 - (least(f.disk_gb_free, f.disk_gb_available)::double precision - asked.disk_gb)
       / nullif(f.disk_gb_capacity, 0) AS disk_gb
 ) AS used
 $$;
