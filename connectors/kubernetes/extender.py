@@ -22,7 +22,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from pydantic import SecretStr
 
 from vacancy.connectors.postgres.connection import connect, explained
-from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness, over_limit
+from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness, knows_load, over_limit
 from vacancy.schemas.errors import VacancyError
 
 MAX_PRIORITY = 10
@@ -119,12 +119,14 @@ class Extender:
     def prioritize(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         """HostPriorityList: 10 for an empty node, 0 for one at a limit."""
         names, needs = node_names(arguments), pod_needs(arguments)
-        known = {}
+        known, partly = {}, {}
         for name, (row, machine) in self._known(names).items():
             full = fullness(row, needs, machine, self._limits)
             if full is not None:
-                known[name] = round(MAX_PRIORITY * (1 - min(full[0], 1.0)))
-        middle = sorted(known.values())[len(known) // 2] if known else 0
+                scores = known if knows_load(row) else partly
+                scores[name] = round(MAX_PRIORITY * (1 - min(full[0], 1.0)))
+        middle = sorted((known or partly).values())[len(known or partly) // 2] if known or partly else 0
+        known |= {name: min(score, middle) for name, score in partly.items()}
         return [{"Host": name, "Score": known.get(name, middle)} for name in names]
 
     def _known(self, names: list[str]) -> dict[str, tuple[Measured, Amount]]:

@@ -232,9 +232,11 @@ class Cloud:
         self._services, self._services_at = dict(services), at
         self._newer_services = {key: seen for key, seen in self._newer_services.items() if seen[0] > at}
         for name, beat in beats.items():
-            if lately and name not in set_anew and self._heard.get(name, beat) != beat:
+            # Of one that was down at every look before, any report is news.
+            if lately and name not in set_anew and self._heard.get(name) != beat:
                 self.alive.update(self._by_service.get(name, ()))
-        self._heard = dict(beats)
+        # Those that are down are kept: by its old report alone a service does not come back.
+        self._heard = {name: beat for name, beat in (self._heard | dict(beats)).items() if name in services}
 
     def service_of(self, name: str) -> Service | None:
         """The last known state of a service, by the name of its host."""

@@ -118,6 +118,8 @@ def _label(dimension: str) -> str:
         return f"{dimension.removesuffix('_unit')}, {_UNITS}"
     if dimension.endswith("_allocated"):
         return f"{dimension.removesuffix('_allocated')}, of which hosts do not say what their instances hold,"
+    if dimension.endswith("_unknown"):
+        return f"{dimension.removesuffix('_unknown')}, which the hosts do not know,"
     return _LABELS.get(dimension, dimension)
 
 

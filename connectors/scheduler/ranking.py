@@ -96,8 +96,20 @@ def fullness(host: Measured, needs: Amount, total: Amount, limits: Limits) -> tu
     return (worst, by) if by else None
 
 
+def knows_load(host: Measured) -> bool:
+    """Whether a host says how busy its CPUs are.
+
+    One that does not must not rank above the median of those that do: what is not known is never taken for idle.
+    """
+    return _fraction(host.cpu_utilization) is not None
+
+
 def over_limit(host: Measured, needs: Amount, limits: Limits, min_memory_mb_available: float) -> str | None:
-    """The measured figure that rules a host out: a fraction above its limit, or too little memory. None: no figure."""
+    """The measured figure that rules a host out: a fraction above its limit, or too little memory. None: no figure.
+
+    An unknown figure does not rule a host out. These limits are set by the operator, not by the request, and a filter
+    that rejected every host without a figure would stop all scheduling when figures are missing.
+    """
     for name in ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "io_pressure"):
         known = _fraction(getattr(host, name))
         if known is not None and known > getattr(limits, name):

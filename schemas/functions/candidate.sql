@@ -122,7 +122,8 @@ WITH simple_fit AS MATERIALIZED (
     (18, 'disk_gb_available', request.disk_gb),
     (19, 'cpu_utilization', request.max_cpu_utilization), (20, 'cpu_steal', request.max_cpu_steal),
     (21, 'cpu_pressure', request.max_cpu_pressure), (22, 'memory_pressure', request.max_memory_pressure),
-    (23, 'io_pressure', request.max_io_pressure), (27, 'numa', NULL), (29, 'pci', NULL)
+    (23, 'io_pressure', request.max_io_pressure), (19.5, 'cpu_utilization_unknown', NULL), (20.5, 'cpu_steal_unknown', NULL),
+    (21.5, 'cpu_pressure_unknown', NULL), (22.5, 'memory_pressure_unknown', NULL), (23.5, 'io_pressure_unknown', NULL), (27, 'numa', NULL), (29, 'pci', NULL)
   UNION ALL
   SELECT 24, asked.key || suffix.suffix, CASE suffix.suffix WHEN '' THEN asked.value::double precision END
   FROM jsonb_each_text(request.resources) AS asked, (VALUES (''), ('_allocated'), ('_unit')) AS suffix (suffix)

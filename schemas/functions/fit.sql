@@ -2,10 +2,29 @@
 -- Both take the request apart once and not once a host: to take an attribute out of a record is to walk it. OFFSET 0 keeps
 -- the planner from putting the record back.
 
+-- The median of each figure of load among 24 random hosts, without those that do not know it; null where none does.
+-- PostgreSQL calls it at most once a query and figure, and only if a host in it does not know the figure.
+CREATE OR REPLACE FUNCTION vacancy.typical_load(
+  OUT cpu_utilization double precision,
+  OUT cpu_pressure double precision,
+  OUT memory_pressure double precision,
+  OUT io_pressure double precision
+)
+LANGUAGE sql VOLATILE AS $$
+SELECT
+  percentile_cont(0.5) WITHIN GROUP (ORDER BY h.cpu_utilization),
+  percentile_cont(0.5) WITHIN GROUP (ORDER BY h.cpu_pressure),
+  percentile_cont(0.5) WITHIN GROUP (ORDER BY h.memory_pressure),
+  percentile_cont(0.5) WITHIN GROUP (ORDER BY h.io_pressure)
+FROM vacancy.host AS h
+WHERE h.host_id = ANY (vacancy.random_hosts(24))
+$$;
+
 -- What rules each host out by its usage, in the order in which it is looked at, and how good it is.
 -- Grain: one row a host that has usage. ruled_out_by is empty where the request fits.
 -- `*_free` is Placement's rule, used + n <= (total - reserved) * ratio, and `*_available` what the kernel measured.
--- A measured figure that is not known rules nothing out.
+-- A measured figure that is not known rules a host out where the request limits it, and is named `…_unknown`. In the score it
+-- counts as the median of a random sample, so that a host does not look idle because it cannot tell.
 CREATE OR REPLACE FUNCTION vacancy.usage_fit(request vacancy.request)
 RETURNS TABLE (
   host_id text,
@@ -33,11 +52,21 @@ SELECT
     CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END,
     CASE WHEN asked.memory_mb + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0) THEN 'memory_mb_available' END,
     CASE WHEN asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
-    CASE WHEN f.cpu_utilization > asked.max_cpu_utilization THEN 'cpu_utilization' END,
-    CASE WHEN f.cpu_steal > asked.max_cpu_steal THEN 'cpu_steal' END,
-    CASE WHEN f.cpu_pressure > asked.max_cpu_pressure THEN 'cpu_pressure' END,
-    CASE WHEN f.memory_pressure > asked.max_memory_pressure THEN 'memory_pressure' END,
-    CASE WHEN f.io_pressure > asked.max_io_pressure THEN 'io_pressure' END
+    CASE WHEN asked.max_cpu_utilization IS NOT NULL THEN
+      CASE WHEN f.cpu_utilization IS NULL THEN 'cpu_utilization_unknown' WHEN f.cpu_utilization > asked.max_cpu_utilization THEN 'cpu_utilization' END
+    END,
+    CASE WHEN asked.max_cpu_steal IS NOT NULL THEN
+      CASE WHEN f.cpu_steal IS NULL THEN 'cpu_steal_unknown' WHEN f.cpu_steal > asked.max_cpu_steal THEN 'cpu_steal' END
+    END,
+    CASE WHEN asked.max_cpu_pressure IS NOT NULL THEN
+      CASE WHEN f.cpu_pressure IS NULL THEN 'cpu_pressure_unknown' WHEN f.cpu_pressure > asked.max_cpu_pressure THEN 'cpu_pressure' END
+    END,
+    CASE WHEN asked.max_memory_pressure IS NOT NULL THEN
+      CASE WHEN f.memory_pressure IS NULL THEN 'memory_pressure_unknown' WHEN f.memory_pressure > asked.max_memory_pressure THEN 'memory_pressure' END
+    END,
+    CASE WHEN asked.max_io_pressure IS NOT NULL THEN
+      CASE WHEN f.io_pressure IS NULL THEN 'io_pressure_unknown' WHEN f.io_pressure > asked.max_io_pressure THEN 'io_pressure' END
+    END
   ], NULL),
   -- Shares, so that a big host does not win by its size. Of the classes the one that runs out first decides, and for
   -- `pack` the one that would be left over: what else is left of a host is of no use without it.
@@ -52,7 +81,12 @@ SELECT
     )
   END, 0)
   - CASE asked.strategy WHEN 'random' THEN 0 ELSE
-    asked.load_weight * coalesce(greatest(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure), 0)
+    asked.load_weight * coalesce(greatest(
+      coalesce(f.cpu_utilization, (SELECT t.cpu_utilization FROM vacancy.typical_load() AS t)),
+      coalesce(f.cpu_pressure, (SELECT t.cpu_pressure FROM vacancy.typical_load() AS t)),
+      coalesce(f.memory_pressure, (SELECT t.memory_pressure FROM vacancy.typical_load() AS t)),
+      coalesce(f.io_pressure, (SELECT t.io_pressure FROM vacancy.typical_load() AS t))
+    ), 0)
     -- date_part() and not extract(), which gives the slower numeric.
     + asked.age_weight * greatest(date_part('epoch', f.age) / date_part('epoch', asked.default_max_age), 0)
   END,
@@ -156,4 +190,6 @@ LEFT JOIN vacancy.usage_fit(request) AS u ON u.host_id = i.host_id
 WHERE NOT i.retired AND NOT i.shares
 $$;
 
-REVOKE ALL ON FUNCTION vacancy.usage_fit(vacancy.request), vacancy.host_fit(vacancy.request) FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+  vacancy.typical_load(), vacancy.usage_fit(vacancy.request), vacancy.host_fit(vacancy.request)
+FROM PUBLIC;

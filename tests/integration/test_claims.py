@@ -167,7 +167,6 @@ def test_what_rules_a_host_out(owner: Connection, scheduler: Scheduler, request_
         Request(vcpus=1, any_of=(("HW_CPU_X86_AVX2", "X"),), forbidden=("X",), include=("a",), avoid=("b", "id-b")),
         Request(vcpus=1, aggregates=("other", "2a4b8d70-33b5-4f47-b5e7-5a4f0a3c8f10"), include=("id-a", "z")),
         Request(vcpus=1, max_cpu_utilization=0.5, max_cpu_steal=0.0, min_memory_mb_available=200_000),
-        Request(vcpus=1, max_cpu_pressure=0.0, max_memory_pressure=0.0, max_io_pressure=0.0),  # not known: no matter
     ],
 )
 def test_what_fits(owner: Connection, scheduler: Scheduler, request_: Request) -> None:
@@ -186,6 +185,35 @@ def test_what_the_kernel_measured_bounds_a_claim(owner: Connection, scheduler: S
     # Claims in flight are not in the measured figures yet, so they count against these as well.
     scheduler.claim(Request(memory_mb=2048, include=("promises",)))
     assert refusal_of(scheduler, Request(memory_mb=4096, include=("promises",))).dimension == "memory_mb_available"
+
+
+FIGURES = ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "io_pressure")
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_limit_on_a_figure_that_is_not_known_rules_the_host_out(
+    owner: Connection, scheduler: Scheduler, figure: str
+) -> None:
+    add_host(owner, "a", **{figure: None})
+    assert len(scheduler.claim(Request(vcpus=1))) == 1
+    with pytest.raises(NoHostFitsError, match=f"{figure}, which the hosts do not know, ruled out the last") as refused:
+        scheduler.claim(Request(vcpus=1, **{f"max_{figure}": 1.0}))
+    assert refused.value.refusal.dimension == f"{figure}_unknown"
+
+
+@pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure != "cpu_steal"])
+@pytest.mark.parametrize("strategy", ["spread", "pack"])
+def test_a_host_that_does_not_know_its_load_counts_as_the_median(
+    owner: Connection, scheduler: Scheduler, figure: str, strategy: Any
+) -> None:
+    idle = dict.fromkeys(FIGURES, 0.0)
+    for name, load in (("idle", 0.1), ("median", 0.5), ("busy", 0.9)):
+        add_host(owner, name, **idle | {figure: load})
+    add_host(owner, "silent", **idle | {figure: None})
+    ranked = scheduler.candidates(Request(vcpus=1, strategy=strategy))
+    scores = {candidate.host_name: candidate.score for candidate in ranked}
+    assert scores["idle"] > scores["silent"] > scores["busy"]
+    assert scores["silent"] == pytest.approx(scores["median"], abs=0.01)
 
 
 def test_a_refusal_names_what_ran_out_and_the_nearest_miss(owner: Connection, scheduler: Scheduler) -> None:

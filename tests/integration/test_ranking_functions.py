@@ -10,7 +10,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
 from tests.harness.rows import query, upsert_usage
-from tests.integration.test_claim_plans import explaining  # noqa: F401  # a fixture
+from tests.integration.test_claim_plans import explaining, fleet  # noqa: F401  # fixtures
 
 MEASURED = "SELECT (vacancy.measured(%s)).*"
 NOTE = "SELECT vacancy.note_claim(%s::uuid, %s, 4, 8192, 40, %s)"
