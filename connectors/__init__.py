@@ -1,5 +1,5 @@
-"""The edges of the system: all code that talks to external systems.
+"""The edges of the system: the code that reaches systems outside Vacancy.
 
-Each external system has one folder. A connector knows the events and the tables (``schemas``), never the dataflow
-(``topology``) or how it is started (``jobs``).
+There is one folder for each such system. A connector knows the events and the tables (``schemas``), but not the dataflow
+(``topology``), nor how it is started (``jobs``).
 """

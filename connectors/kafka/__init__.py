@@ -1,4 +1,4 @@
-"""The Kafka side: client settings, topics, the producers of events, and Confluent's schema registry.
+"""Kafka: client settings, topics, the producers of events, log lines about delivery, and Confluent's schema registry.
 
-The contents of events are decided in ``schemas`` and by the reporters (``jobs/reporters``), not here.
+The contents of events are decided in ``schemas`` and by the reporters in ``jobs``, not here.
 """

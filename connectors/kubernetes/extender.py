@@ -119,7 +119,8 @@ class Extender:
     def prioritize(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         """HostPriorityList: 10 for an empty node, 0 for one at a limit."""
         names, needs = node_names(arguments), pod_needs(arguments)
-        known, partly = {}, {}
+        known: dict[str, int] = {}
+        partly: dict[str, int] = {}
         for name, (row, machine) in self._known(names).items():
             full = fullness(row, needs, machine, self._limits)
             if full is not None:

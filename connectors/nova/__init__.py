@@ -1,5 +1,5 @@
 """Vacancy in nova-scheduler: a weigher and a filter that Nova loads by their names (docs/nova.md).
 
-What always holds: this code runs in Nova's environment, so it needs only Nova's own packages and psycopg2. It never
-makes a request fail, nor wait longer than ``[vacancy] timeout``. Importing it has no side effects.
+What always holds: it runs in Nova's environment, so it needs only psycopg2 and what Nova brings; no request fails, or
+waits longer than ``[vacancy] timeout``, because of it; an import has no side effects.
 """

@@ -194,7 +194,7 @@ FIGURES = ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "i
 def test_a_limit_on_a_figure_that_is_not_known_rules_the_host_out(
     owner: Connection, scheduler: Scheduler, figure: str
 ) -> None:
-    add_host(owner, "a", **{figure: None})
+    add_host(owner, "a", None, **{figure: None})
     assert len(scheduler.claim(Request(vcpus=1))) == 1
     with pytest.raises(NoHostFitsError, match=f"{figure}, which the hosts do not know, ruled out the last") as refused:
         scheduler.claim(Request(vcpus=1, **{f"max_{figure}": 1.0}))
@@ -206,7 +206,7 @@ def test_a_limit_on_a_figure_that_is_not_known_rules_the_host_out(
 def test_a_host_that_does_not_know_its_load_counts_as_the_median(
     owner: Connection, scheduler: Scheduler, figure: str, strategy: Any
 ) -> None:
-    idle = dict.fromkeys(FIGURES, 0.0)
+    idle: dict[str, Any] = dict.fromkeys(FIGURES, 0.0)
     for name, load in (("idle", 0.1), ("median", 0.5), ("busy", 0.9)):
         add_host(owner, name, **idle | {figure: load})
     add_host(owner, "silent", **idle | {figure: None})
