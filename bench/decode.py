@@ -1,6 +1,6 @@
-"""What decoding alone takes: usage events a second through ``decode_usage`` on one core, with none, 1 % and 10 % bad.
+"""The cost of decoding alone: usage events per second through ``decode_usage`` on one core, with 0, 1 and 10 % bad.
 
-One event of each of 10,000 hosts, over and over, in a JVM without Flink around it; the first rounds warm Java up.
+One event of each of 10,000 hosts is decoded repeatedly, in a JVM without Flink; the first rounds warm Java up.
 
     python -m bench.decode
 """
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _with_bad(good: list[bytes], share: float) -> bytes:
-    """A count, then each payload with its length before it; bad ones among the good."""
+    """A count, then each payload preceded by its length; bad ones are mixed with the good ones."""
     chance = random.Random(0)  # noqa: S311  # no secret
     payloads = []
     bad = 0
