@@ -185,7 +185,11 @@ def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) ->
             start = statement.index("  payload BYTES")
             end = statement.index("  topic AS")
             declared = "".join(f"  {name} {kind},\n" for name, kind in columns.items())
-            statement = statement[:start] + declared + statement[end:].replace("'format' = 'raw'", "'format' = 'avro'")
+            statement = (
+                statement[:start]
+                + declared
+                + statement[end:].replace("'value.format' = 'raw'", "'value.format' = 'avro'")
+            )
         environment.execute_sql(statement)
     decoded = (
         "CREATE TEMPORARY VIEW usage_decoded AS SELECT topic, `partition`, `offset`, append_time,"
@@ -194,7 +198,7 @@ def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) ->
     )
     dataflow = [
         decoded if "VIEW usage_decoded" in statement else statement
-        for statement in statements(settings)
+        for statement in statements()
         if "inventory" not in statement and "INSERT INTO dead_letters" not in statement
     ]
     return insert_set(environment, settings, dataflow)

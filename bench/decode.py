@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from bench.backlog import fleet_events
+from bench.backlog import Record, fleet_events
 from bench.common import CONSOLE, save
 from bench.poison import HOSTS, MIXES, bad_payload
 from vacancy.jobs.flink.job_jars import flink_home, flink_jars, functions_jar, java_home, java_sources
@@ -27,7 +27,7 @@ WARM_UP = 3
 def main() -> None:
     """Measures each mix; prints and writes bench/results/decode.json."""
     source = Path(__file__).parent / "java" / "vacancy" / "DecodeBench.java"
-    good = [event.value for event in fleet_events(HOSTS, 1)]
+    good = list(fleet_events(HOSTS, 1))
     figures = []
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
         directory = Path(name)
@@ -42,20 +42,22 @@ def main() -> None:
             per_s = [int(line) for line in done.stdout.split()][WARM_UP:]
             figures.append({"mix": mix.name, "per_s": round(statistics.median(per_s)), "per_s_of_rounds": per_s})
             CONSOLE.print(f"{mix.name:>10}: {statistics.median(per_s):>11,.0f} payloads/s")
-    CONSOLE.print(save("decode", {"payload_bytes": round(statistics.mean(map(len, good))), "mixes": figures}))
+    CONSOLE.print(
+        save("decode", {"payload_bytes": round(statistics.mean(len(event.value) for event in good)), "mixes": figures})
+    )
 
 
-def _with_bad(good: list[bytes], share: float) -> bytes:
-    """A count, then each payload preceded by its length; bad ones are mixed with the good ones."""
+def _with_bad(good: list[Record], share: float) -> bytes:
+    """A count, then each record's key and payload, each preceded by its length; bad payloads among the good ones."""
     chance = random.Random(0)  # noqa: S311  # no secret
-    payloads = []
+    parts: list[bytes] = []
     bad = 0
-    for value in good:
-        payloads.append(value)
+    for event in good:
+        parts += [event.key, event.value]
         if chance.random() < share:
             bad += 1
-            payloads.append(bad_payload(chance, value, bad))
-    return b"".join([len(payloads).to_bytes(4, "big"), *(len(one).to_bytes(4, "big") + one for one in payloads)])
+            parts += [event.key, bad_payload(chance, event.value, bad)]
+    return b"".join([(len(parts) // 2).to_bytes(4, "big"), *(len(one).to_bytes(4, "big") + one for one in parts)])
 
 
 if __name__ == "__main__":

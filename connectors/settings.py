@@ -147,6 +147,11 @@ class AgentSettings(Section):
         description="Address on which `agent.metrics_port` listens.",
     )
     disk_path: Path = Field(default=Path("/"), description="A path on the file system of the instances' disks.")
+    disk_pools: tuple[str, ...] = Field(
+        default=(),
+        description="Storage pools of libvirt that hold the disks of instances, for `agent.collector` `libvirt`. Unset:"
+        " the file system of `agent.disk_path`.",
+    )
     reserved_vcpus: int = Field(default=0, ge=0, description="VCPUs reserved for the host itself.")
     reserved_memory_mb: int = Field(default=512, ge=0, description="MiB of memory reserved for the host itself.")
     reserved_disk_gb: int = Field(default=0, ge=0, description="GiB of disk reserved for the host itself.")

@@ -38,6 +38,8 @@ _ROOTS_ALONE = {
     "flink": [
         "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",
         "org.apache.flink:flink-sql-avro:2.3.0",  # Avro's library, with all that it needs, under Flink's names
+        # Kafka's clients load it for batches in zstd. Java has gzip, Flink's own jar lz4 and snappy.
+        "com.github.luben:zstd-jni:1.5.6-10",
         "org.postgresql:postgresql:42.7.14",
     ],
     "ecj": ["org.eclipse.jdt:ecj:3.38.0"],  # compiles our Java; runs on Java 17

@@ -16,6 +16,7 @@ SOURCES = (
     "functions/max_age",
     "functions/retirement",
     "functions/settlement",
+    "functions/pages",
     "views/host_free",
     "views/schedulable_host",
     "views/freshness",

@@ -44,14 +44,6 @@ def milliseconds_of(value: timedelta) -> int:
     return round(value / timedelta(milliseconds=1))
 
 
-def interval_literal(value: timedelta) -> str:
-    """A duration as an SQL interval literal, to the millisecond."""
-    minutes, milliseconds = divmod(milliseconds_of(value), 60_000)
-    days, minutes = divmod(minutes, 1440)
-    time = f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds / 1000:06.3f}"
-    return f"INTERVAL '{days} {time}' DAY TO SECOND(3)"
-
-
 def _positive(value: timedelta) -> timedelta:
     if value < timedelta(milliseconds=1):
         raise ValueError("must be at least 1 ms")

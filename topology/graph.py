@@ -20,7 +20,8 @@ from pyflink.table import StatementSet, StreamTableEnvironment
 from pyflink.util.java_utils import to_jarray
 
 from vacancy.schemas.events import READS_AS_HEADER, Event, SchemaVersion, released
-from vacancy.schemas.units import interval_literal, milliseconds_of
+from vacancy.schemas.units import milliseconds_of
+from vacancy.schemas.usage import HOST_COLUMNS
 from vacancy.topology.settings import MAX_PARALLELISM, JobSettings
 
 _NAMES = {"ProcessTableFunction": "host_window"}
@@ -109,7 +110,7 @@ def build(
         table_environment.execute_sql(statement)
     for event, function, java_class in DECODERS:
         _add_function(table_environment, function, java_decoder(java_class, versions(event), registry))
-    return insert_set(table_environment, settings, statements(settings))
+    return insert_set(table_environment, settings, statements())
 
 
 def insert_set(
@@ -185,11 +186,8 @@ def _upstream_first(environment: StreamExecutionEnvironment) -> Iterator[Any]:
         yield from walk(sink)
 
 
-def statements(settings: JobSettings) -> list[str]:
-    """The SQL of this folder, in order, with the settings' durations and names filled in."""
-    parameters = {
-        "window": interval_literal(settings.window),
-        "reads_as_header": READS_AS_HEADER,
-    }
+def statements() -> list[str]:
+    """The SQL of this folder, in order, with names filled in."""
+    parameters = {"host_columns": ",\n  ".join(HOST_COLUMNS), "reads_as_header": READS_AS_HEADER}
     files = sorted(resources.files("vacancy.topology").joinpath("sql").iterdir(), key=lambda file: file.name)
     return [Template(file.read_text(encoding="utf-8")).substitute(parameters) for file in files]

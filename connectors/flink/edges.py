@@ -26,9 +26,10 @@ from pydantic import SecretStr
 from vacancy.connectors.settings import KafkaSecurity, KafkaSettings
 from vacancy.schemas.errors import ConfigError
 from vacancy.schemas.units import milliseconds_of
+from vacancy.schemas.usage import HOST_COLUMNS
 
 MAX_DEAD_LETTER_REQUEST_BYTES = 2 * 1024 * 1024
-"""What fits the usage topic fits the dead-letter topic with its headers."""
+"""What fits the usage topic fits with its headers; of what is longer once it is unpacked, the beginning is sent."""
 _FETCH_BYTES = 256 * 1024
 """What a fetch waits for, if not for long: a thousand events and more."""
 _SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
@@ -87,6 +88,10 @@ def production_edges(
         # The job's own checkpoint says where it stands; offsets that nobody reads are not committed.
         "properties.enable.auto.commit": "false",
         "properties.commit.offsets.on.checkpoint": "false",
+        "key.format": "raw",
+        "key.fields": "host_key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
         "scan.startup.mode": "earliest-offset",
         "scan.topic-partition-discovery.interval": "30 s",
         "scan.watermark.idle-timeout": f"{milliseconds_of(idle_timeout)} ms",
@@ -97,35 +102,18 @@ def production_edges(
     }
     if bounded:
         source["scan.bounded.mode"] = "latest-offset"
+    dead_letters = kafka_client_options(kafka) | {
+        "topic": kafka.dead_letter_topic,
+        "properties.max.request.size": str(MAX_DEAD_LETTER_REQUEST_BYTES),
+        "properties.compression.type": "lz4",
+    }
+    refused = {f"dead-letters.{name}": value for name, value in dead_letters.items()}
     return [
-        _statement("usage_topic", source | {"topic": kafka.usage_topic, "format": "raw"}),
-        _statement(
-            "inventory_topic",
-            source
-            | {
-                "topic": kafka.inventory_topic,
-                "key.format": "raw",
-                "key.fields": "host_key",
-                "value.format": "raw",
-                "value.fields-include": "EXCEPT_KEY",
-            },
-        ),
-        _statement("host", _postgres_options(job_dsn, "vacancy.host", emit)),
-        _statement("host_inventory", _postgres_options(job_dsn, "vacancy.host_inventory", emit)),
-        _statement(
-            "dead_letters",
-            kafka_client_options(kafka)
-            | {
-                "connector": "kafka",
-                "topic": kafka.dead_letter_topic,
-                "format": "raw",
-                "properties.max.request.size": str(MAX_DEAD_LETTER_REQUEST_BYTES),
-                "properties.compression.type": "lz4",
-                # Nobody waits for them, and a request for each few costs the broker more than they do.
-                "properties.linger.ms": "100",
-                "sink.delivery-guarantee": "at-least-once",
-            },
-        ),
+        _statement("usage_topic", source | {"topic": kafka.usage_topic}),
+        _statement("inventory_topic", source | {"topic": kafka.inventory_topic}),
+        _statement("host", _postgres_options(job_dsn, "vacancy.host", emit) | refused),
+        _statement("host_inventory", _postgres_options(job_dsn, "vacancy.host_inventory", emit) | refused),
+        _statement("dead_letters", dead_letters | {"connector": "dead-letters"}),
     ]
 
 
@@ -140,7 +128,11 @@ def with_clause(options: Mapping[str, str]) -> str:
 
 def _statement(table: str, options: Mapping[str, str]) -> str:
     text = resources.files("vacancy.connectors.flink").joinpath("sql", f"{table}.sql").read_text(encoding="utf-8")
-    return Template(text).substitute(options=f"\n  {with_clause(options)}\n", topic=options.get("topic"))
+    return Template(text).substitute(
+        options=f"\n  {with_clause(options)}\n",
+        topic=options.get("topic"),
+        host_columns=",\n  ".join(f"{name} {kind}" for name, kind in HOST_COLUMNS.items()),
+    )
 
 
 def _postgres_options(dsn: SecretStr, table: str, emit: timedelta) -> dict[str, str]:

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
 from vacancy.connectors.collectors.guest_counters import Sums
@@ -421,9 +421,9 @@ class Cloud:
         self.alive &= self._hosts.keys()
         self.changed &= self._hosts.keys()
 
-    def _counters(self, host: _Host) -> dict[str, int]:
+    def _counters(self, host: _Host) -> dict[str, Any]:
         """A host's counters by their names in HostUsage: the host's own, and sums over its guests."""
-        found: dict[str, int] = {}
+        found: dict[str, Any] = {}
         for figure in METERS.values():
             resources = host.guests.get(figure)
             if resources is None or figure == RESIDENT:

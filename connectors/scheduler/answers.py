@@ -19,6 +19,7 @@ _LABELS = {
     "memory_mb_available": "memory_mb, by what the kernel measures,",
     "disk_gb_available": "disk_gb, by what the kernel measures,",
     "numa_cpus": "CPUs to pin in one NUMA cell",
+    "numa_memory_mb": "memory_mb of one NUMA cell",
     "numa": "one NUMA cell with all of it",
     "pci": "PCI devices, all of them together,",
 }

@@ -1,8 +1,10 @@
-"""`vacancy dead-letters`: what could not be decoded, from the beginning of the dead-letter topic to its present end.
+"""`vacancy dead-letters`: what was put aside, from the beginning of the dead-letter topic to its present end.
 
-A dead letter is a Kafka record whose value is the payload as it came and whose headers are UTF-8 texts that say where
-from and why: ``vacancy.topic``, ``vacancy.partition``, ``vacancy.offset``, ``vacancy.append_time`` (ISO 8601, UTC, ms)
-and ``vacancy.reason``. Reading them commits nothing.
+A dead letter is a Kafka record whose headers are UTF-8 texts that say where it comes from and why: ``vacancy.key``,
+``vacancy.append_time`` (ISO 8601, UTC), ``vacancy.reason``, ``vacancy.payload_bytes`` and ``vacancy.payload_sha256``.
+There are two kinds. A record that could not be decoded has its coordinates (``vacancy.topic``, ``vacancy.partition``,
+``vacancy.offset``); its value is the payload as it came. A row that the database refused has ``vacancy.table``; its
+value is the row as JSON. Of a value that is too large for the topic the beginning is there. Reading commits nothing.
 """
 
 from __future__ import annotations
@@ -32,15 +34,19 @@ _SHOWN_BYTES = 8
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One record that could not be decoded; a coordinate is None where the dead letter lacks that header.
+    """One record that could not be decoded, or a row that was refused; None is what the dead letter has no header for.
 
     Attributes:
-        append_time: when the broker appended the original; ISO 8601 in UTC.
+        append_time: when the broker appended the original, or the newest event in the row; ISO 8601 in UTC.
         topic: the original's topic.
         partition: the original's partition.
         offset: the original's offset.
-        reason: why it could not be decoded.
-        payload: the original's value.
+        table: the table that the row was for.
+        key: the original's key, or the row's.
+        reason: why it was put aside.
+        payload: the original's value or the row as JSON, from its beginning as far as it fits the topic.
+        payload_bytes: how long it was as a whole.
+        payload_sha256: its SHA-256 as a whole, in hex.
         written: when the broker appended the dead letter itself (ms since 1970), its partition and offset.
     """
 
@@ -48,8 +54,12 @@ class DeadLetter:
     topic: str | None
     partition: int | None
     offset: int | None
+    table: str | None
+    key: str | None
     reason: str | None
     payload: bytes
+    payload_bytes: int
+    payload_sha256: str | None
     written: tuple[int, int, int]
 
     def as_json(self) -> dict[str, Any]:
@@ -59,14 +69,19 @@ class DeadLetter:
             "topic": self.topic,
             "partition": self.partition,
             "offset": self.offset,
+            "table": self.table,
+            "key": self.key,
             "reason": self.reason,
-            "payload_bytes": len(self.payload),
+            "payload_bytes": self.payload_bytes,
+            "payload_sha256": self.payload_sha256,
             "payload": base64.b64encode(self.payload).decode("ascii"),
         }
 
 
 @click.command(
-    help="""Show the records that could not be decoded: where they came from, why, and their bytes.
+    help="""Show what was put aside: records that could not be decoded and rows that the database refused.
+
+    Each with where it came from, why, and its bytes.
 
     \b
     A table:                    vacancy dead-letters
@@ -74,7 +89,8 @@ class DeadLetter:
     The bytes of the newest:    vacancy dead-letters --json --limit 1 | jq -r .[].payload | base64 -d
     How many for each reason:   vacancy dead-letters --json | jq 'group_by(.reason)[] | [.[0].reason, length]'
 
-    In JSON the payload is in base64; in the table only its first bytes show, in hex.
+    In JSON the payload is in base64; in the table only its first bytes show, in hex. payload_bytes is its length as a
+    whole: of one that is too large for the topic the beginning is there.
     """
 )
 @settings_options
@@ -162,13 +178,19 @@ def _of_message(message: Message, ends: dict[int, int]) -> Iterator[DeadLetter]:
 
 def _dead_letter(message: Message, written: tuple[int, int, int]) -> DeadLetter:
     headers = {name: _text(value) for name, value in dict(message.headers() or []).items()}
+    payload = message.value() or b""
+    size = _number(headers.get("vacancy.payload_bytes"))
     return DeadLetter(
         append_time=headers.get("vacancy.append_time"),
         topic=headers.get("vacancy.topic"),
         partition=_number(headers.get("vacancy.partition")),
         offset=_number(headers.get("vacancy.offset")),
+        table=headers.get("vacancy.table"),
+        key=headers.get("vacancy.key"),
         reason=headers.get("vacancy.reason"),
-        payload=message.value() or b"",
+        payload=payload,
+        payload_bytes=len(payload) if size is None else size,
+        payload_sha256=headers.get("vacancy.payload_sha256"),
         written=written,
     )
 
@@ -194,17 +216,19 @@ def _print_table(letters: Iterable[DeadLetter]) -> None:
     table = PlainTable()
     table.add_column("append_time", no_wrap=True)
     # Widths that leave something of each column on a terminal of 80.
-    table.add_column("topic", min_width=8, overflow="fold")
+    table.add_column("topic or table", min_width=8, overflow="fold")
     table.add_column("partition", min_width=5, justify="right", overflow="fold")
     table.add_column("offset", min_width=6, justify="right", overflow="fold")
+    table.add_column("key", min_width=6, overflow="fold")
     table.add_column("reason", min_width=13, overflow="fold")
     table.add_column("payload_bytes", min_width=7, justify="right", overflow="fold")
     table.add_column("payload", min_width=8, overflow="fold")
     for letter in letters:
-        more = " …" if len(letter.payload) > _SHOWN_BYTES else ""
-        cells = (letter.append_time, letter.topic, letter.partition, letter.offset, letter.reason, len(letter.payload))
+        more = " …" if letter.payload_bytes > _SHOWN_BYTES else ""
+        where = (letter.topic or letter.table, letter.partition, letter.offset, letter.key)
         shown = letter.payload[:_SHOWN_BYTES].hex() + more
-        table.add_row(*("" if cell is None else str(cell) for cell in (*cells, shown)))
+        cells = (letter.append_time, *where, letter.reason, letter.payload_bytes, shown)
+        table.add_row(*("" if cell is None else str(cell) for cell in cells))
     console = Console()
     if table.row_count:
         console.print(table)

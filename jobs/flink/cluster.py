@@ -24,6 +24,7 @@ from vacancy.jobs.flink.mini_cluster import (
     savepoint_directory,
 )
 from vacancy.jobs.flink.rest import FlinkRest, Job, explained
+from vacancy.jobs.flink.state_backend import require_own_backend
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.errors import VacancyError
 from vacancy.topology.settings import JobSettings
@@ -40,6 +41,7 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
     """Submits the job in detached mode; returns its id.
 
     Raises:
+        ConfigError: the savepoint is from another state backend.
         VacancyError: the cluster refuses it.
     """
     with tempfile.TemporaryDirectory(prefix="vacancy-submit-") as directory:
@@ -57,6 +59,10 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
             **shipping(settings.job),
             **recovery(savepoint, allow_non_restored_state=allow_non_restored_state),
         }
+        if savepoint is not None and savepoint.startswith("file:"):
+            state = checkpoint_directory(savepoint)
+            if (state / "_metadata").exists():  # else it is on the cluster's disk, and the cluster says what is wrong
+                require_own_backend(settings.job, state)
         try:
             return str(graph(settings, options).execute_async(settings.job.name).get_job_id())
         except VacancyError:

@@ -25,6 +25,7 @@ from vacancy.connectors.postgres.connection import connect, require_rights
 from vacancy.jobs import ports
 from vacancy.jobs.flink.job_jars import flink_home, flink_jars, java_home
 from vacancy.jobs.flink.rest import explained, innermost_cause
+from vacancy.jobs.flink.state_backend import require_own_backend
 from vacancy.jobs.logs import Format
 from vacancy.jobs.settings import Settings
 from vacancy.jobs.signals import StopSignal
@@ -83,8 +84,11 @@ def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
     """Starts a mini cluster with the job in it; returns the job's client.
 
     Raises:
+        ConfigError: the checkpoint is of another state backend.
         VacancyError: the job does not start.
     """
+    if checkpoint is not None:
+        require_own_backend(settings.job, checkpoint)
     try:
         return graph(settings, _mini_cluster_options(settings, port, checkpoint)).execute_async(settings.job.name)
     except VacancyError:

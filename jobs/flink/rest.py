@@ -152,6 +152,8 @@ _EXPLANATIONS = {
     "Cannot map checkpoint/savepoint state for operator": "the savepoint holds state of an operator that this job does "
     "not have, so it is another version's; start from one of its own, or give it up: `vacancy job submit "
     "--allow-non-restored-state`, `vacancy job run --fresh`",
+    "Unexpected state handle type": "the state to go on from is of another job.state_backend; set it back, start from "
+    "a savepoint of `vacancy job stop`, which goes with any, or start without",
     "The new state serializer": "the savepoint's state is of another version, which this one cannot read; start from "
     "one of its own, or without",
     "UnknownTopicOrPartition": "a topic is gone; `vacancy doctor` says which, `vacancy job submit` would make it anew",

@@ -6,11 +6,12 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.harness.histories import usage_key
 from vacancy.connectors.flink.edges import production_edges
 from vacancy.connectors.settings import KafkaSettings, PostgresSettings
 from vacancy.jobs.flink.job_jars import flink_jars
@@ -19,7 +20,7 @@ from vacancy.topology.settings import JobSettings
 
 @dataclass(frozen=True)
 class TopicRecord:
-    """A Kafka record as the graph's sources show it."""
+    """A Kafka record as the graph's sources show it; a usage event without a key gets its right one."""
 
     append_ms: int
     payload: bytes | None
@@ -51,7 +52,8 @@ def run_graph(
 
     from vacancy.topology.graph import Edges, build, configuration
 
-    _write(directory / "usage_topic", usage)
+    with_keys = [replace(record, key=usage_key(record.payload)) if record.key is None else record for record in usage]
+    _write(directory / "usage_topic", with_keys)
     _write(directory / "inventory_topic", inventory)
     flink = configuration(settings)
     flink.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in flink_jars()))

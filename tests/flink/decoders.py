@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tests.harness.histories import usage_key
 from vacancy.jobs.flink.job_jars import flink_jars
 from vacancy.schemas.events import Event, SchemaVersion, released
 from vacancy.schemas.usage import DECODED_COLUMNS
@@ -48,8 +49,8 @@ class Decoder:
         self._function.open(None)
 
     def row(self, *record: str | bytes | None) -> dict[str, Any]:
-        """The row of a record without headers, by column."""
-        row = self._function.eval(*map(_in_java, record), None)
+        """The row, by column, of a key and a payload without headers, or of a payload under its right key."""
+        row = self._eval(*record)
         assert row.getArity() == len(self._columns)
         return {name: self._field(row, index) for index, name in enumerate(self._columns)}
 
@@ -63,7 +64,14 @@ class Decoder:
 
     def digest(self, *record: str | bytes | None) -> int:
         """What tells a record's row from others: one call over gets it, where :meth:`row` needs two a column."""
-        return int(self._function.eval(*map(_in_java, record), None).hashCode())
+        return int(self._eval(*record).hashCode())
+
+    def _eval(self, *record: str | bytes | None) -> Any:
+        if len(record) == 1:
+            (payload,) = record
+            assert not isinstance(payload, str)
+            record = usage_key(payload), payload
+        return self._function.eval(*map(_in_java, record), None)
 
 
 def _in_java(value: str | bytes | None) -> Any:

@@ -55,7 +55,7 @@ def _records(file: Path, event: Event) -> list[TopicRecord]:
 def _in_order(output: Output) -> dict[str, list[dict[str, Any]]]:
     for letter in output.dead_letters:
         letter["headers"] = {
-            name: base64.b64decode(value).decode() for name, value in sorted(letter["headers"].items())
+            name: value and base64.b64decode(value).decode() for name, value in sorted(letter["headers"].items())
         }
 
     def by_content(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

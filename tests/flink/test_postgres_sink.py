@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
+from tests.harness.topic import own_topics
 from vacancy.connectors.flink.edges import jdbc_url, with_clause
+from vacancy.connectors.kafka.client import ensure_topics
+from vacancy.connectors.settings import KafkaSettings
+from vacancy.jobs.commands import dead_letters
 from vacancy.jobs.flink.job_jars import flink_jars
+
+if TYPE_CHECKING:
+    from vacancy.jobs.local.kafka_server import KafkaServer
 
 TABLE = """
 CREATE SCHEMA test;
 CREATE TABLE test.seen (
   id text PRIMARY KEY, at timestamptz NOT NULL, many bigint, few integer, share double precision, flag boolean,
-  consumers uuid[], shape jsonb
+  consumers uuid[], shape jsonb, CHECK (few < 1000)
 );
+CREATE INDEX ON test.seen ((shape ->> 'text'));
 """
 COLUMNS = {
     "id": "STRING NOT NULL",
@@ -47,7 +57,15 @@ def table(database: str) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def run(database: str, table: Connection) -> Run:  # noqa: ARG001  # the table is there
+def kafka(kafka_broker: KafkaServer) -> KafkaSettings:
+    """Where refused rows go."""
+    settings = own_topics(kafka_broker.bootstrap_servers)
+    ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def run(database: str, table: Connection, kafka: KafkaSettings) -> Run:  # noqa: ARG001  # the table is there
     """Runs a bounded job that inserts a query's rows."""
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
@@ -78,6 +96,8 @@ def run(database: str, table: Connection) -> Run:  # noqa: ARG001  # the table i
             "table-name": "test.seen",
             "newest-by": "at",
             "interval": "20 ms",
+            "dead-letters.topic": kafka.dead_letter_topic,
+            "dead-letters.properties.bootstrap.servers": kafka.bootstrap_servers,
         } | {name.replace("_", "-"): value for name, value in options.items()}
         if source:
             environment.execute_sql(source)
@@ -150,8 +170,65 @@ def test_rows_that_are_there_are_updated_not_inserted(run: Run, table: Connectio
     )
     run(f"VALUES {row('a', 2)}, {row('b', 2)}")
     assert {time for _, time, *_ in rows(table)} == {at(2)}
-    with pytest.raises(Exception, match=r"test\.seen cannot be written: ERROR: an INSERT"):
-        run(f"VALUES {row('a', 3)}, {row('new', 3)}")
+    run(f"VALUES {row('a', 3)}, {row('new', 3)}")
+    assert [(key, time) for key, time, *_ in rows(table)] == [("a", at(3)), ("b", at(2))]
+
+
+REFUSED = {
+    "out-of-range": ("1", "CAST(1000 AS INT)", "0.5E0", "TRUE", "'{}'", "'{}'"),
+    "no-uuid": ("1", "1", "0.5E0", "TRUE", "'{x}'", "'{}'"),
+    "no-json": ("1", "1", "0.5E0", "TRUE", "'{}'", "'{'"),
+    "nul": ("1", "1", "0.5E0", "TRUE", "'{}'", '\'{"a": "\\u0000"}\''),
+    "long": ("1", "1", "0.5E0", "TRUE", "'{}'", f"""'{{"text": "{random.Random(0).randbytes(5000).hex()}"}}'"""),
+}
+"""Rows that break a check, that no type takes, or that no index does."""
+
+
+def test_a_refused_row_is_put_aside_alone(run: Run, table: Connection, kafka: KafkaSettings) -> None:
+    """Whether it is there already or new, first, last or in between; the others of its batch are written."""
+    table.cursor().execute("INSERT INTO test.seen SELECT 'no-json', now() - interval '99 years'")
+    good = [f"good-{number:03}" for number in range(200)]
+    values = [row(key, 1, "7") for key in good]
+    for number, (key, columns) in enumerate(REFUSED.items()):
+        values.insert(50 * number, row(key, 1, *columns))
+    run(f"VALUES {', '.join(values)}")
+    table.cursor().execute("DELETE FROM test.seen WHERE at < 'epoch'")
+    assert [(key, many) for key, _, many, *_ in rows(table)] == [(key, 7) for key in good]
+    letters = {letter.key: letter for letter in dead_letters.read(kafka)}
+    assert letters.keys() == REFUSED.keys()
+    for key, complaint in {
+        "out-of-range": 'violates check constraint "seen_few_check"',
+        "no-uuid": 'invalid input syntax for type uuid: "x"',
+        "no-json": "invalid input syntax for type json",
+        "nul": "unsupported Unicode escape sequence",
+        "long": "index row requires",
+    }.items():
+        letter = letters[key]
+        assert letter.table == "test.seen"
+        assert letter.append_time == "1970-01-01T00:00:01.123Z"
+        assert (letter.reason or "").startswith("refused: ERROR: ")
+        assert complaint in (letter.reason or "")
+        assert json.loads(letter.payload)["id"] == key
+        assert letter.payload_bytes == len(letter.payload)
+        assert letter.payload_sha256 == hashlib.sha256(letter.payload).hexdigest()
+
+
+def test_what_is_about_us_and_not_about_a_row_fails_the_job(run: Run, table: Connection) -> None:
+    """So that it is tried again: a right that is missing comes back, and no row is given up for it."""
+    table.cursor().execute(
+        "CREATE FUNCTION test.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'no right' USING ERRCODE = 'insufficient_privilege'; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON test.seen EXECUTE FUNCTION test.refuse()"
+    )
+    with pytest.raises(Exception, match=r"test\.seen cannot be written: ERROR: no right"):
+        run(f"VALUES {row('a', 3)}")
+
+
+def test_text_beyond_a_statement_goes_in_several(run: Run, table: Connection) -> None:
+    columns = ("1", "1", "0.5E0", "TRUE", "'{}'", """'{"list": "' || REPEAT('x', 1000000) || '"}'""")
+    values = [row(f"{key:02}", 1, *columns) for key in range(40)]
+    run(f"VALUES {', '.join(values)}")
+    assert len(rows(table)) == len(values)
 
 
 @pytest.mark.parametrize(

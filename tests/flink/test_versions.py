@@ -81,17 +81,17 @@ def test_a_job_reads_what_older_and_newer_agents_write(tmp_path: Path, job: str)
 def test_events_of_the_registry_stand_beside_others(tmp_path: Path) -> None:
     first, second = newest(Event.USAGE), with_next(Event.USAGE)[-1]
     unknown = CONFLUENT_MARKER + (8).to_bytes(4, "big")
-    payloads = [
-        Encoder(Event.USAGE).encode(usage_event(host_id="first")),
-        Encoder(Event.USAGE, versions=[first, second]).encode(usage_event(host_id="second") | {"added": 7}),
-        Encoder(Event.USAGE, schema_id=7).encode(usage_event(host_id="registry")),
-        unknown,
-    ]
+    payloads = {
+        "first": Encoder(Event.USAGE).encode(usage_event(host_id="first")),
+        "second": Encoder(Event.USAGE, versions=[first, second]).encode(usage_event(host_id="second") | {"added": 7}),
+        "registry": Encoder(Event.USAGE, schema_id=7).encode(usage_event(host_id="registry")),
+        "unknown": unknown,
+    }
     with running_registry({7: first.text}, "user:password") as url:
         output = run_graph(
             tmp_path / "graph",
             JobSettings(parallelism=1),
-            [TopicRecord(BASE_MS, payload) for payload in payloads],
+            [TopicRecord(BASE_MS, payload, key) for key, payload in payloads.items()],
             registry=SchemaRegistry(url, "user:password"),
             versions=with_next,
         )

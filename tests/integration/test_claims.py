@@ -244,6 +244,15 @@ def test_everyone_silent(owner: Connection, scheduler: Scheduler, database: str)
     assert {claim.host_name for claim in scheduler.claim(SMALL, count=3)} == {"b"}
 
 
+def test_a_host_under_whose_id_several_nodes_report_is_not_picked(owner: Connection, scheduler: Scheduler) -> None:
+    add_host(owner, "cloned", anomalies=1)
+    refusal = refusal_of(scheduler, SMALL)
+    assert (refusal.dimension, refusal.ruled_out) == ("duplicate id", {"duplicate id": 1})
+    # Neither a clock that went back nor a fraction that was bounded keeps a host out.
+    add_host(owner, "odd", anomalies=6)
+    assert scheduler.claim(SMALL)[0].host_name == "odd"
+
+
 def test_no_hosts_at_all(scheduler: Scheduler) -> None:
     refusal = refusal_of(scheduler, SMALL)
     assert (refusal.hosts, refusal.dimension, refusal.nearest) == (0, "hosts", None)

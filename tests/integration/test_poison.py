@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -16,13 +17,14 @@ from tests.harness.histories import encode_usage, usage_event
 from tests.harness.installation import install
 from tests.harness.job import Job, ask_flink
 from tests.harness.oracle import COUNTERS
+from tests.harness.poison import HOST, beyond_the_bounds
 from tests.harness.sender import Sender
 from tests.harness.table import TABLE_SECONDS, open_table, wait_for_table
 from tests.harness.topic import count_records, histories, own_topics, read_topic
 from tests.harness.waiting import wait_until
 from vacancy.jobs.commands import dead_letters
 from vacancy.schemas.events import SINGLE_OBJECT_HEADER_BYTES as HEADER_BYTES
-from vacancy.schemas.events import SINGLE_OBJECT_MARKER
+from vacancy.schemas.events import SINGLE_OBJECT_MARKER, Event
 
 if TYPE_CHECKING:
     from vacancy.jobs.local.kafka_server import KafkaServer
@@ -43,6 +45,8 @@ class Bad(NamedTuple):
 
     payload: bytes | None
     reason: str
+    key: str | None = None
+    """None: any host's."""
 
 
 @pytest.mark.timeout(900)
@@ -64,9 +68,9 @@ def test_good_ones_count_and_bad_ones_become_dead_letters(
             host_id, payload = next(good)
             sender.send([payload], host_id)
         else:
-            payload, reason = next(bad)
+            payload, reason, key = next(bad)
             reasons[payload] = reason
-            sender.send([payload], f"host-{random.randrange(HOSTS)}")
+            sender.send([payload], key or f"host-{random.randrange(HOSTS)}")
     sender.flush()
     topic = read_topic(kafka, kafka.usage_topic)
     assert len(topic) == len(turns)
@@ -122,8 +126,9 @@ def bad_records(random: Random) -> Iterator[Bad]:
     """Bad records of all kinds in turn, without end."""
     good = encode_usage(usage_event(recent_consumers=["a2b4e0a5-6c0f-4a1e-9d4d-0a3c55f0f6a1"]))
     header, datum = good[:HEADER_BYTES], good[HEADER_BYTES:]
-    senseless: list[dict[str, Any]] = [{"cpu_count": 0}, {"cpu_busy_ns": -1}, {"host_id": "two\nlines"}]
-    senseless += [{"recent_consumers": ["no uuid"]}, {"vcpus_capacity": -5}]
+    beyond = [case for case in beyond_the_bounds() if case.event is Event.USAGE]
+    assert len(beyond) < BAD / 5, "not all of them would be sent"
+    senseless = cycle(Bad(case.payload, f"invalid: .*{case.name}", HOST) for case in beyond)
     number = 0
     while True:
         forged_length = b"\xfe\xff\xff\xff" + random.choice([b"\x0f", b"\xff\xff\xff\xff\x01"])
@@ -135,7 +140,9 @@ def bad_records(random: Random) -> Iterator[Bad]:
             Bad(header + forged_length + datum[1:], "undecodable: "),
             Bad(good[:-1] + forged_length, "undecodable: "),
             Bad(good + random.randbytes(random.randint(1, 50)), r"undecodable: \d+ bytes left over$"),
-            Bad(encode_usage(usage_event(**random.choice(senseless))), "invalid: "),
+            next(senseless),
+            next(senseless),
+            Bad(encode_usage(usage_event(host_id="another")), 'invalid: host_id is "another", but the key is "host-'),
             Bad(random.choice([b"", None]), "empty payload$"),
         ]
         for kind in kinds:

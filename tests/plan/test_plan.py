@@ -48,7 +48,6 @@ def test_each_operator_has_its_name_and_a_uid() -> None:
     assert len(set(uids)) == len(uids)
     # The others are a kind of operator of a topic, and keep no state.
     assert sorted(uid for uid in uids if " of " not in uid) == [
-        "Sink Committer: dead_letters",
         "dead_letters",
         "host",
         "host_inventory",

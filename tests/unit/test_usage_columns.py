@@ -14,7 +14,7 @@ from vacancy.schemas.usage import COUNTERS, GAUGES, HOST_COLUMNS, RESOURCES
 
 FIELDS: dict[str, dict[str, Any]] = {field["name"]: field for field in newest(Event.USAGE).document["fields"]}
 THE_AGENTS = {"host_id", "seq", "agent_time"}
-"""What the agent adds to a collector's reading."""
+"""The fields that the agent adds to a collector's reading."""
 
 
 def test_a_reading_has_the_fields_of_the_schema_and_its_defaults() -> None:

@@ -6,6 +6,7 @@ SELECT
   `partition`,
   `offset`,
   append_time,
+  host_key,
   payload,
-  decode_usage(payload, headers['$reads_as_header']) AS event
+  decode_usage(host_key, payload, headers['$reads_as_header']) AS event
 FROM usage_topic

@@ -7,6 +7,7 @@ SELECT
     'vacancy.partition', CAST(CAST(`partition` AS STRING) AS BYTES),
     'vacancy.offset', CAST(CAST(`offset` AS STRING) AS BYTES),
     'vacancy.append_time', CAST(CAST(append_time AS STRING) || 'Z' AS BYTES),
+    'vacancy.key', CAST(host_key AS BYTES),
     'vacancy.reason', CAST(event.reason AS BYTES)
   ] AS headers
 FROM usage_decoded

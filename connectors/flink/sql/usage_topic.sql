@@ -1,6 +1,7 @@
--- The usage topic. Its records come with where they stand; time is the broker's append time.
+-- The usage topic, its key the host id. Its records come with where they stand; time is the broker's append time.
 -- No row waits for the watermark: it is there for Flink's metrics, which show by it how far the job has read.
 CREATE TEMPORARY TABLE usage_topic (
+  host_key STRING,
   payload BYTES,
   headers MAP<STRING NOT NULL, BYTES> NOT NULL METADATA VIRTUAL,
   topic AS '$topic',

@@ -1,9 +1,9 @@
 package vacancy;
 
 import java.io.IOException;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericData;
@@ -20,8 +20,9 @@ import org.apache.flink.table.types.inference.TypeInference;
  * The SQL function {@code decode_inventory}: host_key STRING, payload BYTES to ROW(reason, host_id, retired, the columns
  * of an inventory event). A null payload retires the host that its key names.
  *
- * <p>What comes out fits the tables: texts without NUL, amounts that make sense; traits and aggregates are PostgreSQL
- * array literals, inventories, numa_cells, pci_pools and allocated are JSON.
+ * <p>What comes out fits the tables: texts without NUL, all within the bounds that the schema says, and what one figure
+ * says of another holds. Traits and aggregates are PostgreSQL array literals, inventories, numa_cells, pci_pools and
+ * allocated are JSON.
  */
 public final class DecodeInventory extends EventDecoder {
 
@@ -49,14 +50,13 @@ public final class DecodeInventory extends EventDecoder {
     private static final int HOST_ID = 1;
     private static final int RETIRED = 2;
 
-    private static final Pattern RESOURCE_CLASS = Pattern.compile("[A-Z0-9_]{1,255}");
+    private transient Bounds bounds;
+    private transient Bounds ofHostId;
 
-    /** The least that each amount of a resource class may be. */
-    private static final Map<String, Integer> LEAST =
-            Map.of("total", 0, "reserved", 0, "min_unit", 1, "max_unit", 1, "step_size", 1);
+    /** Those of an amount of a resource class, for what is made of it. */
+    private transient Bounds ofTotal;
 
-    /** The key of the record under way. */
-    private transient String key;
+    private transient Bounds ofMemory;
 
     /** As an {@link EventDecoder}. */
     public DecodeInventory(String[] versions, String registryUrl, String registryCredentials) {
@@ -70,8 +70,11 @@ public final class DecodeInventory extends EventDecoder {
 
     /** A record's row; beside it what its header says that it may be read as, or null. */
     public RowData eval(StringData hostKey, byte[] payload, byte[] readsAs) throws IOException {
-        if (hostKey == null || !isId(new Utf8(hostKey.toBytes()))) {
-            return bad("invalid: the key is not printable ASCII");
+        if (hostKey == null) {
+            return bad("invalid: there is no key");
+        }
+        if (!ofHostId.hold(new Utf8(hostKey.toBytes()))) {
+            return bad(ofHostId.outside("the key", hostKey.toString()).getMessage());
         }
         if (payload == null) {
             BinaryRowWriter row = start();
@@ -80,7 +83,7 @@ public final class DecodeInventory extends EventDecoder {
             row.writeBoolean(RETIRED, true);
             return finish(RETIRED + 1);
         }
-        key = hostKey.toString();
+        expectKey(hostKey);
         return decode(payload, readsAs);
     }
 
@@ -91,20 +94,20 @@ public final class DecodeInventory extends EventDecoder {
 
     @Override
     Schema wanted(Schema newest) {
+        bounds = Bounds.of(newest);
+        ofHostId = Bounds.of(newest.getField("host_id"));
+        ofTotal = Bounds.of(newest.getField("inventories").schema().getValueType().getField("total"));
+        ofMemory = Bounds.of(newest.getField("numa_cells").schema().getElementType().getField("memory_mb"));
         return newest;
     }
 
     @Override
     void write(BinaryRowWriter row, GenericRecord event) throws BadPayloadException {
-        require(event.get("host_id").toString().equals(key), "host_id is not the record's key");
-        require(isId((Utf8) event.get("boot_id")), "boot_id is not printable ASCII");
-        require(isId((Utf8) event.get("source")), "source is not printable ASCII");
-        require((long) event.get("reporting_interval_ms") >= 1, "reporting_interval_ms is less than 1");
+        bounds.check("", event);
+        requireKey((Utf8) event.get("host_id"));
         require(!sawNul(), "a text holds a NUL character");
-        checkInventories(event);
-        if (event.get("allocated") != null) {
-            checkAllocated((Map<?, ?>) event.get("allocated"));
-        }
+        checkCapacities((Map<?, ?>) event.get("inventories"));
+        checkCells((List<?>) event.get("numa_cells"));
         for (int index = 0; index < FIELDS.size(); index++) {
             String name = FIELDS.get(index).getName();
             if (name.equals("retired")) {
@@ -126,32 +129,39 @@ public final class DecodeInventory extends EventDecoder {
         }
     }
 
-    private static void checkInventories(GenericRecord event) throws BadPayloadException {
-        for (Map.Entry<?, ?> entry : ((Map<?, ?>) event.get("inventories")).entrySet()) {
-            String resourceClass = entry.getKey().toString();
-            require(
-                    RESOURCE_CLASS.matcher(resourceClass).matches(),
-                    "a resource class is not upper-case letters, digits and underscores");
+    /** Looks whether what a class promises is an amount as well. */
+    private void checkCapacities(Map<?, ?> inventories) throws BadPayloadException {
+        for (Map.Entry<?, ?> entry : inventories.entrySet()) {
             GenericRecord inventory = (GenericRecord) entry.getValue();
-            for (Map.Entry<String, Integer> least : LEAST.entrySet()) {
-                require(
-                        (long) inventory.get(least.getKey()) >= least.getValue(),
-                        least.getKey() + " of " + resourceClass + " is less than " + least.getValue());
-            }
-            double ratio = (double) inventory.get("allocation_ratio");
-            require(Double.isFinite(ratio) && ratio > 0, "allocation_ratio of " + resourceClass + " is not above 0");
+            long unreserved = (long) inventory.get("total") - (long) inventory.get("reserved");
+            double capacity = unreserved * (double) inventory.get("allocation_ratio");
+            require(
+                    capacity < 0 || ofTotal.hold((long) capacity),
+                    "the capacity of inventories." + Bounds.shown(entry.getKey()) + " is " + capacity);
         }
     }
 
-    private static void checkAllocated(Map<?, ?> allocated) throws BadPayloadException {
-        for (Map.Entry<?, ?> entry : allocated.entrySet()) {
-            require((long) entry.getValue() >= 0, "allocated of " + entry.getKey() + " is less than 0");
+    /** Looks whether each CPU is in one cell, and whether pages are as much memory as there may be. */
+    private void checkCells(List<?> cells) throws BadPayloadException {
+        Map<Object, Object> cellOfCpu = new HashMap<>();
+        for (Object each : cells) {
+            GenericRecord cell = (GenericRecord) each;
+            for (Object cpu : (List<?>) cell.get("cpus")) {
+                Object other = cellOfCpu.put(cpu, cell.get("id"));
+                require(other == null, "numa_cells.cpus has " + cpu + " in cells " + other + " and " + cell.get("id"));
+            }
+            for (Object of : (List<?>) cell.get("pages")) {
+                GenericRecord pages = (GenericRecord) of;
+                // Below 2^63: the schema's bounds have been looked at.
+                double megabytes = (double) (long) pages.get("total") * (long) pages.get("size_kb") / 1024;
+                require(ofMemory.hold((long) megabytes), "numa_cells.pages are " + megabytes + " MiB");
+            }
         }
     }
 
     private static void require(boolean holds, String otherwise) throws BadPayloadException {
         if (!holds) {
-            throw invalid(otherwise);
+            throw Bounds.invalid(otherwise);
         }
     }
 

@@ -2,23 +2,24 @@ package vacancy;
 
 import java.io.IOException;
 import java.util.ArrayList;
-import java.util.HexFormat;
 import java.util.List;
+import java.util.Set;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
 import org.apache.flink.avro.shaded.org.apache.avro.util.Utf8;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.data.writer.BinaryRowWriter;
 import org.apache.flink.table.types.inference.TypeInference;
 
 /**
- * The SQL function {@code decode_usage}: payload BYTES to ROW(reason, the columns of a usage event).
+ * The SQL function {@code decode_usage}: host_key STRING, payload BYTES to ROW(reason, the columns of a usage event).
  *
- * <p>What comes out fits the tables: ids are printable ASCII, consumers are UUIDs, amounts and counters are never
- * negative, but for a counter that the writer's kernel does not have: that is -1.
+ * <p>What comes out fits the tables: all is within the bounds that the schema says, but for a counter that the writer's
+ * kernel does not have: that is -1.
  *
  * <p>Avro reads what a writer wrote into a schema of these columns alone, so that nothing is made that nobody wants. A
  * field that the writer does not know has the newest version's default.
@@ -27,8 +28,12 @@ public final class DecodeUsage extends EventDecoder {
 
     private static final long serialVersionUID = 1L;
 
-    private static final int CPU_COUNT = UsageColumns.IDS.size() + UsageColumns.AMOUNTS.indexOf(UsageColumns.CPU_COUNT);
+    private static final int HOST_ID = UsageColumns.IDS.indexOf("host_id");
+    private static final int BOOT_ID = UsageColumns.IDS.indexOf("boot_id");
+    private static final int FIRST_AMOUNT = UsageColumns.IDS.size();
+    private static final int CONSUMERS = FIRST_AMOUNT + UsageColumns.AMOUNTS.size();
     private static final int UUID_LENGTH = 36;
+    private static final Set<Schema.Type> NUMBERS = Set.of(Schema.Type.INT, Schema.Type.LONG);
     private static final BinaryStringData NO_CONSUMERS = BinaryStringData.fromString("{}");
 
     private static final List<DataTypes.Field> FIELDS = new ArrayList<>();
@@ -39,6 +44,10 @@ public final class DecodeUsage extends EventDecoder {
         FIELDS.add(DataTypes.FIELD(UsageColumns.CONSUMERS, DataTypes.STRING()));
     }
 
+    // Of what is read of an event: the columns, then the others, by position.
+    private transient Bounds[] bounds;
+    private transient String[] names;
+
     /** As an {@link EventDecoder}. */
     public DecodeUsage(String[] versions, String registryUrl, String registryCredentials) {
         super(versions, registryUrl, registryCredentials);
@@ -46,11 +55,12 @@ public final class DecodeUsage extends EventDecoder {
 
     @Override
     public TypeInference getTypeInference(DataTypeFactory types) {
-        return inference(DataTypes.BYTES(), DataTypes.BYTES());
+        return inference(DataTypes.STRING().bridgedTo(StringData.class), DataTypes.BYTES(), DataTypes.BYTES());
     }
 
-    /** A payload's row; beside it what its header says that it may be read as, or null. */
-    public RowData eval(byte[] payload, byte[] readsAs) throws IOException {
+    /** A record's row; beside it what its header says that it may be read as, or null. */
+    public RowData eval(StringData hostKey, byte[] payload, byte[] readsAs) throws IOException {
+        expectKey(hostKey);
         return decode(payload, readsAs);
     }
 
@@ -70,6 +80,15 @@ public final class DecodeUsage extends EventDecoder {
             columns.add(column(newest, name, newest.getField(name).schema().isNullable() ? counter : amount));
         }
         columns.add(column(newest, UsageColumns.CONSUMERS, Schema.createArray(text)));
+        // The numbers that no column shows are read as well, to be looked at.
+        for (Schema.Field field : newest.getFields()) {
+            boolean isNumber = NUMBERS.contains(Bounds.withoutNull(field.schema()).getType());
+            if (isNumber && columns.stream().noneMatch(column -> column.name().equals(field.name()))) {
+                columns.add(column(newest, field.name(), field.schema().isNullable() ? counter : amount));
+            }
+        }
+        bounds = columns.stream().map(column -> Bounds.of(newest.getField(column.name()))).toArray(Bounds[]::new);
+        names = columns.stream().map(Schema.Field::name).toArray(String[]::new);
         return Schema.createRecord(newest.getName(), null, newest.getNamespace(), false, columns);
     }
 
@@ -80,61 +99,57 @@ public final class DecodeUsage extends EventDecoder {
 
     @Override
     void write(BinaryRowWriter row, GenericRecord event) throws BadPayloadException {
-        int position = 0;
-        for (String id : UsageColumns.IDS) {
-            Utf8 text = (Utf8) event.get(position);
-            if (!isId(text)) {
-                throw invalid(id + " is not printable ASCII");
-            }
-            row.writeString(++position, BinaryStringData.fromBytes(text.getBytes(), 0, text.getByteLength()));
+        row.writeString(HOST_ID + 1, requireKey(text(event, HOST_ID)));
+        Utf8 bootId = text(event, BOOT_ID);
+        row.writeString(BOOT_ID + 1, BinaryStringData.fromBytes(bootId.getBytes(), 0, bootId.getByteLength()));
+        for (int position = FIRST_AMOUNT; position < CONSUMERS; position++) {
+            row.writeLong(position + 1, amount(event, position));
         }
-        for (String amount : UsageColumns.AMOUNTS) {
-            Object value = event.get(position);
-            int least = position == CPU_COUNT ? 1 : 0;
-            row.writeLong(++position, value == null ? HostWindow.ABSENT : atLeast(least, amount, value));
+        row.writeString(CONSUMERS + 1, uuidLiteral((List<?>) event.get(CONSUMERS)));
+        for (int position = CONSUMERS + 1; position < bounds.length; position++) {
+            amount(event, position);
         }
-        row.writeString(position + 1, uuidLiteral((List<?>) event.get(position)));
     }
 
-    private static long atLeast(int least, String name, Object value) throws BadPayloadException {
-        if ((long) value < least) {
-            throw invalid(name + " is less than " + least);
+    private Utf8 text(GenericRecord event, int position) throws BadPayloadException {
+        Utf8 text = (Utf8) event.get(position);
+        if (!bounds[position].hold(text)) {
+            throw bounds[position].outside(names[position], text);
+        }
+        return text;
+    }
+
+    private long amount(GenericRecord event, int position) throws BadPayloadException {
+        Object value = event.get(position);
+        if (value == null) {
+            return HostWindow.ABSENT;
+        }
+        if (!bounds[position].hold((long) value)) {
+            throw bounds[position].outside(names[position], value);
         }
         return (long) value;
     }
 
     /** UUIDs as a PostgreSQL array literal. */
-    private static BinaryStringData uuidLiteral(List<?> uuids) throws BadPayloadException {
+    private BinaryStringData uuidLiteral(List<?> uuids) throws BadPayloadException {
         if (uuids.isEmpty()) {
             return NO_CONSUMERS;
         }
+        bounds[CONSUMERS].checkCount(names[CONSUMERS], uuids.size());
+        Bounds ofUuid = bounds[CONSUMERS].items();
         byte[] literal = new byte[1 + uuids.size() * (UUID_LENGTH + 1)];
         int end = 0;
         for (Object uuid : uuids) {
             literal[end] = (byte) (end == 0 ? '{' : ',');
             end++;
             Utf8 text = (Utf8) uuid;
-            if (!isUuid(text)) {
-                throw invalid(UsageColumns.CONSUMERS + " holds what is not a UUID");
+            if (!ofUuid.hold(text)) {
+                throw ofUuid.outside(names[CONSUMERS], text);
             }
             System.arraycopy(text.getBytes(), 0, literal, end, UUID_LENGTH);
             end += UUID_LENGTH;
         }
         literal[end] = '}';
         return BinaryStringData.fromBytes(literal);
-    }
-
-    private static boolean isUuid(Utf8 text) {
-        byte[] bytes = text.getBytes();
-        if (text.getByteLength() != UUID_LENGTH) {
-            return false;
-        }
-        for (int index = 0; index < UUID_LENGTH; index++) {
-            boolean hyphen = index == 8 || index == 13 || index == 18 || index == 23;
-            if (hyphen ? bytes[index] != '-' : !HexFormat.isHexDigit(bytes[index])) {
-                return false;
-            }
-        }
-        return true;
     }
 }

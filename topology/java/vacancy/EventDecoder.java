@@ -12,6 +12,7 @@ import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryRowData;
+import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.data.writer.BinaryRowWriter;
 import org.apache.flink.table.functions.FunctionContext;
 import org.apache.flink.table.functions.ScalarFunction;
@@ -33,7 +34,7 @@ public abstract class EventDecoder extends ScalarFunction {
     /** The field that says why a payload is bad. */
     static final int REASON = 0;
 
-    private static final int MAX_ID_LENGTH = 255;
+    private static final int MAX_REASON = 500;
 
     /** Room for a row at first; it grows. */
     private static final int ROW_BYTES = 512;
@@ -44,6 +45,7 @@ public abstract class EventDecoder extends ScalarFunction {
 
     private transient Framing framing;
     private transient DatumDecoder datum;
+    private transient StringData key;
 
     // All rows are the same one: who wants to keep one copies it, as Flink's operators do.
     private transient BinaryRowData row;
@@ -105,6 +107,9 @@ public abstract class EventDecoder extends ScalarFunction {
             return finish(1 + fields().size());
         } catch (BadPayloadException bad) {
             return bad(bad.getMessage());
+        } catch (RuntimeException error) {
+            // Nothing should get here; if it does, it would each time again.
+            return bad("undecodable: " + why(error));
         }
     }
 
@@ -128,13 +133,17 @@ public abstract class EventDecoder extends ScalarFunction {
         GenericRecord event;
         try {
             event = reader.read(null, datum);
-        } catch (RuntimeException error) {
-            // What Avro throws for bytes that are no datum of the schema.
-            String why = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
-            throw new BadPayloadException("undecodable: " + why);
+        } catch (RuntimeException | StackOverflowError error) {
+            // What Avro throws for bytes that are no datum of the schema, which may be one that holds itself.
+            throw new BadPayloadException("undecodable: " + why(error));
         }
         datum.requireEnd();
         return event;
+    }
+
+    private static String why(Throwable error) {
+        String said = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
+        return said.length() > MAX_REASON ? said.substring(0, MAX_REASON) : said;
     }
 
     /** The row of a bad payload. */
@@ -148,20 +157,18 @@ public abstract class EventDecoder extends ScalarFunction {
         return datum.sawNul();
     }
 
-    /** Whether a text is printable ASCII, as an id must be. */
-    static boolean isId(Utf8 text) {
-        byte[] bytes = text.getBytes();
-        int length = text.getByteLength();
-        for (int index = 0; index < length; index++) {
-            if (bytes[index] < '!' || bytes[index] > '~') {
-                return false;
-            }
-        }
-        return length > 0 && length <= MAX_ID_LENGTH;
+    /** Keeps the key of the record whose payload comes next; null if it has none. */
+    final void expectKey(StringData hostKey) {
+        key = hostKey;
     }
 
-    /** What an event is refused with that decodes, but makes no sense. */
-    static BadPayloadException invalid(String why) {
-        return new BadPayloadException("invalid: " + why);
+    /** Refuses an event whose host_id is not the record's key: by that its partition, and so its order, is chosen. */
+    final BinaryStringData requireKey(Utf8 hostId) throws BadPayloadException {
+        BinaryStringData id = BinaryStringData.fromBytes(hostId.getBytes(), 0, hostId.getByteLength());
+        if (!id.equals(key)) {
+            String what = key == null ? "there is no key" : "the key is " + Bounds.shown(key.toString());
+            throw Bounds.invalid("host_id is " + Bounds.shown(hostId) + ", but " + what);
+        }
+        return id;
     }
 }

@@ -7,6 +7,10 @@ import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import org.apache.flink.avro.shaded.com.fasterxml.jackson.core.JsonProcessingException;
+import org.apache.flink.avro.shaded.com.fasterxml.jackson.databind.JsonNode;
+import org.apache.flink.avro.shaded.com.fasterxml.jackson.databind.ObjectMapper;
+import org.apache.flink.avro.shaded.com.fasterxml.jackson.databind.node.ArrayNode;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
 import org.apache.flink.avro.shaded.org.apache.avro.SchemaNormalization;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericData;
@@ -16,8 +20,11 @@ import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
 /** What stands around a datum: which writer's schema it was written with, and where it starts. */
 final class Framing {
 
-    /** An event is some hundred bytes to some KiB; what is larger than this is none. */
+    /** As schemas/bounds.py has it, and the schemas say: what is larger is no event. */
     private static final int MAX_PAYLOAD_BYTES = 65_536;
+
+    private static final int MAX_SYMBOLS = 128;
+    private static final ObjectMapper JSON = new ObjectMapper();
 
     // The single-object encoding: C3 01, then the fingerprint of the writer's schema.
     private static final byte[] MARKER = {(byte) 0xC3, 0x01};
@@ -106,7 +113,25 @@ final class Framing {
     private GenericDatumReader<GenericRecord> reader(Schema writer) {
         GenericData data = new GenericData();
         data.setFastReaderEnabled(true);
-        return new GenericDatumReader<>(writer, into, data);
+        return new GenericDatumReader<>(withMoreSymbols(writer), into, data);
+    }
+
+    /**
+     * A writer's schema whose enums have symbols that nobody knows behind their own: a later writer's, of whom we know
+     * no more than that its data begin as these. Avro reads them as the default of our enum.
+     */
+    private static Schema withMoreSymbols(Schema writer) {
+        try {
+            JsonNode schema = JSON.readTree(writer.toString());
+            for (JsonNode symbols : schema.findValues("symbols")) {
+                for (int number = symbols.size(); number < MAX_SYMBOLS; number++) {
+                    ((ArrayNode) symbols).add("UNKNOWN_TO_VACANCY_" + number);
+                }
+            }
+            return new Schema.Parser().parse(schema.toString());
+        } catch (JsonProcessingException error) {
+            throw new IllegalStateException(error); // it is what Avro has just written
+        }
     }
 
     private static void requireHeader(byte[] payload, int length) throws BadPayloadException {

@@ -95,7 +95,10 @@ public final class SinkBench {
                                         })
                         .toArray(LogicalType[]::new);
         Upsert upsert = new Upsert("vacancy.host", columns, logical, "host_id", "observed_at");
-        return new Session(database, upsert)::write;
+        Session session = new Session(database, upsert);
+        return rows -> session.write(rows, (row, error) -> {
+            throw new IllegalStateException(error);
+        });
     }
 
     /** As Flink's JDBC connector does it: a statement a row, which the driver puts together by up to 128. */

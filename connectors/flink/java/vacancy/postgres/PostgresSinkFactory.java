@@ -15,6 +15,8 @@ import org.apache.flink.table.connector.sink.SinkV2Provider;
 import org.apache.flink.table.factories.DynamicTableSinkFactory;
 import org.apache.flink.table.factories.FactoryUtil;
 import org.apache.flink.table.types.logical.LogicalType;
+import vacancy.kafka.DeadLetterSinkFactory;
+import vacancy.kafka.DeadLetterTopic;
 
 /**
  * Makes the sink of a table {@code WITH ('connector' = 'postgres')}, which keeps the newest row of each key.
@@ -43,6 +45,13 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
                     .noDefaultValue()
                     .withDescription("How long after a row of a key the next one may be written; the newest is.");
 
+    private static final ConfigOption<String> DEAD_LETTER_TOPIC =
+            ConfigOptions.key("dead-letters.topic")
+                    .stringType()
+                    .noDefaultValue()
+                    .withDescription("The topic for the rows that the database refuses.");
+    private static final String DEAD_LETTER_PROPERTIES = "dead-letters.properties.";
+
     @Override
     public String factoryIdentifier() {
         return "postgres";
@@ -50,7 +59,7 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
 
     @Override
     public Set<ConfigOption<?>> requiredOptions() {
-        return Set.of(URL, USERNAME, TABLE_NAME, NEWEST_BY, INTERVAL);
+        return Set.of(URL, USERNAME, TABLE_NAME, NEWEST_BY, INTERVAL, DEAD_LETTER_TOPIC);
     }
 
     @Override
@@ -61,7 +70,7 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
     @Override
     public DynamicTableSink createDynamicTableSink(Context context) {
         FactoryUtil.TableFactoryHelper helper = FactoryUtil.createTableFactoryHelper(this, context);
-        helper.validate();
+        helper.validateExcept(DEAD_LETTER_PROPERTIES);
         ReadableConfig options = helper.getOptions();
         ResolvedSchema schema = context.getCatalogTable().getResolvedSchema();
         List<String> key = schema.getPrimaryKey().map(UniqueConstraint::getColumns).orElse(List.of());
@@ -77,7 +86,11 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
                         key.get(0),
                         options.get(NEWEST_BY));
         Database database = new Database(options.get(URL), options.get(USERNAME), options.get(PASSWORD));
-        return new PostgresTableSink(new PostgresSink(database, upsert, options.get(INTERVAL)));
+        DeadLetterTopic deadLetters =
+                new DeadLetterTopic(
+                        options.get(DEAD_LETTER_TOPIC),
+                        DeadLetterSinkFactory.under(DEAD_LETTER_PROPERTIES, context.getCatalogTable().getOptions()));
+        return new PostgresTableSink(new PostgresSink(database, upsert, options.get(INTERVAL), deadLetters));
     }
 
     private record PostgresTableSink(PostgresSink sink) implements DynamicTableSink {

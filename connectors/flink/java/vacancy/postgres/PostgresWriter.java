@@ -13,12 +13,16 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import org.apache.flink.api.common.operators.ProcessingTimeService;
-import org.apache.flink.api.connector.sink2.SinkWriter;
+import org.apache.flink.api.connector.sink2.StatefulSinkWriter;
 import org.apache.flink.api.connector.sink2.WriterInitContext;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import vacancy.kafka.DeadLetter;
+import vacancy.kafka.DeadLetterSender;
 
 /**
  * Writes the newest row of each key, at most one each interval, in a thread of its own.
@@ -27,13 +31,19 @@ import org.apache.flink.table.data.binary.BinaryStringData;
  * and those that come meanwhile replace it. Only one batch is written at a time, and meanwhile the next gathers: where
  * the database is slow, rows of a key replace each other for longer, and neither memory nor the events before them pile up.
  * A checkpoint waits until all that came before it is committed, so what is lost with a task comes again from the topic.
+ *
+ * <p>A row that the database refuses for what it holds becomes a dead letter, is counted, and holds up no other.
  */
-final class PostgresWriter implements SinkWriter<RowData> {
+final class PostgresWriter implements StatefulSinkWriter<RowData, DeadLetter> {
+
+    private static final Logger LOG = LoggerFactory.getLogger(PostgresWriter.class);
 
     /** How often within the interval rows go out. */
     private static final int TICKS = 10;
 
     private static final int SWEEP_INTERVALS = 60;
+
+    private static final Duration END_LIMIT = Duration.ofMinutes(1);
 
     private final Session session;
     private final Upsert upsert;
@@ -42,6 +52,9 @@ final class PostgresWriter implements SinkWriter<RowData> {
     private final long tickMs;
     private final ProcessingTimeService clock;
     private final Counter sent;
+    private final Counter errors;
+    private final Refused refused;
+    private final DeadLetterSender letters;
     private final ExecutorService thread;
 
     private final Map<StringData, Slot> slots = new HashMap<>();
@@ -50,9 +63,12 @@ final class PostgresWriter implements SinkWriter<RowData> {
     /** Those that hold a row. */
     private List<Slot> waiting = new ArrayList<>();
 
-    private Future<Integer> writing;
+    private Future<Written> writing;
     private volatile long lastWriteMs;
     private boolean closed;
+
+    /** How many rows of a batch are in the table, and how many were refused. */
+    private record Written(int rows, int refused) {}
 
     /** What is known of a key. */
     private static final class Slot {
@@ -67,7 +83,15 @@ final class PostgresWriter implements SinkWriter<RowData> {
         long dueNs = System.nanoTime();
     }
 
-    PostgresWriter(Session session, Upsert upsert, Duration interval, WriterInitContext context) throws IOException {
+    /** Starts; {@code letters} is closed with it. */
+    PostgresWriter(
+            Session session,
+            Upsert upsert,
+            Duration interval,
+            WriterInitContext context,
+            Refused refused,
+            DeadLetterSender letters)
+            throws IOException {
         this.session = session;
         this.upsert = upsert;
         getters = upsert.getters();
@@ -75,6 +99,9 @@ final class PostgresWriter implements SinkWriter<RowData> {
         tickMs = Math.max(1, interval.toMillis() / TICKS);
         clock = context.getProcessingTimeService();
         sent = context.metricGroup().getNumRecordsSendCounter();
+        errors = context.metricGroup().getNumRecordsSendErrorsCounter();
+        this.refused = refused;
+        this.letters = letters;
         context.metricGroup().setCurrentSendTimeGauge(() -> lastWriteMs);
         thread = Executors.newSingleThreadExecutor(task -> new Thread(task, "writes " + upsert.table()));
         try {
@@ -111,6 +138,14 @@ final class PostgresWriter implements SinkWriter<RowData> {
         finish();
         start(true);
         finish();
+        if (endOfInput) {
+            letters.finish(END_LIMIT);
+        }
+    }
+
+    @Override
+    public List<DeadLetter> snapshotState(long checkpointId) {
+        return letters.waiting();
     }
 
     @Override
@@ -118,6 +153,7 @@ final class PostgresWriter implements SinkWriter<RowData> {
         closed = true;
         thread.shutdownNow();
         session.close();
+        letters.close();
     }
 
     private void wake() {
@@ -160,9 +196,16 @@ final class PostgresWriter implements SinkWriter<RowData> {
             long startNs = System.nanoTime();
             // Whoever else writes rows of these keys, as a job that is about to end, takes them in the same order.
             rows.sort(Comparator.comparing(row -> (String) row[upsert.key()]));
-            session.write(rows);
+            List<DeadLetter> putAside = new ArrayList<>();
+            session.write(rows, (row, error) -> putAside.add(refused.letter(row, error)));
+            for (DeadLetter letter : putAside) {
+                letters.add(letter);
+            }
+            if (!putAside.isEmpty()) {
+                LOG.warn("{}: rows refused: {}, the first: {}", upsert.table(), putAside.size(), putAside.get(0));
+            }
             lastWriteMs = (System.nanoTime() - startNs) / 1_000_000;
-            return rows.size();
+            return new Written(rows.size() - putAside.size(), putAside.size());
         });
     }
 
@@ -170,7 +213,9 @@ final class PostgresWriter implements SinkWriter<RowData> {
     private void finish() throws IOException, InterruptedException {
         if (writing != null) {
             try {
-                sent.inc(writing.get());
+                Written written = writing.get();
+                sent.inc(written.rows);
+                errors.inc(written.refused);
             } catch (ExecutionException error) {
                 throw failure(error.getCause());
             } finally {

@@ -10,6 +10,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.BiConsumer;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -21,6 +22,9 @@ final class Session implements AutoCloseable {
     /** What the server works through in memory; and no row is locked for longer than these take. */
     private static final int ROWS_PER_STATEMENT = 4096;
 
+    /** A statement takes no more text than this, but for a row that has more: the protocol ends at 1 GiB. */
+    private static final int CHARACTERS_PER_STATEMENT = 16 << 20;
+
     /** So a server that restarts costs no restart of the job, which for longer than that waits more cleverly. */
     private static final int RETRIES = 5;
 
@@ -28,6 +32,12 @@ final class Session implements AutoCloseable {
 
     /** Classes of SQLSTATE that may go away by themselves: connection, rollback, resources, an operator at work. */
     private static final Set<String> PASSING = Set.of("08", "40", "53", "57");
+
+    /**
+     * Classes of SQLSTATE that are about a row's content, which is refused again next time: cardinality, data, integrity,
+     * a view's check, the server's limits, what a trigger raises. All others, as a missing right or table, are about us.
+     */
+    private static final Set<String> REFUSING = Set.of("21", "22", "23", "44", "54", "P0");
 
     private static final Map<String, Class<?>> JAVA_TYPES =
             Map.of(
@@ -85,32 +95,69 @@ final class Session implements AutoCloseable {
         insert = connection.prepareStatement(upsert.insert(types));
     }
 
-    /** Writes rows, of each key one, in the order of their keys; all are committed when it returns. */
-    void write(List<Object[]> rows) throws SQLException, InterruptedException {
-        for (int from = 0; from < rows.size(); from += ROWS_PER_STATEMENT) {
-            List<Object[]> part = rows.subList(from, Math.min(rows.size(), from + ROWS_PER_STATEMENT));
-            for (int attempt = 0; ; attempt++) {
-                try {
-                    open();
-                    if (execute(update, part) < part.size()) {
-                        execute(insert, part);
-                    }
+    /**
+     * Writes rows, of each key one, in the order of their keys; all are committed when it returns, but for those that the
+     * server refuses for what they hold.
+     *
+     * @param refused takes each of these, and why
+     */
+    void write(List<Object[]> rows, BiConsumer<Object[], SQLException> refused)
+            throws SQLException, InterruptedException {
+        for (int from = 0, to; from < rows.size(); from = to) {
+            long characters = characters(rows.get(from));
+            for (to = from + 1; to < rows.size() && to - from < ROWS_PER_STATEMENT; to++) {
+                characters += characters(rows.get(to));
+                if (characters > CHARACTERS_PER_STATEMENT) {
                     break;
-                } catch (SQLException error) {
-                    if (attempt == RETRIES || !isPassing(error)) {
-                        throw error;
-                    }
-                    LOG.warn("{}: {} rows not written, next try in {} ms", upsert.table(), part.size(), RETRY_MS, error);
-                    disconnect();
-                    Thread.sleep(RETRY_MS);
                 }
+            }
+            writePart(rows.subList(from, to), refused);
+        }
+    }
+
+    private static long characters(Object[] row) {
+        long characters = 0;
+        for (Object value : row) {
+            if (value instanceof String text) {
+                characters += text.length();
+            }
+        }
+        return characters;
+    }
+
+    /** Writes rows in one statement; if it is refused in two, each with half of them, and so on down to the row. */
+    private void writePart(List<Object[]> part, BiConsumer<Object[], SQLException> refused)
+            throws SQLException, InterruptedException {
+        for (int attempt = 0; ; attempt++) {
+            try {
+                open();
+                if (execute(update, part) < part.size()) {
+                    execute(insert, part);
+                }
+                return;
+            } catch (SQLException error) {
+                if (isOf(REFUSING, error)) {
+                    if (part.size() == 1) {
+                        refused.accept(part.get(0), error);
+                    } else {
+                        writePart(part.subList(0, part.size() / 2), refused);
+                        writePart(part.subList(part.size() / 2, part.size()), refused);
+                    }
+                    return;
+                }
+                if (attempt == RETRIES || !isOf(PASSING, error)) {
+                    throw error;
+                }
+                LOG.warn("{}: {} rows not written, next try in {} ms", upsert.table(), part.size(), RETRY_MS, error);
+                disconnect();
+                Thread.sleep(RETRY_MS);
             }
         }
     }
 
-    private static boolean isPassing(SQLException error) {
+    private static boolean isOf(Set<String> classes, SQLException error) {
         String state = error.getSQLState();
-        return state != null && state.length() == 5 && PASSING.contains(state.substring(0, 2));
+        return state != null && state.length() == 5 && classes.contains(state.substring(0, 2));
     }
 
     private int execute(PreparedStatement statement, List<Object[]> rows) throws SQLException {

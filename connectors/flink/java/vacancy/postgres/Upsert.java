@@ -51,6 +51,14 @@ final class Upsert implements Serializable {
         return key;
     }
 
+    int newestBy() {
+        return newestBy;
+    }
+
+    String column(int column) {
+        return columns[column];
+    }
+
     int width() {
         return columns.length;
     }
