@@ -1,4 +1,4 @@
-"""Cinder's pools: what we call free is what Cinder's own capacity filter lets in; events of them reach the broker."""
+"""Cinder's pools: their free figure agrees with Cinder's own capacity filter, and their events reach the broker."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def pools_of(cinder: RunningCinder, **settings: Any) -> dict[str, Pool]:
 
 
 def any_pool(rng: random.Random, number: int) -> dict[str, Any]:
-    """A pool as drivers report them, the odd ones too."""
+    """A pool as drivers report it, unusual values included."""
     total = rng.choice([0, 1, 100, 999.99, 1000, 12_345.678, 250_000])
     pool = {
         "pool_name": f"pool-{number}",
@@ -81,7 +81,7 @@ def test_free_is_what_cinders_capacity_filter_lets_in(cinder: RunningCinder) -> 
     verdicts = cinder.fits({name: [max(1, gb), max(1, gb + 1)] for name, gb in free.items()})
     expected = {name: [gb >= 1, gb == UNLIMITED_GB] for name, gb in free.items()}
     assert verdicts == expected
-    # The draw holds all kinds.
+    # The random pools include all kinds.
     assert sum(gb == UNLIMITED_GB for gb in free.values()) >= 10
     assert sum(gb <= 0 for gb in free.values()) >= 10
     assert sum(0 < gb < UNLIMITED_GB for gb in free.values()) >= 50
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_said_with_what_to_do(cinder: RunningCinder) -> None:
 def test_a_pool_that_is_not_reported_any_more_is_not_sent(
     cinder: RunningCinder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Cinder may go on telling the last that it heard."""
+    """Cinder may keep returning the last report that it received."""
     cinder.report("node-2@lvm", FAST)
     settings = cinder.settings()
     pools = [pool for pool in Cinder(settings).pools() if pool.name == "node-2@lvm#fast"]

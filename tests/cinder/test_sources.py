@@ -1,6 +1,6 @@
-"""Sources of three kinds, each off at random: the others go on, and doctor names the one that is silent.
+"""Sources of three kinds, stopped one at a time in random order: the others continue, and doctor names the silent one.
 
-The host agent, a collector of one's own (the guide's), and Cinder's pools, live through broker, job and database.
+The sources are the host agent, a custom collector (from the guide) and Cinder's pools, with broker, job and database.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ AGES = "SELECT source, age_max_seconds FROM vacancy.source"
 
 
 class Program(Process):
-    """One of our commands, to be killed or held still, and to go on."""
+    """A `vacancy` command that can be killed or suspended, and resumed."""
 
     def __init__(self, directory: Path, settings: Settings, *arguments: str, pythonpath: Path | None = None) -> None:
         directory.mkdir()
@@ -54,11 +54,11 @@ class Program(Process):
         )
 
     def off(self, number: signal.Signals) -> None:
-        """Sends it a signal that silences it."""
+        """Sends it a signal that stops its reports."""
         self.process.send_signal(number)
 
     def on(self) -> None:
-        """Lets it go on, or starts it again."""
+        """Resumes it, or starts it again."""
         self.process.send_signal(signal.SIGCONT)
         if self.ended or self._ends():
             self.start()
@@ -75,7 +75,7 @@ class Program(Process):
 def sources(
     cinder: RunningCinder, kafka_broker: KafkaServer, database: str, tmp_path: Path
 ) -> Iterator[tuple[Settings, dict[str, Program]]]:
-    """All of it, running; the sources by name."""
+    """The whole running system; returns the sources by name."""
     kafka = own_topics(kafka_broker.bootstrap_servers)
     stack_settings = install(tmp_path / "job", kafka, database, {"parallelism": 1, "window": timedelta(seconds=10)})
     settings = stack_settings.model_copy(update={"scheduler": SchedulerSettings(max_age=MAX_AGE)})
@@ -131,7 +131,7 @@ def test_each_source_off_at_random(sources: tuple[Settings, dict[str, Program]],
             assert f"{name} is silent: 1 of the 1 hosts it speaks for, last heard" in finding.message
             programs[name].on()
             wait_until(lambda: not silent(), LIMIT_S, f"{name} is not heard again")
-        # Its program runs, but Cinder holds the volume service for down: the pool is not told any more.
+        # `vacancy storage` still runs, but Cinder considers the volume service down, so the pool is no longer sent.
         cinder.down("node-9@lvm")
         wait_until(says_of("cinder"), LIMIT_S, "doctor does not name cinder alone")
         assert "volume services" in str(findings()["cinder"].remedy)

@@ -1,4 +1,4 @@
-"""`vacancy bridge` with real RabbitMQ, Kafka, Placement and Nova's API, and notifications by Nova's own code."""
+"""`vacancy bridge` with real RabbitMQ, Kafka, Placement and Nova API, and notifications sent by Nova's own code."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 LIMIT_S = 60.0
 HOSTS = 9
-"""Each test has hosts of its own among them."""
+"""Each test uses its own hosts among these."""
 CEILOMETER = environment.ROOT / "requirements" / "ceilometer.lock"
 
 
 class Cloud:
-    """The program of the same name."""
+    """The program ``tests.nova.programs.cloud``."""
 
     def __init__(self, nova: Nova, directory: Path, transport_url: str) -> None:
         environment.configure(directory, f"sqlite:///{directory / 'placement.db'}")
@@ -67,11 +67,11 @@ class Cloud:
         )
 
     def do(self, order: str, **arguments: Any) -> Any:
-        """Has an order carried out; its answer."""
+        """Sends an order and returns its answer."""
         return self._say([[order, arguments]])[0]
 
     def boot(self, number: int, vcpus: int = 2, **more: Any) -> str:
-        """Starts an instance; its UUID."""
+        """Starts an instance and returns its UUID."""
         instance = str(uuid.uuid4())
         self.do("boot", uuid_=instance, number=number, vcpus=vcpus, memory_mb=1024, disk_gb=10, **more)
         return instance
@@ -123,15 +123,15 @@ class Bridge(Process):
         self._reader = threading.Thread(target=self._read)
 
     def newest(self, number: int) -> dict[str, Any]:
-        """The newest usage of a host; {}: none yet."""
+        """The newest usage of a host; {} if there is none yet."""
         return next(reversed(self.usage.get(host_id(number), [])), {})
 
     def status(self, number: int) -> dict[str, Any]:
-        """Its newest inventory; {}: none yet, or retired."""
+        """The newest inventory of a host; {} if there is none yet or the host is retired."""
         return next(reversed(self.inventory.get(host_id(number), [])), {}) or {}
 
     def figure(self, name: str, **labels: str) -> float:
-        """One of its metrics."""
+        """The value of one of its metrics."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as response:
             text = response.read().decode()
         (value,) = (
@@ -146,7 +146,7 @@ class Bridge(Process):
         wait_until(condition, LIMIT_S, f"{what}; the bridge says: {self.output}")
 
     def wait_while_they_report(self, cloud: Cloud, numbers: list[int], condition: Any, what: str) -> None:
-        """Has hosts report again and again, as nova-compute does: a look that comes late takes no report for life."""
+        """Makes hosts report repeatedly, like nova-compute: a late reading of the services does not show life."""
 
         def reported() -> bool:
             cloud.do("beat", numbers=numbers)
@@ -183,7 +183,7 @@ class Bridge(Process):
 
 
 def host_id(number: int) -> str:
-    """As the program has it."""
+    """A host's id, as in the program."""
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
@@ -193,7 +193,7 @@ def amqp(rabbitmq: RabbitMQ) -> Any:
 
 
 def consumers(rabbitmq: RabbitMQ, queue: str) -> int:
-    """How many a queue has."""
+    """The number of messages in a queue."""
     with amqp(rabbitmq) as connection:
         try:
             return int(connection.default_channel.queue_declare(queue, passive=True).consumer_count)
@@ -229,7 +229,7 @@ def running(directory: Path, broker: str, cloud: Cloud, **settings: Any) -> Iter
 
 @pytest.fixture(scope="module")
 def network(rabbitmq: RabbitMQ) -> Iterator[Proxy]:
-    """The way to RabbitMQ of the first bridge."""
+    """The first bridge's proxy to RabbitMQ."""
     with Proxy(rabbitmq.port) as proxy:
         yield proxy
 
@@ -242,7 +242,7 @@ def bridge(
     network: Proxy,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Bridge]:
-    """It reads the truth once, so that whatever else it knows it has heard."""
+    """A bridge that reads the truth once, so that all later knowledge comes from notifications."""
     settings = {
         "transport_url": rabbitmq.url.replace(str(rabbitmq.port), str(network.port)),
         "interval": "1 s",
@@ -257,7 +257,7 @@ def bridge(
 
 @pytest.fixture(scope="module")
 def rereading(kafka_broker: KafkaServer, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """It reads the truth again and again."""
+    """A bridge that reads the truth repeatedly."""
     settings = {"interval": "1 s", "resync_interval": "4 s"}
     with running(tmp_path_factory.mktemp("bridge"), kafka_broker.bootstrap_servers, cloud, **settings) as bridge:
         yield bridge
@@ -303,7 +303,7 @@ def test_an_instance_counts_as_it_starts_and_its_claim_is_settled_with_it(bridge
 
 def test_the_zone_is_that_of_the_aggregate(bridge: Bridge, cloud: Cloud) -> None:
     aggregate = cloud.do("aggregate", name="ssd", zone="az-1", numbers=[5])
-    # Two ways lead here: the services, which Nova's API lists with their zones, and the notification.
+    # The zone can come from two sources: the services, which Nova's API lists with their zones, and the notification.
     bridge.wait_until(lambda: bridge.status(5)["zone"] == "az-1", "host 5 is in the zone")
     bridge.wait_until(lambda: bridge.status(5)["aggregates"] == [aggregate], "host 5 is in the aggregate")
     assert bridge.status(1)["aggregates"] == []
@@ -400,9 +400,9 @@ def test_lost_doubled_and_out_of_order_the_table_is_right_again_by_the_next_read
 def test_a_rabbitmq_that_was_killed_costs_no_more_than_a_reading(
     bridge: Bridge, cloud: Cloud, rabbitmq: RabbitMQ, network: Proxy
 ) -> None:
-    """The bridge has a connection for notifications and one for samples. Until the second of them is back, it waits.
+    """The bridge has one connection for notifications and one for samples, and waits until both are back.
 
-    Otherwise what is sent between the reading and the return of the other connection would be lost.
+    Otherwise messages sent between the reading and the return of the other connection would be lost.
     """
 
     def connected() -> int:

@@ -187,7 +187,7 @@ def test_instances_come_and_go() -> None:
 
 
 def test_load_moves_with_the_hours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vacancy.jobs.simulator.fleet.SLICE_NS", 100 * NS_PER_S)  # a day in few ticks
+    monkeypatch.setattr("vacancy.jobs.simulator.fleet.SLICE_NS", 100 * NS_PER_S)  # a day in only a few ticks
     fleet = make_fleet(hosts=300, interval_ns=600 * NS_PER_S, behaviour=CALM)
     busy_ns = []
     for _ in range(24 * 6 + 1):

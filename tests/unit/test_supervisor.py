@@ -1,4 +1,4 @@
-"""What ends is started again, with growing pauses, and given up in the end."""
+"""A child that ends is restarted after growing pauses, and finally given up."""
 
 from __future__ import annotations
 
