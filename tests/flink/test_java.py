@@ -43,17 +43,19 @@ def test_a_window_that_a_release_stored_is_restored_and_goes_on(tmp_path: Path, 
     Those of version 1 were made by ``HostWindowState write``. The figures beside them are what it held by name, so a
     counter that is not added behind the others shows.
     """
-    shown = figures(run_java(tmp_path, "HostWindowState", "show", stored))
-    for name, value in figures(stored.with_suffix(".txt").read_text(encoding="utf-8")).items():
-        assert shown[name] == value, name
+    assert_holds(run_java(tmp_path, "HostWindowState", "show", stored), stored)
 
 
 def test_a_window_of_this_release_holds_what_the_newest_that_is_stored_does(tmp_path: Path) -> None:
     run_java(tmp_path, "HostWindowState", "write", tmp_path / "window.bin")
-    newest = max(STATE.glob("host_window_*.bin"))
-    assert run_java(tmp_path, "HostWindowState", "show", tmp_path / "window.bin") == run_java(
-        tmp_path, "HostWindowState", "show", newest
-    )
+    shown = run_java(tmp_path, "HostWindowState", "show", tmp_path / "window.bin")
+    assert_holds(shown, max(STATE.glob("host_window_*.bin")))
+
+
+def assert_holds(shown: str, stored: Path) -> None:
+    found = figures(shown)
+    for name, value in figures(stored.with_suffix(".txt").read_text(encoding="utf-8")).items():
+        assert found[name] == value, name
 
 
 def figures(shown: str) -> dict[str, str]:

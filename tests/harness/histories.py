@@ -18,7 +18,7 @@ from vacancy.schemas.events import Event, SchemaVersion, fingerprint, kafka_head
 _USAGE = Encoder(Event.USAGE)
 
 BASE_MS = 1_790_000_000_000
-LAST = 2**63 - 1
+LAST = 2**62 - 1
 """The end of a counter's range."""
 OPTIONAL_COUNTERS = tuple(counter for counter in COUNTERS if counter != "cpu_busy_ns")
 

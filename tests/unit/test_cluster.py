@@ -1,4 +1,4 @@
-"""What `vacancy job submit`, `stop` and `status` make of the settings and of what Flink answers."""
+"""How `vacancy job submit`, `stop` and `status` use the settings and Flink's answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Caused by: org.postgresql.util.PSQLException: ERROR: permission denied for table
 
 
 def status() -> Status:
-    """A job that has failed and runs again since five minutes ago."""
+    """A job that has failed and has been running again for five minutes."""
     now = datetime.now(UTC)
     return Status(
         job=Job("4f2a1c", "vacancy", "RUNNING", now - timedelta(hours=3)),

@@ -57,16 +57,20 @@ public final class HostWindowState {
         long[] free = new long[HostWindow.RESOURCES];
         Arrays.setAll(free, resource -> 100 * resource - second % 7);
         long[] counters = new long[HostWindow.COUNTERS];
-        // Each grows by another amount; the last is not there now and then, the one before it once begins anew.
+        // Each grows by another amount; one is not there now and then, one begins anew.
         Arrays.setAll(counters, counter -> 1_000 + (counter + 1) * 1_000_000L * second);
         if (second % 10 == 0) {
-            counters[HostWindow.COUNTERS - 1] = HostWindow.ABSENT;
+            counters[indexOf("io_pressure")] = HostWindow.ABSENT;
         }
         if (second >= 70) {
-            counters[HostWindow.COUNTERS - 2] = second;
+            counters[indexOf("memory_pressure")] = second;
         }
         byte[] bootId = boot.getBytes(StandardCharsets.UTF_8);
         return window.add(START_MS + second * 1000, WINDOW_MS, free, bootId, clockS * S, 4, counters);
+    }
+
+    private static int indexOf(String rate) {
+        return UsageColumns.COUNTERS.stream().map(UsageColumns.Counter::rate).toList().indexOf(rate);
     }
 
     private static void show(String when, HostWindow window) {
