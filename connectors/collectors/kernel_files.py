@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
-MOST = 2**63 - 1
-"""The largest figure that an event can hold, Avro's long."""
+from vacancy.schemas.bounds import COUNTER_END
+
+MOST = COUNTER_END
+"""The largest figure that an event may hold."""
 
 
 def read(file: str) -> str:

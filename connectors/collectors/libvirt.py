@@ -819,7 +819,8 @@ def _numa_cell(cell: libvirt_xml.Cell, node: Node, running: Iterable[Definition]
     held_kb = sum(memory_kb for cells, memory_kb in bound if cell.id in cells)
     free, reserved = node.free_pages[cell.id], reserved_pages()
     huge_pages = [
-        HugePages(size_kb, total, max(0, free.get(size_kb, 0) - reserved.get(size_kb, 0)))
+        # libvirt may know of fewer pages than the kernel has by now.
+        HugePages(size_kb, total, max(0, min(total, free.get(size_kb, 0)) - reserved.get(size_kb, 0)))
         for size_kb, total in cell.pages
         if total
     ]
