@@ -57,3 +57,37 @@ def test_what_devices_count_between_two_readings_is_what_the_sum_grows_by(steps:
         counts[device] += amount
         total += amount
         assert sums.take({name: (count,) for name, count in counts.items()}) == (total,)
+
+
+def test_a_device_that_brings_what_it_counted_elsewhere_adds_what_it_counts_here() -> None:
+    sums = Sums[str](1)
+    assert sums.take({"eth0": (5,)}, began=lambda _: False) == (5,)
+    assert sums.take({"eth0": (6,), "eth1": (10**12,)}, began=lambda _: False) == (6,)
+    assert sums.take({"eth0": (6,), "eth1": (10**12 + 4,)}, began=lambda _: False) == (10,)
+
+
+def test_one_counter_that_goes_back_or_is_not_told_is_not_known_and_costs_no_other() -> None:
+    sums = Sums[str](2)
+    assert sums.take({"eth0": (100, 10**12)}) == (100, 10**12)
+    assert sums.take({"eth0": (99, 10**12 + 1)}, began=lambda _: False) == (None, 10**12 + 1)
+    assert sums.take({"eth0": (None, 10**12 + 2)}, began=lambda _: False) == (None, 10**12 + 2)
+    assert sums.take({"eth0": (109, 10**12 + 3)}, began=lambda _: False) == (110, 10**12 + 3)
+
+
+@given(st.lists(st.dictionaries(DEVICES, st.tuples(st.integers(0, 2**62), st.integers(0, 2**62))), max_size=12))
+def test_no_known_sum_grows_by_more_than_devices_that_stayed_have(
+    steps: list[dict[str, tuple[int, int]]],
+) -> None:
+    """Whatever comes, goes, and goes back."""
+    sums = Sums[str](2)
+    before: dict[str, tuple[int, int]] = {}
+    most = [0, 0]
+    for number, step in enumerate(steps):
+        now = sums.take(step, began=lambda _: False)
+        for index, value in enumerate(now):
+            least = most[index]
+            for name, row in step.items():
+                former = before[name][index] if name in before else row[index] if number else 0
+                most[index] += max(0, row[index] - former)
+            assert value is None or least <= value <= most[index]
+        before = step
