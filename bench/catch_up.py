@@ -197,7 +197,7 @@ def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) ->
     )
     dataflow = [
         decoded if "VIEW usage_decoded" in statement else statement
-        for statement in statements(settings)
+        for statement in statements()
         if "inventory" not in statement and "INSERT INTO dead_letters" not in statement
     ]
     return insert_set(environment, settings, dataflow)

@@ -1,5 +1,5 @@
-"""The edges of the system: whatever speaks to something that is not ours.
+"""The edges of the system: the code that reaches systems outside Vacancy.
 
-One folder a neighbour. A connector knows the events and the tables (``schemas``), never the dataflow (``topology``) or
-how it is started (``jobs``).
+There is one folder for each such system. A connector knows the events and the tables (``schemas``), but neither the
+dataflow (``topology``) nor how it is started (``jobs``).
 """

@@ -16,16 +16,16 @@ HostId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")]
 
 
 class Section(BaseModel):
-    """A section of the settings: frozen, and strict about keys, so that a misspelt one is an error."""
+    """A section of the settings: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class KafkaSecurity(Section):
-    """How to reach a broker that asks who we are; the job's files are read on its job manager and task managers."""
+    """TLS and authentication for Kafka; the job reads the files on its job manager and task managers."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="Whether the connection is encrypted (SSL) and asks who we are (SASL)."
+        default="PLAINTEXT", description="Whether the connection is encrypted (SSL) and authenticated (SASL)."
     )
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         default=None, description="SASL mechanism, for the SASL_* protocols."
@@ -40,12 +40,12 @@ class KafkaSecurity(Section):
         default=None, description="PEM file with that certificate's private key, in PKCS #8 (`BEGIN … PRIVATE KEY`)."
     )
     key_password: SecretStr | None = Field(
-        default=None, description="What an encrypted `key_file` is encrypted with; the job's may not be."
+        default=None, description="Password of an encrypted `key_file`; the job's key file must not be encrypted."
     )
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        """Refuses what the clients would pass over in silence: a secret that is not asked for, TLS that is not on."""
+        """Refuses what the clients would ignore silently: a login without SASL, TLS files without TLS."""
         mistakes = []
         login = ("mechanism", "username", "password")
         files = ("ca_file", "certificate_file", "key_file", "key_password")
@@ -79,18 +79,18 @@ class KafkaSettings(Section):
     usage_topic: Topic = Field(default="vacancy.usage", description="What each host has in use, every interval.")
     inventory_topic: Topic = Field(default="vacancy.inventory", description="What each host is; compacted.")
     dead_letter_topic: Topic = Field(
-        default="vacancy.dead-letters", description="What is put aside: bad records, refused rows."
+        default="vacancy.dead-letters", description="Events that could not be decoded, rows that were refused."
     )
-    partitions: int = Field(default=4, ge=1, le=10_000, description="Partitions of a topic that has to be created.")
-    replication_factor: int = Field(default=1, ge=1, le=100, description="Copies of a topic that has to be created.")
+    partitions: int = Field(default=4, ge=1, le=10_000, description="Partitions of a topic that is created.")
+    replication_factor: int = Field(default=1, ge=1, le=100, description="Replicas of a topic that is created.")
     schema_registry_url: str | None = Field(
-        default=None, description="Confluent schema registry. Set: events use Confluent's wire format."
+        default=None, description="URL of a Confluent schema registry. If set, events use Confluent's wire format."
     )
     security: KafkaSecurity = KafkaSecurity()
 
 
 class PostgresSettings(Section):
-    """One connection string per role (libpq's key/value or URI form); each holds that role's password if it has one."""
+    """One connection string per role (libpq's key/value or URI form), each with that role's password if it has one."""
 
     owner_dsn: SecretStr = Field(
         default=SecretStr("postgresql://127.0.0.1/vacancy"), description="Owns the tables: `vacancy migrate`."
@@ -115,13 +115,13 @@ class AgentSettings(Section):
     )
     host_id_file: Path | None = Field(
         default=None,
-        description="File that holds it instead: nova-compute's is `compute_id` in its `state_path`"
+        description="File to read the host id from instead: nova-compute's is `compute_id` in its `state_path`"
         " (`/var/lib/nova/compute_id`).",
     )
-    name: str | None = Field(default=None, description="Name the scheduler knows the node by. Unset: the host name.")
+    name: str | None = Field(default=None, description="The node's name in the scheduler. Unset: the host name.")
     zone: str | None = Field(default=None, description="Availability zone.")
-    aggregates: tuple[str, ...] = Field(default=(), description="UUIDs of the host aggregates the node is in.")
-    traits: tuple[str, ...] = Field(default=(), description="Traits beside those the collector finds.")
+    aggregates: tuple[str, ...] = Field(default=(), description="UUIDs of the node's host aggregates.")
+    traits: tuple[str, ...] = Field(default=(), description="Traits in addition to those that the collector finds.")
     interval: Duration = Field(default=timedelta(seconds=1), description="Time between two usage events.")
     inventory_interval: Duration = Field(
         default=timedelta(minutes=5), description="Time between two inventory events if nothing changes."
@@ -129,45 +129,50 @@ class AgentSettings(Section):
     collector: str = Field(
         default="host",
         pattern=r"^(host|libvirt|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
-        description="Where the figures come from: `host`, the kernel alone; `libvirt`, the kernel and libvirt, on a"
+        description="Source of the figures: `host`, the kernel alone; `libvirt`, the kernel and libvirt, on a"
         " hypervisor; or `module:Class`, a collector of your own.",
     )
     libvirt_uri: str = Field(
-        default="qemu:///system", description="The libvirt of this very node, for `agent.collector` `libvirt`."
+        default="qemu:///system", description="URI of this node's own libvirt, for `agent.collector` `libvirt`."
     )
     buffer_events: int = Field(
         default=600,
         ge=1,
         le=1_000_000,
-        description="Usage events kept while the broker is away; then the oldest go.",
+        description="Most usage events kept while the broker is away; then the oldest are dropped.",
     )
     metrics_port: int | None = Field(
-        default=None, ge=1, le=65_535, description="Port of the agent's Prometheus metrics. Unset: it exports none."
+        default=None, ge=1, le=65_535, description="Port of the agent's Prometheus metrics. Unset: no metrics."
     )
     metrics_address: str = Field(
         default="0.0.0.0",  # noqa: S104  # Prometheus comes from another machine, and the port is opened on request
-        description="Address that `agent.metrics_port` is opened on.",
+        description="Address on which `agent.metrics_port` listens.",
     )
-    disk_path: Path = Field(default=Path("/"), description="A path on the file system that instances' disks live on.")
-    reserved_vcpus: int = Field(default=0, ge=0, description="VCPUs kept from instances.")
-    reserved_memory_mb: int = Field(default=512, ge=0, description="MiB of memory kept from instances.")
-    reserved_disk_gb: int = Field(default=0, ge=0, description="GiB of disk kept from instances.")
-    vcpu_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often a VCPU may be promised.")
-    memory_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often memory may be promised.")
-    disk_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often disk may be promised.")
+    disk_path: Path = Field(default=Path("/"), description="A path on the file system of the instances' disks.")
+    disk_pools: tuple[str, ...] = Field(
+        default=(),
+        description="Storage pools of libvirt that hold the disks of instances, for `agent.collector` `libvirt`. Unset:"
+        " the file system of `agent.disk_path`.",
+    )
+    reserved_vcpus: int = Field(default=0, ge=0, description="VCPUs reserved for the host itself.")
+    reserved_memory_mb: int = Field(default=512, ge=0, description="MiB of memory reserved for the host itself.")
+    reserved_disk_gb: int = Field(default=0, ge=0, description="GiB of disk reserved for the host itself.")
+    vcpu_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often a VCPU may be allocated.")
+    memory_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often memory may be allocated.")
+    disk_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often disk may be allocated.")
 
 
 class BridgeSettings(Section):
-    """`vacancy bridge`: a cloud's notifications in place of agents."""
+    """`vacancy bridge`, which uses a cloud's notifications instead of agents."""
 
     nova_conf: Path = Field(
         default=Path("/etc/nova/nova.conf"),
-        description="nova.conf, or a file with its `transport_url`, `[oslo_messaging_*]` and `[placement]`; with"
-        " `[nova]` too where Nova's API is reached otherwise than Placement.",
+        description="nova.conf, or a file with its `transport_url`, `[oslo_messaging_*]` and `[placement]`, and also"
+        " `[nova]` if Nova's API needs other credentials than Placement.",
     )
     transport_url: SecretStr | None = Field(
         default=None,
-        description="Where the notifications come from, in oslo.messaging's form. Unset: as `bridge.nova_conf` says.",
+        description="Source of the notifications, as an oslo.messaging URL. Unset: as `bridge.nova_conf` says.",
     )
     exchange: str = Field(default="nova", description="Exchange that Nova sends to: its `control_exchange`.")
     topics: tuple[str, ...] = Field(
@@ -175,88 +180,90 @@ class BridgeSettings(Section):
     )
     ceilometer_exchange: str = Field(default="ceilometer", description="Exchange that Ceilometer sends to.")
     ceilometer_topics: tuple[str, ...] = Field(
-        default=(), description="Topics of Ceilometer's notifier publisher, as a rule `metering`. Empty: no samples."
+        default=(), description="Topics of Ceilometer's notifier publisher, usually `metering`. Empty: no samples."
     )
     queue: str = Field(
         default="vacancy",
         min_length=1,
-        description="Queue of the bridge's own, so that it takes no notification from others who listen.",
+        description="Name of the bridge's own queue, so that it takes no notifications away from other listeners.",
     )
     interval: Duration = Field(
         default=timedelta(seconds=10),
-        description="Time between two looks at Nova's services: a host is alive that has reported there, each"
-        " `report_interval`.",
+        description="Time between two readings of Nova's services: a host is alive if its service has reported, which"
+        " it does every `report_interval`.",
     )
     resync_interval: Duration = Field(
-        default=timedelta(minutes=5), description="Time between two readings of the truth from Placement and Nova."
+        default=timedelta(minutes=5), description="Time between two full readings of Placement and Nova."
     )
     metrics_port: int | None = Field(
-        default=None, ge=1, le=65_535, description="Port of the bridge's Prometheus metrics. Unset: it exports none."
+        default=None, ge=1, le=65_535, description="Port of the bridge's Prometheus metrics. Unset: no metrics."
     )
     metrics_address: str = Field(
         default="0.0.0.0",  # noqa: S104  # Prometheus comes from another machine, and the port is opened on request
-        description="Address that `bridge.metrics_port` is opened on.",
+        description="Address on which `bridge.metrics_port` listens.",
     )
 
 
 class StorageSettings(Section):
-    """Cinder, whose pools `vacancy storage` sends."""
+    """Cinder, whose pools `vacancy storage` reports."""
 
     auth: dict[str, SecretStr] = Field(
         default={},
-        description="How to log in, by keystoneauth1's names: `auth_type` (`password` if it is not given), `auth_url`,"
+        description="How to log in, by keystoneauth1's names: `auth_type` (`password` by default), `auth_url`,"
         " `username`, `password`, `project_name`, `user_domain_name`, `project_domain_name` and so on.",
     )
     endpoint: str | None = Field(
-        default=None, description="URL of Cinder's API, up to its version. Unset: as Keystone's catalogue says."
+        default=None, description="URL of Cinder's API, including its version. Unset: the one in Keystone's catalogue."
     )
     region: str | None = Field(default=None, description="Region of the catalogue.")
     interface: str = Field(default="internal", description="Interface of the catalogue.")
-    ca_file: Path | None = Field(default=None, description="PEM file with the authorities that sign their TLS.")
+    ca_file: Path | None = Field(
+        default=None, description="PEM file with the authorities that sign Keystone's and Cinder's certificates."
+    )
     timeout: Duration = Field(default=timedelta(seconds=10), description="How long to wait for an answer.")
-    interval: Duration = Field(default=timedelta(seconds=10), description="Time between two looks at the pools.")
+    interval: Duration = Field(default=timedelta(seconds=10), description="Time between two readings of the pools.")
     inventory_interval: Duration = Field(
         default=timedelta(minutes=5), description="Time between two inventory events of a pool that does not change."
     )
     max_report_age: Duration = Field(
         default=timedelta(minutes=3),
-        description="A pool whose volume service reported to Cinder longer ago is not sent, and so gets stale.",
+        description="A pool is not sent, and so becomes stale, if its volume service last reported to Cinder longer ago"
+        " than this.",
     )
     max_over_subscription_ratio: float | Literal["auto"] = Field(
-        default=20.0, description="As Cinder's option of this name, for pools that do not say."
+        default=20.0, description="As Cinder's option of this name, for pools that do not report their own."
     )
     aggregates: dict[str, tuple[str, ...]] = Field(
         default={},
-        description="UUIDs of the host aggregates that share pools, by the pools' names; `*` and `?` stand for any"
-        ' text and any character: `"*@ceph#*" = ["…"]`.',
+        description="UUIDs of the host aggregates that share each pool, by pool name; `*` stands for any text, `?` for"
+        ' any character: `"*@ceph#*" = ["…"]`.',
     )
 
 
 class SchedulerSettings(Section):
-    """How schedulers pick and claim; a request may say otherwise."""
+    """How schedulers pick and claim; a request may override it."""
 
     max_age: Duration = Field(
         default=timedelta(seconds=30), description="A host that has not reported for this long is not picked."
     )
     claim_ttl: Duration = Field(
         default=timedelta(minutes=2),
-        description="How long a claim counts whose host never shows its consumer: longer than a start takes.",
+        description="How long a claim counts if its host never reports the consumer; must be longer than an instance"
+        " takes to start.",
     )
     sample: int = Field(
         default=24,
         ge=1,
         le=10_000,
-        description="Hosts to look at for a claim; where none of them fits 16 times as many, and only then all.",
+        description="Hosts to examine for a claim; if none of them fits, 16 times as many, and only then all.",
     )
     strategy: Strategy = Field(
-        default="spread", description="Which of the hosts that fit: the emptiest, the fullest, any."
+        default="spread", description="Which of the fitting hosts to pick: the emptiest, the fullest or a random one."
     )
-    connections: int = Field(
-        default=4, ge=1, le=1000, description="Connections that one scheduler process opens at most."
-    )
+    connections: int = Field(default=4, ge=1, le=1000, description="Most connections that one scheduler process opens.")
     statement_timeout: Duration = Field(
-        default=timedelta(seconds=5), description="How long the database may take over one call."
+        default=timedelta(seconds=5), description="How long one call to the database may take."
     )
     retry_for: Duration = Field(
-        default=timedelta(seconds=15), description="How long a call tries again while the database is away or busy."
+        default=timedelta(seconds=15), description="How long a call is retried while the database is away or busy."
     )

@@ -1,6 +1,6 @@
-"""Single events to bytes, for the agent, and back, for tools and tests; the job decodes in Java.
+"""Encodes single events for the agent, and decodes them for tools and tests; the job decodes in Java.
 
-What always holds: an event is encoded with the newest version of its schema, and its frame says which that is
+What always holds: an event is encoded with the newest version of its schema, and its frame identifies that version
 (:mod:`vacancy.schemas.events` describes the two frames).
 """
 
@@ -28,11 +28,11 @@ from vacancy.schemas.events import (
 
 @dataclass(frozen=True)
 class Decoded:
-    """One event as the newest version of its schema sees it.
+    """One event, read into the newest version of its schema.
 
     Attributes:
-        event: which record it is.
-        writer: version that wrote it.
+        event: the kind of event.
+        writer: the schema version that it was written with.
         record: the fields by name; ``agent_time`` is a datetime in UTC.
     """
 
@@ -45,9 +45,9 @@ class Encoder:
     """Encodes one kind of event.
 
     Args:
-        event: which record.
+        event: the kind of event.
         schema_id: the newest version's id in the schema registry; None for the single-object encoding.
-        versions: the versions to know, the writer's last; every released one unless a test says otherwise.
+        versions: the known versions, the writer's last; None: every released one.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Encoder:
         try:
             fastavro.schemaless_writer(stream, self._schema, record, strict_allow_default=True)
         except (TypeError, AttributeError, OverflowError) as error:
-            # What fastavro raises for a value of another type.
+            # fastavro raises these for a value of another type.
             raise ValueError(str(error)) from error
         return stream.getvalue()
 
@@ -77,7 +77,7 @@ def decode(payload: bytes) -> Decoded:
     """Decodes a payload in the single-object encoding, of any released version.
 
     Raises:
-        ValueError: the payload is not one whole event; says why.
+        ValueError: the payload is not exactly one event; the message says why.
     """
     if version := _by_header().get(payload[:SINGLE_OBJECT_HEADER_BYTES]):
         record = _read(payload[SINGLE_OBJECT_HEADER_BYTES:], version.text, version.event)
@@ -103,7 +103,7 @@ def _read(datum: bytes, writer_text: str, event: Event) -> dict[str, Any]:
     try:
         record: Any = fastavro.schemaless_reader(stream, _parsed(writer_text), _parsed(newest(event).text))
     except (EOFError, IndexError, OverflowError, StopIteration, ValueError) as error:
-        # What fastavro raises for bytes that are not the writer's.
+        # fastavro raises these for bytes that the writer's schema does not fit.
         raise ValueError(f"undecodable: {error or type(error).__name__}") from None
     if rest := len(datum) - stream.tell():
         raise ValueError(f"undecodable: {rest} bytes left over")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class VacancyError(Exception):
-    """Something failed that the user can do something about; the command ends with status 1."""
+    """A failure that the user can fix; the command ends with status 1."""
 
     exit_status = 1
 

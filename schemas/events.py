@@ -2,8 +2,8 @@
 
 What always holds:
 
-- Every version that was ever released lies in ``schemas/events/<event>/v<N>.avsc``; a reader that has this folder
-  decodes any of them, and any two versions of an event read each other (tested).
+- Every released version is in ``schemas/events/<event>/v<N>.avsc``. A reader with this folder decodes all of them, and
+  any two versions of an event can read each other (tested).
 - A frame is either the single-object encoding of the Avro specification (``C3 01``, then the CRC-64-AVRO fingerprint of
   the writer's schema, little-endian, 8 bytes) or, where a schema registry is configured, Confluent's wire format
   (``00``, then the schema id, big-endian, 4 bytes). The datum follows.
@@ -27,12 +27,12 @@ SINGLE_OBJECT_HEADER_BYTES = 10
 CONFLUENT_MARKER = b"\x00"
 CONFLUENT_HEADER_BYTES = 5
 READS_AS_HEADER = "vacancy.reads_as"
-"""The Kafka header of a single-object encoding whose datum begins with that of former versions: their fingerprints, the
-newest first, 8 bytes each. It is missing where there are none."""
+"""The Kafka header that lists older versions whose datum is a prefix of this single-object datum: their fingerprints,
+newest first, 8 bytes each. Absent if there are none."""
 
 
 class Event(enum.Enum):
-    """The two records, by the folder that holds their versions."""
+    """The two kinds of event; the value is the folder with the event's schema versions."""
 
     USAGE = "host_usage"
     INVENTORY = "host_inventory"
@@ -43,7 +43,7 @@ class SchemaVersion:
     """One released version of an event's schema.
 
     Attributes:
-        event: which record it describes.
+        event: the kind of event that it describes.
         version: 1 for the first release.
         text: the schema as JSON text, as released.
         fingerprint: CRC-64-AVRO of its parsing canonical form, 8 bytes, little-endian as on the wire.
@@ -67,15 +67,15 @@ class SchemaVersion:
 
 
 def kafka_headers(versions: Sequence[SchemaVersion]) -> dict[str, str | bytes | None]:
-    """The headers of every record that the last of some versions of an event writes in the single-object encoding."""
+    """The headers of every record in the single-object encoding that is written with the last of these versions."""
     former = b"".join(version.fingerprint for version in reversed(versions[:-1]))
     return {READS_AS_HEADER: former} if former else {}
 
 
 def fingerprint(schema_text: str) -> bytes:
     """CRC-64-AVRO of a schema's parsing canonical form, 8 bytes, little-endian."""
-    # Not the avro package's: its canonical form writes {"type":"long"} for a logical type, where the specification and
-    # Avro's Java, which other readers use, write "long".
+    # The avro package is not used: its canonical form writes {"type":"long"} for a logical type, while the
+    # specification and Avro's Java library, which other readers use, write "long".
     canonical = fastavro.schema.to_parsing_canonical_form(json.loads(schema_text))
     return bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
 
@@ -92,5 +92,5 @@ def released(event: Event) -> tuple[SchemaVersion, ...]:
 
 
 def newest(event: Event) -> SchemaVersion:
-    """The version that this release writes and reads into."""
+    """The version that this release writes, and into which it reads all versions."""
     return released(event)[-1]

@@ -1,8 +1,8 @@
-"""The SQL that makes the tables, functions and views of this release, as text.
+"""The SQL that creates the tables, functions and views of this release, as text.
 
-``migrations/*.sql`` hold state and are applied once each, in the order of their names. ``functions/*.sql`` and
-``views/*.sql`` hold none and are applied again, all of them, when one changes. ``schemas/README.md`` says how to change
-each.
+``migrations/*.sql`` define tables and are applied once each, in the order of their names. ``functions/*.sql`` and
+``views/*.sql`` hold no data, and all of them are applied again when one changes. ``schemas/README.md`` says how to
+change each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ SOURCES = (
     "functions/max_age",
     "functions/retirement",
     "functions/settlement",
+    "functions/pages",
     "views/host_free",
     "views/schedulable_host",
     "views/freshness",
@@ -34,17 +35,17 @@ SOURCES = (
     "views/host_drift",
     "functions/drift",
 )
-"""Functions and views in the order in which they are applied: each after what it uses."""
+"""Functions and views in the order in which they are applied: each after those that it uses."""
 
 _REPLACES = re.compile(r"^-- replaces (\w+) ([0-9a-f]{64})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Squash:
-    """How a database that was made by earlier migrations comes to one that stands for all of them.
+    """Upgrades a database made by earlier migrations to a migration that replaces all of them.
 
     Attributes:
-        sql: what is applied to it instead of the migration.
+        sql: applied to such a database instead of the migration.
         replaces: the earlier migrations: name to SHA-256.
     """
 
@@ -53,14 +54,14 @@ class Squash:
 
 
 def migrations() -> dict[str, str]:
-    """Name to SQL, in the order in which they are applied."""
+    """Migration name to SQL, in the order in which they are applied."""
     found = resources.files(__package__).joinpath("migrations").iterdir()
     texts = {file.name.removesuffix(".sql"): file.read_text("utf-8") for file in found if file.name.endswith(".sql")}
     return dict(sorted(texts.items()))
 
 
 def squashes() -> dict[str, Squash]:
-    """By the name of the migration that stands for earlier ones."""
+    """The squashes, by the name of the migration that replaces earlier ones."""
     found = resources.files(__package__).joinpath("migrations", "squashed").iterdir()
     texts = {file.name.removesuffix(".sql"): file.read_text("utf-8") for file in found if file.name.endswith(".sql")}
     return {name: Squash(text, dict(_REPLACES.findall(text))) for name, text in texts.items()}

@@ -12,10 +12,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(value: Any) -> Any:
-    """``"100 ms"``, ``"1 s"``, ``"5 min"``, ``"1 h"`` or ``"1 d"`` as a timedelta; a bare number is seconds.
+    """Parses ``"100 ms"``, ``"1 s"``, ``"5 min"``, ``"1 h"`` or ``"1 d"`` to a timedelta; a bare number is seconds.
 
     Raises:
-        ValueError: for a text that is none of these.
+        ValueError: the text is not a duration.
     """
     if isinstance(value, bool):
         raise ValueError("write a duration such as '500 ms', '10 s' or '5 min'")
@@ -42,14 +42,6 @@ def format_duration(value: timedelta) -> str:
 def milliseconds_of(value: timedelta) -> int:
     """A duration in whole ms."""
     return round(value / timedelta(milliseconds=1))
-
-
-def interval_literal(value: timedelta) -> str:
-    """A duration as an SQL interval literal, to the millisecond."""
-    minutes, milliseconds = divmod(milliseconds_of(value), 60_000)
-    days, minutes = divmod(minutes, 1440)
-    time = f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds / 1000:06.3f}"
-    return f"INTERVAL '{days} {time}' DAY TO SECOND(3)"
 
 
 def _positive(value: timedelta) -> timedelta:

@@ -1,9 +1,9 @@
 """What the job reads of a usage event, and the columns of table ``host`` that it makes of it.
 
 Both follow from the newest schema of HostUsage. A pair ``<resource>_capacity`` and ``<resource>_allocated`` gives
-``<resource>_free`` and ``<resource>_free_min``. A field with ``column`` is a gauge: the table shows it as it stands. A
-field with ``rate`` and ``per`` is a counter. topology/java/vacancy/UsageColumns.java reads the same schema by the same
-rules.
+``<resource>_free`` and ``<resource>_free_min``. A field with ``column`` is a gauge, which is shown as it stands. A
+field with ``rate`` and ``per`` is a counter. UsageColumns.java, among the functions of topology/, reads the same schema
+by the same rules.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ HOST_COLUMNS: dict[str, str] = {
     **{f"{resource}{suffix}": "BIGINT" for resource in RESOURCES for suffix in (CAPACITY, "_free", "_free_min")},
     **{gauge.column: gauge.type for gauge in GAUGES},
     **{counter.rate: "DOUBLE" for counter in COUNTERS},
+    "anomalies": "INT NOT NULL",
     "recent_consumers": "STRING",
 }
-"""The columns of table ``host`` that the job writes, with Flink's types. An array is written as text, which the server
-casts."""
+"""The columns of table ``host`` that the job writes, with Flink's types. An array is text that the server casts."""

@@ -1,7 +1,7 @@
-"""The graph: the SQL files of this folder in the order of their numbers, between edges that are handed in.
+"""The graph: the SQL files of this folder in the order of their numbers, between edges that the caller provides.
 
-What always holds: each operator has a name that does not depend on the others, and its uid is that name; by it a
-savepoint finds its state again in changed code. Renaming one is a change of state.
+What always holds: each operator has a name that does not depend on the others, and its uid is that name. A savepoint
+finds an operator's state by its uid, even after the code has changed, so renaming an operator discards its state.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from pyflink.table import StatementSet, StreamTableEnvironment
 from pyflink.util.java_utils import to_jarray
 
 from vacancy.schemas.events import READS_AS_HEADER, Event, SchemaVersion, released
-from vacancy.schemas.units import interval_literal, milliseconds_of
+from vacancy.schemas.units import milliseconds_of
+from vacancy.schemas.usage import HOST_COLUMNS
 from vacancy.topology.settings import MAX_PARALLELISM, JobSettings
 
 _NAMES = {"ProcessTableFunction": "host_window"}
-"""What is named for what it is: the one operator whose state is more than where a topic was read to."""
+"""Fixed names by the planner's name: the only operator with state beyond Kafka offsets has a fixed name."""
 
 
 class Decoder(NamedTuple):
-    """A function that decodes one of the events."""
+    """A function that decodes one kind of event."""
 
     event: Event
     function: str
@@ -48,7 +49,7 @@ class Edges:
     """CREATE TABLE statements for the five tables that the graph reads and writes.
 
     They are ``usage_topic`` and ``inventory_topic`` (sources), ``host``, ``host_inventory`` and ``dead_letters``
-    (sinks), with the columns that ``connectors/flink/sql`` declares. Sources of one host's events keep their order.
+    (sinks), with the columns that ``connectors/flink/sql`` declares. A source keeps the order of each host's events.
     """
 
     statements: Sequence[str]
@@ -60,7 +61,7 @@ class SchemaRegistry:
 
     Attributes:
         url: its base URL, without user and password.
-        credentials: user:password; None if it asks for none.
+        credentials: user:password; None if it needs none.
     """
 
     url: str
@@ -68,16 +69,16 @@ class SchemaRegistry:
 
 
 def configuration(settings: JobSettings) -> Configuration:
-    """What the graph needs of Flink; where it runs, its files and its checkpoints are the caller's."""
+    """The Flink options that the graph needs; the caller sets where it runs, its files and its checkpoints."""
     options = {
         "parallelism.default": settings.parallelism,
         "pipeline.max-parallelism": MAX_PARALLELISM,
         "pipeline.object-reuse": "true",
-        # An event crosses one exchange, where it waits no longer than for the sink's next tick.
+        # An event crosses one exchange, where it waits at most a tenth of the emit interval.
         "execution.buffer-timeout.interval": f"{milliseconds_of(settings.emit) // 10} ms",
-        # Times are written as text, so the zone they are written in must not depend on the machine.
+        # Times are written as text, so their time zone must not depend on the machine.
         "table.local-time-zone": "UTC",
-        # One decoder for all who read what it decodes; the plan test watches over it.
+        # One decoder serves all readers of its output; the plan test checks that.
         "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
     }
     result = Configuration()
@@ -95,26 +96,27 @@ def build(
 ) -> StatementSet:
     """Declares the edges, functions and views, and returns the INSERTs, ready to execute or explain.
 
-    The edges are gone again then: the INSERTs have them, and SHOW CREATE TABLE would tell their passwords.
+    It drops the edges' tables afterwards: the INSERTs no longer need them, and SHOW CREATE TABLE would reveal their
+    passwords.
 
     Args:
-        table_environment: one whose ``pipeline.jars`` or class path have the dataflow's Java.
-        settings: the job's.
-        edges: what it reads and writes.
-        registry: knows Confluent's schema ids; None where none is configured.
-        versions: an event's versions to decode, the newest last: what is read into.
+        table_environment: its ``pipeline.jars`` or class path must contain the dataflow's Java classes.
+        settings: the job's settings.
+        edges: the tables that the graph reads and writes.
+        registry: the registry of Confluent's schema ids; None if none is configured.
+        versions: returns the versions of an event to decode, the newest last; records are read into the newest.
     """
     for statement in edges.statements:
         table_environment.execute_sql(statement)
     for event, function, java_class in DECODERS:
         _add_function(table_environment, function, java_decoder(java_class, versions(event), registry))
-    return insert_set(table_environment, settings, statements(settings))
+    return insert_set(table_environment, settings, statements())
 
 
 def insert_set(
     table_environment: StreamTableEnvironment, settings: JobSettings, dataflow: Sequence[str]
 ) -> StatementSet:
-    """Runs a dataflow's statements but for its INSERTs, which are returned; the edges are gone then."""
+    """Runs a dataflow's statements, returns its INSERTs without running them, and drops the edges' tables."""
     window = get_gateway().jvm.vacancy.HostWindowFunction(milliseconds_of(settings.window))
     _add_function(table_environment, "host_window", window)
     inserts = table_environment.create_statement_set()
@@ -129,7 +131,7 @@ def insert_set(
 
 
 def _add_function(table_environment: StreamTableEnvironment, name: str, function: Any) -> None:
-    # PyFlink itself registers Java's functions by their class alone, and so without arguments.
+    # PyFlink registers Java functions by class only, so it cannot pass arguments to their constructors.
     table_environment._j_tenv.createTemporaryFunction(name, function)  # noqa: SLF001
 
 
@@ -142,17 +144,17 @@ def java_decoder(java_class: str, versions: Sequence[SchemaVersion], registry: S
 
 
 def add_to(environment: StreamExecutionEnvironment, inserts: StatementSet) -> list[str]:
-    """Adds the INSERTs to an execution environment, each operator named, with its name as uid; the names.
+    """Adds the INSERTs to an execution environment, gives each operator a name and a uid, and returns the names.
 
-    SQL leaves both to the planner: its names hold numbers that shift with every change of the plan, and uids it gives
-    to compiled plans alone. So they are set on what the planner made, before Flink translates it further.
+    SQL leaves both to the planner. The planner's names contain numbers that change with the plan, and only compiled
+    plans get uids. So both are set on the planner's transformations before Flink translates them further.
     """
     inserts.attach_as_datastream()
     names: list[str] = []
     sources: dict[int, set[str]] = {}
     for step in _upstream_first(environment):
         kind = step.getClass().getSimpleName()
-        # The planner's name ends with that of a table or of a kind of operator, and mostly a number in brackets.
+        # The planner's name ends with the name of a table or kind of operator, usually followed by [number].
         label = re.sub(r"^.*\.|\[\d+\]$", "", step.getName())
         read = [sources[input_.getId()] for input_ in step.getInputs()]
         sources[step.getId()] = set().union(*read) if read else {label}
@@ -169,7 +171,7 @@ def add_to(environment: StreamExecutionEnvironment, inserts: StatementSet) -> li
 
 
 def _upstream_first(environment: StreamExecutionEnvironment) -> Iterator[Any]:
-    """Java's transformations of an environment, each once, after all that it reads."""
+    """The environment's Java transformations, each once and after all of its inputs."""
     done: set[int] = set()
 
     def walk(step: Any) -> Iterator[Any]:
@@ -179,16 +181,13 @@ def _upstream_first(environment: StreamExecutionEnvironment) -> Iterator[Any]:
                 yield from walk(input_)
             yield step
 
-    # PyFlink has no other way to them.
+    # PyFlink offers no public access to them.
     for sink in environment._j_stream_execution_environment.getTransformations():  # noqa: SLF001
         yield from walk(sink)
 
 
-def statements(settings: JobSettings) -> list[str]:
-    """The SQL of this folder, in order, with the settings' durations and names filled in."""
-    parameters = {
-        "window": interval_literal(settings.window),
-        "reads_as_header": READS_AS_HEADER,
-    }
+def statements() -> list[str]:
+    """The SQL of this folder, in order, with names filled in."""
+    parameters = {"host_columns": ",\n  ".join(HOST_COLUMNS), "reads_as_header": READS_AS_HEADER}
     files = sorted(resources.files("vacancy.topology").joinpath("sql").iterdir(), key=lambda file: file.name)
     return [Template(file.read_text(encoding="utf-8")).substitute(parameters) for file in files]

@@ -1,4 +1,4 @@
-"""What the dataflow can be told."""
+"""The settings of the dataflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vacancy.schemas.units import Duration
 
 
 def _flat(options: Any, prefix: str = "") -> Any:
-    """Options by their full names: in TOML ``a.b = 1`` is a table, as it is in Flink's own YAML."""
+    """Flattens nested tables to options with full names: TOML reads ``a.b = 1`` as a table, like Flink's YAML."""
     if not isinstance(options, Mapping):
         return options
     flat: dict[str, str] = {}
@@ -26,16 +26,16 @@ def _flat(options: Any, prefix: str = "") -> Any:
 
 
 MAX_PARALLELISM = 1024
-"""Into how many groups the keyed state is cut. Part of every savepoint: another number restores none of them."""
+"""Number of key groups of the keyed state. It is part of every savepoint: no savepoint restores with another number."""
 
 
 class JobSettings(BaseModel):
-    """The job's knobs. Those that change what state means say so."""
+    """The job's settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: Duration = Field(
-        default=timedelta(seconds=60), description="What the least-free figures and the rates of a row reach back over."
+        default=timedelta(seconds=60), description="Time span of a row's minimum free figures and rates."
     )
     emit: Duration = Field(
         default=timedelta(seconds=1),
@@ -44,36 +44,40 @@ class JobSettings(BaseModel):
     )
     idle_timeout: Duration = Field(
         default=timedelta(seconds=1),
-        description="After this time a silent partition no longer holds back the watermark that Flink's metrics show; "
-        "no row waits for it.",
+        description="After this time without events a partition no longer holds back the watermark that Flink's metrics"
+        " show; no row waits for the watermark.",
     )
     parallelism: int = Field(
-        default=2, ge=1, le=MAX_PARALLELISM, description="Parallel instances of each operator; a savepoint fits any."
+        default=2, ge=1, le=MAX_PARALLELISM, description="Parallel instances of each operator; savepoints fit any."
     )
     state_backend: Literal["hashmap", "rocksdb"] = Field(
         default="hashmap",
-        description="Where the windows are kept: on the heap, or on disk with incremental checkpoints.",
+        description="Where the windows are kept: on the heap (`hashmap`), or on disk with incremental checkpoints"
+        " (`rocksdb`).",
     )
     checkpoint_interval: Duration = Field(default=timedelta(seconds=10), description="Time between two checkpoints.")
     checkpoint_timeout: Duration = Field(
-        default=timedelta(minutes=10), description="A checkpoint that takes longer is given up."
+        default=timedelta(minutes=10), description="A checkpoint that takes longer than this is aborted."
     )
     checkpoint_dir: str = Field(
         default_factory=lambda: (Path.cwd() / "checkpoints").as_uri(),
-        description="URI of the directory that checkpoints go to.",
+        description="URI of the directory for checkpoints.",
     )
     savepoint_dir: str | None = Field(
-        default=None, description="URI of the directory that savepoints go to. Unset: `savepoints` beside the former."
+        default=None,
+        description="URI of the directory for savepoints. Unset: `savepoints` beside `job.checkpoint_dir`.",
     )
     name: str = Field(
-        default="vacancy", min_length=1, description="The job's name on the cluster, by which it is found."
+        default="vacancy", min_length=1, description="The job's name on the cluster; commands find the job by it."
     )
     flink_url: str = Field(
         default="http://127.0.0.1:8081",
         pattern=r"^https?://[^/]+/?$",
         description="REST address of the Flink cluster that `vacancy job submit`, `stop` and `status` talk to.",
     )
-    ship: bool = Field(default=True, description="Whether the job's jars travel with it; else the image holds them.")
+    ship: bool = Field(
+        default=True, description="Whether to upload the job's jars with it. If not, the image must contain them."
+    )
     flink: Annotated[dict[str, str], BeforeValidator(_flat)] = Field(
-        default={}, description="Any further options of Flink for the job, by Flink's names; they win over ours."
+        default={}, description="More Flink options for the job, by Flink's names; they override those set by Vacancy."
     )

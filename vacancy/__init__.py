@@ -1,8 +1,8 @@
 """Vacancy: a live table of what every compute node has free, for schedulers.
 
 The names in ``__all__`` are the public ones; everything else may change with any release. Each is loaded when it is
-first used: ``import vacancy`` costs nothing, and works where the packages of an extra are missing. Names for schedulers
-need ``vacancy[scheduler]``, those for collectors ``vacancy[agent]``, those for ranking nothing at all.
+first used, so ``import vacancy`` is cheap and works without the packages of the extras. Names for schedulers need
+``vacancy[scheduler]``, those for collectors ``vacancy[agent]``; those for ranking need no extra.
 
 >>> from vacancy import NoHostFitsError, Request, Scheduler    # doctest: +SKIP
 """
@@ -96,7 +96,7 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
-if not TYPE_CHECKING:  # so that type checkers find a name that is misspelled
+if not TYPE_CHECKING:  # so that type checkers report misspelled names
 
     def __getattr__(name: str) -> Any:
         """Loads a public name (PEP 562)."""

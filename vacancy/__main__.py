@@ -1,4 +1,4 @@
-"""``python -m vacancy``: the command line, where the script ``vacancy`` may not be on the PATH."""
+"""``python -m vacancy``: the command line, for when the script ``vacancy`` is not on the PATH."""
 
 from vacancy.jobs.commands.cli import main
 

@@ -1,6 +1,6 @@
-"""What nova.conf names: ``vacancy.nova.VacancyWeigher`` and ``vacancy.nova.VacancyFilter`` (docs/nova.md).
+"""The names for nova.conf: ``vacancy.nova.VacancyWeigher`` and ``vacancy.nova.VacancyFilter`` (docs/nova.md).
 
-Nova finds filters and weighers by dotted names. These stay as they are wherever the code moves.
+Nova finds filters and weighers by dotted names. These names stay the same wherever the code moves.
 """
 
 from vacancy.connectors.nova.filter import VacancyFilter

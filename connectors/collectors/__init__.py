@@ -1,4 +1,4 @@
-"""What a compute node's figures are read from: the kernel, libvirt, or a class of an operator's own.
+"""Collectors, which read a compute node's figures from the kernel, from libvirt or by an operator's own class.
 
-Nothing here sends anything: a collector returns readings, and whoever asked for them decides what becomes of them.
+Nothing here sends anything: a collector returns readings, and the caller decides what to do with them.
 """

@@ -14,7 +14,10 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class UsageReading:
-    """The fields of HostUsage that a collector knows, by the names, units and meanings of its schema."""
+    """The fields of HostUsage that a collector knows, by the names, units and meanings of its schema.
+
+    A counter that cannot be had now is None.
+    """
 
     boot_id: str
     monotonic_ns: int
@@ -27,7 +30,7 @@ class UsageReading:
     memory_mb_available: int
     disk_gb_available: int
     cpu_count: int
-    cpu_busy_ns: int
+    cpu_busy_ns: int | None
     instances: int
     cpu_iowait_ns: int | None = None
     cpu_steal_ns: int | None = None
@@ -43,6 +46,10 @@ class UsageReading:
     memory_pressure_us: int | None = None
     io_pressure_us: int | None = None
     recent_consumers: Sequence[str] = ()
+
+
+NULLABLE = tuple(name for name, kind in UsageReading.__annotations__.items() if kind == "int | None")
+"""The counters of a UsageReading that may be None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,10 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class HugePages:
-    """Huge pages of one size in one cell."""
+    """Pages of one size in one cell: huge ones, and those of the kernel's own size, which hold what is in no huge page.
+
+    Of these those are free that no instance holds which is bound to the cell.
+    """
 
     size_kb: int
     total: int
@@ -116,7 +126,12 @@ class InventoryReading:
 
 
 class Collector(Protocol):
-    """Reads one node. Either method may raise OSError or ValueError when a figure cannot be read now."""
+    """Reads one node.
+
+    Either method may raise OSError or ValueError when what a host cannot do without cannot be read now. A collector may
+    have an attribute ``unknown``: what its last usage reading does not know for certain, and why, by the figure or by
+    what else it is (``domain one``). The agent logs each once and counts such readings.
+    """
 
     def usage(self) -> UsageReading:
         """What is in use at this moment; called every ``agent.interval``, so it has to be cheap."""

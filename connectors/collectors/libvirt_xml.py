@@ -5,9 +5,10 @@ The documents are those of libvirt's own pages: formatdomain, formatcaps and for
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
@@ -23,8 +24,10 @@ class Definition:
         vcpus: how many it has now, of those it may have.
         memory_kb: KiB that it may have; a balloon may hold some back, and give them up again.
         disks: all, by the guest's names for them.
-        local_disks: those that take room on the node.
-        pinned_cpus: of the host, that it or its emulator is pinned to.
+        sources: where those are that may take room on the node: neither a CD-ROM nor one of Cinder's volumes.
+        local_disks: those of them that are files or block devices.
+        pins: of the host's CPUs, what each of its VCPUs, its emulator and its I/O threads is pinned to.
+        bound_memory: KiB that are in no huge pages, with the cells of the host that they may be in.
         pci_devices: the host's that it has, by address (``0000:0a:10.0``).
         mdevs: mediated devices that it has, by UUID.
     """
@@ -32,10 +35,70 @@ class Definition:
     vcpus: int
     memory_kb: int
     disks: frozenset[str]
-    local_disks: frozenset[str]
-    pinned_cpus: frozenset[int]
+    sources: Mapping[str, DiskSource]
+    pins: tuple[frozenset[int], ...]
+    bound_memory: tuple[tuple[frozenset[int], int], ...]
     pci_devices: frozenset[str]
     mdevs: frozenset[str]
+
+    @property
+    def local_disks(self) -> frozenset[str]:
+        """Those that are files or block devices."""
+        return frozenset(name for name, source in self.sources.items() if not source.pool)
+
+    @property
+    def pinned_cpus(self) -> frozenset[int]:
+        """Of the host, that any of it is pinned to."""
+        return frozenset().union(*self.pins)
+
+    def own_cpus(self, cells: Iterable[Cell]) -> frozenset[int]:
+        """The host's CPUs that it has to itself, as far as its pins say.
+
+        What is pinned to all CPUs of a cell floats over the cell, as Nova has guests do that share their CPUs.
+        """
+        whole = [frozenset(cell.cpus) for cell in cells if len(cell.cpus) > 1]
+        return frozenset().union(*(pin for pin in self.pins if not any(cpus <= pin for cpus in whole)))
+
+
+@dataclass(frozen=True)
+class DiskSource:
+    """Where a disk is: a path, or the name of a volume of a pool."""
+
+    path: str
+    pool: str = ""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One of libvirt's storage pools.
+
+    Attributes:
+        type: such as ``dir`` and ``logical``.
+        target: the directory that its volumes are under, file systems and /dev alike.
+    """
+
+    type: str
+    target: str
+
+    @property
+    def is_of_files(self) -> bool:
+        """Whether its volumes are files."""
+        return self.type in {"dir", "fs", "netfs"}
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its volumes take room on the node, as far as the type says."""
+        return self.type in {"dir", "fs", "logical", "disk", "zfs", "scsi"}
+
+    def has(self, path: str) -> bool:
+        """Whether a path is one of its volumes."""
+        if not self.target or self.target.rstrip("/") == "/dev" or self.target.startswith("/dev/disk/"):
+            return False  # it shares that directory
+        if path.startswith(f"{self.target.rstrip('/')}/"):
+            return True
+        # The device mapper's name of a volume: vg-lv, with what dashes the two have doubled.
+        group = self.target.rpartition("/")[2].replace("-", "--")
+        return self.type == "logical" and re.match(rf"/dev/mapper/{re.escape(group)}-[^-]", path) is not None
 
 
 @dataclass(frozen=True)
@@ -57,30 +120,57 @@ def definition(document: str) -> Definition:
     """A domain's."""
     domain = parse(document)
     vcpu = domain.find("vcpu")
-    disks = {_attribute(disk, "target", "dev"): _is_local(disk) for disk in domain.iterfind("devices/disk")}
+    disks = {_attribute(disk, "target", "dev"): _source(disk) for disk in domain.iterfind("devices/disk")}
     hostdevs = [(hostdev.get("type"), hostdev) for hostdev in domain.iterfind("devices/hostdev")]
     # An interface may be a virtual function of the host's.
     hostdevs += [("pci", interface) for interface in domain.iterfind("devices/interface[@type='hostdev']")]
     addresses = [(kind, address) for kind, device in hostdevs for address in device.iterfind("source/address")]
-    pins = [pin.get("cpuset", "") for pin in domain.iterfind("cputune/vcpupin")]
-    pins += [pin.get("cpuset", "") for pin in domain.iterfind("cputune/emulatorpin")]
+    pins = [
+        pin.get("cpuset", "")
+        for kind in ("vcpupin", "emulatorpin", "iothreadpin")
+        for pin in domain.iterfind(f"cputune/{kind}")
+    ]
     return Definition(
         vcpus=int(vcpu.get("current") or vcpu.text or 1) if vcpu is not None else 1,
         memory_kb=int(domain.findtext("memory") or 0),
         disks=frozenset(disks),
-        local_disks=frozenset(name for name, local in disks.items() if local),
-        pinned_cpus=frozenset(cpu for pin in pins for cpu in cpu_set(pin)),
+        sources={name: source for name, source in disks.items() if source is not None},
+        pins=tuple(frozenset(cpu_set(pin)) for pin in pins),
+        bound_memory=tuple(_bound_memory(domain)),
         pci_devices=frozenset(_pci_address(address) for kind, address in addresses if kind == "pci"),
         mdevs=frozenset(address.get("uuid", "") for kind, address in addresses if kind == "mdev"),
     )
 
 
-def _is_local(disk: ET.Element) -> bool:
-    """Whether a disk takes room on the node, as Nova counts: no CD-ROM, nothing on the network, no volume."""
-    if disk.get("device", "disk") != "disk" or disk.get("type") not in {"file", "block"}:
-        return False
+def _source(disk: ET.Element) -> DiskSource | None:
+    """Where a disk is that may take room on the node, as Nova counts: no CD-ROM, no network, none of Cinder's."""
     # Nova gives a Cinder volume its id as the serial number, and nothing else a UUID.
-    return not _is_uuid(disk.findtext("serial") or "")
+    if disk.get("device", "disk") != "disk" or _is_uuid(disk.findtext("serial") or ""):
+        return None
+    kind, source = disk.get("type"), disk.find("source")
+    if kind == "volume":
+        return DiskSource(_attribute(disk, "source", "volume"), _attribute(disk, "source", "pool"))
+    if kind not in {"file", "block"}:
+        return None
+    return DiskSource("" if source is None else source.get("file") or source.get("dev") or "")
+
+
+def _bound_memory(domain: ET.Element) -> Iterator[tuple[frozenset[int], int]]:
+    """See :class:`Definition`; a guest that is not bound to cells has none."""
+    backing = domain.find("memoryBacking/hugepages")
+    pages = [] if backing is None else [page.get("nodeset") for page in backing.iterfind("page")]
+    in_pages = backing is not None and (not pages or None in pages)
+    cells_in_pages = {cell for nodeset in pages if nodeset for cell in cpu_set(nodeset)}
+    bound = _attribute(domain, "numatune/memory", "nodeset")
+    bound_cells = {node.get("cellid"): node.get("nodeset", "") for node in domain.iterfind("numatune/memnode")}
+    guest_cells = domain.findall("cpu/numa/cell")
+    memory = [(cell.get("id", str(number)), int(cell.get("memory", 0))) for number, cell in enumerate(guest_cells)] or [
+        ("0", int(domain.findtext("memory") or 0))
+    ]
+    for cell_id, memory_kb in memory:
+        nodeset = cpu_set(bound_cells.get(cell_id, bound))
+        if nodeset and not in_pages and int(cell_id) not in cells_in_pages:
+            yield frozenset(nodeset), memory_kb
 
 
 def _is_uuid(text: str) -> bool:
@@ -97,6 +187,12 @@ def cpu_set(text: str) -> set[int]:
     excluded = ",".join(part[1:] for part in parts if part.startswith("^"))
     included = ",".join(part for part in parts if not part.startswith("^"))
     return set(parse_cpu_list(included)) - set(parse_cpu_list(excluded))
+
+
+def pool(document: str) -> Pool:
+    """A storage pool."""
+    root = parse(document)
+    return Pool(root.get("type", ""), _text(root, "target/path"))
 
 
 def cells(capabilities: ET.Element) -> tuple[Cell, ...]:
@@ -130,8 +226,10 @@ def pools(documents: Iterable[str], given: Set[str], given_mdevs: Set[str]) -> t
     """The PCI devices and mediated devices that instances may have, by kind; without the settings of Nova to go by.
 
     A PCI device may be given to an instance if it is bound to vfio-pci for that, is a virtual function, which is there
-    for nothing else, or has been given to one. A device that is split into mediated devices makes a pool for each of
-    their types, tagged ``mdev_type``; what one type uses up, the others of the device lose.
+    for nothing else, or has been given to one. It is not free while a driver of the host's has it, while mediated
+    devices are made of it, or while the card whose function it is, or a function of the card that it is, has been given
+    away. A device that is split into mediated devices makes a pool for each of their types, tagged ``mdev_type``; what
+    one type uses up, the others of the device lose.
 
     Args:
         documents: of the node's devices: PCI devices and mediated devices.
@@ -156,11 +254,18 @@ def pools(documents: Iterable[str], given: Set[str], given_mdevs: Set[str]) -> t
                 ]
                 total[of_type] += available + len(made)
                 free[of_type] += available + len(set(made) - given_mdevs)
-            address = _pci_address(pci)
-            is_function = pci.find("capability[@type='phys_function']") is not None
-            if address in given or is_function or device.findtext("driver/name") == "vfio-pci":
+            address, driver = _pci_address(pci), device.findtext("driver/name")
+            card = pci.find("capability[@type='phys_function']")
+            if address in given or card is not None or (driver and _is_for_guests(driver)):
+                functions = pci.iterfind("capability[@type='virt_functions']/address")
+                kin = {_pci_address(function) for function in functions}
+                kin |= {
+                    _pci_address(function) for function in pci.iterfind("capability[@type='phys_function']/address")
+                }
+                is_split = any(parent == _text(device, "name") for parent, _, _ in mdevs)
                 total[kind] += 1
-                free[kind] += address not in given
+                in_use = driver is not None and not _is_for_guests(driver)
+                free[kind] += not in_use and not is_split and not given & {address, *kin}
     return tuple(
         PciPool(
             vendor_id=kind.vendor_id,
@@ -172,6 +277,11 @@ def pools(documents: Iterable[str], given: Set[str], given_mdevs: Set[str]) -> t
         )
         for kind, count in sorted(total.items(), key=lambda item: str(item[0]))
     )
+
+
+def _is_for_guests(driver: str) -> bool:
+    """Whether a driver is there to give a device away: vfio-pci, what is made of it for one card, and older ones."""
+    return re.search(r"vfio[-_]pci$", driver) is not None or driver in {"pci-stub", "pciback"}
 
 
 def mdevs_by_type(pci_pools: Iterable[PciPool]) -> tuple[Counter[str], Counter[str]]:

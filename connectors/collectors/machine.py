@@ -1,42 +1,53 @@
 """The host collector: a plain machine's figures, from the kernel.
 
-It takes psutil's figures where psutil has them, which makes it run on any platform that psutil knows. On Linux it adds
-what only /proc and /sys tell: the boot id, a clock that counts suspend, pressure, NUMA cells, huge pages and CPU flags.
-Nothing here walks over processes; one usage reading costs some 0.2 ms.
+On Linux it reads /proc and /sys, on other platforms what psutil knows. Nothing here walks over processes; one usage
+reading costs some 0.3 ms.
 
-What it counts:
+What always holds: a figure that cannot be had, because its file is missing or garbled or does not answer, costs itself
+alone: it is null (or, where an event has no null for it, nothing is free), and ``unknown`` says why. Only what a host
+cannot do without, its memory and the number of its CPUs, fails the reading.
 
-- Disks: whole disks whose I/O reaches hardware. The kernel keeps loop, RAM, device-mapper and RAID devices under
-  /sys/devices/virtual/block, and their I/O shows up again on the disks below them; partitions are parts of disks.
-- Network: interfaces backed by hardware (or by what a hypervisor presents as such). Bridges, bonds, VLANs, tunnels and
-  the ends of containers and instances are under /sys/devices/virtual/net, and what they carry beyond this node passes a
-  hardware interface too. Where there is none, as in a container, all interfaces count but loopback and those stacked on
-  another. Traffic that stays on the node is not network traffic.
-- VCPUs are the CPUs online, disk the file system of ``agent.disk_path``; nothing is allocated, there are no instances.
+What it counts: of disks and interfaces see ``devices``, of memory ``memory``. VCPUs are the
+CPUs online, disk the file system of ``agent.disk_path``; nothing is allocated, there are no instances.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from vacancy.connectors.collectors.collector import HugePages, Inventory, InventoryReading, NumaCell, UsageReading
+from vacancy.connectors.collectors.cpu import CpuTimes, cpu_times
+from vacancy.connectors.collectors.devices import (
+    Counters,
+    LinkChanges,
+    counted_disks,
+    counted_interfaces,
+    disk_rows,
+    interface_rows,
+)
+from vacancy.connectors.collectors.guest_counters import Row
+from vacancy.connectors.collectors.kernel_files import MOST, count, read_if_there
+from vacancy.connectors.collectors.limited import Limited
+from vacancy.connectors.collectors.memory import Memory, MemoryReader
 from vacancy.connectors.settings import AgentSettings
 from vacancy.schemas.errors import ConfigError
 
 _LINUX = sys.platform == "linux"
 _MIB = 2**20
 _GIB = 2**30
-_NS = 1_000_000_000
+_PAGE_KB = mmap.PAGESIZE // 1024
+_DISK_FIGURES = ("disk_read_bytes", "disk_write_bytes", "disk_read_ops", "disk_write_ops")
+_NO_COUNTERS: Row = (None,) * 4
+_NET_FIGURES = ("net_rx_bytes", "net_tx_bytes", "net_rx_packets", "net_tx_packets")
 
 _X86_TRAITS = {
     "3dnow": "HW_CPU_X86_3DNOW",
@@ -91,42 +102,67 @@ _LIBVIRT_NAMES = {"pclmuldq": "pclmulqdq"}
 class HostCollector:
     """Reads this machine.
 
+    Args:
+        settings: the file system of instances, what is reserved, names.
+        proc: where the kernel shows itself.
+        sysfs: where it shows devices.
+
+    Attributes:
+        unknown: what the last usage reading does not know, and why.
+
     Raises:
         ConfigError: ``agent.disk_path`` does not exist.
     """
 
-    def __init__(self, settings: AgentSettings) -> None:
-        if not settings.disk_path.exists():
-            raise ConfigError(f"agent.disk_path: {settings.disk_path} does not exist")
+    def __init__(self, settings: AgentSettings, *, proc: Path = Path("/proc"), sysfs: Path = Path("/sys")) -> None:
         self._settings = settings
-        self._boot_id = boot_id()
+        self._proc = proc
+        self._sysfs = sysfs
+        self._source = _kernel(proc, sysfs) if _LINUX else _psutil()
+        path = settings.disk_path
+        self._file_system = Limited(lambda: file_system(path), f"the file system of agent.disk_path {path}")
+        try:
+            self._file_system()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ConfigError(f"agent.disk_path: {path} does not exist") from None
+        except OSError:
+            pass  # each reading says so
+        self._disk_gb = 0
+        self.unknown: dict[str, str] = {}
+        self._boot_id = boot_id(proc)
         self._name = settings.name or socket.gethostname()
-        self._traits = tuple(sorted({*cpu_traits(), *settings.traits}))
-        self._disks = _Selection(counted_disks)
-        self._interfaces = _Selection(counted_interfaces)
+        self._traits = tuple(sorted({*cpu_traits(proc / "cpuinfo"), *settings.traits}))
 
     def watch(self, wake: Callable[[], None]) -> None:
         """Does nothing: the kernel tells of no change by itself."""
 
-    def usage(self) -> UsageReading:
-        """What is in use now."""
-        memory = psutil.virtual_memory()
-        disk = psutil.disk_usage(str(self._settings.disk_path))
-        inventories = self._inventories(memory.total, disk.total)
-        disk_counters = _sums(
-            psutil.disk_io_counters(perdisk=True, nowrap=False),
-            self._disks,
-            ("read_bytes", "write_bytes", "read_count", "write_count"),
-        )
-        net_counters = _sums(
-            psutil.net_io_counters(pernic=True, nowrap=False),
-            self._interfaces,
-            ("bytes_recv", "bytes_sent", "packets_recv", "packets_sent"),
-        )
-        cpu = psutil.cpu_times()
+    def usage(self, *, devices: bool = True) -> UsageReading:
+        """What is in use now.
+
+        Args:
+            devices: whether to read what disks and interfaces have counted.
+
+        Raises:
+            OSError: how much memory or how many CPUs there are cannot be read.
+            ValueError: the same.
+        """
+        unknown: dict[str, str] = {}
+        self.unknown = unknown
+        memory = self._source.memory()
+        disk_gb, disk_gb_available = self._disk(unknown)
+        # Counters and clock at one moment: what may take its time comes before them.
+        monotonic_ns = _since_boot_ns()
+        cpu = self._source.cpu_times()
+        disk = net = _NO_COUNTERS
+        if devices:
+            disk = self._counters(self._source.disks, _DISK_FIGURES, unknown)
+            net = self._counters(self._source.interfaces, _NET_FIGURES, unknown)
+        if cpu.busy_ns is None:
+            unknown["cpu_busy_ns"] = f"the first line of {self._proc / 'stat'} does not tell it"
+        inventories = self._inventories(cpu.cpus, memory.total, disk_gb)
         return UsageReading(
             boot_id=self._boot_id,
-            monotonic_ns=_since_boot_ns(),
+            monotonic_ns=monotonic_ns,
             vcpus_capacity=inventories["VCPU"].capacity,
             vcpus_allocated=0,
             memory_mb_capacity=inventories["MEMORY_MB"].capacity,
@@ -134,45 +170,114 @@ class HostCollector:
             disk_gb_capacity=inventories["DISK_GB"].capacity,
             disk_gb_allocated=0,
             memory_mb_available=memory.available // _MIB,
-            disk_gb_available=disk.free // _GIB,
-            cpu_count=inventories["VCPU"].total,
-            # Linux counts guests in user and nice already.
-            cpu_busy_ns=_ns(sum(getattr(cpu, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))),
-            cpu_iowait_ns=_ns(cpu.iowait) if hasattr(cpu, "iowait") else None,
-            cpu_steal_ns=_ns(cpu.steal) if hasattr(cpu, "steal") else None,
-            disk_read_bytes=disk_counters[0],
-            disk_write_bytes=disk_counters[1],
-            disk_read_ops=disk_counters[2],
-            disk_write_ops=disk_counters[3],
-            net_rx_bytes=net_counters[0],
-            net_tx_bytes=net_counters[1],
-            net_rx_packets=net_counters[2],
-            net_tx_packets=net_counters[3],
-            cpu_pressure_us=_pressure_us("cpu"),
-            memory_pressure_us=_pressure_us("memory"),
-            io_pressure_us=_pressure_us("io"),
+            disk_gb_available=disk_gb_available,
+            cpu_count=cpu.cpus,
+            cpu_busy_ns=cpu.busy_ns,
+            cpu_iowait_ns=cpu.iowait_ns,
+            cpu_steal_ns=cpu.steal_ns,
+            disk_read_bytes=disk[0],
+            disk_write_bytes=disk[1],
+            disk_read_ops=disk[2],
+            disk_write_ops=disk[3],
+            net_rx_bytes=net[0],
+            net_tx_bytes=net[1],
+            net_rx_packets=net[2],
+            net_tx_packets=net[3],
+            cpu_pressure_us=self._pressure_us("cpu"),
+            memory_pressure_us=self._pressure_us("memory"),
+            io_pressure_us=self._pressure_us("io"),
             instances=0,
         )
 
     def inventory(self) -> InventoryReading:
-        """What the machine is."""
+        """What the machine is.
+
+        Raises:
+            OSError: how much memory or how many CPUs there are cannot be read.
+            ValueError: the same.
+        """
         settings = self._settings
+        disk_gb, _ = self._disk({})
         return InventoryReading(
             boot_id=self._boot_id,
             name=self._name,
             zone=settings.zone,
-            inventories=self._inventories(
-                psutil.virtual_memory().total, psutil.disk_usage(str(settings.disk_path)).total
-            ),
+            inventories=self._inventories(self._source.cpu_times().cpus, self._source.memory().total, disk_gb),
             traits=self._traits,
             aggregates=settings.aggregates,
-            numa_cells=numa_cells(),
+            numa_cells=numa_cells(self._sysfs),
             allocated={},  # it has no instances
             source="host",
         )
 
-    def _inventories(self, memory_bytes: int, disk_bytes: int) -> dict[str, Inventory]:
-        return inventories(self._settings, psutil.cpu_count() or 1, memory_bytes // _MIB, disk_bytes // _GIB)
+    def _inventories(self, cpus: int, memory_bytes: int, disk_gb: int) -> dict[str, Inventory]:
+        return inventories(self._settings, cpus, memory_bytes // _MIB, disk_gb)
+
+    def _disk(self, unknown: dict[str, str]) -> tuple[int, int]:
+        """GiB of the file system and GiB free on it; while that does not answer what it was, and none free."""
+        try:
+            total, free = self._file_system()
+        except OSError as error:
+            unknown["disk_gb_available"] = str(error)
+            return self._disk_gb, 0
+        self._disk_gb = total // _GIB
+        return self._disk_gb, free // _GIB
+
+    def _counters(self, counters: Counters, figures: Sequence[str], unknown: dict[str, str]) -> Row:
+        """The sums, in the order of the figures."""
+        try:
+            sums = counters.read()
+        except (OSError, ValueError, NotImplementedError) as error:
+            unknown |= dict.fromkeys(figures, str(error))
+            return _NO_COUNTERS
+        missing = [figure for figure, value in zip(figures, sums, strict=True) if value is None]
+        if counters.counted:
+            unknown |= {figure: f"not all of {', '.join(sorted(counters.counted))} tell it" for figure in missing}
+        return sums
+
+    def _pressure_us(self, resource: str) -> int | None:
+        """PSI's ``some`` total; None where the kernel has no PSI, or has it switched off."""
+        match = re.match(r"some .*\btotal=(\d+)", read_if_there(f"{self._proc}/pressure/{resource}") or "")
+        return count(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the figures of this platform come from."""
+
+    memory: Callable[[], Memory]
+    cpu_times: Callable[[], CpuTimes]
+    disks: Counters
+    interfaces: Counters
+
+
+def _kernel(proc: Path, sysfs: Path) -> _Source:
+    return _Source(
+        MemoryReader(proc, sysfs / "fs" / "cgroup"),
+        lambda: cpu_times(proc),
+        Counters(lambda: disk_rows(proc), lambda names: counted_disks(names, sysfs)),
+        Counters(lambda: interface_rows(proc), lambda names: counted_interfaces(names, sysfs), LinkChanges()),
+    )
+
+
+def _psutil() -> _Source:
+    from vacancy.connectors.collectors import portable  # some MiB that only other platforms pay
+
+    return _Source(
+        portable.memory,
+        portable.cpu_times,
+        Counters(portable.disk_rows, counted_disks),
+        Counters(portable.interface_rows, counted_interfaces),
+    )
+
+
+def file_system(path: Path | str) -> tuple[int, int]:
+    """Bytes of it, and those that users may still have."""
+    found = os.statvfs(path)
+    total = found.f_blocks * found.f_frsize
+    if total > MOST:
+        raise OSError(f"the file system of {path} says that it has {total} bytes")
+    return total, min(found.f_bavail * found.f_frsize, total)
 
 
 def inventories(settings: AgentSettings, vcpus: int, memory_mb: int, disk_gb: int) -> dict[str, Inventory]:
@@ -182,48 +287,6 @@ def inventories(settings: AgentSettings, vcpus: int, memory_mb: int, disk_gb: in
         "MEMORY_MB": Inventory(memory_mb, settings.reserved_memory_mb, memory_mb, settings.memory_allocation_ratio),
         "DISK_GB": Inventory(disk_gb, settings.reserved_disk_gb, disk_gb, settings.disk_allocation_ratio),
     }
-
-
-class _Selection:
-    """Which of the devices there are count; decided anew only when the devices change."""
-
-    def __init__(self, rule: Callable[[Collection[str]], Collection[str]]) -> None:
-        self._rule = rule
-        self._names: frozenset[str] = frozenset()
-        self._counted: Collection[str] = ()
-
-    def __call__(self, names: Iterable[str]) -> Collection[str]:
-        present = frozenset(names)
-        if present != self._names:
-            self._names, self._counted = present, self._rule(present)
-        return self._counted
-
-
-def counted_disks(names: Collection[str], sysfs: Path = Path("/sys")) -> Collection[str]:
-    """Those whole disks whose I/O reaches hardware; all of them where there is no sysfs."""
-    blocks = sysfs / "block"
-    if not blocks.is_dir():
-        return names
-
-    def counts(name: str) -> bool:
-        block = blocks / name.replace("/", "!")
-        # A path of a multipath NVMe disk is hidden; the disk that it belongs to is not.
-        return block.exists() and "/virtual/block/" not in str(block.resolve()) and _text(block / "hidden") != "1"
-
-    return [name for name in names if counts(name)]
-
-
-def counted_interfaces(names: Collection[str], sysfs: Path = Path("/sys")) -> Collection[str]:
-    """Those interfaces that carry the node's traffic, each byte once; see the module's rule."""
-    net = sysfs / "class" / "net"
-    others = [name for name in names if not _is_loopback(name, net / name)]
-    hardware = [name for name in others if (net / name).exists() and "/virtual/net/" not in str((net / name).resolve())]
-    return hardware or [name for name in others if not any((net / name).glob("lower_*"))]
-
-
-def _is_loopback(name: str, directory: Path) -> bool:
-    kind = _text(directory / "type")
-    return re.fullmatch(r"lo\d*", name) is not None if kind is None else kind == "772"  # ARPHRD_LOOPBACK
 
 
 def cpu_traits(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
@@ -253,29 +316,59 @@ _TRAITS |= {name: _TRAITS[flag] for name, flag in _LIBVIRT_NAMES.items()}
 def numa_cells(sysfs: Path = Path("/sys")) -> tuple[NumaCell, ...]:
     """The NUMA cells, by number; no CPU is pinned on a plain machine. Empty where the kernel does not list them."""
     nodes = (sysfs / "devices" / "system" / "node").glob("node[0-9]*")
-    return tuple(_numa_cell(node) for node in sorted(nodes, key=lambda node: int(node.name.removeprefix("node"))))
+    numbered = {int(node.name[4:]): node for node in nodes if node.name[4:].isdecimal()}
+    reserved = reserved_pages(sysfs)
+    return tuple(_numa_cell(number, numbered[number], reserved) for number in sorted(numbered))
 
 
-def _numa_cell(node: Path) -> NumaCell:
-    cpus = parse_cpu_list(_text(node / "cpulist") or "")
-    total = re.search(r"MemTotal:\s+(\d+) kB", _text(node / "meminfo") or "")
+def _numa_cell(number: int, node: Path, reserved: Mapping[int, int]) -> NumaCell:
+    """What cannot be read of a cell is not there."""
+    try:
+        cpus = parse_cpu_list(read_if_there(f"{node}/cpulist") or "")
+    except ValueError:
+        cpus = ()
+    total = re.search(r"MemTotal:\s+(\d+) kB", read_if_there(f"{node}/meminfo") or "")
+    memory_mb = (count(total[1]) or 0) // 1024 if total else 0
+    huge_pages = [
+        HugePages(size_kb, total, max(0, min(total, free or 0) - reserved.get(size_kb, 0)))
+        for size_kb, total, free in _page_counts(node / "hugepages", "free_hugepages")
+    ]
     return NumaCell(
-        id=int(node.name.removeprefix("node")),
-        cpus=cpus,
-        free_cpus=cpus,
-        memory_mb=int(total[1]) // 1024 if total else 0,
-        pages=_huge_pages(node / "hugepages"),
+        id=number, cpus=cpus, free_cpus=cpus, memory_mb=memory_mb, pages=with_base_pages(memory_mb, huge_pages, 0)
     )
 
 
-def _huge_pages(directory: Path) -> tuple[HugePages, ...]:
-    """The sizes of which there are pages, smallest first."""
+def with_base_pages(memory_mb: int, huge_pages: Sequence[HugePages], held_kb: int) -> tuple[HugePages, ...]:
+    """The pages of a cell with those of the kernel's own size, which all the memory is that is in no huge page.
+
+    Args:
+        memory_mb: of the cell.
+        huge_pages: its huge pages, smallest first.
+        held_kb: what instances hold of the rest.
+    """
+    left_kb = max(0, memory_mb * 1024 - sum(pages.size_kb * pages.total for pages in huge_pages))
+    base = HugePages(_PAGE_KB, left_kb // _PAGE_KB, max(0, left_kb - held_kb) // _PAGE_KB)
+    return (base, *huge_pages)
+
+
+def reserved_pages(sysfs: Path = Path("/sys")) -> dict[int, int]:
+    """Huge pages by size in KiB that processes have been promised and have not touched yet.
+
+    The kernel counts them as free, and does not say in which cell they will be: none of them is free in any.
+    """
+    pages = _page_counts(sysfs / "kernel" / "mm" / "hugepages", "resv_hugepages")
+    return {size_kb: total if reserved is None else reserved for size_kb, total, reserved in pages}
+
+
+def _page_counts(directory: Path, second: str) -> list[tuple[int, int, int | None]]:
+    """The sizes in KiB of which there are pages, smallest first; how many, and what another file counts."""
     pages = []
     for entry in directory.glob("hugepages-*kB"):
-        size_kb = int(entry.name.removeprefix("hugepages-").removesuffix("kB"))
-        if total := int(_text(entry / "nr_hugepages") or 0):
-            pages.append(HugePages(size_kb, total, int(_text(entry / "free_hugepages") or 0)))
-    return tuple(sorted(pages, key=lambda page: page.size_kb))
+        size_kb = count(entry.name.removeprefix("hugepages-").removesuffix("kB"))
+        total = count(read_if_there(f"{entry}/nr_hugepages"))
+        if size_kb and total:
+            pages.append((size_kb, total, count(read_if_there(f"{entry}/{second}"))))
+    return sorted(pages)
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
@@ -287,48 +380,21 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
     return tuple(cpus)
 
 
-def boot_id() -> str:
+def boot_id(proc: Path = Path("/proc")) -> str:
     """Changes with every boot: the kernel's own id, or one made of the time of the boot."""
-    if text := _text(Path("/proc/sys/kernel/random/boot_id")):
+    if text := read_if_there(f"{proc}/sys/kernel/random/boot_id"):
         return text
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"boot at {psutil.boot_time():.0f}"))
+    booted = re.search(r"^btime (\d+)$", read_if_there(f"{proc}/stat") or "", re.MULTILINE)
+    if booted:
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"boot at {booted[1]}"))
+    if _LINUX:
+        return str(uuid.uuid4())  # then the counters begin anew with the agent
+    from vacancy.connectors.collectors import portable
+
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"boot at {portable.boot_time_s()}"))
 
 
 def _since_boot_ns() -> int:
     if _LINUX:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     return time.monotonic_ns()
-
-
-def _pressure_us(resource: str) -> int | None:
-    """PSI's ``some`` total; None where the kernel has no PSI, or has it switched off."""
-    text = _text(Path("/proc/pressure") / resource)
-    match = re.match(r"some .*\btotal=(\d+)", text or "")
-    return int(match[1]) if match else None
-
-
-def _sums(counters: dict[str, Any] | None, selection: _Selection, fields: tuple[str, ...]) -> list[int | None]:
-    """Each field summed over the devices that count; Nones where there is none."""
-    counters = counters or {}
-    counted = selection(counters)
-    if not counted:
-        return [None] * len(fields)
-    return [sum(getattr(counters[name], field) for name in counted) for field in fields]
-
-
-def _ns(seconds: float) -> int:
-    return round(seconds * _NS)
-
-
-def _text(file: Path) -> str | None:
-    """A small file of the kernel, stripped; None if it cannot be read."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        return os.read(descriptor, 65_536).decode("utf-8", "replace").strip()
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)

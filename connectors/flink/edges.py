@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from vacancy.connectors.settings import KafkaSecurity, KafkaSettings
 from vacancy.schemas.errors import ConfigError
 from vacancy.schemas.units import milliseconds_of
+from vacancy.schemas.usage import HOST_COLUMNS
 
 MAX_DEAD_LETTER_REQUEST_BYTES = 2 * 1024 * 1024
 """What fits the usage topic fits with its headers; of what is longer once it is unpacked, the beginning is sent."""
@@ -127,7 +128,11 @@ def with_clause(options: Mapping[str, str]) -> str:
 
 def _statement(table: str, options: Mapping[str, str]) -> str:
     text = resources.files("vacancy.connectors.flink").joinpath("sql", f"{table}.sql").read_text(encoding="utf-8")
-    return Template(text).substitute(options=f"\n  {with_clause(options)}\n", topic=options.get("topic"))
+    return Template(text).substitute(
+        options=f"\n  {with_clause(options)}\n",
+        topic=options.get("topic"),
+        host_columns=",\n  ".join(f"{name} {kind}" for name, kind in HOST_COLUMNS.items()),
+    )
 
 
 def _postgres_options(dsn: SecretStr, table: str, emit: timedelta) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The Kafka side: client settings, topics, the producers of events, and Confluent's schema registry.
+"""Kafka: client settings, topics, the producers of events, log lines about delivery, and Confluent's schema registry.
 
-What an event contains is decided in ``schemas`` and by those who report hosts, not here.
+The contents of events are decided in ``schemas`` and by the reporters in ``jobs``, not here.
 """

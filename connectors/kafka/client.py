@@ -3,10 +3,10 @@
 What always holds:
 
 - Event time is the broker's append time, so every topic has ``message.timestamp.type=LogAppendTime``.
-- The inventory topic is compacted and never deleted from: it holds each host's newest inventory for ever.
-- Whatever fits the usage topic fits the dead-letter topic with its headers.
-- The client library's own log lines go to the logger ``vacancy.librdkafka`` at level DEBUG; what matters of them also
-  arrives as an error, which we say in our own words.
+- The inventory topic is compacted and nothing is deleted from it by age: it keeps each host's newest inventory.
+- A record that fits into the usage topic fits into the dead-letter topic too, with the headers added there.
+- The client library's own log lines go to the logger ``vacancy.librdkafka`` at level DEBUG. The important ones also
+  arrive as errors, which are reported in this project's words.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     )
 
 Right = Literal["READ", "WRITE"]
-"""What a component does with a topic, in the words of Kafka's access control lists."""
+"""What a component does with a topic, as Kafka's access control lists name it."""
 
 _LIBRARY_LOG = logging.getLogger("vacancy.librdkafka")
 _HOUR_MS = 3_600_000
 _MIB = 1_048_576
 _MAX_EVENT_BYTES = _MIB + 65_536
-"""Largest record batch of the two event topics: a value of 1 MiB and what surrounds it."""
+"""Largest record batch of the two event topics: a value of 1 MiB plus its framing."""
 _MAX_DEAD_LETTER_BYTES = 2 * _MIB
 _MAX_HEADERS_BYTES = 65_536
 _LOOK_S = 2.0
 _UNVERIFIED = "certificate verify failed"
-# What brokers and the client library say of a client that is not let in, and what to do about it.
+# Errors of brokers and the client library when a client is rejected, and what to do about each.
 _REMEDIES: tuple[tuple[str, str], ...] = (
     (
         r"(?i)authorization failed",
@@ -69,22 +69,22 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
 
 
 class Problem(NamedTuple):
-    """Something wrong with a setup: what, and the command or setting that mends it."""
+    """A fault in a setup: what is wrong, and the command or setting that fixes it."""
 
     what: str
     mend: str
 
 
 class _LibraryLog:
-    """What the client library takes for a logger."""
+    """The logger that is passed to the client library."""
 
     def log(self, level: int, message: str, *args: Any) -> None:
-        del level  # The library calls every lost connection an error; to us it is a detail.
+        del level  # The library logs every lost connection as an error; here it is only a detail.
         _LIBRARY_LOG.debug(message, *args)
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
-    """Properties of any client (librdkafka's names): where the brokers are and how to prove who we are.
+    """Properties of any client (librdkafka's names): where the brokers are and how to authenticate.
 
     Raises:
         ConfigError: a file of kafka.security cannot be read.
@@ -102,7 +102,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "security.protocol": security.protocol,
-        # A topic that a broker makes up by itself would have none of the settings that we rely on.
+        # A topic that a broker creates automatically would lack the settings that the system relies on.
         "allow.auto.create.topics": False,
         "logger": _LibraryLog(),
         **{name: str(value) for name, value in optional.items() if value is not None},
@@ -119,12 +119,12 @@ def _readable(key: str, file: Path | None) -> Path | None:
 
 
 def producer(settings: KafkaSettings, on_error: Callable[[KafkaError], None] | None = None, **more: Any) -> Producer:
-    """A producer that neither loses, repeats nor reorders what it accepts, while the broker is away for hours too.
+    """A producer that does not lose, repeat or reorder accepted messages, even while the broker is away for hours.
 
     Args:
         settings: where the brokers are.
-        on_error: told of lost connections and the like, from within poll().
-        more: further properties or other values; underscores stand for the dots in their names.
+        on_error: called from poll() with connection errors and the like.
+        more: additional or overriding properties; underscores stand for the dots in their names.
 
     Raises:
         ConfigError: the client refuses the settings.
@@ -133,7 +133,7 @@ def producer(settings: KafkaSettings, on_error: Callable[[KafkaError], None] | N
         "enable.idempotence": True,
         "compression.type": "lz4",
         "linger.ms": 5,
-        # Never: whoever produces decides what to drop.
+        # No time-out: the caller decides which messages to drop.
         "message.timeout.ms": 0,
         "message.max.bytes": _MAX_EVENT_BYTES,
         "reconnect.backoff.max.ms": 5_000,
@@ -164,7 +164,7 @@ def topic_configs(settings: KafkaSettings) -> dict[str, dict[str, str]]:
         settings.inventory_topic: common
         | {
             "cleanup.policy": "compact",
-            # A retired host stays readable as such for a job that was away this long.
+            # A job that was stopped for up to this long still reads that a host was retired.
             "delete.retention.ms": str(7 * 24 * _HOUR_MS),
             # Only closed segments are compacted, and by default they close at 1 GiB or after a week.
             "segment.ms": str(_HOUR_MS),
@@ -187,11 +187,11 @@ def ensure_topics(
 ) -> list[str]:
     """Creates the topics that are missing and returns their names; waits until the brokers serve them.
 
-    Topics that exist are left as they are, see :func:`topic_problems`. Safe when two run at once.
+    Existing topics are not changed, see :func:`topic_problems`. Two processes may run this at the same time.
 
     Args:
         settings: the brokers and the topics.
-        rights: the topics to look after, and what the caller will do with each; None: all three, whatever it may.
+        rights: the topics to create, and the right that the caller needs on each; None: all three, without a check.
         timeout_s: how long to wait for the brokers.
 
     Raises:
@@ -238,11 +238,11 @@ def ensure_topics(
 
 
 def topic_problems(settings: KafkaSettings, timeout_s: float = 10.0) -> list[Problem]:
-    """What is wrong with the topics, where the system relies on it; sizes and retention are the operator's choice.
+    """Faults in the topics' settings that the system relies on; sizes and retention are the operator's choice.
 
     Raises:
         ConfigError: the client refuses the settings.
-        VacancyError: no broker answers, or it does not let us look.
+        VacancyError: no broker answers, or it refuses the request.
     """
     from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # as above
 
@@ -282,13 +282,13 @@ def topic_problems(settings: KafkaSettings, timeout_s: float = 10.0) -> list[Pro
 def _corrections(
     settings: KafkaSettings, name: str, config: Mapping[str, str], usage: Mapping[str, str]
 ) -> dict[str, str]:
-    """The settings of a topic that have to change, and to what."""
+    """The settings of a topic that must change, with their new values."""
     ours = topic_configs(settings)[name]
     right = {key: ours[key] for key in ("message.timestamp.type", "cleanup.policy") if config.get(key) != ours[key]}
     if int(config.get("min.insync.replicas", 1)) < int(ours["min.insync.replicas"]):
         right["min.insync.replicas"] = ours["min.insync.replicas"]
     if name == settings.dead_letter_topic:
-        # Measured against the usage topic as it is: an operator may have made that one larger or smaller.
+        # Compared with the usage topic's actual limit: an operator may have changed it.
         least_bytes = int(usage.get("max.message.bytes", _MAX_EVENT_BYTES)) + _MAX_HEADERS_BYTES
         if int(config.get("max.message.bytes", least_bytes)) < least_bytes:
             right["max.message.bytes"] = str(least_bytes)
@@ -296,7 +296,7 @@ def _corrections(
 
 
 def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) -> VacancyError:
-    """The error for a broker that does not answer, or that does not let us in."""
+    """The error for a broker that does not answer, or that rejects this client."""
     reason, remedy = diagnosis(settings, reason)
     if remedy:
         return VacancyError(
@@ -310,21 +310,21 @@ def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) ->
 
 
 def failed(settings: KafkaSettings, waited_s: float, error: KafkaException, last: LastError) -> VacancyError:
-    """The error for a call that failed: what the broker said, or why there is none that says anything."""
-    # The library's own codes are negative, and a timeout tells less than the connection error before it.
+    """The error for a failed call: what the broker said, or why no broker answered."""
+    # Negative codes are the library's own. Their timeout says less than the connection error before it.
     reason = last.text if _code(error) < 0 else None
     return unreachable(settings, waited_s, reason or _reason(error))
 
 
 def diagnosis(settings: KafkaSettings, reason: str | None) -> tuple[str | None, str | None]:
-    """A reason for not being let in, made more precise where it can be, and what to do; None if that is not known."""
+    """The reason of a failed connection, more precise where possible, and what to do; None if that is unknown."""
     if reason and _UNVERIFIED in reason:
         reason = f"{_UNVERIFIED}: {_why_unverified(settings) or 'no more is known'}"
     return reason, next((remedy for pattern, remedy in _REMEDIES if reason and re.search(pattern, reason)), None)
 
 
 def _why_unverified(settings: KafkaSettings) -> str | None:
-    """What is wrong with a broker's certificate, of which the client library says only that something is."""
+    """What is wrong with a broker's certificate; the client library says only that something is wrong."""
     context = ssl.create_default_context(cafile=settings.security.ca_file)
     for place in settings.bootstrap_servers.split(","):
         host, _, port = place.strip().rpartition(":")
@@ -371,7 +371,7 @@ def _admin(settings: KafkaSettings) -> tuple[AdminClient, LastError]:
 def _topics(
     admin: AdminClient, settings: KafkaSettings, names: Iterable[str], errors: LastError, timeout_s: float
 ) -> dict[str, TopicDescription]:
-    """Those of some topics that exist, with what we may do to them."""
+    """The given topics that exist, with this client's rights on them."""
     from confluent_kafka import TopicCollection
 
     futures = admin.describe_topics(
@@ -379,7 +379,7 @@ def _topics(
     )
     found = {}
     for name, future in futures.items():
-        # Lets the library say why, as it goes: what it says last is not always the reason.
+        # Polling lets the library report its errors as they happen: the last one is not always the reason.
         while not future.done():
             admin.poll(0.05)
         try:
@@ -388,13 +388,13 @@ def _topics(
             if _code(error) == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise _forbidden(settings, f"Describe on topic {name}") from None
             if _code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                admin.poll(0)  # lets the library say why
+                admin.poll(0)  # lets the library report its last error
                 raise failed(settings, timeout_s, error, errors) from None
     return found
 
 
 def _who(settings: KafkaSettings) -> str:
-    """Whom a broker takes us for, as far as the settings tell."""
+    """The name of this client in messages: its user, if the settings have one."""
     return settings.security.username or "this client"
 
 
@@ -406,7 +406,7 @@ def _forbidden(settings: KafkaSettings, right: str) -> VacancyError:
 
 
 def _take_requests(admin: AdminClient, names: set[str], timeout_s: float) -> bool:
-    """Whether every partition of some topics answers: a leader is named in the metadata before it knows that it is."""
+    """Whether every partition answers: the metadata may name a leader before that broker knows that it leads."""
     from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # public, but not in its __all__
 
     topics = admin.list_topics(timeout=timeout_s).topics
@@ -426,7 +426,7 @@ def _reason(error: KafkaException) -> str:
 
 
 def refused(error: KafkaException) -> ConfigError:
-    """The error for settings that the client library does not take."""
+    """The error for settings that the client library refuses."""
     return ConfigError(f"the Kafka client refuses the settings under kafka: {_reason(error)}")
 
 

@@ -1,10 +1,10 @@
-"""The events of many hosts on their way to Kafka, each as it is now or not at all.
+"""Sends the events of many hosts to Kafka, each in time or not at all.
 
 What always holds:
 
-- An event that the broker has not taken within :data:`KEEP_S` is given up: late, it would make a host look alive that
-  may be dead by now. Whoever sends is told of each host whose inventory was given up, and sends it as it is then.
-- Nothing waits longer than it is told to.
+- An event that the broker has not accepted within :data:`KEEP_S` is given up: a late event would make a host look
+  alive that may be dead by then. The caller learns each host whose inventory was given up, and sends a current one.
+- No method waits longer than its argument says.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _LOG = logging.getLogger("vacancy.events")
 
 
 class HostEvents:
-    """Sends; its methods are for one thread.
+    """Sends events; its methods are for one thread.
 
     Args:
         settings: where the brokers are, and the topics.
-        client_id: what the brokers are to call it.
+        client_id: the client's name in the brokers' logs and metrics.
 
     Raises:
         ConfigError: the client refuses the settings.
@@ -53,12 +53,12 @@ class HostEvents:
         self.delivered = dict.fromkeys(Event, 0)
         """Events that the broker has acknowledged."""
         self.given_up = dict.fromkeys(Event, 0)
-        """Events that it has not."""
+        """Events that the broker did not acknowledge in time, or refused."""
         self.to_repeat: set[str] = set()
-        """Hosts whose inventory was given up; whoever sends it again takes them out."""
+        """Hosts whose inventory was given up; the caller removes each when it sends the inventory again."""
 
     def send(self, event: Event, host_id: str, payload: bytes | None) -> None:
-        """Sends an event, or with None for a payload the host's retirement."""
+        """Sends an event; a payload of None retires the host."""
 
         def answer(error: KafkaError | None, message: Message | None = None) -> None:
             del message
@@ -75,11 +75,11 @@ class HostEvents:
             answer(KafkaError(KafkaError._QUEUE_FULL))  # noqa: SLF001  # its names of local errors begin so
 
     def serve(self, wait_s: float = 0.0) -> None:
-        """Takes the broker's answers; waits for the first up to wait_s."""
+        """Processes the broker's answers; waits up to wait_s for the first."""
         self._producer.poll(wait_s)
 
     def close(self, limit_s: float) -> int:
-        """Delivers what it can within limit_s, and returns how many events were left."""
+        """Delivers what it can within limit_s, and returns the number of events that were not delivered."""
         self._producer.flush(limit_s)
         left = self.left
         if left:

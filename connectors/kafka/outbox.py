@@ -1,14 +1,14 @@
-"""What an agent has to say, on its way to Kafka.
+"""An agent's queue of events for Kafka.
 
 What always holds:
 
-- At most ``capacity`` usage events wait; when one more comes the oldest goes, except for those few that are handed
-  over. Every event added is counted once, as delivered, dropped or still waiting.
+- At most ``capacity`` usage events wait. When one more comes, the oldest that is not yet handed over is dropped. Every
+  event added is counted once, as delivered, dropped or still waiting.
 - Usage events arrive in the order they were added.
 - The newest inventory waits until it is delivered, however long that takes.
 
-Why a queue before the client library's own: that one cannot give up its oldest message. So few are handed over at a
-time, the next ones when all of those are answered for, and the rest waits here.
+Why there is a queue in front of the client library's own: that one cannot drop its oldest message. So only a few events
+are handed over at a time, the next ones once all of these are answered, and the rest wait here.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _RETRY_AFTER_S = 1.0
 _REFUSALS = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD, KafkaError.RECORD_LIST_TOO_LARGE}
 )
-"""What is wrong with the event itself, so that sending it again is no use."""
+"""Errors of the event itself: sending it again would fail again."""
 
 
 @dataclass(frozen=True)
 class Left:
-    """What is not delivered."""
+    """What is not delivered yet: the number of usage events, and whether an inventory waits."""
 
     usage: int
     inventory: bool
@@ -49,7 +49,7 @@ class Left:
 
 
 class Outbox:
-    """Delivers one host's events; its methods are for one thread and none of them waits longer than it is told to.
+    """Delivers one host's events; its methods are for one thread, and none waits longer than its argument says.
 
     Args:
         settings: where the brokers are, and the topics.
@@ -95,19 +95,19 @@ class Outbox:
         self.inventories_delivered = 0
         """Inventory events that the broker has acknowledged."""
         self.delivery_errors = 0
-        """Events of both kinds that the broker, or the client for want of one, has answered with an error."""
+        """Events of both kinds that failed with an error from the broker, or from the client without a broker."""
         self.delivered_at: float | None = None
-        """When the broker last acknowledged an event, on the clock; None: it never has."""
+        """Clock time when the broker last acknowledged an event; None: never."""
 
     def add_usage(self, payload: bytes) -> None:
-        """Puts a usage event in line; drops the oldest if too many wait."""
+        """Queues a usage event; drops the oldest if too many wait."""
         self._usage.append(payload)
         while len(self._usage) > 1 and self.left.usage > self._capacity:
             self._usage.popleft()
             self._drop()
 
     def set_inventory(self, payload: bytes) -> None:
-        """Puts the newest inventory in the place of any that waits."""
+        """Queues the newest inventory in place of an older one that still waits."""
         self._inventory = payload
 
     @property
@@ -117,7 +117,7 @@ class Outbox:
         return Left(usage, self._inventory is not None)
 
     def serve(self, wait_s: float) -> None:
-        """Hands over what may be, and waits up to wait_s for the broker's answers; returns at the first."""
+        """Hands over the next events and waits up to wait_s for the broker's answers; returns at the first."""
         self._hand_over()
         self._producer.poll(wait_s)
         self._hand_over()
@@ -129,7 +129,7 @@ class Outbox:
         while self.left and (remaining_s := deadline - self._clock()) > 0:
             self.serve(min(remaining_s, 0.1))
         left = self.left
-        # Without this the client library waits for its own when it is taken down.
+        # Without this the client library waits for its queued messages when it is destroyed.
         self._producer.purge()
         self._producer.poll(0)
         return left
@@ -165,7 +165,7 @@ class Outbox:
             answer(error.args[0], payload)
 
     def _on_usage(self, error: KafkaError | None, payload: bytes) -> None:
-        """One usage event is answered for; once all are, those that failed wait again, in front."""
+        """Handles the answer to a usage event; once all are answered, the failed ones go back to the front."""
         self._usage_handed_over -= 1
         self.delivery_errors += error is not None
         if error is None:
@@ -182,7 +182,7 @@ class Outbox:
             self._usage_failed.clear()
 
     def _on_inventory(self, error: KafkaError | None, payload: bytes) -> None:
-        """The inventory is answered for; it waits again if it failed, unless a newer one took its place."""
+        """Handles the answer to the inventory; a failed one waits again unless a newer one has replaced it."""
         self._inventory_handed_over = False
         self.delivery_errors += error is not None
         if error is None:
@@ -209,7 +209,7 @@ class Outbox:
         self._trouble.end(topic, *lost)
 
     def _note_failure(self, topic: str, error: KafkaError) -> None:
-        # A fatal error is the end of an idempotent producer; a new one takes over.
+        # An idempotent producer cannot be used after a fatal error; a new one replaces it.
         self._broken = self._broken or error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001  # its name
         self._retry_at = self._clock() + _RETRY_AFTER_S
         self._note_away(topic, str(error.str()))
@@ -240,6 +240,6 @@ class Outbox:
             self._settings,
             on_error=self._errors,
             client_id="vacancy-agent",
-            # So that a missing topic is called that, and not a broker that gives no answer.
+            # So that a missing topic is reported as such before the broker counts as away.
             topic_metadata_propagation_max_ms=round(_AWAY_AFTER_S * 500),
         )

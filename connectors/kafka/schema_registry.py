@@ -1,4 +1,4 @@
-"""The Confluent schema registry, where one is configured: an event's schema under an id.
+"""The Confluent schema registry, if one is configured: it stores an event's schema under an id.
 
 The subject of a topic's values is ``<topic>-value``, as Confluent's own serializers name it. The client library is
 imported when a registry is used, since most setups have none (extra ``registry``).
@@ -20,10 +20,10 @@ class Registry:
     """A schema registry.
 
     Args:
-        url: its base URL, with user and password in it if it asks for them.
+        url: its base URL, including user and password if it needs them.
 
     Raises:
-        ConfigError: the URL is none, or the client library is not installed.
+        ConfigError: the URL is invalid, or the client library is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -41,7 +41,7 @@ class Registry:
             raise ConfigError(_NO_URL) from None
 
     def register(self, event: Event, topic: str) -> int:
-        """Registers an event's newest schema for a topic's values and returns its id; the same one each time.
+        """Registers an event's newest schema for a topic's values and returns its id, which is the same every time.
 
         Raises:
             VacancyError: the registry does not answer or refuses the schema.
@@ -50,7 +50,7 @@ class Registry:
 
         try:
             schema_id: int = self._client.register_schema(f"{topic}-value", Schema(newest(event).text, "AVRO"))
-        except Exception as error:  # noqa: BLE001  # its own errors, or those of whichever HTTP library it uses
+        except Exception as error:  # noqa: BLE001  # its own errors, or those of its HTTP library
             raise self._failed(error) from None
         return schema_id
 
@@ -59,10 +59,10 @@ class Registry:
 
 
 def registry_address(url: str) -> tuple[str, str | None]:
-    """A registry's base URL without user and password, and these as user:password; None if it has none.
+    """Splits a registry's URL into the base URL and ``user:password``; the latter is None if the URL has no user.
 
     Raises:
-        ConfigError: the URL is none.
+        ConfigError: the URL is invalid.
     """
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2]

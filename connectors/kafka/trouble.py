@@ -1,4 +1,4 @@
-"""What is said of topics that take no events: the reason and the remedy at the beginning, the duration at the end."""
+"""Log lines about topics that accept no events: the reason and the remedy at the start, the duration at the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vacancy.connectors.settings import KafkaSettings
 
 
 class Trouble:
-    """Which topics take no events, and since when.
+    """Tracks which topics accept no events, and since when.
 
     Args:
         settings: where the brokers are.
-        log: where it is said.
+        log: the logger for the lines.
         clock: monotonic seconds.
     """
 
@@ -28,13 +28,13 @@ class Trouble:
         self._since: dict[str, float] = {}
 
     def begin(self, topic: str, reason: str, meanwhile: str, since: float | None = None) -> None:
-        """A topic takes no events.
+        """Logs that a topic accepts no events, unless that is already known.
 
         Args:
-            topic: which.
+            topic: the topic's name.
             reason: what the client or the broker says.
-            meanwhile: what becomes of the events.
-            since: on the clock; None: since now.
+            meanwhile: what happens to the events until then.
+            since: when it began, on the clock; None: now.
         """
         if topic in self._since:
             return
@@ -45,7 +45,7 @@ class Trouble:
         self._log.warning("topic %s at %s takes no events: %s; %s; %s", topic, where, why, remedy, meanwhile)
 
     def end(self, topic: str, *more: str) -> None:
-        """A topic has taken an event; more is said along, and by itself where there was no trouble."""
+        """Logs that a topic accepts events again, if it did not before; the texts in `more` are logged in any case."""
         what = list(more)
         if (since := self._since.pop(topic, None)) is not None:
             what.insert(0, f"topic {topic} takes events again after {self._clock() - since:.0f} s")

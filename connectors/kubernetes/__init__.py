@@ -1,1 +1,1 @@
-"""The scheduler extender for kube-scheduler: its protocol, and its verdicts by the table."""
+"""The scheduler extender for kube-scheduler: its protocol, and how it filters and scores nodes by the table."""

@@ -1,11 +1,11 @@
-"""The scheduler extender: filters and ranks nodes for kube-scheduler, by what they really have.
+"""The scheduler extender: filters and ranks nodes for kube-scheduler by their measured load.
 
 An example of another scheduler that uses the table (docs/other-schedulers.md). It speaks the scheduler extender's
 protocol, k8s.io/kube-scheduler/extender/v1 over HTTP: ``POST /filter`` and ``POST /prioritize``. A node is the host of
 the same name. Kubernetes binds the pod; nothing is claimed here.
 
-What always holds: a node that the table does not know, or not lately, passes and ranks in the middle; so do all of them
-when the table cannot be read.
+What always holds: a node without a fresh row in the table passes and ranks in the middle; so do all nodes when the
+table cannot be read.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Nodes:
     Args:
         dsn: of a login in the role ``vacancy_reader``, or ``vacancy_scheduler``.
         connect_timeout: how long to wait for the server.
-        max_age: a host that has not reported for so long is not known.
+        max_age: a host that has not reported for this long counts as unknown.
     """
 
     def __init__(self, dsn: SecretStr, connect_timeout: timedelta, max_age: timedelta) -> None:
@@ -57,7 +57,7 @@ class Nodes:
         self._connection: Connection | None = None
 
     def read(self, names: list[str]) -> dict[str, tuple[Measured, Amount]]:
-        """What is known of these nodes, and what their machines have.
+        """The rows of those nodes that have one, and the size of their machines.
 
         Raises:
             VacancyError: the table cannot be read.
@@ -101,7 +101,7 @@ class Extender:
         self._limits = limits or Limits()
 
     def filter(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """ExtenderFilterResult: the nodes that are not beyond a limit, and why the others are not among them."""
+        """ExtenderFilterResult: the nodes that are within all limits, and for every other node the limit it exceeds."""
         names, needs = node_names(arguments), pod_needs(arguments)
         failed = {}
         for name, (row, _) in self._known(names).items():
@@ -119,7 +119,8 @@ class Extender:
     def prioritize(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         """HostPriorityList: 10 for an empty node, 0 for one at a limit."""
         names, needs = node_names(arguments), pod_needs(arguments)
-        known, partly = {}, {}
+        known: dict[str, int] = {}
+        partly: dict[str, int] = {}
         for name, (row, machine) in self._known(names).items():
             full = fullness(row, needs, machine, self._limits)
             if full is not None:
@@ -138,7 +139,7 @@ class Extender:
 
 
 def serve(extender: Extender, address: str, port: int) -> ThreadingHTTPServer:
-    """A server that answers, in threads, until it is shut down.
+    """Starts a server that answers in threads until it is shut down.
 
     Raises:
         OSError: it cannot listen there.
@@ -181,14 +182,14 @@ def serve(extender: Extender, address: str, port: int) -> ThreadingHTTPServer:
 
 
 def node_names(arguments: dict[str, Any]) -> list[str]:
-    """The candidates' names: given as such where the extender is ``nodeCacheCapable``, and else as nodes."""
+    """The candidates' names; kube-scheduler sends names if the extender is ``nodeCacheCapable``, else whole nodes."""
     if (names := arguments.get("NodeNames")) is not None:
         return [str(name) for name in names]
     return [str(node["metadata"]["name"]) for node in arguments["Nodes"]["items"]]
 
 
 def pod_needs(arguments: dict[str, Any]) -> Amount:
-    """What a pod requests: all its containers at once, or the greatest init container, whichever is more."""
+    """What a pod requests: the larger of the sum over its containers and its largest init container."""
     spec = arguments["Pod"]["spec"]
     containers = [_requests(container) for container in spec.get("containers") or []]
     together = Amount(sum(one.vcpus for one in containers), sum(one.memory_mb for one in containers))
@@ -208,7 +209,7 @@ def quantity(text: object) -> float:
     """A Kubernetes quantity (``1500m``, ``2Gi``, ``1e3``) as a number.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a quantity.
     """
     number = str(text)
     unit = next((unit for unit in ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei", *"mkMGTPE") if number.endswith(unit)), "")

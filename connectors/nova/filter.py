@@ -1,4 +1,4 @@
-"""The filter: vetoes hosts that are beyond a limit. Optional: the weigher alone avoids them while there are others.
+"""The filter: vetoes hosts that are beyond a limit. It is optional: the weigher already prefers all other hosts.
 
 [filter_scheduler]
 available_filters = nova.scheduler.filters.all_filters
@@ -21,7 +21,7 @@ from vacancy.connectors.scheduler.ranking import over_limit
 
 
 class VacancyFilter(filters.BaseHostFilter):  # type: ignore[misc]  # nova has no annotations
-    """Lets a host pass unless its row says that it is beyond a limit: one without a row, or with an old one, passes."""
+    """Vetoes a host whose row says that it is beyond a limit; a host without a row, or with an old one, passes."""
 
     RUN_ON_REBUILD = False
 
@@ -29,11 +29,11 @@ class VacancyFilter(filters.BaseHostFilter):  # type: ignore[misc]  # nova has n
         self._options = options.registered(nova.conf.CONF)
 
     def host_passes(self, host_state: Any, spec_obj: Any) -> bool:
-        """For one host; Nova asks :meth:`filter_all`."""
+        """Whether one host passes; Nova itself calls :meth:`filter_all`."""
         return bool(self._passing([host_state], spec_obj))
 
     def filter_all(self, filter_obj_list: Iterable[Any], spec_obj: Any) -> list[Any]:
-        """The hosts that pass; all of them whatever goes wrong."""
+        """The hosts that pass; if anything goes wrong, all of them."""
         host_states = list(filter_obj_list)
         try:
             return self._passing(host_states, spec_obj)

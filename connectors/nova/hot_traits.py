@@ -1,8 +1,8 @@
 """Keeps the trait CUSTOM_VACANCY_HOT on the resource providers of hot hosts in Placement.
 
 For clouds where more hosts match a request than Placement returns to Nova (1,000): a weigher ranks only those, and a
-flavor with ``trait:CUSTOM_VACANCY_HOT=forbidden`` keeps hot hosts from being among them. It reads nova.conf for
-Placement, as Nova does, and ``[vacancy]``. One a cloud is enough. It changes nothing unless ``hot_trait_apply`` is set.
+flavor with ``trait:CUSTOM_VACANCY_HOT=forbidden`` keeps hot hosts from being among them. It reads ``[placement]`` of
+nova.conf, as Nova does, and ``[vacancy]``. A cloud needs one. It changes nothing unless ``hot_trait_apply`` is set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOG = logging.getLogger("vacancy.hot_traits")
 _GROUP = "placement"
 _VERSION = {"OpenStack-API-Version": "placement 1.39"}
 _TRIES = 4
-"""Of a change: nova-compute writes to the same providers, and the later of two writers is refused and looks again."""
+"""Attempts per change: nova-compute writes to the same providers, and Placement refuses the later of two writers."""
 _HOSTS = """
 SELECT host_id, date_part('epoch', age), cpu_utilization, cpu_steal, cpu_pressure, memory_pressure, io_pressure,
   memory_mb_available, 0, (inventories->'VCPU'->>'total')::float8, (inventories->'MEMORY_MB'->>'total')::float8
@@ -47,13 +47,13 @@ class Traits:
         self._adapter = adapter
 
     def hot(self) -> frozenset[str]:
-        """The providers that have the trait, which is made if there is none."""
+        """The providers that have the trait; creates the trait if Placement does not have it."""
         self._call("PUT", f"/traits/{TRAIT}")
         answer = self._call("GET", f"/resource_providers?required={TRAIT}").json()
         return frozenset(provider["uuid"] for provider in answer["resource_providers"])
 
     def change(self, flip: Flip) -> bool:
-        """Sets or clears the trait and leaves the others; False: no such provider, or others keep changing it."""
+        """Sets or clears this trait only; False: no such provider, or others keep changing the provider."""
         path = f"/resource_providers/{flip.host}/traits"
         for _ in range(_TRIES):
             answer = self._call("GET", path, 404)
@@ -77,10 +77,10 @@ class Traits:
 
 
 def hosts(dsn: str, max_age_s: float, limits: Limits) -> dict[str, float]:
-    """How full each host is whose row is fresh.
+    """The fullness of each host whose row is fresh.
 
     Raises:
-        psycopg2.Error: there is no answer.
+        psycopg2.Error: the database does not answer.
     """
     with closing(psycopg2.connect(dsn, connect_timeout=10, application_name="vacancy hot traits")) as connection:
         connection.set_session(readonly=True, autocommit=True)
@@ -97,10 +97,10 @@ def hosts(dsn: str, max_age_s: float, limits: Limits) -> dict[str, float]:
 
 
 def turn(section: Any, traits: Traits, hysteresis: Hysteresis, now_s: float) -> int:
-    """One round; the number of flips made, or that would have been.
+    """Does one round; returns the number of flips made, or in a dry run of those it would have made.
 
     Raises:
-        psycopg2.Error, exceptions.ClientException: it could not be done; nothing is half done.
+        psycopg2.Error, exceptions.ClientException: the round failed; each host has either its old or its new traits.
     """
     found = hosts(section.dsn or "", section.max_age, options.limits(section))
     hot = traits.hot()
@@ -122,7 +122,7 @@ def turn(section: Any, traits: Traits, hysteresis: Hysteresis, now_s: float) -> 
 
 
 def clear(traits: Traits) -> int:
-    """Takes the trait from all that have it; how many.
+    """Removes the trait from all hosts that have it; returns how many.
 
     Raises:
         exceptions.ClientException: Placement cannot be reached, or refuses.
@@ -131,7 +131,7 @@ def clear(traits: Traits) -> int:
 
 
 def hysteresis_of(section: Any) -> Hysteresis:
-    """As the options say."""
+    """A hysteresis as the options configure it."""
     return Hysteresis(
         section.hot_trait_after,
         section.hot_trait_clear_below,
@@ -141,10 +141,12 @@ def hysteresis_of(section: Any) -> Hysteresis:
 
 
 def settings(arguments: list[str]) -> Any:
-    """What nova.conf and the command line say."""
+    """Reads nova.conf and the command line."""
     conf = cfg.ConfigOpts()
-    conf.register_cli_opt(cfg.BoolOpt("once", default=False, help="One round and no more; with hot_trait_after = 0."))
-    conf.register_cli_opt(cfg.BoolOpt("clear", default=False, help="Take the trait from all that have it, and end."))
+    conf.register_cli_opt(
+        cfg.BoolOpt("once", default=False, help="Do one round and end; use with hot_trait_after = 0.")
+    )
+    conf.register_cli_opt(cfg.BoolOpt("clear", default=False, help="Remove the trait from all hosts, and end."))
     options.registered(conf)
     for register in (
         loading.register_auth_conf_options,
@@ -157,7 +159,7 @@ def settings(arguments: list[str]) -> Any:
 
 
 def traits_of(conf: Any) -> Traits:
-    """Placement, as nova.conf says how to reach it."""
+    """Connects to Placement as nova.conf says."""
     auth = loading.load_auth_from_conf_options(conf, _GROUP)
     session = loading.load_session_from_conf_options(conf, _GROUP, auth=auth)
     adapter = loading.load_adapter_from_conf_options(conf, _GROUP, session=session, auth=auth)

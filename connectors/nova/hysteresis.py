@@ -1,8 +1,8 @@
-"""Which hosts become hot and which cool, seldom enough for a trait.
+"""Decides which hosts become hot and which cool, rarely enough for a trait.
 
-What always holds: a host flips only after it has been at a limit, or below the mark, for a while without a break; no
-host flips more than so many times in an hour; no more than a share of the hosts is hot; what is not known changes
-nothing.
+What always holds: a host flips only after it has been at a limit, or below ``cool_below``, for ``hot_for_s`` without a
+break. No host flips more than ``flips_per_hour`` times an hour. At most ``max_hot`` of the hosts are hot. A host whose
+fullness is unknown does not flip.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Flip:
-    """A change of one host's trait, and the fullness that it is for."""
+    """A change of one host's trait, and the fullness that caused it."""
 
     host: str
     hot: bool
@@ -24,12 +24,12 @@ class Flip:
 
 @dataclass
 class Hysteresis:
-    """Remembers how long each host has been where it is.
+    """Remembers since when each host has been at a limit or below ``cool_below``.
 
     Attributes:
-        hot_for_s: how long a host is at a limit before it is hot, and below the mark before it is not.
-        cool_below: the mark; fullness 1 is at a limit.
-        flips_per_hour: of one host, at most.
+        hot_for_s: how long a host must be at a limit to become hot, and below ``cool_below`` to cool.
+        cool_below: the fullness below which a hot host cools; 1 is at a limit.
+        flips_per_hour: the most flips of one host in an hour.
         max_hot: fraction of the known hosts that may be hot.
     """
 
@@ -42,11 +42,11 @@ class Hysteresis:
     _flips: dict[str, list[float]] = field(default_factory=dict)
 
     def flips(self, now_s: float, fullness: Mapping[str, float], hot: Set[str]) -> list[Flip]:
-        """What to change now.
+        """The changes to make now.
 
         Args:
             now_s: monotonic seconds.
-            fullness: of the hosts whose rows are fresh.
+            fullness: the fullness of each host whose row is fresh.
             hot: hosts that have the trait.
         """
         self._above = {host: self._above.get(host, now_s) for host, full in fullness.items() if full >= 1}
@@ -68,7 +68,7 @@ class Hysteresis:
         return cooling + heating[: max(0, room)]
 
     def done(self, flip: Flip, now_s: float) -> None:
-        """Counts a flip that was made."""
+        """Records that a flip was made."""
         self._flips.setdefault(flip.host, []).append(now_s)
 
     def _may_flip(self, host: str, now_s: float) -> bool:

@@ -1,7 +1,7 @@
-"""What the weigher and the filter share: one read of the table for a request, and what it has picked so far.
+"""What the weigher and the filter share: one read of the table per request, and the hosts picked for it so far.
 
 Nova calls filters and weighers once for each instance of a request, in one thread, with the same request spec and the
-same host states. The first call reads the table; later ones go by that and by what was picked since.
+same host states. The first call reads the table; later calls use that reading and the picks since then.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured
 
 @dataclasses.dataclass
 class Request:
-    """A request as far as it has come.
+    """A request that is being scheduled.
 
     Attributes:
         spec: the request spec that it belongs to.
-        asked: the hosts that were asked for.
-        read_at: when, in monotonic seconds.
-        rows: what the table says of them; none where it could not be read.
-        picked: what the request has put on each host so far.
+        asked: ids of the hosts whose rows were asked for.
+        read_at: when the table was read, in monotonic seconds.
+        rows: the hosts' rows; empty if the table could not be read.
+        picked: the amounts that the request has placed on each host so far.
     """
 
     spec: weakref.ref[Any]
@@ -40,20 +40,20 @@ class Request:
     picked: dict[str, Amount] = dataclasses.field(default_factory=dict)
 
     def fresh(self, max_age_s: float) -> dict[str, tuple[Measured, float]]:
-        """The rows that are young enough by now, each with its age in seconds."""
+        """The rows that are still younger than max_age_s, each with its age in seconds."""
         since_s = time.monotonic() - self.read_at
         aged = ((host, row, max(row.age_s, 0.0) + since_s) for host, row in self.rows.items())
-        # An age that is no number is no age: the comparison does not hold.
+        # An age of NaN counts as too old: the comparison is false.
         return {host: (row, age_s) for host, row, age_s in aged if age_s < max_age_s}
 
     def needs(self, host: str, one: Amount) -> Amount:
-        """What the host has to have for one more instance: that, and what the request has put there before."""
+        """The amount that one more instance needs on the host, plus what the request has already placed there."""
         before = self.picked.get(host)
         return one + before if before else one
 
 
 class Requests:
-    """Requests under way, one a thread. All weighers and filters of a process share one."""
+    """The requests being scheduled, one per thread. All weighers and filters of a process share one object."""
 
     def __init__(self) -> None:
         section = options.registered(nova.conf.CONF)
@@ -64,7 +64,7 @@ class Requests:
         self._of_thread = threading.local()
 
     def of(self, spec: Any, host_states: Sequence[Any]) -> Request:
-        """The request of a spec, read now if it is new. Watches the host states for what is picked."""
+        """The request of a spec; reads the table if the request is new. Watches the host states for picks."""
         asked = frozenset(str(state.uuid) for state in host_states)
         request = self.current(spec)
         if request is None or not asked <= request.asked:
@@ -82,46 +82,46 @@ class Requests:
         return request
 
     def current(self, spec: Any) -> Request | None:
-        """This thread's request, if it is that of the spec."""
+        """This thread's request, if it belongs to this spec."""
         request: Request | None = getattr(self._of_thread, "request", None)
         return request if request is not None and request.spec() is spec else None
 
     def picked(self, host: str, spec: Any) -> None:
-        """Nova has claimed this host in Placement for the spec's instance."""
+        """Records that Nova has claimed this host in Placement for the spec's instance."""
         request = self.current(spec)
         if request is None or utils.request_is_rebuild(spec):
             return
         needs = amount(spec)
         request.picked[host] = request.needs(host, needs)
-        # Without an answer to the read the database is not to be waited for.
+        # If the read failed, waiting for the database again would delay the request.
         if self._pick_ttl_s and request.rows:
             self.table.note(str(spec.instance_uuid), host, needs, self._pick_ttl_s)
 
 
 class _WatchedHostState(host_manager.HostState):  # type: ignore[misc]  # nova has no annotations
-    """A host state that says when Nova takes from it, which is right after the claim in Placement.
+    """A host state that reports when Nova consumes resources from it, which is right after the claim in Placement.
 
-    Nova tells a weigher nothing of what became of its weights, and other schedulers nothing at all.
+    Nova tells a weigher nothing about the host that it picked in the end, and other schedulers nothing at all.
     """
 
     def consume_from_request(self, spec_obj: Any) -> Any:
         answer = super().consume_from_request(spec_obj)
         try:
             shared().picked(str(self.uuid), spec_obj)
-        except Exception:  # noqa: BLE001  # the instance is placed, whatever we make of it
+        except Exception:  # noqa: BLE001  # the instance is already placed, so a failure here must not fail it
             LOG.exception("the pick of %s could not be noted", self.uuid)
         return answer
 
 
 def amount(spec: Any) -> Amount:
-    """What a request takes of a host's CPUs and memory; huge pages come out of a pool apart."""
+    """The CPUs and memory that a request takes from a host; huge pages come from a separate pool."""
     topology = spec.numa_topology if "numa_topology" in spec else None
     huge = topology is not None and any(cell.pagesize for cell in topology.cells)
     return Amount(spec.vcpus, 0 if huge else spec.memory_mb)
 
 
 def total(host_state: Any) -> Amount:
-    """What a host's machine has."""
+    """The CPUs and memory of a host's machine."""
     return Amount(host_state.vcpus_total, host_state.total_usable_ram_mb)
 
 
@@ -130,7 +130,7 @@ _SHARED: list[Requests] = []
 
 
 def shared() -> Requests:
-    """This process's; made when it is first asked for, since Nova's settings are read after its modules."""
+    """This process's requests; created at the first call, since Nova imports modules before it reads its settings."""
     with _LOCK:
         if not _SHARED:
             _SHARED.append(Requests())
@@ -138,7 +138,7 @@ def shared() -> Requests:
 
 
 def forget() -> None:
-    """Lets the next one be made from Nova's settings as they are then."""
+    """Closes the shared requests; the next call of :func:`shared` creates them from Nova's settings at that time."""
     with _LOCK:
         while _SHARED:
             _SHARED.pop().table.close()

@@ -1,11 +1,11 @@
-"""The table as a scheduler's request reads it: once, within a deadline, or not at all.
+"""Reads the table for a scheduler's request: once, within a deadline, or not at all.
 
 What always holds:
 
-- A call ends by its deadline, whatever the database does: connections are libpq's asynchronous ones, waited for with
-  poll(2), or with what eventlet puts in its place. The server's ``statement_timeout`` ends what we no longer wait for.
-- After a fault no request pays again until a pause is over, which doubles from fault to fault (:class:`Table`).
-- Connections, locks and counts belong to the process that made them, so a fork needs no care.
+- A call ends by its deadline, whatever the database does: connections are libpq's asynchronous ones, and waiting is
+  done with poll(2) or eventlet's replacement for it. The server's ``statement_timeout`` ends abandoned statements.
+- After a fault no request waits for the database until a pause is over; the pause doubles with each further fault.
+- Connections, locks and counts belong to the process that made them, so forking is safe.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LOG = logging.getLogger("vacancy.nova")
 LOG_EVERY_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _CONNECTING_S = 10.0
-"""A connection that is not made after so long is given up."""
+"""A connection that is not established after this time is given up."""
 _IDLE_SESSIONS = 8
-"""Kept for each process; more requests at once connect anew."""
+"""Idle connections kept per process; further simultaneous requests open new ones."""
 _ARRAYS = ("position", "age_seconds", *Measured._fields[1:])
 _READ = f"SELECT {', '.join(f'{name}::text' for name in _ARRAYS)} FROM vacancy.measured(%s::text[])"  # noqa: S608  # names
 _NOTE = "SELECT vacancy.note_claim(%s::uuid, %s, %s, %s, 0, %s * interval '1 s')"
 _HOST_ID = re.compile(r"[0-9A-Za-z._:-]{1,255}")
-"""What a compute node's UUID, or another id of a host, is made of: nothing that an array's text would quote."""
+"""The characters of a compute node's UUID, or of another host id: none that must be quoted in the text of an array."""
 
 
 class Fault(Exception):  # noqa: N818  # it is the fault that is counted, by its kind
@@ -68,7 +68,7 @@ class Table:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What happened in this process: "reads", "notes", and faults by kind; each only grows."""
+        """Events in this process: "reads", "notes", and faults by kind; each count only grows."""
         return self._process().counts
 
     def count(self, **amounts: int) -> None:
@@ -81,7 +81,7 @@ class Table:
         """The rows of these hosts that have one, by their ids.
 
         Raises:
-            Fault: there is no answer; it is counted, and logged once in a while.
+            Fault: there is no answer. Faults are counted, and logged at most once every LOG_EVERY_S seconds.
         """
         process = self._process()
         try:
@@ -95,7 +95,7 @@ class Table:
         return rows
 
     def note(self, consumer: str, host: str, amount: Amount, ttl_s: float) -> None:
-        """Sends that a consumer's host was picked, and does not wait for the answer; one that fails is only counted."""
+        """Sends the pick of a host for a consumer without waiting for the answer; a failure is only counted."""
         process = self._process()
         session = _popped(process.idle)
         if session is None:
@@ -112,7 +112,7 @@ class Table:
             self.count(notes=1)
 
     def close(self) -> None:
-        """Closes this process's idle connections, after what they were sent has been answered."""
+        """Closes this process's idle connections once their outstanding statements are answered."""
         process = self._process()
         while process.idle:
             session = process.idle.pop()
@@ -136,7 +136,7 @@ class Table:
             raise Fault("garbage", type(error).__name__) from None
 
     def _answer(self, process: _Process, hosts: str, deadline: float) -> Sequence[str | None]:
-        """The statement's one row, by a kept connection, or by a new one where the kept one turns out to be broken."""
+        """The statement's one row, read over a kept connection, or over a new one if the kept one is broken."""
         session = _popped(process.idle)
         while True:
             kept = session is not None
@@ -155,7 +155,7 @@ class Table:
                     session.connection.close()
                 if not kept:
                     raise Fault("unreachable", reason(error)) from None
-                # What broke one has broken the others.
+                # Whatever broke this connection has broken the other idle ones too.
                 process.idle.clear()
                 session = None
             except psycopg2.Error as error:
@@ -173,7 +173,7 @@ class Table:
                 return row
 
     def _settle(self, session: _Session, deadline: float) -> None:
-        """Takes the answer to a note, if one is owed; a refusal leaves the connection as good as before."""
+        """Reads the outstanding answer to a note, if there is one; after a refusal the connection is still usable."""
         connected = session.connected
         try:
             session.finish(deadline, self._clock)
@@ -186,7 +186,7 @@ class Table:
                 raise
 
     def _connect(self) -> _Session:
-        """Begins to connect: :meth:`_Session.finish` goes on with it, in a later request if it has to."""
+        """Starts to connect; :meth:`_Session.finish` completes it, in a later request if necessary."""
         if not self._dsn:
             raise Fault("unset", "[vacancy] dsn is not set")
         try:
@@ -195,7 +195,7 @@ class Table:
                     self._dsn,
                     async_=True,
                     application_name="vacancy nova",
-                    # Less than our own, so that the server gives up first and the connection is kept.
+                    # 90 % of the client's time-out, so that the server gives up first and the connection is kept.
                     options=f"-c statement_timeout={max(1, int(self._timeout_s * 900))}",
                 ),
                 self._clock(),
@@ -212,7 +212,7 @@ class Table:
             session.connection.close()
 
     def _keep_if_connecting(self, process: _Process, session: _Session | None) -> None:
-        """A connection that takes longer to make than one request may wait, over TLS from afar, say, is not lost."""
+        """Keeps a connection that takes longer to establish than one request may wait, such as TLS to a far server."""
         if session is None:
             return
         if not session.connected and self._clock() - session.begun < _CONNECTING_S:
@@ -240,7 +240,7 @@ class Table:
 
 
 class _Session:
-    """A connection, perhaps not made yet, with its one cursor, which may still owe the answer to a note."""
+    """A connection, perhaps not established yet, and its one cursor, which may still wait for the answer to a note."""
 
     def __init__(self, connection: Any, begun: float) -> None:
         self.connection = connection
@@ -249,7 +249,7 @@ class _Session:
         self.cursor: Any = None
 
     def finish(self, deadline: float, clock: Callable[[], float]) -> None:
-        """Waits for the connection, and for what was sent to be answered."""
+        """Waits until the connection is established and its outstanding statement is answered."""
         if not self.connected or self.connection.isexecuting():
             _wait(self.connection, deadline, clock)
         if not self.connected:
@@ -258,7 +258,7 @@ class _Session:
 
 
 class _Process:
-    """What one process has: a forked one makes its own."""
+    """The state of one process; a forked child creates its own."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -272,10 +272,10 @@ class _Process:
 
 
 class _Breaker:
-    """Lets nobody through during a pause, and one after it; with others while all is well.
+    """A circuit breaker: lets no request through during a pause, one after it, and all while there is no fault.
 
     Raises:
-        Fault: of the kind "paused", without having waited.
+        Fault: of kind "paused", at once.
     """
 
     def __init__(self, process: _Process, clock: Callable[[], float]) -> None:
@@ -288,7 +288,7 @@ class _Breaker:
             if process.pause_s:
                 if now < process.paused_until:
                     raise Fault("paused")
-                process.paused_until = now + process.pause_s  # for the others, while this one tries
+                process.paused_until = now + process.pause_s  # other requests stay out while this one tries
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         process = self._process
@@ -305,7 +305,7 @@ def _wait(connection: Any, deadline: float, clock: Callable[[], float]) -> None:
 
     Raises:
         Fault: "timeout".
-        psycopg2.Error: the answer is an error, or there is no connection any more.
+        psycopg2.Error: the answer is an error, or the connection is broken.
     """
     while (state := connection.poll()) != POLL_OK:
         left_s = deadline - clock()
@@ -316,8 +316,8 @@ def _wait(connection: Any, deadline: float, clock: Callable[[], float]) -> None:
 
 def _ready(descriptor: int, to_write: bool, seconds: float) -> None:
     """Waits until a descriptor is ready or the time is over."""
-    # eventlet takes poll() away and makes select() give way to other green threads; without it poll() is the one that
-    # takes any descriptor.
+    # eventlet removes poll() and makes select() yield to other green threads. Without eventlet poll() is used, since
+    # select() fails for descriptors from 1024 on.
     poll = getattr(select, "poll", None)
     if poll is None:
         one = [descriptor]
@@ -336,14 +336,14 @@ def _popped(sessions: list[_Session]) -> _Session | None:
 
 
 def _numbers(text: str | None) -> list[float | None]:
-    """An array's text as numbers; [] for null, which is what no host at all gives."""
+    """An array's text as numbers; [] for null, which the query returns when it finds no host."""
     if not text or text == "{}":
         return []
     return [None if item == "NULL" else float(item) for item in text[1:-1].split(",")]
 
 
 def reason(error: psycopg2.Error) -> str:
-    """What the server or the network says, and nothing that libpq may quote from the connection string."""
+    """The reason that the server or the network gives, without anything quoted from the connection string."""
     if error.diag and error.diag.message_primary:
         return str(error.diag.message_primary)
     text = str(error)
@@ -353,5 +353,5 @@ def reason(error: psycopg2.Error) -> str:
     if "translate host name" in text:
         return "its host name cannot be resolved"
     first, *_ = text.splitlines() or [""]
-    # The system's words for it ("Connection refused") hold no quotes, signs or figures.
+    # The operating system's messages, such as "Connection refused", consist of letters and spaces only.
     return first if re.fullmatch(r"[A-Za-z ]+", first) else type(error).__name__

@@ -1,11 +1,11 @@
-"""The weigher: ranks hosts by how full they really are.
+"""The weigher: ranks hosts by how full they measurably are.
 
     [filter_scheduler]
     weight_classes = nova.scheduler.weights.all_weighers, vacancy.nova.VacancyWeigher
 
-A host's weight is how much emptier it is than the median of the hosts that are known, on a fixed scale: 0.1 is 10 % of
-a host, or a tenth of a limit, in every request. So a host of which nothing is known, or nothing new enough, weighs 0,
-as every host does when the table cannot be read, and 0 is nothing whatever an aggregate multiplies it by.
+A host's weight says how much emptier it is than the median of the known hosts, on a fixed scale: 0.1 is 10 % of a host,
+or a tenth of a limit, in every request. A host without a fresh row weighs 0, and so do all hosts when the table cannot
+be read. An aggregate's multiplier leaves 0 as it is.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from vacancy.connectors.scheduler.ranking import fullness, knows_load
 
 _CHANCE = 0.5
 _MOST_CHANCE = 0.025
-"""A host that is fuller by this share of what the request takes of it, or by this much, is picked 1/e times as often,
-so that schedulers which read the same rows at the same moment do not all pick the same host (docs/decisions/0007)."""
+"""The scale of the noise that is added to a host's emptiness: _CHANCE times the share of the host that the request
+takes, at most _MOST_CHANCE. A host that is fuller by one scale is picked 1/e times as often, so that schedulers which
+read the same rows at the same moment do not all pick the same host (docs/decisions/0007)."""
 
 
 class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has no annotations
-    """Higher is emptier, by measure. See the module."""
+    """Gives emptier hosts a higher weight; the module's docstring says how."""
 
-    # With these Nova takes the weights as they are; those below 0 too.
+    # With these bounds Nova uses the weights as they are, including negative ones.
     minval = 0.0
     maxval = 1.0
 
@@ -41,7 +42,7 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
         self._options = options.registered(nova.conf.CONF)
 
     def weight_multiplier(self, host_state: Any) -> float:
-        """As Nova's own weighers have it: an aggregate's, or that of the settings."""
+        """The aggregate's multiplier, or else that of the settings, as in Nova's own weighers."""
         multiplier: float = utils.get_weight_multiplier(
             host_state, "vacancy_weight_multiplier", self._options.weight_multiplier
         )
@@ -51,14 +52,14 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
         return self.weigh_objects([weights.WeighedHost(obj, 0.0)], weight_properties)[0]
 
     def weigh_objects(self, weighed_obj_list: Sequence[Any], weight_properties: Any) -> list[float]:
-        """The weights, in the order of the list; all 0 whatever goes wrong."""
+        """The weights, in the order of the list; all 0 if anything goes wrong."""
         try:
             if utils.request_is_rebuild(weight_properties):
-                return [0.0] * len(weighed_obj_list)  # it stays where it is
+                return [0.0] * len(weighed_obj_list)  # a rebuilt instance stays on its host
             ours = self._weights([weighed.obj for weighed in weighed_obj_list], weight_properties)
             if self._options.compare_multiplier:
                 self._compare(weighed_obj_list, ours, weight_properties)
-        except Exception:  # noqa: BLE001  # an exception would fail the request, and no ranking is worth that
+        except Exception:  # noqa: BLE001  # an exception would fail the request
             LOG.exception("hosts are ranked without the table")
             shared().table.count(errors=1)
             return [0.0] * len(weighed_obj_list)
@@ -90,7 +91,7 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
         ]
 
     def _compare(self, weighed: Sequence[Any], ours: Sequence[float], spec: Any) -> None:
-        """Logs who wins, and who would with ``compare_multiplier``, by what the weighers before this one gave."""
+        """Logs which host wins and which would win with ``compare_multiplier``, given the earlier weighers' weights."""
         now = max(
             range(len(weighed)), key=lambda n: weighed[n].weight + self.weight_multiplier(weighed[n].obj) * ours[n]
         )
@@ -108,5 +109,5 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
 
 
 def _gumbel() -> float:
-    """A number of the Gumbel distribution. The best of values with such noise is a choice by exp(value / scale)."""
+    """A sample of the Gumbel distribution: with this noise a host wins with a probability ∝ exp(value / scale)."""
     return -math.log(-math.log(random.random() or 1e-300))  # noqa: S311  # chance, not a secret

@@ -1,6 +1,6 @@
-"""What a cloud's own interfaces say of its compute hosts: Placement's and Nova's, over HTTP, with keystoneauth.
+"""Reads a cloud's compute hosts from the HTTP APIs of Placement and Nova, with keystoneauth.
 
-What always holds: a reading is whole or it fails. No host is taken for gone, or for empty, because a request failed.
+What always holds: a reading is complete or it fails. A failed request never makes a host look gone or empty.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from vacancy.connectors.openstack.notifications import Service
 from vacancy.schemas.errors import ConfigError, VacancyError
 
 _PLACEMENT = {"OpenStack-API-Version": "placement 1.19"}
-"""The first with a generation of aggregates, which tells whether anything but allocations has changed."""
+"""The first version whose provider generation also covers aggregates: only allocations change without it."""
 _COMPUTE = {"OpenStack-API-Version": "compute 2.53"}
-"""The first with the compute nodes' UUIDs."""
+"""The first version that returns the compute nodes' UUIDs."""
 _AT_ONCE = 8
 _LIMIT_S = 30.0
 _SHOWN = 200
@@ -31,7 +31,7 @@ _SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class _Static:
-    """All of a provider but its allocations, which change without its generation."""
+    """Everything of a provider except its allocations, which change without a new generation."""
 
     generation: int
     inventories: Mapping[str, Inventory]
@@ -48,7 +48,7 @@ class OpenStack:
         wall_clock: seconds since 1970.
 
     Every method raises:
-        VacancyError: one of them cannot be reached, refuses, or answers something else; says where and why.
+        VacancyError: an API cannot be reached, refuses, or sends an unexpected answer; the message says which and why.
     """
 
     def __init__(self, placement: Any, compute: Any, wall_clock: Callable[[], float] = time.time) -> None:
@@ -77,7 +77,7 @@ class OpenStack:
         return Truth(at, providers)
 
     def services(self) -> tuple[dict[str, Service], dict[str, str | None]]:
-        """All of nova-compute, and of those that are up when each has reported last."""
+        """All nova-compute services, and for each one that is up the time of its last report."""
         listed = _get(self._compute, "/os-services?binary=nova-compute", _COMPUTE)["services"]
         services = {
             service["host"]: Service(
@@ -97,7 +97,7 @@ class OpenStack:
             answer = _get(self._compute, path, _COMPUTE)
             yield from answer["hypervisors"]
             links = [link["href"] for link in answer.get("hypervisors_links", []) if link["rel"] == "next"]
-            # The link's host may be one that only others see.
+            # This client may be unable to reach the host that the link names.
             path = "/os-hypervisors/detail?" + links[0].partition("?")[2] if links else None
 
     def _provider(self, listed: Mapping[str, Any]) -> tuple[_Static, Mapping[str, Amounts]]:
@@ -127,14 +127,18 @@ class OpenStack:
 
 
 def connect(conf: Any) -> OpenStack:
-    """As ``[placement]`` of nova.conf says; where ``[nova]`` says how to reach Nova's API, as that says."""
+    """Connects as ``[placement]`` of nova.conf says, and to Nova's API as ``[nova]`` says if it has credentials.
+
+    Raises:
+        ConfigError: one of the two sections is wrong.
+    """
     groups = ("placement", "nova")
     for group in groups:
         loading.register_auth_conf_options(conf, group)
         loading.register_session_conf_options(conf, group)
         loading.register_adapter_conf_options(conf, group)
     try:
-        # The second falls back on the first: one user may ask both, by the catalog's addresses.
+        # [nova] falls back to [placement]: one user may call both APIs, at the addresses in the catalog.
         sections = {
             group: group if conf[group].auth_type or conf[group].auth_section else groups[0] for group in groups
         }
@@ -153,10 +157,10 @@ def connect(conf: Any) -> OpenStack:
 
 
 def read_conf(file: Path) -> Any:
-    """nova.conf, or a file with some of its sections.
+    """Reads nova.conf, or a file with some of its sections.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read.
     """
     conf = cfg.ConfigOpts()
     try:
@@ -177,7 +181,7 @@ def _get(adapter: Any, path: str, headers: Mapping[str, str]) -> Any:
 
 
 def _joined(root: str, node: Mapping[str, Any], parts: list[tuple[_Static, Mapping[str, Amounts]]]) -> Provider:
-    """A compute node of the providers of its tree."""
+    """A compute node with the resources of all providers in its tree."""
     inventories: dict[str, Inventory] = {}
     held: dict[str, dict[str, int]] = {}
     for static, allocations in parts:
@@ -199,7 +203,7 @@ def _joined(root: str, node: Mapping[str, Any], parts: list[tuple[_Static, Mappi
 
 
 def _added(one: Inventory, other: Inventory) -> Inventory:
-    """Of one class in two providers of a tree; an allocation comes out of one of them."""
+    """Adds the inventories of one resource class in two providers of a tree; an allocation uses only one of them."""
     return Inventory(
         total=one.total + other.total,
         reserved=one.reserved + other.reserved,

@@ -1,4 +1,4 @@
-"""What Ceilometer's samples of instances say, as its notifier publisher sends them; other meters are passed over."""
+"""Reads Ceilometer's samples of instances as its notifier publisher sends them; other meters are ignored."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ METERS: Mapping[str, str] = {
     "network.incoming.packets": "net_rx_packets",
     "network.outgoing.packets": "net_tx_packets",
 }
-"""By Ceilometer's names: the field of HostUsage that the meter is a part of, or RESIDENT."""
+"""Ceilometer's meter name to the field of HostUsage that the meter contributes to, or to RESIDENT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One figure of an instance, or of a disk or interface of it.
+    """One figure of an instance, or of one of its disks or interfaces.
 
     Attributes:
-        at: when it was read, in seconds since 1970.
-        instance: its UUID.
-        resource: the instance, disk or interface.
+        at: when it was measured, in seconds since 1970.
+        instance: the instance's UUID.
+        resource: Ceilometer's id of the instance, disk or interface.
         figure: a value of METERS.
-        value: in the figure's unit, which is the meter's.
+        value: in the unit of the meter, which is also the unit of the figure.
     """
 
     at: float
@@ -48,7 +48,7 @@ def read(payload: Any, refused: Callable[[str], None]) -> list[Sample]:
 
     Args:
         payload: what Ceilometer's publisher has sent.
-        refused: told of each that is not as Ceilometer makes them, and why.
+        refused: called with the reason for each malformed sample.
     """
     found = []
     for message in payload if isinstance(payload, list) else [payload]:
@@ -69,7 +69,7 @@ def _sample(figure: str, message: Mapping[str, Any]) -> Sample:
     resource = str(message["resource_id"])
     return Sample(
         at=(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(),
-        # Of a disk or an interface the resource's own id only begins or ends with the instance's.
+        # The resource id of a disk or an interface only starts or ends with the instance's UUID.
         instance=str(metadata.get("instance_id") or resource),
         resource=resource,
         figure=figure,

@@ -1,10 +1,10 @@
-"""Cinder's pools: what its scheduler knows of them, read from its API.
+"""Cinder's pools: what Cinder's scheduler knows about them, read from its API.
 
-What always holds: a pool's free figure is that of Cinder's own capacity filter, for a volume of the pool's own kind of
-provisioning (thin where it can): a volume of so many GiB passes that filter, one of more does not.
+What always holds: a pool's free figure agrees with Cinder's own capacity filter, for a volume with the pool's own kind
+of provisioning (thin where the pool supports it): a volume of that many GiB passes the filter, a larger one does not.
 
-A pool is a provider that shares by aggregate, as Placement calls it: it holds volumes for the hosts of its aggregates,
-and no instances, so it is disabled for them.
+A pool is what Placement calls a sharing provider: it holds volumes for the hosts in its aggregates. It holds no
+instances, so it is disabled for them.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from vacancy.connectors.settings import StorageSettings
 from vacancy.schemas.errors import ConfigError
 
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
-"""The trait of os-traits by which Placement knows such a provider."""
+"""The trait from os-traits that marks a sharing provider in Placement."""
 UNLIMITED_GB = 2**31 - 1
-"""What a pool has that calls its room infinite or unknown, which Cinder takes for enough."""
+"""The capacity of a pool that reports it as infinite or unknown; Cinder treats both as enough."""
 _ENDLESS = ("infinite", "unknown")
 _INITIAL_AUTO_RATIO = 20.0
 _NAMESPACE = uuid.UUID("6a2d8f7e-0e0f-4d0a-9a1d-3c2f5f1c7b55")
 
 
 class CinderError(OSError):
-    """Cinder cannot be asked now; says why and what to do."""
+    """Cinder did not answer as needed; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A pool's room in GiB, as Cinder's capacity filter counts.
+    """A pool's capacity in GiB, as Cinder's capacity filter counts it.
 
     Attributes:
-        total: what the storage has.
-        reserved: what of that is kept back.
-        ratio: how often the rest may be promised; 1 without thin provisioning.
-        capacity: what can be promised.
-        free: what of that is not; below 0 where more is promised than may be.
-        available: what the storage itself says is free.
+        total: size of the storage.
+        reserved: the part of the total that is kept back.
+        ratio: how often the rest may be provisioned; 1 without thin provisioning.
+        capacity: what can be provisioned.
+        free: the part of the capacity that is not provisioned; negative if the pool is overcommitted.
+        available: what the storage itself reports as free.
     """
 
     total: int
@@ -65,19 +65,19 @@ class Room:
 
     @classmethod
     def of(cls, capabilities: Mapping[str, Any], default_ratio: float | str) -> Room:
-        """A pool's room by its capabilities.
+        """Computes a pool's capacity from its capabilities.
 
         Args:
-            capabilities: as Cinder's API tells them.
-            default_ratio: where they tell no ``max_over_subscription_ratio``.
+            capabilities: as Cinder's API returns them.
+            default_ratio: for pools that report no ``max_over_subscription_ratio``.
 
         Raises:
-            ValueError: a figure is no number.
+            ValueError: a figure is not a number.
         """
         total, free = capabilities.get("total_capacity_gb", 0), capabilities.get("free_capacity_gb", 0)
         reserved_percentage = float(capabilities.get("reserved_percentage", 0))
         if free in _ENDLESS or total in _ENDLESS:
-            # Of an endless total nothing can be reserved: Cinder then lets nothing in, but for endless free room.
+            # Nothing can be reserved of an infinite total: Cinder then accepts no volume unless free is infinite too.
             passes = free in _ENDLESS or reserved_percentage == 0
             available = UNLIMITED_GB if free in _ENDLESS else _whole(float(free))
             return cls(UNLIMITED_GB, 0, 1.0, UNLIMITED_GB, UNLIMITED_GB if passes else 0, available)
@@ -96,7 +96,7 @@ class Room:
 
 
 def _ratio(capabilities: Mapping[str, Any], default: float | str, used: float, provisioned: float) -> float:
-    """How often a pool of thin provisioning may promise what it has."""
+    """How often a thinly provisioned pool may provision its capacity."""
     ratio = capabilities.get("max_over_subscription_ratio") or default
     if ratio != "auto":
         return float(ratio)
@@ -104,7 +104,7 @@ def _ratio(capabilities: Mapping[str, Any], default: float | str, used: float, p
 
 
 def _whole(gb: float) -> int:
-    """Whole GiB, of figures that Cinder itself rounds to hundredths."""
+    """A figure in whole GiB; Cinder itself rounds its figures to hundredths."""
     return min(UNLIMITED_GB, math.floor(round(gb, 2)))
 
 
@@ -114,9 +114,9 @@ class Pool:
 
     Attributes:
         name: ``host@backend#pool``.
-        room: of it.
-        reported_at: when its volume service last told Cinder; None: Cinder does not say.
-        is_up: whether its driver says that the storage is.
+        room: its capacity.
+        reported_at: when its volume service last reported to Cinder; None: Cinder does not say.
+        is_up: whether its driver says that the storage is up.
     """
 
     name: str
@@ -126,11 +126,11 @@ class Pool:
 
     @property
     def host_id(self) -> str:
-        """Its identity among the hosts; the same whoever reads it."""
+        """Its host id; every reader computes the same one."""
         return str(uuid.uuid5(_NAMESPACE, self.name))
 
     def usage(self, boot_id: str, monotonic_ns: int) -> UsageReading:
-        """What it has promised and what is free, as the host's usage that it is; it has no CPUs and no memory."""
+        """What is provisioned and what is free, as the usage of a host without CPUs and memory."""
         room = self.room
         return UsageReading(
             boot_id=boot_id,
@@ -186,7 +186,7 @@ class Cinder:
         except NoMatchingPlugin as error:
             raise ConfigError(f"storage.auth: {error}; correct auth_type") from None
         except (MissingRequiredOptions, TypeError) as error:
-            # What is superfluous is a TypeError.
+            # keystoneauth1 raises TypeError for an option that this auth_type does not have.
             raise ConfigError(f"storage.auth: {error}; see keystoneauth1's options of this auth_type") from None
         self._api = adapter.Adapter(
             session.Session(
@@ -202,10 +202,10 @@ class Cinder:
         )
 
     def pools(self) -> list[Pool]:
-        """All pools of volume services that Cinder holds for up.
+        """All pools of volume services that Cinder considers up.
 
         Raises:
-            CinderError: it does not answer, or not with pools.
+            CinderError: Cinder does not answer, or its answer is not a list of pools.
         """
         try:
             document = self._api.get("/scheduler-stats/get_pools", params={"detail": "True"}).json()
@@ -235,5 +235,5 @@ class Cinder:
 
 
 def is_current(pool: Pool, now: datetime, max_report_age: timedelta) -> bool:
-    """Whether what Cinder knows of a pool is new enough to be told on."""
+    """Whether a pool's last report to Cinder is recent enough to be sent."""
     return pool.reported_at is None or now - pool.reported_at <= max_report_age

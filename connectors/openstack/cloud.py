@@ -1,11 +1,11 @@
-"""A cloud's compute hosts: what its own interfaces said last, and over that what notifications have said since.
+"""A cloud's compute hosts: the last full reading from the cloud's APIs, updated by the notifications since then.
 
 What always holds:
 
-- Of each instance, service and aggregate the newest notification counts, by its sender's clock; one that is older than
-  the last reading of the truth counts for nothing. So after a reading the state is the truth, whichever notifications
-  were lost, doubled or out of order before it, and those that come late change nothing.
-- A host is alive only by a sign of its own (:meth:`Cloud.told`, :meth:`Cloud.sync_services`).
+- For each instance, service and aggregate the newest notification counts, by its sender's clock. A notification older
+  than the last full reading (the truth) is ignored. So after a reading the state equals the truth, whichever
+  notifications were lost, repeated or reordered before it, and late ones change nothing.
+- A host counts as alive only because of its own reports (:meth:`Cloud.told`, :meth:`Cloud.sync_services`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
 from vacancy.connectors.collectors.guest_counters import Sums
@@ -23,9 +23,9 @@ from vacancy.connectors.openstack.ceilometer import CPU, METERS, RESIDENT, Sampl
 from vacancy.connectors.openstack.notifications import AggregateSeen, CpuCounters, InstanceSeen, Notification, Service
 
 RECENT_S = 300.0
-"""How long a consumer is listed after it began to count, as by the agent."""
+"""How long a consumer is listed after it began to count; the agent uses the same time."""
 _DEFAULT_ZONE = "nova"
-"""Nova's default_availability_zone, unless its settings say otherwise; the next reading of the services knows."""
+"""The default of Nova's default_availability_zone; the next reading of the services corrects it if it is set."""
 _IN_USAGE = frozenset({"VCPU", "MEMORY_MB", "DISK_GB"})
 _NOTHING = Inventory(total=0, reserved=0, max_unit=0, allocation_ratio=1.0)
 Outcome = Literal["applied", "old", "unknown", "nothing"]
@@ -38,12 +38,12 @@ class Provider:
 
     Attributes:
         id: UUID of both the compute node and the resource provider.
-        name: its hypervisor's.
-        service: the name of its nova-compute.
-        inventories: by resource class, those of its nested providers with it.
-        traits: the same.
+        name: the hypervisor's hostname.
+        service: the host name of its nova-compute.
+        inventories: by resource class, nested providers included.
+        traits: nested providers' traits included.
         aggregates: UUIDs.
-        held: by consumer: what it holds by resource class.
+        held: by consumer, the amount that it holds of each resource class.
     """
 
     id: str
@@ -69,7 +69,7 @@ class Truth:
 
 
 class Difference(NamedTuple):
-    """How wrong the state was when the truth was read: instances on hosts, and how long it may have been so."""
+    """How far the state differed from the truth when that was read: instances per host, and for how long at most."""
 
     missed: int
     extra: int
@@ -80,7 +80,7 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class _Host:
-    """A compute node with what it holds now."""
+    """A compute node with its current allocations."""
 
     provider: Provider
     held: dict[str, Amounts]
@@ -98,7 +98,7 @@ class _Host:
 
 
 class _Overlaid(NamedTuple):
-    """An instance as notifications have it: where, and with what; nowhere if it is gone."""
+    """An instance according to notifications: its host and its amounts; no host once it is gone."""
 
     at: float
     host: str | None
@@ -133,11 +133,11 @@ class Cloud:
         self._newer_services: dict[str, tuple[float, Service]] = {}
         self._newer_aggregates: dict[str, tuple[float, AggregateSeen]] = {}
         self.alive: set[str] = set()
-        """Hosts that have given a sign of life; whoever has told of it takes them out."""
+        """Hosts that have shown they are alive; the caller removes each once it has reported it."""
         self.changed: set[str] = set()
-        """Hosts of which something has changed, the same."""
+        """Hosts of which anything has changed; the caller removes them likewise."""
         self.retired: set[str] = set()
-        """Hosts that the cloud no longer has, the same."""
+        """Hosts that the cloud no longer has; the caller removes them likewise."""
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -149,20 +149,20 @@ class Cloud:
 
     @property
     def truth_age_s(self) -> float:
-        """How long ago the truth was read; infinite before that."""
+        """Seconds since the truth was last read; infinite before the first reading."""
         return self._clock() - self._read_at
 
     def told(self, notification: Notification, fresh_s: float) -> Outcome:
-        """Takes a notification.
+        """Applies a notification.
 
         Args:
             notification: what it says.
-            fresh_s: an older one is no sign of life: it may have waited in a queue.
+            fresh_s: a notification older than this does not prove that its host is alive: it may have been queued.
         """
         now = self._wall_clock()
         if notification.alive is not None and now - notification.at <= fresh_s:
             self.alive.update(self._by_service.get(notification.alive, ()))
-        # One from a clock that is ahead must not outlive the next reading of the truth.
+        # A notification from a clock that is ahead must not outlive the next reading of the truth.
         at, told = min(notification.at, now), notification.told
         if told is None:
             return "nothing"
@@ -175,7 +175,7 @@ class Cloud:
         return self._aggregate(at, told)
 
     def sampled(self, samples: Iterable[Sample]) -> Outcome:
-        """Takes Ceilometer's samples; of each figure of each resource the newest counts."""
+        """Applies Ceilometer's samples; the newest one of each figure and resource counts."""
         outcome: Outcome = "nothing"
         for sample in samples:
             places = self._places.get(sample.instance, ())
@@ -195,7 +195,7 @@ class Cloud:
         return outcome
 
     def sync(self, truth: Truth) -> Difference | None:
-        """Takes the truth; how wrong the state was, None the first time."""
+        """Replaces the state by the truth; returns how far the state differed from it, None the first time."""
         now, first = self._clock(), self._at == -math.inf
         before = {(consumer, id_): held for id_, host in self._hosts.items() for consumer, held in host.held.items()}
         since_s = 0.0 if first else now - self._read_at
@@ -216,15 +216,15 @@ class Cloud:
     def sync_services(
         self, at: float, services: Mapping[str, Service], beats: Mapping[str, str | None], lately: bool
     ) -> None:
-        """Takes all services as Nova's API lists them.
+        """Applies the list of all services from Nova's API.
 
         Args:
-            at: when that was asked, in seconds since 1970.
+            at: when the API was asked, in seconds since 1970.
             services: by the name of their host.
-            beats: when each of those that are up has reported last, in Nova's words.
-            lately: whether they were asked so short a time ago that one that has reported since is alive now.
+            beats: the last report of each service that is up, as Nova writes the time.
+            lately: whether the previous request was so recent that a service that has reported since then is alive.
         """
-        # What an operator sets moves the time of a service's last report as well.
+        # An operator's change to a service also updates the time of its last report.
         set_anew = {name for name, service in services.items() if service != self._services.get(name)}
         for name in services.keys() | self._services.keys():
             if services.get(name) != self.service_of(name):
@@ -232,21 +232,23 @@ class Cloud:
         self._services, self._services_at = dict(services), at
         self._newer_services = {key: seen for key, seen in self._newer_services.items() if seen[0] > at}
         for name, beat in beats.items():
-            if lately and name not in set_anew and self._heard.get(name, beat) != beat:
+            # Of one that was down at every look before, any report is news.
+            if lately and name not in set_anew and self._heard.get(name) != beat:
                 self.alive.update(self._by_service.get(name, ()))
-        self._heard = dict(beats)
+        # Those that are down are kept: by its old report alone a service does not come back.
+        self._heard = {name: beat for name, beat in (self._heard | dict(beats)).items() if name in services}
 
     def service_of(self, name: str) -> Service | None:
-        """A service by the name of its host, as it was last told."""
+        """The last known state of a service, by the name of its host."""
         newer = self._newer_services.get(name)
         return self._services.get(name) if newer is None else newer[1]
 
     def usage(self, host_id: str) -> UsageReading:
         """What is in use on a host.
 
-        The clock of counters is the wall clock of whom they come from, at the reading; events between two readings are
-        some ns after the former, so that a rate is what the counters grew by over the time in which they did. Where
-        nothing is counted no event can be compared with another, so that each has a boot of its own.
+        The counters' clock is their source's wall clock at the time of the reading. Events between two readings are a
+        few ns after the first one, so that a rate divides the counters' growth by the time that it took. A host
+        without counters has a new boot id in every event, so that its events are never compared with each other.
         """
         host = self._hosts[host_id]
         now = self._clock()
@@ -311,7 +313,7 @@ class Cloud:
         if before is not None and before.host == place and before.flavor == seen.amounts:
             amounts = before.amounts
         elif before is None and place in was and place is not None and not seen.resizes:
-            # Placement's word is more than the flavor's: a root disk may be a volume.
+            # Placement's amounts take precedence over the flavor's: a root disk may be a volume.
             amounts = self._hosts[place].held[seen.uuid]
         else:
             amounts = seen.amounts
@@ -386,14 +388,14 @@ class Cloud:
         return zone
 
     def _find(self, service: str | None, node: str | None) -> str | None:
-        """A host by its hypervisor's name, or by its nova-compute's where that has but one."""
+        """A host by its hypervisor's name, or by its nova-compute's if that has only one hypervisor."""
         if node is not None and node in self._by_name:
             return self._by_name[node]
         hosts = self._by_service.get(service or "", [])
         return hosts[0] if len(hosts) == 1 else None
 
     def _rebuild(self, truth: Truth, now: float) -> None:
-        """All hosts from the truth, and over it the newer notifications."""
+        """Rebuilds all hosts from the truth and the notifications that are newer."""
         former, self._hosts, self._by_service, self._places = self._hosts, {}, {}, {}
         newer: dict[str | None, dict[str, Amounts]] = {}
         for consumer, seen in self._instances.items():
@@ -419,9 +421,9 @@ class Cloud:
         self.alive &= self._hosts.keys()
         self.changed &= self._hosts.keys()
 
-    def _counters(self, host: _Host) -> dict[str, int]:
-        """The counters of a host, by the names of HostUsage: its own, and sums over its guests."""
-        found: dict[str, int] = {}
+    def _counters(self, host: _Host) -> dict[str, Any]:
+        """A host's counters by their names in HostUsage: the host's own, and sums over its guests."""
+        found: dict[str, Any] = {}
         for figure in METERS.values():
             resources = host.guests.get(figure)
             if resources is None or figure == RESIDENT:
@@ -437,7 +439,7 @@ class Cloud:
         return found
 
     def _memory_mb_available(self, host: _Host, memory: Inventory, allocated: int) -> int:
-        """What is left by promise; where guests' resident memory is sampled, what is left of the machine's own."""
+        """Capacity less allocations; where guests' resident memory is sampled, the machine's memory less that."""
         samples = host.guests.get(RESIDENT, {}).values()
         resident = {sample.instance: sample.value for sample in samples if sample.instance in host.held}
         if not resident:

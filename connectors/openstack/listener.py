@@ -2,11 +2,11 @@
 
 What always holds:
 
-- A message is acknowledged when whoever takes it has it in his state, and not before; one that he cannot take now goes
+- A message is acknowledged only after its consumer has applied it. A message that the consumer cannot take now goes
   back into the queue.
-- The library tries for ever to reach RabbitMQ. That it is away is said once, and once that it is back; whoever takes
-  the notifications is told, since some may be lost. It is back when each connection is, Nova's notifications and
-  Ceilometer's samples having one each: what is sent while its own is still away is lost.
+- The library retries RabbitMQ for ever. The log says once that RabbitMQ is away and once that it is back; the consumer
+  is told too, since notifications may be lost. RabbitMQ is back when all connections are: Nova's notifications and
+  Ceilometer's samples have one each, and what is sent while a connection is away is lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from oslo_config import cfg
 
 with warnings.catch_warnings():
-    # It imports eventlet, which says that it should not be used; here it is not.
+    # oslo.messaging imports eventlet, which warns that it is deprecated; it is not used here.
     warnings.simplefilter("ignore")
     import oslo_messaging
 
@@ -33,29 +33,29 @@ from vacancy.schemas.errors import ConfigError
 _LOG = logging.getLogger("vacancy.bridge")
 _LIBRARY = "oslo.messaging._drivers.impl_rabbit"
 _PREFETCH = 1_000
-"""Messages on the way to us at once: with no limit a backlog would come into memory as a whole."""
+"""Unacknowledged messages per connection: without a limit a whole backlog would be loaded into memory."""
 _ANEW_S = 5.0
-"""The library begins a second after it has given up, and tries each second or two to connect."""
+"""The library starts again one second after it has given up, and tries to connect every one or two seconds."""
 
 
 class Taker(Protocol):
-    """Takes what is heard; False puts a message back into the queue. Called by one thread, and never raises."""
+    """Takes the messages; returning False puts one back into the queue. Called by one thread; never raises."""
 
     def notification(self, event_type: str, publisher_id: str, timestamp: str, payload: Any) -> bool:
-        """One of Nova's."""
+        """A notification from Nova."""
 
     def samples(self, payload: Any) -> bool:
-        """A message of Ceilometer's."""
+        """A message from Ceilometer."""
 
     def undecodable(self, reason: str) -> None:
-        """A message that is not even one of oslo.messaging's; it is gone."""
+        """A message that oslo.messaging could not read; it is lost."""
 
     def away(self, since: bool) -> None:
         """RabbitMQ is away (True), or back."""
 
 
 class _Endpoint:
-    """What oslo.messaging calls, by priority: its methods' names are the queues' bindings."""
+    """The endpoint that oslo.messaging calls: the names of its methods are the priorities that the queues bind."""
 
     def __init__(self, take: Callable[[str, str, str, Any], bool]) -> None:
         self._take = take
@@ -92,7 +92,7 @@ class Listener:
         try:
             self._transport = oslo_messaging.get_notification_transport(conf, url=url)
         except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure, cfg.Error, ValueError) as error:
-            # What it says may hold the URL, and that a password.
+            # The error's text may hold the URL, which may hold a password.
             raise ConfigError(
                 f"bridge.transport_url: oslo.messaging refuses it ({type(error).__name__}); "
                 "write rabbit://user:password@host:5672/vhost"
@@ -116,7 +116,7 @@ class Listener:
         self._thread = threading.Thread(target=self._start, name="listener", daemon=True)
 
     def start(self) -> None:
-        """Begins to listen, as soon as RabbitMQ is there; does not wait for that."""
+        """Starts to listen without waiting for RabbitMQ; messages arrive once it can be reached."""
         logger = logging.getLogger(_LIBRARY)
         logger.addHandler(self._watch)
         logger.setLevel(logging.INFO)
@@ -124,7 +124,7 @@ class Listener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends it; what was heard and not taken goes back into the queue."""
+        """Stops listening; messages received but not taken go back into the queue."""
         for server in self._started:
             server.stop()
             server.wait()
@@ -148,9 +148,9 @@ class Listener:
 
 
 class _Watch(logging.Handler):
-    """Learns from the library's log, the one place where it tells, whether RabbitMQ is there.
+    """Learns from the library's log whether RabbitMQ can be reached; the library tells it nowhere else.
 
-    A connection logs from a thread of its own, and names itself in the lines that say how it is. Until it is made, it
+    Each connection logs from its own thread and names itself in the lines about its state. Before it is established it
     has no name.
     """
 
@@ -158,11 +158,11 @@ class _Watch(logging.Handler):
         super().__init__()
         self._taker = taker
         self._away: dict[str, float] = {}
-        """The connections that are away, and when each has failed last, in monotonic s."""
+        """The connections that are away, with the time of each one's last failure in monotonic seconds."""
         self._of_thread: dict[int | None, str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Turns what the library says of each try into one line a change."""
+        """Turns the library's lines about every attempt into one line per change."""
         message = record.getMessage()
         named = re.match(r"\[([^]]+)\] ", message)
         connection = named[1] if named else ""
@@ -179,19 +179,19 @@ class _Watch(logging.Handler):
         elif record.levelno >= logging.WARNING:
             _LOG.log(record.levelno, "oslo.messaging: %s", message)
             if "Unable to connect" in message:
-                # It broke again just when it was back. The library begins anew, and says nothing where that succeeds.
+                # The connection broke again right after it came back. The library retries and logs no success.
                 anew = threading.Timer(_ANEW_S, self._unless_it_failed_again, [self._of_thread.get(record.thread, "")])
                 anew.daemon = True
                 anew.start()
 
     def reached(self) -> None:
-        """All connections are made."""
+        """All connections are established."""
         with self._alone():
             self._back("")
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """As :meth:`emit` is called: one thread at a time."""
+        """Called like :meth:`emit`, by one thread at a time."""
         self.acquire()
         try:
             yield

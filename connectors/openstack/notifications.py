@@ -1,10 +1,10 @@
-"""What Nova's versioned notifications say, in the terms of this project; anything else they hold is passed over.
+"""Translates Nova's versioned notifications into this project's terms; content of no use here is ignored.
 
 What always holds:
 
-- A notification is read or refused with a reason: nothing that it holds raises but ValueError.
-- Whether a host lives is told only by what its own nova-compute sends. Of ``service.*`` and ``instance.update`` the
-  publisher is no witness: Nova's API and conductor send them in the name of nova-compute.
+- A notification is read or refused with a reason: whatever it contains, only ValueError is raised.
+- Only notifications that a host's own nova-compute sends show that the host is alive. The publisher of ``service.*``
+  and ``instance.update`` proves nothing: Nova's API and conductor send them in the name of nova-compute.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class InstanceSeen:
 
     Attributes:
         uuid: Placement's consumer.
-        host: name of its nova-compute; None: it is on none, or gone from it.
-        node: name of its hypervisor, which is Placement's provider.
+        host: name of its nova-compute; None: it is on no host, or no longer.
+        node: name of its hypervisor, which is also the name of the provider in Placement.
         amounts: what its flavor takes, by resource class.
-        resizes: whether this is about a change of its flavor.
+        resizes: whether the notification is about a resize.
     """
 
     uuid: str
@@ -42,7 +42,7 @@ class InstanceSeen:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A nova-compute, as the operator has set it."""
+    """A nova-compute service with the operator's settings."""
 
     host: str
     disabled: bool
@@ -53,7 +53,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class AggregateSeen:
-    """A host aggregate with all its hosts; none are left of one that is deleted."""
+    """A host aggregate with all its hosts; a deleted aggregate has none."""
 
     uuid: str
     hosts: frozenset[str]
@@ -75,12 +75,12 @@ Told = InstanceSeen | Service | AggregateSeen | CpuCounters
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What one of them says.
+    """What one notification says.
 
     Attributes:
         at: when it was sent, in seconds since 1970 on its sender's clock.
-        told: what of it matters; None: nothing.
-        alive: name of the nova-compute that proves by it that it lives.
+        told: the object that it describes; None: nothing of use here.
+        alive: name of the nova-compute that the notification proves to be alive.
     """
 
     at: float
@@ -89,16 +89,16 @@ class Notification:
 
 
 def read(event_type: str, publisher_id: str, timestamp: str, payload: Any) -> Notification:
-    """What a notification says.
+    """Reads a notification.
 
     Args:
         event_type: such as ``instance.create.end``.
         publisher_id: such as ``nova-compute:compute-1``.
-        timestamp: when it was sent, as oslo.messaging writes it: UTC, without saying so.
-        payload: Nova's, as it comes.
+        timestamp: when it was sent, as oslo.messaging writes it: in UTC, without an offset.
+        payload: Nova's payload.
 
     Raises:
-        ValueError: it is not as Nova makes them; says why.
+        ValueError: Nova does not send such a notification; the message says why.
     """
     try:
         at = datetime.fromisoformat(timestamp).replace(tzinfo=UTC).timestamp()
@@ -153,7 +153,7 @@ _READERS: Mapping[str, Callable[[str, Mapping[str, Any]], Told | None]] = {
 
 
 def amounts_of(flavor: Mapping[str, Any]) -> dict[str, int]:
-    """What a flavor takes by resource class, as Nova asks Placement for it; a root disk in a volume counts as well."""
+    """What Nova requests from Placement for a flavor, by resource class; a root disk in a volume counts as well."""
     extra = flavor.get("extra_specs") or {}
     cpus = "PCPU" if extra.get("hw:cpu_policy") == "dedicated" else "VCPU"
     disk_gb = (flavor["root_gb"] or 0) + (flavor["ephemeral_gb"] or 0) + math.ceil((flavor["swap"] or 0) / _MB_PER_GB)

@@ -1,4 +1,4 @@
-"""The PostgreSQL side: connections, migrations, and the rows of the view ``schedulable_host``.
+"""PostgreSQL: connections, migrations, and the rows of the view ``schedulable_host``.
 
 The SQL itself is in ``schemas``; claims are in ``connectors.scheduler``.
 """

@@ -1,6 +1,6 @@
 """The PostgreSQL edge: connections, and what their errors mean in one line.
 
-What always holds: no message holds a password, or any part of a connection string that might be one.
+What always holds: no message contains a password, or any part of a connection string that might be one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _ENCODE = "write it as libpq's URI or key=value form, with @ : / % in a password
 
 
 class MissingTablesError(VacancyError):
-    """The database has no tables of ours."""
+    """The database has no Vacancy tables."""
 
 
 class UnreachableError(VacancyError):
-    """The server cannot be reached, lets nobody in at the moment, or went away: trying again may help."""
+    """The server cannot be reached, accepts no connections now, or closed the connection: a retry may help."""
 
 
-# What the server says when it refuses a connection, what that is, and what to do. libpq gives no SQLSTATE for these.
+# The server's message when it refuses a connection, the error to raise, and what to do. libpq gives no SQLSTATE here.
 _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     (r'database ".*" does not exist', VacancyError, "create it (createdb), or correct the dsn"),
     (r'role ".*" does not exist', VacancyError, "create the login role (docs/tables.md), or correct the dsn"),
@@ -48,7 +48,7 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     ),
     (r"pg_hba\.conf (entry|rejects)", VacancyError, "let this client in in the server's pg_hba.conf"),
     (r"too many clients|remaining connection slots", UnreachableError, "raise the server's max_connections"),
-    # "terminating connection": it went away between the password and the first answer.
+    # "terminating connection": the server stopped between authentication and its first answer.
     (
         r"starting up|shutting down|recovery|terminating connection",
         UnreachableError,
@@ -56,8 +56,8 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     ),
 )
 _TOO_SOON_FOR_TLS = "error response during SSL exchange"
-"""The server is about to end, or has no process for us: it says so before it knows of TLS, and libpq hides why."""
-# What libpq says when it cannot agree on TLS with the server, and what to do. None of it passes by itself.
+"""The server is stopping or cannot start a backend: it says so before TLS begins, and libpq hides the reason."""
+# libpq's message when TLS with the server fails, and what to do. A retry helps with none of these.
 _TLS: tuple[tuple[str, str], ...] = (
     (
         r"certificate verify failed",
@@ -79,18 +79,18 @@ def connect(
     read_only: bool,
     max_age: timedelta | None = None,
 ) -> Connection:
-    """A connection to a database that has our tables.
+    """A connection to a database that has Vacancy's tables.
 
     Args:
         dsn: libpq's URI or key=value form.
         connect_timeout: how long to wait for the server; libpq counts whole seconds, two at least.
         application_name: what pg_stat_activity shows.
-        read_only: refuse writes, and commit each statement by itself: a reader that sits in a transaction keeps the
-            server from pruning old versions of rows.
+        read_only: refuse writes, and use autocommit: an open transaction of a reader keeps the server from pruning old
+            versions of rows.
         max_age: scheduler.max_age, for the view's `reason`.
 
     Raises:
-        UnreachableError: no server there, or it went away.
+        UnreachableError: no server answers, or it closed the connection.
         MissingTablesError: `vacancy migrate` has not run.
         VacancyError: the server refuses the user or the database.
     """
@@ -105,7 +105,7 @@ def connect(
                     cursor.execute(
                         "SELECT set_config('vacancy.max_age', %s, false)", (f"{milliseconds_of(max_age)} ms",)
                     )
-            # set_config holds only if its transaction commits.
+            # set_config lasts only if its transaction commits.
             connection.commit()
     except BaseException:
         connection.close()
@@ -114,7 +114,7 @@ def connect(
 
 
 def _require_tables(cursor: Cursor, dsn: SecretStr) -> None:
-    # By the catalog, which every role may read; an empty schema is what a migration that failed leaves.
+    # Every role may read the catalog. Looking for the schema is not enough: a failed migration may leave an empty one.
     cursor.execute("SELECT 1 FROM pg_views WHERE schemaname = 'vacancy' AND viewname = 'schedulable_host'")
     if cursor.fetchone() is None:
         raise MissingTablesError(f"{where(dsn)} has no Vacancy tables; run `vacancy migrate`")
@@ -123,7 +123,7 @@ def _require_tables(cursor: Cursor, dsn: SecretStr) -> None:
 def require_rights(
     connection: Connection, dsn: SecretStr, role: str, tables: Sequence[str], rights: Sequence[str]
 ) -> None:
-    """Looks whether a connection's user has what a group role gives.
+    """Checks that a connection's user has the rights of a group role.
 
     Raises:
         VacancyError: names the rights that are missing.
@@ -143,14 +143,14 @@ def require_rights(
 
 
 def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -> Connection:
-    """A connection to a database, whatever is in it; arguments and errors as for :func:`connect`."""
+    """A connection to a database, with or without tables; arguments and errors as for :func:`connect`."""
     place = where(dsn)
     try:
         return psycopg2.connect(
             dsn.get_secret_value(),
             connect_timeout=max(2, round(connect_timeout.total_seconds())),
             application_name=application_name,
-            # A server that vanishes without a word is noticed within some 10 s.
+            # A server that vanishes silently is noticed within about 10 s.
             keepalives_idle=5,
             keepalives_interval=2,
             keepalives_count=3,
@@ -161,7 +161,7 @@ def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -
 
 
 def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyError:
-    """What libpq said when it could not connect, which has no SQLSTATE, as one line; errors as for :func:`connect`."""
+    """The one-line error for libpq's text of a failed connection, which has no SQLSTATE; see :func:`connect`."""
     if "FATAL:" in text:
         refusal = " ".join(text.split("FATAL:")[-1].split())
         kind, remedy = next(
@@ -212,14 +212,14 @@ def where(dsn: SecretStr) -> str:
     """The server, the database and the user that a connection string names, for messages.
 
     Raises:
-        VacancyError: it is none; the message does not quote it.
+        VacancyError: the string is invalid; the message does not quote it.
     """
     try:
         parts = parse_dsn(dsn.get_secret_value())
     except psycopg2.ProgrammingError:
         raise VacancyError(f"PostgreSQL: the connection string cannot be parsed; {_ENCODE}") from None
     host, port = parts.get("host") or parts.get("hostaddr") or "local socket", parts.get("port") or "5432"
-    # An unencoded @ or : in a URI's password makes libpq take the rest of it for the host or the port.
+    # With an unencoded @ or : in a URI's password libpq reads the rest of the password as the host or the port.
     if "@" in host or not re.fullmatch(r"[\d,]+", port):
         raise VacancyError(f"PostgreSQL: the connection string is wrong; {_ENCODE}")
     database = parts.get("dbname") or parts.get("user") or "?"
@@ -228,6 +228,6 @@ def where(dsn: SecretStr) -> str:
 
 
 def _primary(error: psycopg2.Error) -> str:
-    """The first line of what PostgreSQL says."""
+    """The first line of PostgreSQL's message."""
     text = (error.diag.message_primary if error.diag else None) or str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Rows of any query as JSON objects, for what people and programs read."""
+"""Rows of any query as JSON objects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def documents(connection: Connection, query: str | sql.Composable, values: dict[
 
 
 def json_value(value: Any) -> Any:
-    """A value of a column as JSON has it."""
+    """A column's value as JSON represents it."""
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")

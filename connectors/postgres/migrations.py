@@ -4,10 +4,10 @@ What always holds:
 
 - One transaction does all of it: the pending migrations, then every function and view, if a migration was pending or
   one of their files differs from what was applied. A crash, a failure or a dry run changes nothing.
-- One runner at a time per database: an advisory lock that the server gives back when a runner dies.
-- Nobody else is held up: where others hold a table or view, the runner gives way after :data:`_LOCK_TIMEOUT` and tries
-  again.
-- A migration never changes once released: its SHA-256 is recorded, and one that differs is an error.
+- One runner at a time per database: it holds an advisory lock, which the server releases when the runner dies.
+- Other sessions are not blocked: while they lock a table or view, the runner gives up after :data:`_LOCK_TIMEOUT` and
+  tries again.
+- A released migration never changes: its SHA-256 is recorded, and a different one is an error.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from vacancy.schemas.errors import VacancyError
 _LOCK = int.from_bytes(hashlib.sha256(b"vacancy.schema_migration").digest()[:8], "big", signed=True)
 _TIMEOUT = timedelta(seconds=5)
 _RUNNER_TIMEOUT = timedelta(seconds=60)
-"""How long to wait for another runner, and for those who use the tables."""
+"""How long to wait for another runner, and for sessions that lock the tables."""
 _LOCK_TIMEOUT = timedelta(milliseconds=500)
-"""Shorter than PostgreSQL's deadlock_timeout (1 s), so that it is the runner that gives way, and nobody else's
-statement that is ended. It also bounds how long statements of others wait in line behind the runner."""
+"""Shorter than PostgreSQL's deadlock_timeout (1 s), so that in a deadlock the runner gives up and no other session's
+statement is cancelled. It also limits how long statements of other sessions wait behind the runner."""
 _PAUSE_SECONDS = 0.5
 _RECORDS = """
 CREATE SCHEMA IF NOT EXISTS vacancy;
@@ -55,15 +55,16 @@ COMMENT ON TABLE vacancy.schema_source IS 'One row a file of functions or views,
 
 @dataclass(frozen=True)
 class SchemaState:
-    """A database next to this release, as names in order.
+    """A database compared with this release; each attribute holds names in order.
 
     Attributes:
         applied: migrations recorded in the database.
-        pending: this release has them, the database does not.
-        unknown: the database has them, this release does not: a newer one was here.
-        changed: applied with another text than this release's.
-        replaced: of those applied, what a pending migration stands for; it is complete, or the state is refused.
-        missing: not applied, but needed before a pending migration can stand for those that are.
+        pending: migrations of this release that the database does not have.
+        unknown: migrations of the database that this release does not have: a newer release has run there.
+        changed: migrations applied with a text that differs from this release's.
+        replaced: applied migrations that a pending migration replaces; if some of those are missing, the state is
+            refused.
+        missing: migrations not applied that a pending migration would replace too.
         outdated: files of functions and views that differ from those applied, are new or are gone.
     """
 
@@ -81,9 +82,9 @@ class Changes:
     """What a run did, or would do.
 
     Attributes:
-        migrations: applied, in order.
-        replaced: earlier migrations that the first of them stands for; it changed what they had made.
-        sources: files of functions and views that differed; all files were applied if there is one, or a migration.
+        migrations: migrations applied, in order.
+        replaced: earlier migrations that the first of them replaces; it changed the tables that they had made.
+        sources: files of functions and views that differed; after any change all files are applied.
     """
 
     migrations: tuple[str, ...]
@@ -95,16 +96,16 @@ class Changes:
 
 
 def migrate(dsn: SecretStr, *, dry_run: bool = False, connect_timeout: timedelta = _TIMEOUT) -> Changes:
-    """Applies what is pending or differs, all of it or nothing.
+    """Applies everything that is pending or differs, or nothing.
 
     Args:
         dsn: of the tables' owner.
-        dry_run: do it, and roll it back.
+        dry_run: apply it, and roll it back.
         connect_timeout: how long to wait for the server.
 
     Raises:
-        VacancyError: a newer version was here, a released migration changed, a file failed, others hold the tables or
-            views, or no connection.
+        VacancyError: a newer version has run there, a released migration has changed, a file failed, other sessions
+            lock the tables or views, or the connection failed.
     """
     deadline = time.monotonic() + _RUNNER_TIMEOUT.total_seconds()
     with (
@@ -112,7 +113,7 @@ def migrate(dsn: SecretStr, *, dry_run: bool = False, connect_timeout: timedelta
         explained(dsn),
         connection.cursor() as cursor,
     ):
-        # A runner that was killed lets go within a second, even in the middle of a long statement.
+        # The server releases a killed runner's locks within a second, even in the middle of a long statement.
         cursor.execute("SET client_connection_check_interval = '1s'")
         connection.commit()
         while True:
@@ -136,10 +137,10 @@ def migrate(dsn: SecretStr, *, dry_run: bool = False, connect_timeout: timedelta
 
 
 def schema_state(dsn: SecretStr, *, connect_timeout: timedelta = _TIMEOUT) -> SchemaState:
-    """Compares a database with this release, and changes nothing; needs the owner's or the reader's rights.
+    """Compares a database with this release and changes nothing; needs the owner's or the reader's rights.
 
     Raises:
-        VacancyError: no connection, or no right to look.
+        VacancyError: the connection failed, or the user lacks the right to read.
     """
     with (
         closing(dial(dsn, connect_timeout=connect_timeout, application_name="vacancy")) as connection,
@@ -150,7 +151,7 @@ def schema_state(dsn: SecretStr, *, connect_timeout: timedelta = _TIMEOUT) -> Sc
 
 
 def refusal(state: SchemaState) -> str | None:
-    """Why this release leaves a database alone, and what to do; None: it does not."""
+    """Why this release refuses to change a database, and what to do; None: it does not refuse."""
     if state.unknown:
         return f"is of a newer version (it has {state.unknown[-1]}): upgrade vacancy (pip install -U vacancy)"
     if state.changed:
@@ -164,10 +165,10 @@ def refusal(state: SchemaState) -> str | None:
 
 
 def _apply(connection: Connection, cursor: Cursor, place: str) -> Changes:
-    """Does it all, in the transaction that the caller ends.
+    """Applies all changes in a transaction that the caller ends.
 
     Raises:
-        psycopg2.errors.LockNotAvailable: others hold a table or view.
+        psycopg2.errors.LockNotAvailable: another session locks a table or view.
         VacancyError: as :func:`migrate`.
     """
     cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_milliseconds(_RUNNER_TIMEOUT),))
@@ -242,7 +243,7 @@ def _compare(cursor: Cursor) -> SchemaState:
 
 
 def _recorded(cursor: Cursor, table: str) -> dict[str, str]:
-    """Name to SHA-256, as a database has it, in order; {} where there is no such table."""
+    """Name to SHA-256 as recorded in the database, in order; {} if the table does not exist."""
     cursor.execute(
         "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname = 'vacancy' AND c.relname = %s",

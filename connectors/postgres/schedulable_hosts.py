@@ -9,14 +9,15 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
 ORDER = sql.SQL(" ORDER BY reason IS NOT NULL, name, host_id LIMIT %(limit)s")
-"""Schedulable hosts first; by name, so that a row keeps its place while its figures move."""
+"""Schedulable hosts first, then by name, so that a row keeps its place while its figures change."""
 
 
 @dataclass(frozen=True)
 class HostRow:
-    """A host of the view, by the columns of the same names; memory in MiB, disk in GiB, rates in bytes per second.
+    """A row of the view; fields are named like its columns. Memory in MiB, disk in GiB, rates in bytes per second.
 
-    Free and available figures are less the claims in flight. None: not known yet. `reason` says why the host is out.
+    Claims in flight are subtracted from free and available figures. None: not known yet. `reason` says why the host
+    is not schedulable.
     """
 
     host_id: str

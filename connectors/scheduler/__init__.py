@@ -1,5 +1,5 @@
-"""The scheduler adapter: requests in, claims out, and how full a host is for schedulers that rank by themselves.
+"""The scheduler adapter: requests in, claims out, and the fullness of hosts for schedulers with their own ranking.
 
-``ranking`` needs the standard library alone, since Nova's environment imports it. Nothing here knows one scheduler
-among others.
+``ranking`` needs only the standard library, since Nova's environment imports it. Nothing here is specific to one
+scheduler.
 """

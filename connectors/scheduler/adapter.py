@@ -8,8 +8,8 @@
 The work is done by SQL functions (``schemas/functions``, from ``claim.sql`` on); this module keeps
 connections, tries again where that is safe, and turns answers into types.
 
-What always holds: a call that was cut off, by a restart of the database say, is made again with the same consumers, so
-that no claim is lost and none is made twice.
+What always holds: a call that was interrupted, for example by a restart of the database, is repeated with the same
+consumers, so that no claim is lost and none is made twice.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _PREPARE = """PREPARE claim (uuid[], jsonb) AS
 SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
 FROM vacancy.claim($1, $2)"""
 _AGAIN = (UnreachableError, _TransientError)
-"""What may pass when the call is made again."""
+"""Errors after which the same call may succeed."""
 
 
 def _timed(call: Callable[Concatenate[Scheduler, _P], _T]) -> Callable[Concatenate[Scheduler, _P], _T]:
@@ -84,12 +84,12 @@ class Scheduler:
 
     Args:
         dsn: libpq's connection string, of a login in the role ``vacancy_scheduler``.
-        settings: max_age, claim_ttl, sample and strategy where a request does not say; connections and time-outs.
+        settings: defaults for a request's max_age, claim_ttl, sample and strategy; connections and time-outs.
 
     Every method raises:
-        UnreachableError: the database stayed away for `settings.retry_for`.
-        TimedOutError: it took too long over the call.
-        ConfigError: the request makes no sense.
+        UnreachableError: the database could not be reached for `settings.retry_for`.
+        TimedOutError: the call took longer than `settings.statement_timeout`.
+        ConfigError: the request is invalid.
         VacancyError: anything else that PostgreSQL refuses.
     """
 
@@ -97,13 +97,13 @@ class Scheduler:
         self.counters = Counters()
         self._dsn = dsn if isinstance(dsn, SecretStr) else SecretStr(dsn)
         self._settings = settings or SchedulerSettings()
-        self._place = where(self._dsn)  # a wrong connection string is said now
+        self._place = where(self._dsn)  # an invalid connection string fails here, not in the first call
         self._open()
         _SCHEDULERS.add(self)
 
     @_timed
     def candidates(self, request: Request) -> list[Candidate]:
-        """Up to 8 of the best hosts for a request, best first; claims none. [] if none fits."""
+        """Up to 8 of the best hosts for a request, best first, without claiming any; [] if none fits."""
         return self._call(
             lambda cursor: [Candidate(*row) for row in cursor.fetchall()],
             "SELECT host_id, host_name, score FROM vacancy.candidates(%s)",
@@ -116,19 +116,19 @@ class Scheduler:
     ) -> list[Claim]:
         """Claims a host for each consumer: for all of them or for none.
 
-        A consumer that has a claim keeps it, so a call can be made again whenever it is not known how it ended.
+        A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated.
 
         Args:
             request: what each of them needs.
-            consumers: whom the claims are for, the ids of the instances to be; none of them: no claims. None: `count`
+            consumers: ids of the instances that the claims are for; an empty sequence claims nothing. None: `count`
                 new ids.
-            count: how many, where no consumers are given.
+            count: how many hosts to claim if `consumers` is None.
 
         Returns:
             a claim for each consumer, in their order.
 
         Raises:
-            NoHostFitsError: says which dimension ran out, and the nearest miss.
+            NoHostFitsError: names the dimension that ran out, and the nearest miss.
             ContendedError: others kept claiming the hosts that fit.
         """
         given = [uuid.uuid4() for _ in range(count)] if consumers is None else consumers
@@ -153,7 +153,7 @@ class Scheduler:
 
     @_timed
     def release(self, *consumers: uuid.UUID | str) -> list[uuid.UUID]:
-        """Gives claims back; the consumers that had one. Once more is harmless."""
+        """Releases claims; returns the consumers that had one. Repeating it is harmless."""
         ids = [str(consumer) for consumer in consumers]
         return self._call(
             lambda cursor: [row[0] for row in cursor.fetchall()], "SELECT vacancy.release(%s::uuid[])", ids
@@ -175,15 +175,15 @@ class Scheduler:
             self._idle.pop().close()
 
     def _open(self) -> None:
-        """Starts without connections. Those of a parent process are left to it: psycopg2 ends them in no child."""
+        """Starts without connections. A parent's connections stay open: psycopg2 does not close them in a child."""
         self.counters.unlock()
         self._places = threading.BoundedSemaphore(self._settings.connections)
-        # Our own, since psycopg2's pools keep no connection that they did not open at their start.
+        # psycopg2's own pools keep only as many connections as they opened at their start.
         self._idle: list[Connection] = []
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
-        """A connection that is ours alone, and commits each statement by itself."""
+        """A connection that no other thread uses, in autocommit mode."""
         idle = self._idle
         with self._places:
             try:
@@ -200,14 +200,14 @@ class Scheduler:
         connection = dial(self._dsn, connect_timeout=CONNECT_TIMEOUT, application_name="vacancy scheduler")
         connection.autocommit = True
         register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]  # its stubs name no types
-        # The server may go away just now.
+        # The server may disappear between connecting and these statements.
         with explained(self._dsn), connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = %s", (milliseconds_of(self._settings.statement_timeout),))
             cursor.execute(_PREPARE)
         return connection
 
     def _call(self, read: Callable[[Any], _T], statement: str, *values: object) -> _T:
-        """Runs a statement and reads its answer; again where that may help: at once, and then with growing pauses."""
+        """Runs a statement and reads its answer; after a transient error retries at once, then with growing pauses."""
         try:
             return self._once(read, statement, values)
         except _AGAIN as error:
@@ -246,7 +246,7 @@ class Scheduler:
                 raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None
             except (psycopg2.OperationalError, psycopg2.InterfaceError):
                 connection.close()
-                self.close()  # what broke one has broken the others
+                self.close()  # whatever broke this connection has broken the other idle ones too
                 raise
 
 
@@ -258,5 +258,5 @@ def _open_all() -> None:
         scheduler._open()  # noqa: SLF001  # this module's own
 
 
-# Connections cannot be shared with a parent, and its threads may have held the locks.
+# A child cannot share connections with its parent, and the parent's threads may have held the locks.
 os.register_at_fork(after_in_child=_open_all)

@@ -19,6 +19,7 @@ _LABELS = {
     "memory_mb_available": "memory_mb, by what the kernel measures,",
     "disk_gb_available": "disk_gb, by what the kernel measures,",
     "numa_cpus": "CPUs to pin in one NUMA cell",
+    "numa_memory_mb": "memory_mb of one NUMA cell",
     "numa": "one NUMA cell with all of it",
     "pci": "PCI devices, all of them together,",
 }
@@ -26,17 +27,17 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim in flight, or one that its host shows by now.
+    """A claim in flight, or one that its host already reports as allocated.
 
     Attributes:
-        consumer: whom it is for.
-        host_id: where.
-        host_name: its name; None if the host was retired meanwhile.
-        claimed_at: when, by the database's clock.
-        expires_at: when it ends to count if the host does not show the consumer before.
-        already: it was there before this call.
-        held: what it takes of resource classes, NUMA cells and PCI pools, by what they are, such as "numa 0 cpus";
-            None: nothing of them.
+        consumer: id of the instance that it is for.
+        host_id: the claimed host.
+        host_name: the host's name; None if the host has been retired since.
+        claimed_at: when it was made, by the database's clock.
+        expires_at: when it stops to count unless the host reports the consumer earlier.
+        already: whether the claim existed before this call.
+        held: amounts that it holds of resource classes, NUMA cells and PCI pools, by their labels, such as
+            "numa 0 cpus"; None: none.
     """
 
     consumer: uuid.UUID
@@ -50,7 +51,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A host that fits; a higher score is better, and scores of different requests do not compare."""
+    """A host that fits; a higher score is better. Scores of different requests cannot be compared."""
 
     host_id: str
     host_name: str
@@ -59,7 +60,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class NearestMiss:
-    """The host that came nearest; `had` is its figure in the dimension that ran out, None where that is no amount."""
+    """The host that came nearest; `had` is its amount of the dimension that ran out, None if that has no amount."""
 
     host_id: str
     name: str
@@ -72,13 +73,13 @@ class Refusal:
     """Why no host fits.
 
     Attributes:
-        hosts: how many were looked at: all there are.
-        ruled_out: hosts by the first dimension that ruled each out.
-        dimension: the one that ruled out the last ones left: it ran out. "hosts": there are none.
-        requested: how much of it was asked for; None where it is no amount.
+        hosts: number of hosts examined, which is all of them.
+        ruled_out: number of hosts by the first dimension that ruled each out.
+        dimension: the dimension that ran out: it ruled out the last remaining hosts. "hosts": the table has none.
+        requested: the requested amount of it; None if it has no amount.
         nearest: the host that came nearest to having it.
         claimable: how many of `count` could have been claimed.
-        count: how many were to be claimed.
+        count: number of claims requested.
     """
 
     hosts: int
@@ -109,7 +110,7 @@ class TimedOutError(VacancyError):
 
 
 def _label(dimension: str) -> str:
-    """What people call a dimension."""
+    """A dimension's name for people."""
     if dimension.startswith("near "):
         return f"no aggregate shared with the storage pool {dimension.removeprefix('near ')}"
     if dimension.startswith("numa_pages_"):

@@ -13,14 +13,14 @@ _CALLS = ("candidates", "claim", "release", "hosts")
 
 @dataclass
 class Counters:
-    """What a scheduler did since it was made; each only grows.
+    """What a scheduler has done since it was created; each count only grows.
 
     Attributes:
-        claims: claims made, one a consumer.
-        refusals: calls that no host fitted.
-        retries: calls made again because others were in the way (serialization failures and deadlocks).
-        reconnects: calls made again because the connection broke or could not be had.
-        contended_hosts: hosts passed over since others were claiming from them at that moment.
+        claims: claims made, one per consumer.
+        refusals: calls for which no host fitted.
+        retries: calls repeated because of concurrent transactions (serialization failures and deadlocks).
+        reconnects: calls repeated because the connection broke or could not be established.
+        contended_hosts: hosts skipped because others were claiming from them at that moment.
         refused_by: refusals by the dimension that ran out.
         durations: how long calls took, by the method's name.
     """
@@ -37,7 +37,7 @@ class Counters:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, **amounts: int) -> None:
-        """Adds to some of them at once."""
+        """Adds to several counts at once."""
         with self._lock:
             for name, amount in amounts.items():
                 setattr(self, name, getattr(self, name) + amount)
@@ -54,5 +54,5 @@ class Counters:
             self.durations[call].add(seconds)
 
     def unlock(self) -> None:
-        """Takes a lock of its own: after a fork, a thread that is not here any more may hold the former."""
+        """Replaces the lock: after a fork, the old one may be held by a thread that only exists in the parent."""
         self._lock = threading.Lock()

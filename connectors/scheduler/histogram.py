@@ -1,4 +1,4 @@
-"""A histogram of durations, for whoever exports it."""
+"""A histogram of durations."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from bisect import bisect_left
 from itertools import accumulate
 
 BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-"""Upper bounds of the buckets in seconds; one more bucket holds what is above the last."""
+"""Upper bounds of the buckets in seconds; one more bucket counts the durations above the last bound."""
 
 
 class Histogram:
-    """Counts durations, one thread at a time; anyone may read meanwhile.
+    """Counts durations. One thread at a time may add; any thread may read meanwhile.
 
     Attributes:
-        seconds: the sum of all.
+        seconds: the sum of all durations.
     """
 
     def __init__(self) -> None:
@@ -26,5 +26,5 @@ class Histogram:
         self.seconds += seconds
 
     def at_most(self) -> list[int]:
-        """How many were at most each bound, and how many there are."""
+        """The number of durations up to each bound, and last the number of all."""
         return list(accumulate(self._counts))

@@ -17,9 +17,9 @@ from vacancy.connectors.scheduler.histogram import BOUNDS_S
 
 
 class SchedulerCollector(Collector):
-    """A scheduler's counters, read at each scrape; after a fork the child's go on from the parent's.
+    """A scheduler's counters, read at each scrape; after a fork the child continues from the parent's counts.
 
-    A registry takes one of them: an application with several schedulers gives each a registry of its own.
+    A registry accepts only one such collector: an application with several schedulers gives each its own registry.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -28,24 +28,24 @@ class SchedulerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The figures as they are now."""
         counters = self._counters
-        yield CounterMetricFamily("vacancy_scheduler_claims", "Claims made, one a consumer.", counters.claims)
+        yield CounterMetricFamily("vacancy_scheduler_claims", "Claims made, one per consumer.", counters.claims)
         refusals = CounterMetricFamily(
             "vacancy_scheduler_refusals",
-            "Calls that no host fitted, by the dimension that ran out.",
+            "Calls for which no host fitted, by the dimension that ran out.",
             labels=["dimension"],
         )
         for dimension, count in sorted(counters.refused_by.copy().items()):
             refusals.add_metric([dimension], count)
         yield refusals
         yield CounterMetricFamily(
-            "vacancy_scheduler_retries", "Calls made again since others were in the way.", counters.retries
+            "vacancy_scheduler_retries", "Calls repeated because of concurrent transactions.", counters.retries
         )
         yield CounterMetricFamily(
-            "vacancy_scheduler_reconnects", "Calls made again since the connection broke.", counters.reconnects
+            "vacancy_scheduler_reconnects", "Calls repeated because the connection broke.", counters.reconnects
         )
         yield CounterMetricFamily(
             "vacancy_scheduler_contended_hosts",
-            "Hosts passed over since others were claiming from them.",
+            "Hosts skipped because others were claiming from them.",
             counters.contended_hosts,
         )
         durations = HistogramMetricFamily(

@@ -1,6 +1,6 @@
-"""How full a host really is, for schedulers that rank hosts themselves: Nova's, and any other.
+"""How full a host measurably is, for schedulers that rank hosts themselves, such as Nova's.
 
-What always holds: nothing but the standard library is imported, since this runs in other programs' environments.
+What always holds: only the standard library is imported, since this code runs in other programs' environments.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _ROUNDING = 1.1
-"""Fractions are at most 1 and a little rounding; what is above this is garbage."""
+"""Fractions may exceed 1 a little by rounding; a value above this is garbage."""
 
 
 class Measured(NamedTuple):
-    """What a host's row says; None: not known.
+    """The measured figures of a host's row; None: unknown.
 
     Attributes:
         age_s: seconds since the host's newest event.
-        cpu_utilization: fraction of all CPUs busy; the other fractions as in the table.
-        memory_mb_available: MiB that the kernel says can be had, less the claims in flight.
+        cpu_utilization: busy fraction of all CPUs; the other fractions are those of the table.
+        memory_mb_available: MiB that the kernel reports as available, less the claims in flight.
         vcpus_claimed: VCPUs of the claims in flight.
     """
 
@@ -34,7 +34,7 @@ class Measured(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """What a request needs, or a whole host has."""
+    """The amounts that a request needs, or that a whole host has."""
 
     vcpus: float
     memory_mb: float
@@ -47,7 +47,7 @@ class Amount(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """From where on a host counts as full, by each measured fraction."""
+    """The value of each measured fraction at which a host counts as full."""
 
     cpu_utilization: float = 1.0
     cpu_steal: float = 0.1
@@ -59,23 +59,23 @@ class Limits:
 _CONTENTION = tuple(
     (Measured._fields.index(name), name) for name in Limits.__annotations__ if name != "cpu_utilization"
 )
-"""Where a row has the figures that say how much its tasks wait; by place, since this is done for thousands of hosts."""
+"""Index and name of the fractions that measure contention; indexing is fast enough for thousands of hosts."""
 
 
 def fullness(host: Measured, needs: Amount, total: Amount, limits: Limits) -> tuple[float, str] | None:
-    """How full a host is with the request on it, from 0, empty, to 1, at a limit, and more; and by which figure.
+    """How full a host would be with the request on it, and by which figure: 0 is empty, 1 at a limit, more beyond it.
 
-    The figure that is nearest to its limit decides. Of CPUs and memory it is what is used now, plus what is claimed and
-    not seen yet, plus the request; memory's limit is all of it.
+    The figure that is nearest to its limit decides. CPUs and memory count what is used now, the claims in flight and
+    the request; the limit of memory is all of it.
 
     Args:
-        host: what its row says.
-        needs: what the request takes, and what else is known to be on its way.
-        total: what the machine has, without overcommitment.
-        limits: where each fraction counts as full.
+        host: the host's row.
+        needs: the amounts of the request, and of other instances known to be on their way to the host.
+        total: the machine's amounts, without overcommitment.
+        limits: the values at which the host counts as full.
 
     Returns:
-        None where the row says nothing that makes sense.
+        fullness and the name of the deciding figure; None if the row has no plausible figure.
     """
     worst, by = -1.0, ""
     known = _fraction(host.cpu_utilization)
@@ -105,7 +105,7 @@ def knows_load(host: Measured) -> bool:
 
 
 def over_limit(host: Measured, needs: Amount, limits: Limits, min_memory_mb_available: float) -> str | None:
-    """What rules a host out, by measure alone: a fraction above its limit, or too little memory. None: nothing.
+    """The measured figure that rules a host out: a fraction above its limit, or too little memory. None: no figure.
 
     A figure that is not known rules nothing out. The limits are the operator's and not the request's, and a filter that
     turned away each host without a figure would stop all scheduling when figures are missing.
@@ -121,7 +121,7 @@ def over_limit(host: Measured, needs: Amount, limits: Limits, min_memory_mb_avai
 
 
 def makes_sense(host: Measured) -> bool:
-    """Whether each figure that is there can be one."""
+    """Whether every figure that the row has is plausible."""
     fractions = host[1:6]
     return all(value is None or _fraction(value) is not None for value in fractions) and math.isfinite(
         host.memory_mb_available or 0
@@ -129,7 +129,7 @@ def makes_sense(host: Measured) -> bool:
 
 
 def _fraction(value: float | None) -> float | None:
-    """0 to 1, or None for what cannot be a fraction: NaN, infinite, negative, above 1."""
+    """The value within 0 to 1, or None if it cannot be a fraction: NaN, infinite, negative, above 1."""
     if value is None or not 0 <= value <= _ROUNDING:
         return None
     return min(value, 1.0)

@@ -17,7 +17,7 @@ _PciId = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{4}$")]
 
 
 class Weights(Section):
-    """What a fraction of each is worth in a host's score; see docs/claims.md."""
+    """The weight of each fraction in a host's score; see docs/claims.md."""
 
     vcpus: float = 1.0
     memory_mb: float = 1.0
@@ -27,7 +27,7 @@ class Weights(Section):
 
 
 class Numa(Section):
-    """What an instance needs of one NUMA cell, whichever it is.
+    """What an instance needs from a single NUMA cell of the host.
 
     Raises:
         pydantic.ValidationError: an amount is negative.
@@ -38,17 +38,17 @@ class Numa(Section):
 
 
 class Pci(Section):
-    """PCI devices that an instance needs, all of one kind: from pools that have all of what is given.
+    """PCI devices of one kind that an instance needs, from pools that match every given field.
 
     Raises:
-        pydantic.ValidationError: an id is not four hex digits, or nothing says which devices.
+        pydantic.ValidationError: an id is not four hex digits, or no field says which devices.
     """
 
     vendor_id: _PciId | None = Field(default=None, description="Four hex digits.")
     product_id: _PciId | None = Field(default=None, description="Four hex digits.")
     tags: dict[str, str] = Field(default={}, description="Tags of the pool, such as physical_network.")
-    numa_node: int | None = Field(default=None, description="The cell that they hang off.")
-    same_cell: bool = Field(default=False, description="One cell with `numa` and with all others that have this.")
+    numa_node: int | None = Field(default=None, description="The NUMA cell that they are attached to.")
+    same_cell: bool = Field(default=False, description="Same cell as `numa` and all other devices that set this.")
     count: _Amount = Field(default=1, description="How many.")
 
     @model_validator(mode="after")
@@ -59,10 +59,10 @@ class Pci(Section):
 
 
 class Request(Section):
-    """What an instance needs of a host. Hosts and pools are named by id or name; a part that is not given is no matter.
+    """What an instance needs from a host. Hosts and pools are given by id or name. Omitted fields impose no constraint.
 
     Raises:
-        pydantic.ValidationError: an amount is negative or a part is unknown.
+        pydantic.ValidationError: an amount is negative or a field is unknown.
     """
 
     vcpus: int = Field(default=0, ge=0, description="VCPUs.")
@@ -71,10 +71,10 @@ class Request(Section):
     resources: dict[str, _Amount] = Field(default={}, description="Amounts of other resource classes, by name.")
     numa: Numa = Field(default=Numa(), description="Pinned CPUs and huge pages, from one NUMA cell.")
     pci: tuple[Pci, ...] = Field(default=(), max_length=8, description="PCI devices.")
-    distinct_hosts: bool = Field(default=False, description="No two of the claims on one host.")
+    distinct_hosts: bool = Field(default=False, description="Each claim on a different host.")
     required: tuple[str, ...] = Field(default=(), description="Traits that the host must have.")
     any_of: tuple[tuple[str, ...], ...] = Field(
-        default=(), description="Of each group it must have one trait at least."
+        default=(), description="It must have at least one trait of each group."
     )
     forbidden: tuple[str, ...] = Field(default=(), description="Traits that it must not have.")
     aggregates: tuple[str, ...] = Field(default=(), description="It must be in one of these aggregates.")
@@ -83,11 +83,15 @@ class Request(Section):
     include: tuple[str, ...] = Field(default=(), description="Only these hosts.")
     avoid: tuple[str, ...] = Field(default=(), description="None of these hosts.")
     max_cpu_utilization: float | None = Field(default=None, description="At most this fraction of its CPUs is busy.")
-    max_cpu_steal: float | None = Field(default=None, description="At most this fraction is stolen.")
-    max_cpu_pressure: float | None = Field(default=None, description="Tasks wait for a CPU at most this fraction.")
-    max_memory_pressure: float | None = Field(default=None, description="Tasks wait for memory at most this fraction.")
-    max_io_pressure: float | None = Field(default=None, description="Tasks wait for I/O at most this fraction.")
-    min_memory_mb_available: int = Field(default=0, ge=0, description="MiB to be left available after the claim.")
+    max_cpu_steal: float | None = Field(default=None, description="At most this fraction of CPU time is stolen.")
+    max_cpu_pressure: float | None = Field(
+        default=None, description="Tasks wait for a CPU at most this fraction of time."
+    )
+    max_memory_pressure: float | None = Field(
+        default=None, description="Tasks wait for memory for at most this fraction."
+    )
+    max_io_pressure: float | None = Field(default=None, description="Tasks wait for I/O at most this fraction of time.")
+    min_memory_mb_available: int = Field(default=0, ge=0, description="MiB that must stay available after the claim.")
     strategy: Strategy | None = Field(default=None, description="None: as the settings say.")
     weights: Weights = Weights()
     sample: int | None = Field(default=None, ge=1, description="None: as the settings say.")
@@ -95,17 +99,17 @@ class Request(Section):
     claim_ttl: Duration | None = Field(default=None, description="None: as the settings say.")
 
     def __hash__(self) -> int:
-        # Not of each field, as pydantic has it, since dicts have none; requests that share one are still told apart.
+        # pydantic would hash every field, and dicts have no hash. Requests with equal hashes are still told apart.
         return hash((self.vcpus, self.memory_mb, self.disk_gb))
 
     @property
     def takes_anything(self) -> bool:
-        """Whether it asks for an amount of anything."""
+        """Whether it requests an amount of any resource."""
         return any((self.vcpus, self.memory_mb, self.disk_gb, self.resources, self.numa != Numa(), self.pci))
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019  # requests are small, and few: flavours
     def document(self, settings: SchedulerSettings) -> str:
-        """The request as the SQL functions take it, in JSON."""
+        """The request as the JSON document that the SQL functions take."""
         given = self.model_dump(exclude_defaults=True)
         for name in ("strategy", "sample", "max_age", "claim_ttl"):
             value = getattr(self, name) or getattr(settings, name)

@@ -17,7 +17,7 @@ from vacancy.jobs.logs import configure, log_format_option
 from vacancy.jobs.options import DurationType, flags, load, settings_options
 from vacancy.jobs.reporters.agent import FLUSH_LIMIT_S, Agent, run
 from vacancy.jobs.reporters.encoders import make_encoders
-from vacancy.jobs.reporters.identity import host_id_of
+from vacancy.jobs.reporters.identity import host_id_of, only_agent
 from vacancy.jobs.settings import default_data_dir
 from vacancy.jobs.signals import StopSignal
 from vacancy.schemas.units import format_duration
@@ -50,7 +50,7 @@ def command(
     configure(settings.log.format, host=settings.agent.name or socket.gethostname(), host_id=identity, job="agent")
     collector = make_collector(settings.agent)
     outbox = Outbox(settings.kafka, identity, settings.agent.buffer_events)
-    with StopSignal() as stop:
+    with only_agent(identity, settings.kafka), StopSignal() as stop:
         encoders = make_encoders(settings.kafka, stop)
         if encoders is None:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from vacancy.connectors.postgres.connection import connect, explained
 from vacancy.connectors.postgres.migrations import refusal, schema_state
 from vacancy.jobs.options import load, settings_options
-from vacancy.jobs.rendering import duration
+from vacancy.jobs.rendering import duration, one_line
 from vacancy.jobs.settings import Settings, find_config
 from vacancy.jobs.terminal import say, say_json
 from vacancy.schemas.errors import VacancyError
@@ -93,6 +93,15 @@ FROM vacancy.freshness
 """
 
 _SOURCES = "SELECT source, hosts, hosts_expected, hosts_silent, age_min_seconds FROM vacancy.source ORDER BY source"
+_ANOMALIES = """
+SELECT anomaly.bit, count(*), (array_agg(s.name ORDER BY s.name))[:%(names)s]
+FROM vacancy.schedulable_host AS s, unnest(ARRAY[1, 2, 4]) AS anomaly (bit)
+WHERE s.anomalies & anomaly.bit <> 0
+GROUP BY anomaly.bit
+"""
+_NAMED_HOSTS = 10
+_CLONED_ID, _CLOCK_WENT_BACK, _FRACTION_BOUNDED = 1, 2, 4
+"""The bits of host.anomalies."""
 _SILENT_SHARE = 0.5
 """From this share of its hosts on a source as a whole is silent, and not some of its hosts."""
 _TOLERATED_SHARE = 0.01
@@ -293,6 +302,44 @@ def _sources(settings: Settings) -> Iterator[Finding]:
             yield Finding("sources", f"{what}; {silent} of them are silent")
 
 
+def _anomalies(settings: Settings) -> Iterator[Finding]:
+    with (
+        closing(_connect(settings, "reader")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.reader_dsn),
+    ):
+        cursor.execute("SELECT count(*) FROM vacancy.schedulable_host")
+        ((hosts,),) = cursor.fetchall()
+        cursor.execute(_ANOMALIES, {"names": _NAMED_HOSTS})
+        found = {bit: (count, _named(names, count)) for bit, count, names in cursor.fetchall()}
+    if not found:
+        yield Finding("anomalies", "the events of no host contradict each other")
+    if _CLONED_ID in found:
+        count, names = found[_CLONED_ID]
+        yield Finding(
+            "anomalies",
+            f"several nodes report under the id of {count} hosts, which are out: {names}",
+            "give each node a machine id of its own (systemd-machine-id-setup) or set agent.host_id, restart its agent",
+        )
+    if _CLOCK_WENT_BACK in found:
+        count, names = found[_CLOCK_WENT_BACK]
+        yield Finding(
+            "anomalies",
+            f"the monotonic clock of {count} hosts went back since they booted, as after a restored snapshot: {names}",
+        )
+    if _FRACTION_BOUNDED in found:
+        count, names = found[_FRACTION_BOUNDED]
+        what = f"the counters of {count} hosts say that they were busy for more than all of the time: {names}"
+        # The ticks of a clock that counts in steps of 10 ms say so of a host that is fully busy.
+        many = count > _TOLERATED_SHARE * hosts + 1
+        yield Finding("anomalies", what, "look at their counters and their CPU counts there" if many else None)
+
+
+def _named(names: Sequence[str], count: int) -> str:
+    shown = ", ".join(str(one_line(name)) for name in names)
+    return shown if count <= len(names) else f"{shown} and {count - len(names)} more"
+
+
 _CHECKS: Mapping[str, Check] = {
     "broker": _topics,
     "schemas": _schemas,
@@ -302,6 +349,7 @@ _CHECKS: Mapping[str, Check] = {
     "job": _job,
     "table": _ages,
     "sources": _sources,
+    "anomalies": _anomalies,
 }
 
 

@@ -37,6 +37,7 @@ class Summary:
     memory_mb_free: int
     disk_gb_free: int
     pools: int = 0
+    duplicate_id: int = 0
 
 
 _SUMMARY = """
@@ -47,10 +48,11 @@ SELECT
   count(*) FILTER (WHERE reason = 'no usage yet' AND NOT shares),
   count(*) FILTER (WHERE reason = 'stale' AND NOT shares),
   max(age),
-  coalesce(sum(vcpus_free) FILTER (WHERE reason IS NULL), 0)::bigint,
-  coalesce(sum(memory_mb_free) FILTER (WHERE reason IS NULL), 0)::bigint,
-  coalesce(sum(disk_gb_free) FILTER (WHERE reason IS NULL), 0)::bigint,
-  count(*) FILTER (WHERE shares)
+  greatest(least(coalesce(sum(vcpus_free) FILTER (WHERE reason IS NULL), 0), 9e18), -9e18)::bigint,
+  greatest(least(coalesce(sum(memory_mb_free) FILTER (WHERE reason IS NULL), 0), 9e18), -9e18)::bigint,
+  greatest(least(coalesce(sum(disk_gb_free) FILTER (WHERE reason IS NULL), 0), 9e18), -9e18)::bigint,
+  count(*) FILTER (WHERE shares),
+  count(*) FILTER (WHERE reason = 'duplicate id' AND NOT shares)
 FROM vacancy.schedulable_host
 """
 
@@ -131,6 +133,7 @@ def summary_line(summary: Summary) -> str:
         f"{count:,} {what}"
         for count, what in (
             (summary.stale, "stale"),
+            (summary.duplicate_id, "with a duplicate id"),
             (summary.disabled, "disabled"),
             (summary.without_usage, "without usage yet"),
             (summary.pools, "storage pools"),
@@ -148,7 +151,12 @@ def summary_line(summary: Summary) -> str:
 
 def amounts(free: int | None, least: int | None, capacity: int | None) -> str:
     """What is free now, least in the window, and in all."""
-    return UNKNOWN if free is None else f"{free} ({least}) / {capacity}"
+    return UNKNOWN if free is None else f"{_short(free)} ({_short(least)}) / {_short(capacity)}"
+
+
+def _short(amount: int | None) -> str:
+    """An amount in at most nine characters, ``1.25e+12``: one host's figures leave room for the others' names."""
+    return str(amount) if amount is None or abs(amount) < 10_000_000 else f"{amount:.3g}"
 
 
 def _gib(mib: int | None) -> int | None:
@@ -156,7 +164,7 @@ def _gib(mib: int | None) -> int | None:
 
 
 def _text(value: int | None) -> str:
-    return UNKNOWN if value is None else f"{value:,}"
+    return UNKNOWN if value is None else f"{value:,}" if abs(value) < 10_000_000 else _short(value)
 
 
 class LiveTable:

@@ -55,13 +55,13 @@ def _state_lines(state: SchemaState) -> list[str]:
     words |= dict.fromkeys(state.replaced, "to be replaced")
     lines = [f"{words[name]}: {name}" for name in sorted(words)]
     lines += [f"differs: {name}" for name in state.outdated]
-    return lines if state.pending or state.outdated else [*lines, "up to date"]
+    return lines if state.pending or state.outdated or refusal(state) else [*lines, "up to date"]
 
 
 def _change_lines(changes: Changes, verb: str) -> list[str]:
     lines = [f"{verb} {name}" for name in changes.migrations]
     if changes.replaced:
-        lines[0] += f", in place of {changes.replaced[0]} to {changes.replaced[-1]}"
+        lines.append(f"in place of {changes.replaced[0]} to {changes.replaced[-1]}")
     if changes:
         differ = ", ".join(changes.sources) if changes.sources else "none of them differs"
         lines.append(f"{verb} functions and views ({differ})")

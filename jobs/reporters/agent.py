@@ -7,6 +7,7 @@ What always holds:
 - What a collector says should not wait leaves as one more usage event, at once, but no more often than
   :data:`EXTRA_EVENTS_PER_S`; the moments of the others stay.
 - No failing read and no broker ends the agent; it says once that it fails and once that it works again.
+- A figure that is not known, or that no event can hold, costs itself alone; that too is said once.
 - On SIGTERM and SIGINT it delivers what it can within :data:`FLUSH_LIMIT_S`, says what it could not, and ends with 0.
 """
 
@@ -18,6 +19,7 @@ import math
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TypeVar
@@ -25,7 +27,7 @@ from typing import TypeVar
 from vacancy.connectors.collectors.collector import Collector, InventoryReading
 from vacancy.connectors.kafka.outbox import Outbox
 from vacancy.connectors.settings import AgentSettings
-from vacancy.jobs.reporters.writer import EventWriter
+from vacancy.jobs.reporters.writer import EventWriter, beyond_an_event
 from vacancy.jobs.signals import StopSignal
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
@@ -108,8 +110,11 @@ class Agent:
         self._sent: InventoryReading | None = None
         self._listed: frozenset[str] = frozenset()
         self._failing: dict[str, str] = {}
+        self._doubts = Doubts(clock)
         self._woken = False
         self.readings = {event: Readings() for event in Event}
+        self.unknown: Counter[str] = Counter()
+        """Usage readings that went on without a figure, or with one that is not certain, by the figure."""
         rng = rng or random.Random()  # noqa: S311  # spreads a fleet, hides nothing
         now = clock()
         self._usage_schedule = _with_random_phase(now, settings.interval.total_seconds(), rng)
@@ -152,6 +157,7 @@ class Agent:
     def _usage(self) -> None:
         with self._going_on(Event.USAGE):
             reading = self._read(Event.USAGE, self._collector.usage)
+            self._take_note({**getattr(self._collector, "unknown", {}), **beyond_an_event(reading)})
             self._outbox.add_usage(self._writer.usage(self._host_id, reading))
             self.readings[Event.USAGE].produced += 1
             listed = frozenset(reading.recent_consumers)
@@ -177,8 +183,40 @@ class Agent:
         finally:
             readings.seconds += self._clock() - began
 
+    def _take_note(self, unknown: Mapping[str, str]) -> None:
+        self._doubts.take(unknown)
+        self.unknown.update({name.partition(" ")[0] for name in unknown})
+
     def _going_on(self, event: Event) -> _GoingOn:
         return _GoingOn(event.name.lower(), self._failing, self.readings[event])
+
+
+class Doubts:
+    """Says once of each figure that it is not known, and once that it is again.
+
+    One that comes and goes is said once, too: it is known again when it has been for a minute.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    _SETTLED_S = 60.0
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def take(self, unknown: Mapping[str, str]) -> None:
+        """Takes what is not known of a reading, and why."""
+        if not unknown and not self._last:
+            return
+        now = self._clock()
+        for name in unknown.keys() - self._last.keys():
+            _LOG.warning("%s is not known for certain, going on: %s", name, unknown[name])
+        self._last |= dict.fromkeys(unknown, now)
+        for name in [name for name, at in self._last.items() if now - at > self._SETTLED_S]:
+            del self._last[name]
+            _LOG.warning("%s is known again", name)
 
 
 class _GoingOn:

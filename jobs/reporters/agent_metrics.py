@@ -47,12 +47,19 @@ class AgentCollector(Collector):
         duration = SummaryMetricFamily(
             "vacancy_agent_collect_seconds", "How long reading the node's figures took.", labels=["event"]
         )
+        unknown = CounterMetricFamily(
+            "vacancy_agent_unknown_figures",
+            "Usage readings that went on without a figure, or with one that is not certain.",
+            labels=["figure"],
+        )
         for event, readings in self._agent.readings.items():
             label = [event.name.lower()]
             produced.add_metric(label, readings.produced)
             failures.add_metric(label, readings.failures)
             duration.add_metric(label, readings.reads, readings.seconds)
-        yield from (produced, failures, duration)
+        for figure, count in sorted(self._agent.unknown.copy().items()):
+            unknown.add_metric([figure], count)
+        yield from (produced, failures, duration, unknown)
         yield from self._delivery()
 
     def _delivery(self) -> Iterator[Metric]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
+import socket
+import struct
+import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vacancy.connectors.settings import AgentSettings
+from vacancy.connectors.settings import AgentSettings, KafkaSettings
 from vacancy.schemas.errors import VacancyError
 
 _APPLICATION = uuid.UUID("0f0bd27e-25ce-4c1b-b4b8-1dd2a4c5c8f2")
@@ -63,3 +69,42 @@ def default_host_id(state_dir: Path, machine_id: Path = Path("/etc/machine-id"))
         return str(uuid.UUID(file.read_text(encoding="ascii").strip()))
     except (OSError, ValueError) as error:
         raise VacancyError(f"{file}: cannot keep this node's identity: {error}; set agent.host_id") from None
+
+
+@contextmanager
+def only_agent(host_id: str, settings: KafkaSettings) -> Iterator[None]:
+    """Keeps a second agent of this machine from sending as the same host to the same topic, while it lasts.
+
+    The two would take turns to show in the table. A socket without a file says so: it ends with its process. Only Linux
+    has such sockets, and containers with a network of their own do not see each other's.
+
+    Raises:
+        VacancyError: another does already.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    what = f"{host_id} {settings.bootstrap_servers} {settings.usage_topic}"
+    address = b"\0vacancy-agent-" + hashlib.sha256(what.encode()).hexdigest()[:32].encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
+        try:
+            held.bind(address)
+            held.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise VacancyError(
+                    f"another agent on this machine{_pid_at(address)} sends as host {host_id} to"
+                    f" {settings.bootstrap_servers} already; end it (`vacancy up` starts one), or set agent.host_id"
+                ) from None
+            # Where no such socket may be had nobody is refused.
+        yield
+
+
+def _pid_at(address: bytes) -> str:
+    """Of the process that listens there, for a message."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, suppress(OSError):
+        asking.settimeout(1)
+        asking.connect(address)
+        (pid,) = struct.unpack("i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4])
+        return f" (process {pid})"
+    return ""

@@ -143,7 +143,8 @@ def numa_cells(shape: Shape, vcpus_allocated: int, memory_mb_allocated: int) -> 
     cells = []
     for cell in range(shape.numa_cells):
         first, end = cell * cpus_per_cell, (cell + 1) * cpus_per_cell
-        pages = []
+        left_mb = memory_mb_per_cell - min(max(memory_mb_allocated - cell * memory_mb_per_cell, 0), memory_mb_per_cell)
+        pages = [{"size_kb": 4, "total": memory_mb_per_cell * 256, "free": left_mb * 256}]
         if page_mb:
             total = (shape.memory_mb - shape.memory_reserved_mb) // shape.numa_cells // page_mb
             taken = -(-memory_mb_allocated // page_mb) - cell * total

@@ -116,9 +116,13 @@ WITH simple_fit AS MATERIALIZED (
     (1, 'disabled', NULL::double precision), (2, 'include', NULL), (3, 'avoid', NULL), (4, 'zone', NULL),
     (5, 'aggregates', NULL), (5.5, 'near ' || request.near, NULL), (6, 'required', NULL), (7, 'any_of', NULL),
     (8, 'forbidden', NULL), (9, 'vcpus_unit', NULL), (10, 'memory_mb_unit', NULL), (11, 'disk_gb_unit', NULL),
-    (12, 'no usage yet', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (14, 'vcpus_free', request.vcpus),
+    (12, 'no usage yet', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (13.5, 'duplicate id', NULL),
+    (14, 'vcpus_free', request.vcpus),
     (15, 'memory_mb_free', request.memory_mb), (16, 'disk_gb_free', request.disk_gb),
-    (17, 'memory_mb_available', request.memory_mb + request.min_memory_mb_available),
+    (
+      17, 'memory_mb_available',
+      coalesce((request.numa->>'memory_mb')::bigint, request.memory_mb) + request.min_memory_mb_available
+    ),
     (18, 'disk_gb_available', request.disk_gb),
     (19, 'cpu_utilization', request.max_cpu_utilization), (20, 'cpu_steal', request.max_cpu_steal),
     (21, 'cpu_pressure', request.max_cpu_pressure), (22, 'memory_pressure', request.max_memory_pressure),
@@ -129,6 +133,8 @@ WITH simple_fit AS MATERIALIZED (
   FROM jsonb_each_text(request.resources) AS asked, (VALUES (''), ('_allocated'), ('_unit')) AS suffix (suffix)
   UNION ALL
   SELECT 25, 'numa_cpus', (request.numa->>'cpus')::double precision
+  UNION ALL
+  SELECT 26.5, 'numa_memory_mb', (request.numa->>'memory_mb')::double precision
   UNION ALL
   SELECT 26, 'numa_pages_' || size.key, size.value::double precision FROM jsonb_each_text(request.numa->'pages') AS size
   UNION ALL

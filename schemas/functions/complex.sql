@@ -22,17 +22,27 @@ FROM (
 ) AS claimed
 $$;
 
--- The pools of a host less what claims hold of them. A pool's key is what it is, without its amounts.
+-- The pools of a host less what claims hold of them. A pool's key is what it is, without its amounts. What a host says amiss
+-- is never more than it has: free devices are between none and all, and of a pool that is listed twice the entry with the
+-- fewest counts; `pool` has `free` so, before claims.
 -- What was claimed of a pool that is no longer there (somebody changed its tags) counts against all of the same product.
 CREATE OR REPLACE FUNCTION vacancy.pci_free(pools jsonb, claimed jsonb) RETURNS TABLE (key text, pool jsonb, free bigint)
 LANGUAGE sql STABLE AS $$
 WITH keyed AS (
-  SELECT 'pci ' || (pool - 'free' - 'total')::text AS key, pool FROM jsonb_array_elements(pools) AS pool
+  SELECT DISTINCT ON (listed.key) listed.key, listed.pool, listed.free
+  FROM (
+    SELECT
+      'pci ' || (pool - 'free' - 'total')::text AS key,
+      pool,
+      greatest(least((pool->>'free')::bigint, (pool->>'total')::bigint), 0) AS free
+    FROM jsonb_array_elements(pools) AS pool
+  ) AS listed
+  ORDER BY listed.key, listed.free
 )
 SELECT
   k.key,
-  k.pool,
-  (k.pool->>'free')::bigint - coalesce((claimed->>k.key)::bigint, 0) - coalesce((
+  k.pool || jsonb_build_object('free', k.free),
+  k.free - coalesce((claimed->>k.key)::bigint, 0) - coalesce((
     SELECT sum(gone.value::bigint) FROM jsonb_each_text(claimed) AS gone
     WHERE gone.key LIKE 'pci %'
       AND NOT EXISTS (SELECT FROM keyed WHERE keyed.key = gone.key)
@@ -57,15 +67,41 @@ SELECT
 FROM jsonb_array_elements(cells) AS cell
 $$;
 
+-- MiB of the cells of a host (host_inventory.numa_cells) that are in no huge pages, less what claims and instances hold of
+-- them. An entry of pages that are smaller than 1 MiB says it; of a cell without one, all that is in no pages.
+CREATE OR REPLACE FUNCTION vacancy.cells_memory_free(cells jsonb, claimed jsonb) RETURNS TABLE (id integer, memory_mb bigint)
+LANGUAGE sql STABLE AS $$
+SELECT
+  (cell->>'id')::integer,
+  coalesce(pages.base_mb_free, greatest((cell->>'memory_mb')::bigint - pages.huge_mb, 0))
+    - coalesce((claimed->>('numa ' || (cell->>'id') || ' memory_mb'))::bigint, 0)
+FROM jsonb_array_elements(cells) AS cell
+CROSS JOIN LATERAL (
+  SELECT
+    -- numeric: no amount that a host tells is too much for it.
+    least(coalesce(sum(size_kb * total / 1024) FILTER (WHERE size_kb >= 1024), 0), 1e18)::bigint AS huge_mb,
+    trunc(least(sum(size_kb * free / 1024) FILTER (WHERE size_kb < 1024), 1e18))::bigint AS base_mb_free
+  FROM jsonb_to_recordset(cell->'pages') AS size (size_kb numeric, total numeric, free numeric)
+) AS pages
+$$;
+
 -- How much of a resource class a host has free, by Placement's rule; null: it has no such class, or does not say what its
--- instances hold of it. Rounded down, as Placement and the agents do.
+-- instances hold of it. Rounded down, as Placement and the agents do. Each part is within -4e18 to 4e18, so that nothing
+-- overflows, whatever a host says; a ratio that is negative or above a million promises nothing, and an amount that is
+-- negative is not allocated.
 CREATE OR REPLACE FUNCTION vacancy.class_free(class text, inventory jsonb, allocated jsonb, claimed jsonb) RETURNS bigint
 LANGUAGE sql STABLE AS $$
-SELECT floor(
-  ((inventory->>'total')::bigint - coalesce((inventory->>'reserved')::bigint, 0))
-  * coalesce((inventory->>'allocation_ratio')::double precision, 1)
-)::bigint
-  - CASE WHEN allocated IS NOT NULL THEN coalesce((allocated->>class)::bigint, 0) END
+SELECT greatest(least(floor(
+  ((inventory->>'total')::numeric - coalesce((inventory->>'reserved')::numeric, 0))::double precision
+  * CASE
+    WHEN coalesce((inventory->>'allocation_ratio')::double precision, 1) BETWEEN 0 AND 1e6
+      THEN coalesce((inventory->>'allocation_ratio')::double precision, 1)
+    ELSE 0
+  END
+), 4e18), -4e18)::bigint
+  - CASE WHEN allocated IS NOT NULL THEN
+    greatest(least(coalesce((allocated->>class)::bigint, 0), 4000000000000000000), 0)
+  END
   - coalesce((claimed->>class)::bigint, 0)
 $$;
 
@@ -199,7 +235,7 @@ DECLARE
   free bigint[];
   devices jsonb := '{}';
 BEGIN
-  SELECT i.inventories, i.allocated, i.numa_free, i.pci_pools INTO inventory
+  SELECT i.inventories, i.allocated, i.numa_free, i.numa_cells, i.pci_pools INTO inventory
   FROM vacancy.host_inventory AS i
   WHERE i.host_id = on_host AND (pci IS NULL OR i.pci_kinds @> vacancy.requested_pci_kinds(pci));
   IF NOT FOUND THEN
@@ -228,11 +264,15 @@ BEGIN
     ruled_out_by := CASE WHEN numa IS NULL THEN '{pci}' ELSE '{numa}' END;
     FOR cell IN
       SELECT c.id FROM vacancy.cells_free(inventory.numa_free, claimed) AS c
+      LEFT JOIN vacancy.cells_memory_free(inventory.numa_cells, claimed) AS m ON numa IS NOT NULL AND m.id = c.id
       -- Below 0 while an inventory shows what a claim still holds; none is enough for none.
-      WHERE numa IS NULL OR greatest(c.cpus, 0) >= (numa->>'cpus')::bigint AND NOT EXISTS (
-        SELECT FROM jsonb_each_text(numa->'pages') AS size
-        WHERE coalesce((c.pages->>size.key)::bigint, 0) < size.value::bigint
-      )
+      WHERE numa IS NULL
+        OR greatest(c.cpus, 0) >= greatest((numa->>'cpus')::bigint, least((numa->>'vcpus')::bigint, 1))
+        AND greatest(m.memory_mb, 0) >= (numa->>'memory_mb')::bigint
+        AND NOT EXISTS (
+          SELECT FROM jsonb_each_text(numa->'pages') AS size
+          WHERE coalesce((c.pages->>size.key)::bigint, 0) < size.value::bigint
+        )
       ORDER BY c.cpus, c.id
     LOOP
       ruled_out_by := '{pci}';
@@ -244,6 +284,8 @@ BEGIN
         SELECT jsonb_object_agg(format('numa %s %s', cell.id, part.name), part.amount)
         FROM (
           SELECT 'cpus' AS name, numa->'cpus' AS amount WHERE numa->'cpus' <> '0'
+          UNION ALL
+          SELECT 'memory_mb', numa->'memory_mb' WHERE numa->'memory_mb' <> '0'
           UNION ALL
           SELECT 'pages ' || size.key, size.value FROM jsonb_each(numa->'pages') AS size
         ) AS part
@@ -268,21 +310,31 @@ CREATE OR REPLACE FUNCTION vacancy.complex_fit(on_host text, resources jsonb, nu
 RETURNS TABLE (ruled_out_by text[], available double precision)
 LANGUAGE sql STABLE AS $$
 SELECT
-  CASE WHEN f.ruled_out_by <> '{}' THEN f.ruled_out_by ELSE (
+  CASE WHEN f.ruled_out_by || memory.ruled_out_by <> '{}' THEN f.ruled_out_by || memory.ruled_out_by ELSE (
     SELECT placed.ruled_out_by FROM vacancy.place_complex_parts(on_host, resources, numa, pci) AS placed
   ) END,
-  f.available
+  CASE WHEN f.ruled_out_by = '{}' THEN memory.available ELSE f.available END
 FROM vacancy.host_inventory AS i
 CROSS JOIN LATERAL (SELECT vacancy.claimed_amounts(i.host_id) AS amounts OFFSET 0) AS claimed
 CROSS JOIN LATERAL vacancy.complex_parts_fit(
   resources, numa, pci, i.inventories, i.allocated, i.numa_free, i.pci_pools, claimed.amounts
 ) AS f
+CROSS JOIN LATERAL (
+  -- The most that one cell has.
+  SELECT
+    CASE WHEN most.memory_mb < (numa->>'memory_mb')::bigint THEN '{numa_memory_mb}' ELSE '{}' END::text[] AS ruled_out_by,
+    CASE WHEN most.memory_mb < (numa->>'memory_mb')::bigint THEN most.memory_mb END::double precision AS available
+  FROM (
+    SELECT coalesce(max(greatest(m.memory_mb, 0)), 0) AS memory_mb
+    FROM vacancy.cells_memory_free(CASE WHEN numa IS NOT NULL THEN i.numa_cells END, claimed.amounts) AS m
+  ) AS most
+) AS memory
 WHERE i.host_id = on_host
 $$;
 
 REVOKE ALL ON FUNCTION
   vacancy.claimed_amounts(text), vacancy.pci_free(jsonb, jsonb), vacancy.cells_free(jsonb, jsonb),
-  vacancy.class_free(text, jsonb, jsonb, jsonb),
+  vacancy.cells_memory_free(jsonb, jsonb), vacancy.class_free(text, jsonb, jsonb, jsonb),
   vacancy.complex_parts_fit(jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb),
   vacancy.place_pci(jsonb, integer, text[], jsonb[], bigint[]), vacancy.place_complex_parts(text, jsonb, jsonb, jsonb),
   vacancy.complex_fit(text, jsonb, jsonb, jsonb)

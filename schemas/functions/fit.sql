@@ -47,10 +47,12 @@ SELECT
   f.host_id,
   array_remove(ARRAY[
     CASE WHEN f.age > asked.default_max_age THEN 'stale' END,
+    CASE WHEN f.is_cloned THEN 'duplicate id' END,
     CASE WHEN asked.vcpus > greatest(f.vcpus_free, 0) THEN 'vcpus_free' END,
     CASE WHEN asked.memory_mb > greatest(f.memory_mb_free, 0) THEN 'memory_mb_free' END,
     CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END,
-    CASE WHEN asked.memory_mb + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0) THEN 'memory_mb_available' END,
+    CASE WHEN asked.memory_mb_not_in_pages + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0)
+      THEN 'memory_mb_available' END,
     CASE WHEN asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
     CASE WHEN asked.max_cpu_utilization IS NOT NULL THEN
       CASE WHEN f.cpu_utilization IS NULL THEN 'cpu_utilization_unknown' WHEN f.cpu_utilization > asked.max_cpu_utilization THEN 'cpu_utilization' END
@@ -81,12 +83,14 @@ SELECT
     )
   END, 0)
   - CASE asked.strategy WHEN 'random' THEN 0 ELSE
-    asked.load_weight * coalesce(greatest(
+    -- Within 0 to 1, since PostgreSQL has NaN above all numbers.
+    asked.load_weight * least(greatest(
       coalesce(f.cpu_utilization, (SELECT t.cpu_utilization FROM vacancy.typical_load() AS t)),
       coalesce(f.cpu_pressure, (SELECT t.cpu_pressure FROM vacancy.typical_load() AS t)),
       coalesce(f.memory_pressure, (SELECT t.memory_pressure FROM vacancy.typical_load() AS t)),
-      coalesce(f.io_pressure, (SELECT t.io_pressure FROM vacancy.typical_load() AS t))
-    ), 0)
+      coalesce(f.io_pressure, (SELECT t.io_pressure FROM vacancy.typical_load() AS t)),
+      0
+    ), 1)
     -- date_part() and not extract(), which gives the slower numeric.
     + asked.age_weight * greatest(date_part('epoch', f.age) / date_part('epoch', asked.default_max_age), 0)
   END,
@@ -110,16 +114,17 @@ CROSS JOIN (
     (request.weights).disk_gb AS disk_gb_weight,
     (request.weights).load AS load_weight,
     (request.weights).age AS age_weight,
+    coalesce(((request.numa)->>'memory_mb')::bigint, request.memory_mb) AS memory_mb_not_in_pages,
     vacancy.max_age() AS default_max_age
   OFFSET 0
 ) AS asked
 CROSS JOIN LATERAL (
   -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
   SELECT
-    1 - (f.vcpus_free - asked.vcpus)::double precision / nullif(f.vcpus_capacity, 0) AS vcpus,
-    1 - (least(f.memory_mb_free, f.memory_mb_available) - asked.memory_mb)::double precision
+    1 - (f.vcpus_free::double precision - asked.vcpus) / nullif(f.vcpus_capacity, 0) AS vcpus,
+    1 - least(f.memory_mb_free::double precision - asked.memory_mb, f.memory_mb_available::double precision - asked.memory_mb_not_in_pages)
       / nullif(f.memory_mb_capacity, 0) AS memory_mb,
-    1 - (least(f.disk_gb_free, f.disk_gb_available) - asked.disk_gb)::double precision
+    1 - (least(f.disk_gb_free, f.disk_gb_available)::double precision - asked.disk_gb)
       / nullif(f.disk_gb_capacity, 0) AS disk_gb
 ) AS used
 $$;

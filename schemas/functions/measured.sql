@@ -3,7 +3,7 @@
 -- One row of arrays, one element a host that has usage, all in the same order; position is the host's place in `hosts`,
 -- from 1. A null element: not known. Null arrays: none of the hosts has usage. Arrays and not rows, since a client takes
 -- a text of 10,000 figures apart far quicker than as many rows.
--- What is in flight is computed as in host_free, but only for hosts that have claims at all: few of thousands.
+-- What is in flight, and the least that a figure can be, is computed as in host_free, but only for hosts that have claims at all: few of thousands.
 CREATE OR REPLACE FUNCTION vacancy.measured(
   hosts text[],
   OUT "position" bigint[],
@@ -31,13 +31,15 @@ SELECT
   array_agg(h.cpu_pressure),
   array_agg(h.memory_pressure),
   array_agg(h.io_pressure),
-  array_agg(h.memory_mb_available - coalesce(claimed.memory_mb, 0)),
+  array_agg(greatest(h.memory_mb_available, -4000000000000000000) - coalesce(claimed.memory_mb, 0)),
   array_agg(coalesce(claimed.vcpus, 0))
 FROM unnest(hosts) WITH ORDINALITY AS asked (host_id, position)
 JOIN vacancy.host AS h ON h.host_id = asked.host_id
 LEFT JOIN hosts_with_claims AS w ON w.host_id = h.host_id
 LEFT JOIN LATERAL (
-  SELECT sum(c.vcpus)::bigint AS vcpus, sum(c.memory_mb)::bigint AS memory_mb
+  SELECT
+    sum(c.vcpus)::bigint AS vcpus,
+    sum(greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0))::bigint AS memory_mb
   FROM vacancy.claim AS c
   WHERE c.host_id = w.host_id
     AND c.settled_at IS NULL

@@ -88,9 +88,19 @@ BEGIN
     END IF;
   END IF;
   parsed := jsonb_populate_record(parsed, jsonb_strip_nulls(document));
-  IF least(parsed.vcpus, parsed.memory_mb, parsed.disk_gb) < 0 OR parsed.sample < 1 OR parsed.claim_ttl <= interval '0'
-    OR parsed.max_age <= interval '0' THEN
+  IF least(parsed.vcpus, parsed.memory_mb, parsed.disk_gb, parsed.min_memory_mb_available) < 0 OR parsed.sample < 1
+    OR parsed.claim_ttl <= interval '0' OR parsed.max_age <= interval '0' THEN
     RAISE EXCEPTION 'amounts must not be negative, sample, claim_ttl and max_age must be positive'
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  -- What a claim can hold, and what keeps sums and products within their types.
+  IF greatest(parsed.vcpus, parsed.memory_mb, parsed.disk_gb, parsed.min_memory_mb_available) > 2147483647
+    OR parsed.sample > 1000000 OR parsed.claim_ttl > interval '1000 years'
+    OR greatest(
+      abs((parsed.weights).vcpus), abs((parsed.weights).memory_mb), abs((parsed.weights).disk_gb),
+      abs((parsed.weights).load), abs((parsed.weights).age)
+    ) > 1e6 THEN
+    RAISE EXCEPTION 'amounts must be at most 2147483647, sample and weights 1000000, claim_ttl 1000 years'
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
   IF parsed.strategy NOT IN ('spread', 'pack', 'random') THEN
@@ -113,7 +123,11 @@ BEGIN
     ) IS NOT TRUE THEN
       RAISE EXCEPTION 'numa has cpus and pages: whole amounts, of pages by size in KiB' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    parsed.numa := nullif(parsed.numa, '{"cpus": 0, "pages": {}}');
+    parsed.numa := nullif(parsed.numa, '{"cpus": 0, "pages": {}}') || jsonb_build_object(
+      -- The cell must have what else the instance needs there: a CPU that is not somebody else's, and its memory.
+      'vcpus', parsed.vcpus,
+      'memory_mb', greatest(parsed.memory_mb - vacancy.memory_mb_in_pages(parsed.numa->'pages'), 0)
+    );
   END IF;
   IF parsed.pci IS NOT NULL THEN
     parsed.pci := vacancy.parse_pci(parsed.pci);

@@ -12,13 +12,16 @@ SELECT i.host_id, i.name, i.source, h.observed_at, kinds.kind, kinds.promised, k
 FROM vacancy.host_inventory AS i
 JOIN vacancy.host AS h ON h.host_id = i.host_id
 CROSS JOIN LATERAL (
+  -- In double precision and within what a bigint holds, with a ratio within bounds: nothing overflows, whatever a host says.
   SELECT
-    h.vcpus_capacity - h.vcpus_free AS vcpus_allocated,
-    h.memory_mb_capacity - h.memory_mb_free AS memory_mb_allocated,
-    floor(h.memory_mb_free / ratio.ratio)::bigint AS memory_mb_promised,
+    greatest(least(h.vcpus_capacity::double precision - h.vcpus_free, 9e18), -9e18)::bigint AS vcpus_allocated,
+    greatest(least(h.memory_mb_capacity::double precision - h.memory_mb_free, 9e18), -9e18)::bigint AS memory_mb_allocated,
+    greatest(least(floor(h.memory_mb_free / ratio.ratio), 9e18), -9e18)::bigint AS memory_mb_promised,
     h.memory_mb_capacity / ratio.ratio * coalesce(nullif(current_setting('vacancy.drift_tolerance', true), '')::double precision, 0.1)
       AS memory_mb_tolerance
-  FROM (SELECT coalesce((i.inventories->'MEMORY_MB'->>'allocation_ratio')::double precision, 1) AS ratio) AS ratio
+  FROM (
+    SELECT greatest(least(coalesce((i.inventories->'MEMORY_MB'->>'allocation_ratio')::double precision, 1), 1e6), 1e-6) AS ratio
+  ) AS ratio
 ) AS figures
 CROSS JOIN LATERAL (
   VALUES
@@ -32,7 +35,7 @@ CROSS JOIN LATERAL (
     ),
     (
       'memory_missing', figures.memory_mb_promised, h.memory_mb_available,
-      figures.memory_mb_promised - h.memory_mb_available > figures.memory_mb_tolerance
+      figures.memory_mb_promised::double precision - h.memory_mb_available > figures.memory_mb_tolerance
     )
 ) AS kinds (kind, promised, measured, applies)
 WHERE NOT i.retired AND NOT i.shares AND kinds.applies AND statement_timestamp() - h.observed_at <= (SELECT vacancy.max_age());

@@ -1,5 +1,6 @@
 -- What each host has free: what it says itself, less the claims in flight. The one place where free capacity is computed.
 -- Grain: one row a host that has a usage row.
+-- No figure of a host is less than -4e18, so that nothing overflows when claims are taken off it, whatever a host says.
 -- statement_timestamp() and not now(), which stands still in a transaction and would let silent hosts look fresh.
 CREATE OR REPLACE VIEW vacancy.host_free AS
 SELECT
@@ -10,16 +11,16 @@ SELECT
   h.window_end,
   h.samples,
   h.vcpus_capacity,
-  h.vcpus_free - claimed.vcpus AS vcpus_free,
-  least(h.vcpus_free_min, h.vcpus_free - claimed.vcpus) AS vcpus_free_min,
+  greatest(h.vcpus_free, -4000000000000000000) - claimed.vcpus AS vcpus_free,
+  least(h.vcpus_free_min, greatest(h.vcpus_free, -4000000000000000000) - claimed.vcpus) AS vcpus_free_min,
   h.memory_mb_capacity,
-  h.memory_mb_free - claimed.memory_mb AS memory_mb_free,
-  least(h.memory_mb_free_min, h.memory_mb_free - claimed.memory_mb) AS memory_mb_free_min,
-  h.memory_mb_available - claimed.memory_mb AS memory_mb_available,
+  greatest(h.memory_mb_free, -4000000000000000000) - claimed.memory_mb AS memory_mb_free,
+  least(h.memory_mb_free_min, greatest(h.memory_mb_free, -4000000000000000000) - claimed.memory_mb) AS memory_mb_free_min,
+  greatest(h.memory_mb_available, -4000000000000000000) - claimed.memory_mb_not_in_pages AS memory_mb_available,
   h.disk_gb_capacity,
-  h.disk_gb_free - claimed.disk_gb AS disk_gb_free,
-  least(h.disk_gb_free_min, h.disk_gb_free - claimed.disk_gb) AS disk_gb_free_min,
-  h.disk_gb_available - claimed.disk_gb AS disk_gb_available,
+  greatest(h.disk_gb_free, -4000000000000000000) - claimed.disk_gb AS disk_gb_free,
+  least(h.disk_gb_free_min, greatest(h.disk_gb_free, -4000000000000000000) - claimed.disk_gb) AS disk_gb_free_min,
+  greatest(h.disk_gb_available, -4000000000000000000) - claimed.disk_gb AS disk_gb_available,
   h.cpu_utilization,
   h.cpu_iowait,
   h.cpu_steal,
@@ -35,13 +36,16 @@ SELECT
   claimed.claims,
   claimed.vcpus AS vcpus_claimed,
   claimed.memory_mb AS memory_mb_claimed,
-  claimed.disk_gb AS disk_gb_claimed
+  claimed.disk_gb AS disk_gb_claimed,
+  h.anomalies,
+  h.anomalies & 1 <> 0 AS is_cloned
 FROM vacancy.host AS h
 CROSS JOIN LATERAL (
   SELECT
     count(*) AS claims,
     coalesce(sum(c.vcpus), 0) AS vcpus,
     coalesce(sum(c.memory_mb), 0) AS memory_mb,
+    coalesce(sum(greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)), 0)::bigint AS memory_mb_not_in_pages,
     coalesce(sum(c.disk_gb), 0) AS disk_gb
   FROM vacancy.claim AS c
   WHERE c.host_id = h.host_id

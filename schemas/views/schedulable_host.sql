@@ -11,6 +11,7 @@ SELECT
     WHEN i.status = 'DISABLED' AND NOT i.shares THEN concat_ws(': ', 'disabled', nullif(i.status_reason, ''))
     WHEN f.host_id IS NULL THEN 'no usage yet'
     WHEN f.age > (SELECT vacancy.max_age()) THEN 'stale'
+    WHEN f.is_cloned THEN 'duplicate id'
     WHEN i.shares THEN coalesce(nullif(i.status_reason, ''), 'pool')
   END AS reason,
   f.age,
@@ -55,18 +56,20 @@ SELECT
   f.memory_mb_claimed,
   f.disk_gb_claimed,
   coalesce(i.source, 'unknown') AS source,
-  i.shares
+  i.shares,
+  f.anomalies
 FROM vacancy.host_inventory AS i
 LEFT JOIN vacancy.host_free AS f ON f.host_id = i.host_id
 WHERE NOT i.retired;
 
 COMMENT ON VIEW vacancy.schedulable_host IS 'Hosts that are not retired, less the claims in flight; reason is null where one may be picked.';
 COMMENT ON COLUMN vacancy.schedulable_host.age IS 'Since observed_at, by this server''s clock. Null: no usage yet.';
-COMMENT ON COLUMN vacancy.schedulable_host.reason IS 'The first that applies: disabled, no usage yet, stale. Null: schedulable.';
+COMMENT ON COLUMN vacancy.schedulable_host.reason IS 'The first that applies: disabled, no usage yet, stale, duplicate id. Null: schedulable.';
 COMMENT ON COLUMN vacancy.schedulable_host.vcpus_free IS 'Capacity less what instances hold and claims in flight; memory_mb and disk_gb alike.';
 COMMENT ON COLUMN vacancy.schedulable_host.memory_mb_available IS 'MiB that the kernel says can be had, less claims in flight.';
 COMMENT ON COLUMN vacancy.schedulable_host.disk_gb_available IS 'GiB free on the instances'' file system, less claims in flight.';
 COMMENT ON COLUMN vacancy.schedulable_host.claims IS 'Claims in flight on the host.';
 COMMENT ON COLUMN vacancy.schedulable_host.shares IS 'True: a storage pool, which is never picked.';
+COMMENT ON COLUMN vacancy.schedulable_host.anomalies IS 'Bits: 1 several nodes report under this id, 2 the node''s clock went back, 4 a fraction was above 1.';
 
 GRANT SELECT ON vacancy.schedulable_host TO vacancy_scheduler, vacancy_reader;

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-from importlib import util
 from pathlib import Path
 
 import pytest
 
 from tests.harness.seeds import draws, seed_of
-from vacancy.jobs.flink.job_jars import functions_jar, java_home, java_sources
+from vacancy.jobs.flink.job_jars import flink_home, functions_jar, java_home, java_sources
+from vacancy.jobs.jars import ensure_jars
 from vacancy.schemas.errors import VacancyError
 
-CHECK = Path(__file__).parent / "java" / "vacancy" / "HostWindowCheck.java"
+JAVA = Path(__file__).parent / "java" / "vacancy"
+STATE = Path(__file__).parent / "state"
+"""Windows as releases have stored them, and what they hold."""
 HOSTS = 2000
 
 
@@ -31,12 +33,48 @@ def test_what_does_not_compile_is_one_line(tmp_path: Path) -> None:
 
 @draws()
 def test_a_window_equals_a_list_of_its_events_also_restored_or_copied(tmp_path: Path, kept: int | None) -> None:
-    jar = functions_jar(dict(java_sources()) | {"vacancy/HostWindowCheck.java": CHECK.read_bytes()}, tmp_path)
-    flink = util.find_spec("pyflink")
-    assert flink is not None
-    assert flink.origin is not None
-    class_path = f"{jar}{os.pathsep}{Path(flink.origin).with_name('lib') / '*'}"
-    seed = seed_of(kept)
-    command = [str(java_home() / "bin" / "java"), "-cp", class_path, "vacancy.HostWindowCheck", str(seed), str(HOSTS)]
+    run_java(tmp_path, "HostWindowCheck", seed_of(kept), HOSTS)
+
+
+@pytest.mark.parametrize("stored", sorted(STATE.glob("host_window_*.bin")), ids=lambda file: str(file.stem))
+def test_a_window_that_a_release_stored_is_restored_and_goes_on(tmp_path: Path, stored: Path) -> None:
+    """The bytes are never changed: who changes the format adds those of the next version and reads both.
+
+    Those of version 1 were made by ``HostWindowState write``. The figures beside them are what it held by name, so a
+    counter that is not added behind the others shows.
+    """
+    shown = figures(run_java(tmp_path, "HostWindowState", "show", stored))
+    for name, value in figures(stored.with_suffix(".txt").read_text(encoding="utf-8")).items():
+        assert shown[name] == value, name
+
+
+def test_a_window_of_this_release_holds_what_the_newest_that_is_stored_does(tmp_path: Path) -> None:
+    run_java(tmp_path, "HostWindowState", "write", tmp_path / "window.bin")
+    newest = max(STATE.glob("host_window_*.bin"))
+    assert run_java(tmp_path, "HostWindowState", "show", tmp_path / "window.bin") == run_java(
+        tmp_path, "HostWindowState", "show", newest
+    )
+
+
+def figures(shown: str) -> dict[str, str]:
+    """What HostWindowState shows, by when and name."""
+    found: dict[str, str] = {}
+    when = ""
+    for line in shown.splitlines():
+        if line.startswith("  "):
+            name, _, value = line.strip().partition(" ")
+            found[f"{when}: {name}"] = value
+        else:
+            when = line
+    return found
+
+
+def run_java(directory: Path, program: str, *arguments: object) -> str:
+    """What a program of this folder prints."""
+    source = JAVA / f"{program}.java"
+    jar = functions_jar(dict(java_sources()) | {f"vacancy/{source.name}": source.read_bytes()}, directory)
+    class_path = os.pathsep.join(map(str, [jar, *ensure_jars("flink"), flink_home() / "lib" / "*"]))
+    command = [str(java_home() / "bin" / "java"), "-cp", class_path, f"vacancy.{program}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout

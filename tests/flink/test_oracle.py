@@ -94,5 +94,5 @@ def assert_same(rows: list[dict[str, Any]], expected: list[dict[str, Any]], hist
         for name, value in right.items():
             same = row[name] == value
             if isinstance(value, float) and row[name] is not None:
-                same = math.isclose(row[name], value, rel_tol=1e-9)
+                same = math.isclose(row[name], value, rel_tol=1e-12)
             assert same, f"{name} is {row[name]}, should be {value}, in {row} of {history}"

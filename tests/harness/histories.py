@@ -18,6 +18,8 @@ from vacancy.schemas.events import Event, SchemaVersion, fingerprint, kafka_head
 _USAGE = Encoder(Event.USAGE)
 
 BASE_MS = 1_790_000_000_000
+LAST = 2**63 - 1
+"""The end of a counter's range."""
 OPTIONAL_COUNTERS = tuple(counter for counter in COUNTERS if counter != "cpu_busy_ns")
 
 
@@ -91,47 +93,82 @@ def encode_usage(event: dict[str, Any]) -> bytes:
     return _USAGE.encode(event)
 
 
-def host_history(random: Random, host_id: str) -> list[Record]:
-    """One host's records in the order of its partition: boots, resets, gaps, repeats, late events, skewed clocks.
+FAULTS = ("reset", "fall", "flap", "lose", "gain", "leap", "huge")
+"""What a single counter does: begins anew; falls a little; falls and comes back; is no longer there; is there again;
+grows by more than can be; is near the end of its range."""
 
-    Append times go back a little now and then, as they may when a partition changes its leader.
+
+def host_history(random: Random, host_id: str) -> list[Record]:
+    """One host's records in the order of its partition: boots, gaps, repeats, late events, skewed clocks, faults.
+
+    Append times go back a little now and then, as they may when a partition changes its leader, or for good. So do
+    the node's clock, and each counter by itself. Boots that are over may go on, as where two nodes have one id.
 
     From a seeded generator and not drawn by Hypothesis, whose bookkeeping takes longer than the graph for a fleet.
     """
     skew_ms = random.choice((0, -3_600_000, 86_400_000))
     absent = random.sample(OPTIONAL_COUNTERS, random.randint(0, 3))
+    faulty = random.sample(tuple(COUNTERS), random.choice((0, 0, 1, 3, len(COUNTERS))))
+    slow_ms = random.choice((200, 4_000))
     append_ms = BASE_MS + random.randint(0, 5_000)
     records: list[Record] = []
     event = _boot(host_id, 0, absent)
-    for number in range(random.randint(1, 14)):
+    for number in range(random.randint(1, 24)):
         kind = random.choice(
-            ("next",) * 4 + ("reset", "reboot", "reboot", "other", "repeat", "late", "same_ms", "gap", "gain", "back")
+            ("next",) * 8
+            + ("reboot", "reboot", "other", "other", "repeat", "late", "same_ms", "gap", "back", "back_for_good")
+            + ("clock_back", "restored", "restored")
         )
-        gap_ms = 0 if kind == "same_ms" else random.randint(1, 4_000)
+        gap_ms = 0 if kind == "same_ms" else random.randint(1, slow_ms)
         if kind == "gap":
             gap_ms += random.choice((9_000, 30_000, 70_000))
         append_ms += gap_ms
         if kind == "back":
             append_ms = max([append_ms - gap_ms, *(record.append_ms for record in records)]) - random.randint(1, 400)
+        elif kind == "back_for_good":
+            append_ms -= random.choice((11_000, 70_000, 3_600_000))
         if kind in ("repeat", "late") and records:
             repeated = records[-1] if kind == "repeat" else random.choice(records)
             records.append(Record(append_ms, repeated.event))
+            continue
+        if kind == "clock_back":
+            # For one event: the next goes on where the clock was.
+            earlier = max(0, event["monotonic_ns"] - random.randint(0, 20_000_000_000))
+            records.append(Record(append_ms, event | {"monotonic_ns": earlier}))
             continue
         if kind == "reboot":
             event = _boot(host_id, number + 1, absent)
         elif kind == "other" and records:
             # As where two nodes have one id: the boot of any event before goes on.
             event = _advance(random, random.choice(records).event, max(1, gap_ms))
+        elif kind == "restored":
+            # A snapshot of the node as it was goes on.
+            event = event | {"monotonic_ns": max(0, event["monotonic_ns"] - random.randint(1, 10_000_000_000))}
         else:
             event = _advance(random, event, max(1, gap_ms + random.randint(-1, 1)))
-            if kind == "reset":
-                counter = random.choice([name for name in COUNTERS if event[name] is not None])
-                event = event | {counter: random.randint(0, 1000)}
-            if kind == "gain":
-                event = event | {name: 5 for name in OPTIONAL_COUNTERS if event[name] is None}
+            for counter in faulty:
+                if random.random() < 0.5:
+                    event = event | {counter: _faulty(random, counter, event[counter], random.choice(FAULTS))}
         event = event | {"seq": event["seq"] + 1, "agent_time": append_ms + skew_ms}
         records.append(Record(append_ms, event))
     return records
+
+
+def _faulty(random: Random, counter: str, value: int | None, fault: str) -> int | None:
+    """A counter's next value with a fault; cpu_busy_ns is always there."""
+    if fault == "lose" and counter == "cpu_busy_ns":
+        return value
+    if value is None:
+        return random.randint(0, 10_000_000) if fault == "gain" else None
+    return {
+        "reset": random.randint(0, 1_000),
+        "fall": value - value // random.randint(2, 1_000),
+        "flap": value // random.randint(1, 4),
+        "lose": None,
+        "gain": value,
+        "leap": min(value + random.randint(0, 2**62), LAST),
+        "huge": LAST - random.randint(0, 10),
+    }[fault]
 
 
 _NEXT_VERSIONS = (*released(Event.USAGE), next_version(Event.USAGE))
@@ -157,5 +194,5 @@ def _advance(random: Random, event: dict[str, Any], elapsed_ms: int) -> dict[str
     }
     for counter in COUNTERS:
         if event[counter] is not None:
-            advanced[counter] = event[counter] + random.randint(0, 10_000_000)
+            advanced[counter] = min(event[counter] + random.randint(0, 10_000_000), LAST)
     return event | advanced

@@ -6,7 +6,8 @@ It follows the prose of docs/semantics.md, event by event in plain Python, and s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 COUNTERS = {
@@ -23,8 +24,10 @@ COUNTERS = {
 }
 CPU_FRACTIONS = ("cpu_busy_ns", "cpu_iowait_ns", "cpu_steal_ns")
 RESOURCES = ("vcpus", "memory_mb", "disk_gb")
-BOOTS = 4
+BOOTS = 8
 """So many boots of a host have their late events known for what they are."""
+CLONED_ID, CLOCK_WENT_BACK, FRACTION_BOUNDED = 1, 2, 4
+"""The bits of anomalies."""
 
 
 @dataclass(frozen=True)
@@ -35,36 +38,73 @@ class Record:
     event: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """An event that is neither late nor repeated.
+
+    Attributes:
+        append_ms: the append time that it counts with.
+        latest_ms: the latest append time up to it.
+        event: what it says.
+        alone: whether nothing before it counts any more in a window.
+        stepless: whether no step leads to it: it is the first of its boot, or the boot's clock has gone back.
+        cloned_ms: latest_ms when a former boot last went on; None if none has.
+        went_back: whether the clock of its boot has gone back for good.
+    """
+
+    append_ms: int
+    latest_ms: int
+    event: dict[str, Any]
+    alone: bool
+    stepless: bool
+    cloned_ms: int | None
+    went_back: bool
+
+
 def rows(history: Sequence[Record], window_ms: int) -> list[dict[str, Any]]:
     """The row that each event of one host gives, in the order of its partition; late and repeated events give none."""
-    taken = _taken(history)
+    taken = _taken(history, window_ms)
     return [_row(taken[: index + 1], window_ms) for index in range(len(taken))]
 
 
 def newest_row(history: Sequence[Record], window_ms: int) -> dict[str, Any] | None:
     """The row of one host's newest event; None if there is no event."""
-    taken = _taken(history)
+    taken = _taken(history, window_ms)
     return _row(taken, window_ms) if taken else None
 
 
 def rows_at(history: Sequence[Record], window_ms: int, observed_ms: int) -> list[dict[str, Any]]:
-    """The rows of one host's events with an append time, the last one's first."""
-    taken = _taken(history)
-    ends = [index + 1 for index, record in enumerate(taken) if record.append_ms == observed_ms]
+    """The rows of one host's events that say a time, the last one's first."""
+    taken = _taken(history, window_ms)
+    ends = [index + 1 for index, record in enumerate(taken) if record.latest_ms == observed_ms]
     return [_row(taken[:end], window_ms) for end in reversed(ends)]
 
 
-def _taken(history: Sequence[Record]) -> list[Record]:
-    """The events that are neither late nor repeated, each with the append time that it counts with."""
+def _taken(history: Sequence[Record], window_ms: int) -> list[_Taken]:
     clocks: dict[str, int] = {}
-    taken: list[Record] = []
+    behind: list[Record] = []
+    taken: list[_Taken] = []
     for record in history:
         boot_id, monotonic_ns = record.event["boot_id"], record.event["monotonic_ns"]
-        if boot_id in clocks and monotonic_ns <= clocks[boot_id]:
-            continue
-        if taken and record.append_ms < taken[-1].append_ms:
-            record = replace(record, append_ms=taken[-1].append_ms)
-        taken.append(record)
+        before = taken[-1] if taken else None
+        back = boot_id in clocks and monotonic_ns <= clocks[boot_id]
+        if back:
+            behind = _behind(behind, record)
+            if behind[-1] is not record or not _reaches_over_half(behind, window_ms):
+                continue
+        behind = []
+        reboot = before is None or before.event["boot_id"] != boot_id
+        append_ms, restart = record.append_ms, False
+        if before and append_ms < before.append_ms:
+            restart = append_ms < before.append_ms - window_ms
+            append_ms = append_ms if restart else before.append_ms
+        latest_ms = max(record.append_ms, before.latest_ms) if before else record.append_ms
+        cloned_ms = before.cloned_ms if before else None
+        if reboot and not back and boot_id in clocks:
+            cloned_ms = latest_ms
+        went_back = back or (before is not None and before.went_back and not reboot)
+        alone = reboot or back or restart
+        taken.append(_Taken(append_ms, latest_ms, record.event, alone, reboot or back, cloned_ms, went_back))
         clocks.pop(boot_id, None)
         clocks[boot_id] = monotonic_ns
         if len(clocks) > BOOTS:
@@ -72,20 +112,39 @@ def _taken(history: Sequence[Record]) -> list[Record]:
     return taken
 
 
-def _row(taken: Sequence[Record], window_ms: int) -> dict[str, Any]:
+def _behind(run: list[Record], record: Record) -> list[Record]:
+    """The run of events behind their boot's clock, each later than the one before, once another has come."""
+    boot_id, monotonic_ns = record.event["boot_id"], record.event["monotonic_ns"]
+    if not run or run[0].event["boot_id"] != boot_id or monotonic_ns < run[0].event["monotonic_ns"]:
+        return [record]
+    return [*run, record] if monotonic_ns > run[-1].event["monotonic_ns"] else run
+
+
+def _reaches_over_half(run: list[Record], window_ms: int) -> bool:
+    """Whether a run reaches over half a window, by the broker's clock and by the node's; of one event it does not."""
+    appended_ms = run[-1].append_ms - run[0].append_ms
+    elapsed_ns = run[-1].event["monotonic_ns"] - run[0].event["monotonic_ns"]
+    return len(run) > 1 and appended_ms >= window_ms // 2 and elapsed_ns >= window_ms * 1_000_000 // 2
+
+
+def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
     """The row of the last of a host's events, given all up to it."""
     newest = taken[-1]
-    window: list[Record] = []
+    window: list[_Taken] = []
     steps: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for before, record in zip([*reversed(taken[:-1]), None], reversed(taken), strict=True):
-        if record.append_ms < newest.append_ms - window_ms or record.event["boot_id"] != newest.event["boot_id"]:
+        if record.append_ms < newest.append_ms - window_ms:
             break
         window.append(record)
-        if before and _whole(before.event, record.event, window_ms):
-            steps.append((before.event, record.event))
+        if before and not record.stepless:
+            elapsed_ns = record.event["monotonic_ns"] - before.event["monotonic_ns"]
+            if elapsed_ns <= window_ms * 1_000_000:
+                steps.append((before.event, record.event))
+        if record.alone:
+            break
     row: dict[str, Any] = {
         "host_id": newest.event["host_id"],
-        "observed_ms": newest.append_ms,
+        "observed_ms": newest.latest_ms,
         "samples": len(window),
         "instances": newest.event["instances"],
         "memory_mb_available": newest.event["memory_mb_available"],
@@ -97,34 +156,28 @@ def _row(taken: Sequence[Record], window_ms: int) -> dict[str, Any]:
         row[f"{resource}_capacity"] = newest.event[f"{resource}_capacity"]
         row[f"{resource}_free"] = newest.event[f"{resource}_capacity"] - newest.event[f"{resource}_allocated"]
         row[f"{resource}_free_min"] = min(free)
+    anomalies = CLOCK_WENT_BACK if newest.went_back else 0
+    if newest.cloned_ms is not None and newest.latest_ms - newest.cloned_ms <= window_ms:
+        anomalies |= CLONED_ID
     for counter, column in COUNTERS.items():
-        row[column] = _rate(counter, steps)
-    return row
+        rate = None if newest.event[counter] is None else _rate(counter, steps)
+        if rate is not None and not column.endswith("_per_s") and rate > 1:
+            rate = Fraction(1)
+            anomalies |= FRACTION_BOUNDED
+        row[column] = None if rate is None else float(rate)
+    return row | {"anomalies": anomalies}
 
 
-def _whole(before: dict[str, Any], after: dict[str, Any], window_ms: int) -> bool:
-    """Whether two events give a step: of one boot, no more than the window apart, no counter back, come or gone."""
-    if before["boot_id"] != after["boot_id"]:
-        return False
-    if after["monotonic_ns"] - before["monotonic_ns"] > window_ms * 1_000_000:
-        return False
-    for counter in COUNTERS:
-        if (before[counter] is None) != (after[counter] is None):
-            return False
-        if before[counter] is not None and after[counter] < before[counter]:
-            return False
-    return True
-
-
-def _rate(counter: str, steps: list[tuple[dict[str, Any], dict[str, Any]]]) -> float | None:
-    counted = [(before, after) for before, after in steps if after[counter] is not None]
-    if not counted:
+def _rate(counter: str, steps: list[tuple[dict[str, Any], dict[str, Any]]]) -> Fraction | None:
+    """What a counter grew by, exactly, over the time of the steps that are not void for it; None: not known."""
+    amount = time_ns = 0
+    for before, after in steps:
+        if before[counter] is None or after[counter] is None or 2 * after[counter] < before[counter]:
+            continue
+        cpus = after["cpu_count"] if counter in CPU_FRACTIONS else 1
+        amount += after[counter] - before[counter]
+        time_ns += (after["monotonic_ns"] - before["monotonic_ns"]) * cpus
+    if not time_ns or amount < 0:
         return None
-    amount = sum(after[counter] - before[counter] for before, after in counted)
-    if counter in CPU_FRACTIONS:
-        time = sum(
-            (after["monotonic_ns"] - before["monotonic_ns"]) // 1000 * after["cpu_count"] for before, after in steps
-        )
-        return float(amount / 1e3 / time) if time else None
-    time = sum(after["monotonic_ns"] - before["monotonic_ns"] for before, after in steps)
-    return float(amount * (1e3 if counter.endswith("_us") else 1e9) / time)
+    unit = 1_000_000_000 if "bytes" in counter else {"ns": 1, "us": 1_000}[counter[-2:]]
+    return Fraction(amount * unit, time_ns)

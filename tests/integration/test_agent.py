@@ -264,3 +264,24 @@ def test_a_metrics_port_that_is_taken_is_said(start: Callable[..., AgentProcess]
         agent = start(interval="50ms", metrics_port=taken.getsockname()[1])
         assert agent.process.wait(LIMIT_S) == 1
     assert re.search(r"vacancy: agent\.metrics_port: .* cannot be opened: .*; .* or set another\n", agent.lines)
+
+
+def test_a_second_agent_of_one_machine_is_refused_while_the_first_runs(
+    settings: KafkaSettings, start: Callable[..., AgentProcess], tmp_path: Path
+) -> None:
+    """The two would take turns to show in the table."""
+    first = start(interval="50ms")
+    first.wait_for("host host-1 sends to")
+    (tmp_path / "second").mkdir()
+    second = AgentProcess(settings, tmp_path / "second", interval="50ms")
+    assert second.process.wait(LIMIT_S) == 1
+    assert re.fullmatch(
+        rf"vacancy: another agent on this machine \(process {first.process.pid}\) sends as host host-1 to \S+ already; "
+        r"end it \(`vacancy up` starts one\), or set agent\.host_id\n",
+        second.lines,
+    ), second.lines
+    first.process.kill()
+    first.process.wait(LIMIT_S)
+    third = start(interval="50ms")
+    third.wait_for("host host-1 sends to")
+    assert third.stop() == 0

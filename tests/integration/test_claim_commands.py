@@ -106,7 +106,7 @@ def test_devices_cells_and_classes(tmp_path: Path, owner: Connection) -> None:
         host_id="id-small",
         name="small",
         inventories='{"CUSTOM_FPGA": {"total": 2}}',
-        numa_cells='[{"id": 1, "free_cpus": [4, 5], "pages": [{"size_kb": 2048, "free": 8}]}]',
+        numa_cells='[{"id": 1, "cpus": [4, 5], "free_cpus": [4, 5], "pages": [{"size_kb": 2048, "free": 8}]}]',
         pci_pools=json.dumps([pool]),
     )
     flags = ["--numa-cpus", "2", "--numa-pages", "2048=4", "--resource", "CUSTOM_FPGA=1"]

@@ -194,7 +194,7 @@ FIGURES = ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "i
 def test_a_limit_on_a_figure_that_is_not_known_rules_the_host_out(
     owner: Connection, scheduler: Scheduler, figure: str
 ) -> None:
-    add_host(owner, "a", **{figure: None})
+    add_host(owner, "a", None, **{figure: None})
     assert len(scheduler.claim(Request(vcpus=1))) == 1
     with pytest.raises(NoHostFitsError, match=f"{figure}, which the hosts do not know, ruled out the last") as refused:
         scheduler.claim(Request(vcpus=1, **{f"max_{figure}": 1.0}))
@@ -206,7 +206,7 @@ def test_a_limit_on_a_figure_that_is_not_known_rules_the_host_out(
 def test_a_host_that_does_not_know_its_load_counts_as_the_median(
     owner: Connection, scheduler: Scheduler, figure: str, strategy: Any
 ) -> None:
-    idle = dict.fromkeys(FIGURES, 0.0)
+    idle: dict[str, Any] = dict.fromkeys(FIGURES, 0.0)
     for name, load in (("idle", 0.1), ("median", 0.5), ("busy", 0.9)):
         add_host(owner, name, **idle | {figure: load})
     add_host(owner, "silent", **idle | {figure: None})
@@ -242,6 +242,15 @@ def test_everyone_silent(owner: Connection, scheduler: Scheduler, database: str)
     assert scheduler.claim(Request(vcpus=1, max_age=timedelta(minutes=1)))
     add_host(owner, "b")
     assert {claim.host_name for claim in scheduler.claim(SMALL, count=3)} == {"b"}
+
+
+def test_a_host_under_whose_id_several_nodes_report_is_not_picked(owner: Connection, scheduler: Scheduler) -> None:
+    add_host(owner, "cloned", anomalies=1)
+    refusal = refusal_of(scheduler, SMALL)
+    assert (refusal.dimension, refusal.ruled_out) == ("duplicate id", {"duplicate id": 1})
+    # Neither a clock that went back nor a fraction that was bounded keeps a host out.
+    add_host(owner, "odd", anomalies=6)
+    assert scheduler.claim(SMALL)[0].host_name == "odd"
 
 
 def test_no_hosts_at_all(scheduler: Scheduler) -> None:

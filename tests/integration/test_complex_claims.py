@@ -219,6 +219,79 @@ def test_what_fits_and_what_it_takes(scheduler: Scheduler) -> None:
         scheduler.release(claim.consumer)
 
 
+# The cell has all that the instance needs of it
+
+
+def bare_cell(number: int, cpus: int, memory_mb: int, *pages: tuple[int, int, int]) -> dict[str, Any]:
+    """One whose CPUs are all free; pages: size in KiB, how many, how many are free."""
+    return {
+        "id": number,
+        "cpus": list(range(cpus)),
+        "free_cpus": list(range(cpus)),
+        "memory_mb": memory_mb,
+        "pages": [{"size_kb": size_kb, "total": total, "free": free} for size_kb, total, free in pages],
+    }
+
+
+def test_a_cell_without_memory_or_without_cpus_is_not_picked(host: Host, scheduler: Scheduler) -> None:
+    """The one without memory has the fewest CPUs, the one without CPUs (such as CXL's) the most pages."""
+    cells = [bare_cell(0, 2, 0), bare_cell(1, 0, 65_536, (2048, 9999, 9999)), bare_cell(2, 8, 32_768, (2048, 600, 500))]
+    host.inventory(1, cells=cells)
+    for request, held in (
+        (Request(vcpus=2, memory_mb=4096, numa=Numa(cpus=2)), {"numa 2 cpus": 2, "numa 2 memory_mb": 4096}),
+        (Request(vcpus=2, memory_mb=200, numa=Numa(pages={2048: 100})), {"numa 2 pages 2048": 100}),
+        (
+            Request(vcpus=2, memory_mb=300, numa=Numa(cpus=1, pages={2048: 100})),
+            {"numa 2 cpus": 1, "numa 2 pages 2048": 100, "numa 2 memory_mb": 100},
+        ),
+    ):
+        (claim,) = scheduler.claim(request)
+        assert claim.held == held
+        scheduler.release(claim.consumer)
+    with pytest.raises(NoHostFitsError) as caught:
+        scheduler.claim(Request(vcpus=2, memory_mb=40_000, numa=Numa(cpus=2)))
+    refusal = caught.value.refusal
+    assert refusal.nearest is not None
+    # Of the 32,768 MiB with CPUs 1,200 are in pages; the most is that of the cell without.
+    assert (refusal.dimension, refusal.nearest.had) == ("numa", None)
+    with pytest.raises(NoHostFitsError, match=r"memory_mb of one NUMA cell ruled out .* with 45538 for 50000"):
+        scheduler.claim(Request(vcpus=2, memory_mb=50_000, numa=Numa(cpus=2)))
+
+
+def test_what_instances_and_claims_hold_of_a_cells_memory_counts(host: Host, scheduler: Scheduler) -> None:
+    """The agent tells what is in no huge pages as pages of the least size."""
+    base = [(4, 2_000_000, 8192 * 256), (4, 2_000_000, 4096 * 256)]
+    cells = [bare_cell(number, 8, 65_536, size) for number, size in enumerate(base)]
+    host.inventory(1, cells=cells)
+    request = Request(vcpus=1, memory_mb=3000, numa=Numa(cpus=1))
+    held = [(scheduler.claim(request)[0].held or {}).keys() for _ in range(3)]
+    assert sorted(map(sorted, held)) == [
+        ["numa 0 cpus", "numa 0 memory_mb"],
+        ["numa 0 cpus", "numa 0 memory_mb"],
+        ["numa 1 cpus", "numa 1 memory_mb"],
+    ]
+    with pytest.raises(NoHostFitsError) as caught:
+        scheduler.claim(request)
+    assert caught.value.refusal.dimension == "numa_memory_mb"
+
+
+def test_memory_in_huge_pages_is_not_taken_of_what_is_available(host: Host, scheduler: Scheduler) -> None:
+    """480 free pages of 1 GiB, and what is in pages is nothing that the kernel could give out."""
+    host.inventory(1, cells=[bare_cell(0, 64, 524_288, (1_048_576, 480, 480))])
+    host.usage(1, memory_mb_capacity=524_288, memory_mb_free=524_288, memory_mb_available=8192)
+    in_pages = Request(vcpus=1, memory_mb=65_536, numa=Numa(pages={1_048_576: 64}))
+    for _ in range(7):
+        scheduler.claim(in_pages)
+    # Seven such claims later what is available is as it was, and one that is not in pages is bounded by it.
+    scheduler.claim(Request(vcpus=1, memory_mb=8192))
+    with pytest.raises(NoHostFitsError) as caught:
+        scheduler.claim(Request(vcpus=1, memory_mb=1))
+    assert caught.value.refusal.dimension == "memory_mb_available"
+    with pytest.raises(NoHostFitsError) as caught:
+        scheduler.claim(in_pages)
+    assert caught.value.refusal.dimension == "numa_pages_1048576"
+
+
 @pytest.mark.usefixtures("host")
 def test_what_is_refused_and_why(scheduler: Scheduler) -> None:
     for request, dimension, had, asked in REFUSED:

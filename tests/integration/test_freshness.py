@@ -25,7 +25,7 @@ COLUMNS = (
 
 COUNTS = (
     "SELECT hosts, hosts_schedulable, hosts_disabled, hosts_silent, hosts_stale, hosts_without_inventory,"
-    " claims_in_flight FROM vacancy.freshness"
+    " claims_in_flight, hosts_duplicate_id FROM vacancy.freshness"
 )
 AGES = "SELECT age_min_seconds, age_p50_seconds, age_p99_seconds, age_max_seconds FROM vacancy.freshness"
 
@@ -43,7 +43,7 @@ def add(owner: Connection, name: str, *, seconds_ago: float, **inventory: object
 
 
 def test_an_empty_table_is_one_row_without_ages(owner: Connection) -> None:
-    assert query(owner, COUNTS) == [(0, 0, 0, 0, 0, 0, 0)]
+    assert query(owner, COUNTS) == [(0, 0, 0, 0, 0, 0, 0, 0)]
     assert query(owner, AGES) == [(None, None, None, None)]
 
 
@@ -53,11 +53,13 @@ def test_every_host_counts_once_by_the_reason_why_it_is_out(owner: Connection) -
     add(owner, "disabled", seconds_ago=1000, status="DISABLED")
     upsert_inventory(owner, host_id="silent", name="silent")
     upsert_usage(owner, host_id="nameless")
+    add(owner, "cloned", seconds_ago=0)
+    upsert_usage(owner, host_id="cloned", observed_at=datetime.now(UTC), anomalies=1)
     add(owner, "retired", seconds_ago=0)
     retire(owner, host_id="retired", observed_at=datetime.now(UTC) + timedelta(seconds=1))
     claim = "SELECT consumer FROM vacancy.claim(%s::uuid[], '{\"vcpus\": 1}')"
     query(owner, claim, [str(uuid.uuid4()), str(uuid.uuid4())])
-    assert query(owner, COUNTS) == [(4, 1, 1, 1, 1, 1, 2)]
+    assert query(owner, COUNTS) == [(5, 1, 1, 1, 1, 1, 2, 1)]
 
 
 def test_ages_are_those_of_enabled_hosts(owner: Connection) -> None:

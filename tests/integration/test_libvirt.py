@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,7 +22,7 @@ from tests.harness.hypervisor import Hypervisor, connected, require_libvirt, run
 from tests.harness.installation import config_file
 from tests.harness.topic import histories, own_topics, read_topic
 from tests.harness.waiting import wait_until
-from vacancy.connectors.collectors.collector import Inventory, NumaCell, PciPool
+from vacancy.connectors.collectors.collector import HugePages, Inventory, NumaCell, PciPool, UsageReading
 from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import AgentSettings
 from vacancy.jobs.local import settings_file
@@ -169,13 +171,41 @@ def driver() -> Iterator[Any]:
 def test_pinned_cpus_of_running_domains_are_not_free(driver: Any) -> None:
     collector = make_collector("test:///default")
     (first, second) = collector.inventory().numa_cells
-    assert first == NumaCell(0, tuple(range(8)), tuple(range(8)), 2048)
+    page_kb = os.sysconf("SC_PAGE_SIZE") // 1024
+    pages = 2048 * 1024 // page_kb
+    assert first == NumaCell(0, tuple(range(8)), tuple(range(8)), 2048, (HugePages(page_kb, pages, pages),))
     domain = driver.createXML(PINNED.format(uuid=uuid.uuid4()), 0)
     (first, second) = collector.inventory().numa_cells
     assert (first.cpus, first.free_cpus) == (tuple(range(8)), (0, 1, 4, 5, 6, 7))
     assert (second.cpus, second.free_cpus) == (tuple(range(8, 16)), (8, 10, 11, 14))
     domain.destroy()
     assert collector.inventory().numa_cells[0].free_cpus == tuple(range(8))
+
+
+BOUND = """
+<domain type='test'>
+  <name>bound</name><uuid>{uuid}</uuid><memory unit='MiB'>768</memory><vcpu>2</vcpu><os><type>hvm</type></os>
+  <numatune><memory mode='strict' nodeset='1'/></numatune>
+  <cputune><vcpupin vcpu='0' cpuset='8-15'/><vcpupin vcpu='1' cpuset='8-15'/></cputune>
+</domain>
+"""
+
+
+def test_memory_that_a_domain_is_bound_to_is_not_free_in_its_cell(driver: Any) -> None:
+    """And its CPUs are, since it floats over all of the cell's."""
+
+    def free_mb() -> list[int]:
+        cells = collector.inventory().numa_cells
+        assert [cell.memory_mb for cell in cells] == [2048, 4096]
+        assert [cell.free_cpus for cell in cells] == [cell.cpus for cell in cells]
+        return [cell.pages[0].free * cell.pages[0].size_kb // 1024 for cell in cells]
+
+    collector = make_collector("test:///default")
+    assert free_mb() == [2048, 4096]
+    domain = driver.createXML(BOUND.format(uuid=uuid.uuid4()), 0)
+    assert free_mb() == [2048, 4096 - 768]
+    domain.destroy()
+    assert free_mb() == [2048, 4096]
 
 
 def test_a_domain_counts_from_its_first_start_and_wakes_the_agent_at_each_change(driver: Any) -> None:
@@ -277,7 +307,7 @@ def test_figures_are_those_that_virsh_shows(guests: Hypervisor) -> None:
     }.items():
         assert int(before[f"block.0.{theirs}"]) <= getattr(usage, ours) <= int(after[f"block.0.{theirs}"])
     # Of all that the node's CPUs have done the guest's share is a part.
-    assert int(after["cpu.time"]) < usage.cpu_busy_ns
+    assert int(after["cpu.time"]) < (usage.cpu_busy_ns or 0)
 
     nodeinfo = dict(re.findall(r"^(.+?): +(\d+)", guests.virsh("nodeinfo"), re.MULTILINE))
     assert usage.vcpus_capacity == int(nodeinfo["CPU(s)"])
@@ -296,7 +326,7 @@ def test_the_inventory_is_what_virsh_shows(guests: Hypervisor) -> None:
         of_cell = shown[shown.index(str(ours.id)) + 1]
         free = {int(size): int(count) for size, count in re.findall(r"^(\d+)KiB: (\d+)", of_cell, re.MULTILINE)}
         total = {int(pages.get("size", "")): int(pages.text or 0) for pages in theirs.findall("pages")}
-        assert [(page.size_kb, page.total, page.free) for page in ours.pages] == [
+        assert [(page.size_kb, page.total, page.free) for page in ours.pages[1:]] == [
             (size, total[size], free[size]) for size in sorted(total)[1:] if total[size]
         ]
     assert inventory.name == guests.virsh("hostname").strip()
@@ -430,38 +460,259 @@ def test_a_libvirt_that_hangs_is_not_waited_for(guests: Hypervisor, monkeypatch:
     wait_until(read_again, LIMIT_S, "libvirt goes on and is not read")
 
 
-def test_a_guest_that_hangs_does_not_hide_the_others(
-    guests: Hypervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def _read(usage: UsageReading) -> tuple[int, int, int, int]:
+    return usage.instances, usage.vcpus_allocated, usage.memory_mb_allocated, usage.disk_gb_allocated
+
+
+def test_a_guest_that_hangs_keeps_its_share_and_holds_up_nothing(guests: Hypervisor) -> None:
+    """From the first reading on; its counters go on when it does, and are not counted twice."""
     from vacancy.connectors.collectors import libvirt as libvirt_collector
 
     for name in ("one", "two"):
         guests.virsh("create", str(guests.guest(name)))
     collector = make_collector(guests.uri)
+    wait_until(lambda: int(guests.domstats("one")["block.0.rd.bytes"]), LIMIT_S, "its BIOS reads nothing")
     before = collector.usage()
-    monkeypatch.setattr(libvirt_collector, "CALL_LIMIT_S", 1.0)
     os.kill(guests.qemu_pid("one"), signal.SIGSTOP)
     try:
-        with pytest.raises(OSError, match="has not answered"):
-            collector.usage()
-        monkeypatch.undo()
-        for _ in range(5):
+        for number in range(5):
+            began = time.monotonic()
             usage = collector.usage()
-            assert (usage.instances, usage.vcpus_allocated, usage.disk_gb_allocated) == (2, 2, 2)
+            assert time.monotonic() - began < libvirt_collector.CALL_LIMIT_S
+            assert _read(usage) == (2, 2, 128, 2)
             assert (usage.disk_read_bytes or 0) >= (before.disk_read_bytes or 0)
+            # First that all are late; from then on libvirt passes over the one.
+            assert collector.unknown.keys() == ({"domain one"} if number else {"domains"})
+            assert usage.recent_consumers == before.recent_consumers
         assert collector.inventory().name
-        # An agent that starts now does not know the disk yet.
+    finally:
+        os.kill(guests.qemu_pid("one"), signal.SIGCONT)
+
+    def is_known_again() -> bool:
+        collector.usage()
+        return not collector.unknown
+
+    wait_until(is_known_again, LIMIT_S, "it is read no more")
+    told, usage = [guests.domstats(name) for name in ("one", "two")], collector.usage()
+    assert _read(usage) == (2, 2, 128, 2)
+    after = [guests.domstats(name) for name in ("one", "two")]
+    least, most = (sum(int(stats["block.0.rd.bytes"]) for stats in both) for both in (told, after))
+    assert least <= (usage.disk_read_bytes or 0) <= most
+
+
+def test_several_guests_that_hang_at_once_do_not_hide_the_one_that_does_not(guests: Hypervisor) -> None:
+    names = ["one", "two", "three", "four"]
+    for name in names:
+        guests.virsh("create", str(guests.guest(name)))
+    collector = make_collector(guests.uri)
+    collector.usage()
+    hung = names[:3]
+    for name in hung:
+        os.kill(guests.qemu_pid(name), signal.SIGSTOP)
+    try:
+
+        def are_told_apart() -> bool:
+            assert _read(collector.usage()) == (4, 4, 256, 4)
+            return collector.unknown.keys() == {f"domain {name}" for name in hung}
+
+        wait_until(are_told_apart, LIMIT_S, "the one that does not hang is not read")
+        guests.end("four")
+        assert _read(collector.usage()) == (3, 3, 192, 3)
+        guests.virsh("create", str(guests.guest("five")))
+        wait_until(lambda: _read(collector.usage()) == (4, 4, 256, 4), LIMIT_S, "a new one is not counted")
+    finally:
+        for name in hung:
+            os.kill(guests.qemu_pid(name), signal.SIGCONT)
+    wait_until(lambda: collector.usage() and not collector.unknown, LIMIT_S, "they are read no more")
+    assert _read(collector.usage()) == (4, 4, 256, 4)
+
+
+def test_an_agent_that_starts_beside_a_guest_that_hangs_counts_what_is_told(guests: Hypervisor) -> None:
+    from vacancy.connectors.collectors import libvirt as libvirt_collector
+
+    for name in ("one", "two"):
+        guests.virsh("create", str(guests.guest(name)))
+    os.kill(guests.qemu_pid("one"), signal.SIGSTOP)
+    try:
         now = 0.0
         late = libvirt_collector.LibvirtCollector(AgentSettings(libvirt_uri=guests.uri), clock=lambda: now)
-        with pytest.raises(OSError, match="libvirt is busy with domain one"):
-            late.usage()
+
+        def is_passed_over() -> bool:
+            with pytest.raises(OSError, match=r"busy with domain|has not answered") as refused:
+                late.usage()
+            return "libvirt is busy with domain one" in str(refused.value)
+
+        wait_until(is_passed_over, LIMIT_S, "libvirt does not pass over the one that hangs")
         now += libvirt_collector.PATIENCE_S
         for _ in range(2):
-            usage = late.usage()
-            assert (usage.instances, usage.vcpus_allocated, usage.disk_gb_allocated) == (2, 2, 1)
-        (line,) = (record.getMessage() for record in caplog.records)
-        assert line.startswith("libvirt does not tell the size of the disks of domain one, ")
+            assert _read(late.usage()) == (2, 2, 128, 1)
+            assert late.unknown["domain one"].startswith("libvirt does not tell the size of its disks, ")
     finally:
         os.kill(guests.qemu_pid("one"), signal.SIGCONT)
     wait_until(lambda: late.usage().disk_gb_allocated == 2, LIMIT_S, "the disk is not counted")
-    assert collector.usage().instances == 2
+    assert late.unknown == {}
+
+
+def test_a_guest_that_gets_a_disk_while_it_is_busy_counts_on(guests: Hypervisor) -> None:
+    """The size of the new disk cannot be asked for; nothing of the guest drops out."""
+    guests.virsh("create", str(guests.guest("one")))
+    collector = make_collector(guests.uri)
+    assert _read(collector.usage()) == (1, 1, 64, 1)
+    disk = guests.guest("other", disk_gb=2).with_suffix(".raw")
+    wait_until(lambda: "block.0.capacity" in guests.domstats("one"), LIMIT_S, "it is not ready")
+    guests.virsh("attach-disk", "one", str(disk), "vdb", "--live")
+    os.kill(guests.qemu_pid("one"), signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            assert _read(collector.usage()) == (1, 1, 64, 1)
+    finally:
+        os.kill(guests.qemu_pid("one"), signal.SIGCONT)
+    wait_until(lambda: _read(collector.usage()) == (1, 1, 64, 3), LIMIT_S, "the new disk is not counted")
+
+
+def test_a_guest_that_libvirt_leaves_out_of_its_figures_but_lists_counts_on(
+    guests: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        guests.virsh("create", str(guests.guest(name)))
+    collector = make_collector(guests.uri)
+    before = collector.usage()
+    import libvirt
+
+    all_stats = libvirt.virConnect.getAllDomainStats
+
+    def without_one(connection: Any, *arguments: Any) -> Any:
+        return [(domain, stats) for domain, stats in all_stats(connection, *arguments) if domain.name() != "one"]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(libvirt.virConnect, "getAllDomainStats", without_one)
+        usage = collector.usage()
+        assert _read(usage) == _read(before) == (2, 2, 128, 2)
+        assert collector.unknown.keys() <= {"domain one"}
+    after = collector.usage()
+    assert _read(after) == (2, 2, 128, 2)
+    grown = (after.disk_read_bytes or 0) - (before.disk_read_bytes or 0)
+    assert grown <= sum(int(guests.domstats(name)["block.0.rd.bytes"]) for name in ("one", "two")) - (
+        before.disk_read_bytes or 0
+    )
+    guests.end("one")
+    assert _read(collector.usage()) == (1, 1, 64, 1)
+
+
+# Disks that lie elsewhere
+
+
+@pytest.fixture
+def pool(guests: Hypervisor) -> Iterator[Path]:
+    """A pool of files in a directory of the hypervisor's, named ``vms``; its volume ``root`` has 3 GiB."""
+    directory = guests.directory / "pool"
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o777)
+    guests.virsh("pool-create-as", "vms", "dir", "--target", str(directory))
+    guests.virsh("vol-create-as", "vms", "root", "3G", "--allocation", "0")
+    yield directory
+    guests.virsh("pool-destroy", "vms")
+    shutil.rmtree(directory)
+
+
+VOLUME = "<disk type='volume' device='disk'><source pool='vms' volume='root'/><target dev='vdb' bus='virtio'/></disk>"
+
+
+def _with_volume(guests: Hypervisor, name: str) -> str:
+    """A guest with a disk of 1 GiB and the volume."""
+    document = guests.guest(name)
+    document.write_text(document.read_text().replace("</devices>", f"{VOLUME}</devices>"))
+    return str(document)
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_volume_of_a_local_pool_takes_room_whether_its_guest_runs_or_not(guests: Hypervisor) -> None:
+    guests.virsh("define", _with_volume(guests, "one"))
+    collector = make_collector(guests.uri)
+    assert _read(collector.usage()) == (0, 0, 0, 4)
+    guests.virsh("start", "one")
+    wait_until(lambda: _read(collector.usage()) == (1, 1, 64, 4), LIMIT_S, "it does not count")
+
+
+def test_pools_that_are_the_hosts_disk(guests: Hypervisor, pool: Path, tmp_path: Path) -> None:
+    """What they have is its capacity, and of guests' disks those count that are in them, by volume or by path."""
+    guests.virsh("create", _with_volume(guests, "one"))
+    by_path = guests.guest("two").read_text()
+    (pool / "data.raw").touch(0o666)
+    os.truncate(pool / "data.raw", 2 * 2**30)
+    shutil.chown(pool / "data.raw", "nobody")
+    document = guests.directory / "two.xml"
+    document.write_text(by_path.replace(str(guests.directory / "two.raw"), str(pool / "data.raw")))
+    guests.virsh("create", str(document))
+    collector = make_collector(guests.uri, disk_pools=("vms",), disk_allocation_ratio=2.0, disk_path=tmp_path)
+    wait_until(lambda: _read(collector.usage()) == (2, 2, 128, 5), LIMIT_S, "they do not count as they should")
+    usage, room = collector.usage(), os.statvfs(pool)
+    assert usage.disk_gb_capacity == 2 * (room.f_blocks * room.f_frsize // 2**30)
+    assert usage.disk_gb_available == pytest.approx(room.f_bavail * room.f_frsize / 2**30, abs=1.1)
+    assert collector.inventory().inventories["DISK_GB"].total == room.f_blocks * room.f_frsize // 2**30
+    shown = re.search(r"Capacity: +([\d.]+) GiB", guests.virsh("pool-info", "vms"))
+    assert shown
+    assert usage.disk_gb_capacity / 2 == pytest.approx(float(shown[1]), abs=1.0)
+    assert collector.unknown == {}
+
+
+@pytest.mark.usefixtures("pool")
+def test_two_pools_of_one_file_system_have_it_once(guests: Hypervisor) -> None:
+    other = guests.directory / "other"
+    other.mkdir(exist_ok=True)
+    guests.virsh("pool-create-as", "other", "dir", "--target", str(other))
+    try:
+        one = make_collector(guests.uri, disk_pools=("vms",)).usage()
+        both = make_collector(guests.uri, disk_pools=("vms", "other")).usage()
+        assert both.disk_gb_capacity == one.disk_gb_capacity > 0
+    finally:
+        guests.virsh("pool-destroy", "other")
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_pool_that_is_away_has_nothing_free_and_what_it_had(guests: Hypervisor) -> None:
+    collector = make_collector(guests.uri, disk_pools=("vms", "missing"))
+    assert collector.usage().disk_gb_capacity == 0
+    assert collector.unknown == {
+        "disk_gb_available": "libvirt has no active storage pool missing; virsh pool-list --all"
+    }
+    guests.virsh("pool-create-as", "missing", "dir", "--target", str(guests.directory))
+    collector.inventory()
+    capacity = collector.usage().disk_gb_capacity
+    assert capacity > 0
+    guests.virsh("pool-destroy", "missing")
+    collector.inventory()
+    usage = collector.usage()
+    assert (usage.disk_gb_capacity, usage.disk_gb_available) == (capacity, 0)
+
+
+LVM = """
+  <pool type='logical'>
+    <name>vg</name><source><name>vg</name></source><target><path>/dev/vg</path></target>
+    <capacity>1099511627776</capacity>
+    <volume><name>root</name><capacity>{gb}</capacity><target><path>/dev/vg/root</path></target></volume>
+  </pool>
+"""
+
+
+def test_a_volume_group_that_is_the_hosts_disk(tmp_path: Path) -> None:
+    """By the test driver: its groups have 1,024 GiB less what it takes itself, its disks 1 TiB less 5 MB."""
+    disks = (
+        "<disk type='block' device='disk'><source dev='/dev/vg/root'/><target dev='vda'/></disk>"
+        "<disk type='file' device='disk'><source file='/var/lib/elsewhere'/><target dev='vdb'/></disk>"
+    )
+    document = f"""<node>{LVM.format(gb=100 * 2**30)}<domain type='test'>
+      <name>one</name><uuid>{uuid.uuid4()}</uuid><memory unit='MiB'>512</memory><vcpu>1</vcpu>
+      <os><type>hvm</type></os><devices>{disks}</devices></domain></node>"""
+    (tmp_path / "node.xml").write_text(document, encoding="utf-8")
+    uri = f"test://{tmp_path}/node.xml"
+    everything = make_collector(uri).usage()
+    assert everything.disk_gb_allocated == 2048
+    collector = make_collector(uri, disk_pools=("vg",))
+    usage = collector.usage()
+    assert usage.disk_gb_allocated == 1024
+    with connected(uri) as connection:
+        _, capacity, _, _ = connection.storagePoolLookupByName("vg").info()
+    assert usage.disk_gb_capacity == capacity // 2**30 != everything.disk_gb_capacity
+    # What the guest may write is not free, whatever libvirt knew when it last looked.
+    assert usage.disk_gb_available <= max(0, usage.disk_gb_capacity - 1023)

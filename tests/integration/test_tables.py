@@ -285,6 +285,9 @@ def test_the_reason_is_the_first_that_applies(owner: Connection) -> None:
         upsert_inventory(owner, host_id=host, **values)
         if age is not None:
             upsert_usage(owner, host_id=host, observed_at=now - age)
+    for host, anomalies in (("cloned", 5), ("odd", 6)):
+        upsert_inventory(owner, host_id=host)
+        upsert_usage(owner, host_id=host, observed_at=now, anomalies=anomalies)
     reasons = dict(query(owner, "SELECT host_id, reason FROM vacancy.schedulable_host"))
     assert reasons == {
         "fresh": None,
@@ -292,6 +295,8 @@ def test_the_reason_is_the_first_that_applies(owner: Connection) -> None:
         "silent": "no usage yet",
         "disabled": "disabled: kernel update",
         "disabled, no word": "disabled",
+        "cloned": "duplicate id",
+        "odd": None,
     }
 
 

@@ -22,7 +22,8 @@ from vacancy.connectors.kafka.outbox import Left, Outbox
 from vacancy.connectors.settings import AgentSettings, KafkaSettings
 from vacancy.jobs.reporters.agent import EXTRA_EVENTS_PER_S, Agent, Schedule, run
 from vacancy.jobs.reporters.encoders import make_encoders
-from vacancy.jobs.reporters.identity import default_host_id, host_id_of
+from vacancy.jobs.reporters.identity import default_host_id, host_id_of, only_agent
+from vacancy.jobs.reporters.writer import NeverNull
 from vacancy.jobs.signals import StopSignal
 from vacancy.schemas.codec import Encoder, decode
 from vacancy.schemas.errors import VacancyError
@@ -49,6 +50,7 @@ class StillNode:
         self.usage_reading = UsageReading("boot", 1, 2, 0, 3, 0, 4, 0, 5, 6, 2, 7, 0)
         self.inventory_reading = InventoryReading("boot", "node", {"VCPU": Inventory(2, 0, 2, 1.0)})
         self.error: Exception | None = None
+        self.unknown: dict[str, str] = {}
 
     def usage(self) -> UsageReading:
         if self.error:
@@ -212,6 +214,60 @@ def test_a_reading_that_does_not_fit_the_schema_does_not_end_the_agent(bench: Be
     bench.node.usage_reading = good
     bench.until(1005.0)
     assert len(bench.sink.usage) == 2
+
+
+# What is not known
+
+
+def test_a_counter_that_no_event_can_hold_costs_itself_and_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = dataclasses.replace(bench.node.usage_reading, net_rx_bytes=5, disk_read_bytes=6)
+    bench.node.usage_reading = dataclasses.replace(good, net_rx_bytes=2**64 - 1, disk_write_bytes=-1)
+    bench.until(1005.0)
+    events = [decode(payload).record for payload in bench.sink.usage]
+    assert len(events) == 5
+    assert {(event["net_rx_bytes"], event["disk_write_bytes"], event["disk_read_bytes"]) for event in events} == {
+        (None, None, 6)
+    }
+    bench.node.usage_reading = good
+    bench.until(1006.0)
+    assert decode(bench.sink.usage[-1]).record["net_rx_bytes"] == 5
+    bench.until(1100.0)
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "disk_write_bytes is known again",
+        "disk_write_bytes is not known for certain, going on: -1 is no count",
+        "net_rx_bytes is known again",
+        f"net_rx_bytes is not known for certain, going on: {2**64 - 1} is no count",
+    ]
+    assert bench.agent.unknown == {"net_rx_bytes": 5, "disk_write_bytes": 5}
+
+
+def test_what_comes_and_goes_is_said_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Of guests, too, which count under one name."""
+    for second in range(1, 100):
+        bench.node.unknown = {"domain one": "busy", "domain two": "busy"} if second % 2 else {}
+        bench.until(1000.0 + second)
+    assert len(caplog.records) == 2
+    assert set(bench.agent.unknown) == {"domain"}
+
+
+@given(st.lists(st.none() | st.integers(0, 1000), max_size=30))
+def test_a_step_over_what_is_not_known_goes_back_and_all_others_are_true(grown: list[int | None]) -> None:
+    """None: not known at that reading; a number: what it has grown by since the last one."""
+    never_null, value, before = NeverNull(), 10**12, None
+    known_before: int | None = None
+    for by in grown:
+        value += by or 0
+        known = None if by is None else value
+        sent = never_null.take(known)
+        assert 0 <= sent < 2**63
+        if before is not None:
+            if known is None or known_before is None:
+                assert sent < before
+            else:
+                assert sent - before == known - known_before
+        before, known_before = sent, known
 
 
 # Events that do not wait
@@ -414,6 +470,20 @@ def test_an_identity_that_cannot_be_kept_is_an_error_that_says_what_to_set(tmp_p
     (tmp_path / "file").write_text("")
     with pytest.raises(VacancyError, match=r"set agent\.host_id"):
         default_host_id(tmp_path / "file", tmp_path / "none")
+
+
+def test_one_agent_of_a_machine_sends_as_one_host_to_one_topic() -> None:
+    node, kafka = f"node-{uuid.uuid4()}", NOWHERE
+    with only_agent(node, kafka):
+        with pytest.raises(VacancyError) as refused, only_agent(node, kafka):
+            pass
+        said = str(refused.value)
+        assert said.startswith(f"another agent on this machine (process {os.getpid()}) sends as host {node} to ")
+        assert said.endswith("; end it (`vacancy up` starts one), or set agent.host_id")
+        with only_agent(f"{node}-2", kafka), only_agent(node, kafka.model_copy(update={"usage_topic": "other"})):
+            pass
+    with only_agent(node, kafka):  # it ends with the agent
+        pass
 
 
 def test_the_identity_is_nova_computes_where_its_file_is_named(tmp_path: Path) -> None:

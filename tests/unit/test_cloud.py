@@ -219,7 +219,7 @@ def test_a_service_that_has_reported_since_the_last_look_is_alive_unless_that_wa
     clock = Clock()
     services = services_of(frozenset())
     cloud = cloud_of(clock, truth_of(1_000.0, {}), services)
-    cloud.sync_services(1_010.0, services, {"a": "10:00:00", "b": "10:00:00"}, lately=True)
+    cloud.sync_services(1_010.0, services, {"a": "10:00:00", "b": "10:00:00"}, lately=False)
     assert cloud.alive == set()
     cloud.sync_services(1_020.0, services, {"a": "10:00:10", "b": "10:00:00"}, lately=True)
     assert cloud.alive == {"id-a"}
@@ -229,6 +229,22 @@ def test_a_service_that_has_reported_since_the_last_look_is_alive_unless_that_wa
     assert cloud.alive == set(), "what the operator has set moves the time, too"
     cloud.sync_services(1_900.0, services, {"a": "10:14:00", "b": "10:14:00"}, lately=False)
     assert cloud.alive == set()
+
+
+def test_a_service_that_was_down_is_alive_with_its_first_report() -> None:
+    services = services_of(frozenset())
+    cloud = cloud_of(Clock(), truth_of(1_000.0, {}), services)  # both are down
+    cloud.sync_services(1_010.0, services, {"a": "10:00:10"}, lately=True)
+    assert cloud.alive == {"id-a"}
+    cloud.alive.clear()
+    cloud.sync_services(1_080.0, services, {}, lately=True)
+    cloud.sync_services(1_090.0, services, {"a": "10:00:10"}, lately=True)
+    assert cloud.alive == set(), "it was taken for down and for up by one report"
+    cloud.sync_services(1_100.0, services, {"a": "10:01:40"}, lately=True)
+    assert cloud.alive == {"id-a"}
+    cloud.alive.clear()
+    cloud.sync_services(1_110.0, services, {"a": "10:01:40", "b": None}, lately=True)
+    assert cloud.alive == set(), "one that has never reported is up for a while"
 
 
 def test_rates_are_over_the_time_between_two_readings_of_the_counters() -> None:

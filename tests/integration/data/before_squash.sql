@@ -1,4 +1,4 @@
--- A database as the fourteen migrations before 0001_tables left it, with rows in every table: pg_dump 18.6
+-- A database as the fourteen migrations before 0001_generated_columns left it, with rows in every table: pg_dump 18.6
 -- (--inserts --no-owner --rows-per-insert=50), without its headings. test_migrations.py brings it to this release.
 
 SET statement_timeout = 0;

@@ -11,7 +11,7 @@ import java.util.Arrays;
 final class BootClocks {
 
     /** How many boots are remembered, the present one among them. */
-    static final int BOOTS = 4;
+    static final int BOOTS = 8;
 
     private static final Former[] NONE = {};
 

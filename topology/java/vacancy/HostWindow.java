@@ -1,5 +1,6 @@
 package vacancy;
 
+import java.io.IOException;
 import java.util.Arrays;
 
 /**
@@ -14,53 +15,100 @@ import java.util.Arrays;
  *
  * <ul>
  *   <li>append times never fall from one entry to the next, and lie within the window that ends with the newest;
- *   <li>sums and counts are those of the entries, so neither they nor the later minima need to be stored;
+ *   <li>sums are those of the entries, exact whatever the counters do, so neither they nor the later minima need to be
+ *       stored;
  *   <li>nothing that changes is shared with another instance.
  * </ul>
  */
 public final class HostWindow {
 
-    /** What a counter, or a figure of a step, is where there is none; every other is 0 or more. */
+    /** What became of an event. */
+    enum Outcome {
+        /** It changes no figure: it is late or repeated. */
+        LATE,
+        /** It is the newest one. */
+        TAKEN,
+        /** It is the newest one of a boot that has gone on from an earlier clock. */
+        CLOCK_WENT_BACK
+    }
+
+    /** What a counter is that the node does not have; every other is 0 or more. */
     static final long ABSENT = -1;
 
     /** How many resources have free figures. */
-    static final int RESOURCES = 3;
+    static final int RESOURCES = UsageColumns.RESOURCES.size();
 
     /** How many counters an event has. */
-    static final int COUNTERS = 10;
+    static final int COUNTERS = UsageColumns.COUNTERS.size();
 
-    /** Figure of a step: what it took on the node's clock, in ns. Present if there is a step. */
-    static final int ELAPSED_NS = 0;
+    /** Anomaly: more than one node reports under the host's id. */
+    static final int CLONED_ID = 1;
 
-    /** Figure of a step: what it took, times the CPUs, in us. */
-    static final int CPU_TIME_US = 1;
+    /** Anomaly: the monotonic clock has gone back for good since the host has booted. */
+    static final int CLOCK_WENT_BACK = 2;
 
-    /** The first of the figures of a step that say what each counter grew by. */
-    static final int GROWTH = 2;
+    /** Anomaly: a fraction in the row was above 1 and is shown as 1. */
+    static final int FRACTION_BOUNDED = 4;
 
-    /** How many figures a step has. */
-    static final int FIGURES = GROWTH + COUNTERS;
+    /** What a counter has grown by in a step that is void for it. */
+    private static final long VOID = Long.MIN_VALUE;
 
-    // An entry's columns in the ring.
+    /** No time. */
+    private static final long NEVER = -1;
+
+    // The figures of a step: what it took on the node's clock; the same times the CPUs; what each counter grew by.
+    private static final int ELAPSED_NS = 0;
+    private static final int CPU_TIME_NS = 1;
+    private static final int GROWTH = 2;
+    private static final int FIGURES = GROWTH + COUNTERS;
+
+    // An entry's columns in the ring. Without a step it took no time.
     private static final int APPEND_MS = 0;
     private static final int FREE = 1;
     private static final int STEP = FREE + RESOURCES;
     private static final int WIDTH = STEP + FIGURES;
 
-    // What stands where in the totals.
+    // What stands where in the totals. A sum takes two longs: what stands above 2^32, and the rest.
     private static final int NEWEST = 0;
     private static final int LATER_LEAST = NEWEST + COUNTERS;
     private static final int SUM = LATER_LEAST + RESOURCES;
-    private static final int COUNT = SUM + FIGURES;
-    private static final int TOTALS = COUNT + FIGURES;
+    private static final int VOID_TIME = SUM + 2 * FIGURES;
+    private static final int TOTALS = VOID_TIME + 2 * COUNTERS;
+
+    /** By counter, the figure that is its time. */
+    private static final int[] TIME =
+            UsageColumns.COUNTERS.stream()
+                    .mapToInt(counter -> counter.per() == UsageColumns.Per.CPU_TIME ? CPU_TIME_NS : ELAPSED_NS)
+                    .toArray();
+
+    private static final double[] SCALE =
+            UsageColumns.COUNTERS.stream().mapToDouble(UsageColumns.Counter::scale).toArray();
 
     private static final int LEAST_CAPACITY = 8;
     private static final long NS_PER_MS = 1_000_000;
+    private static final int HALF_BITS = 32;
+    private static final long LOW_HALF = 0xFFFF_FFFFL;
+    private static final double HIGH_UNIT = 0x1p32;
+
+    /** Events of one boot, each later than the one before on a clock that is behind the boot's. */
+    private record Behind(int boot, long firstMs, long firstNs, long lastNs) {}
 
     private BootClocks clocks = new BootClocks();
 
     /** Whether there was an event since it was last asked. */
     private boolean active;
+
+    /** Whether the present boot's clock has gone back for good. */
+    private boolean clockWentBack;
+
+    /** The latest append time there was. */
+    private long latestMs = NEVER;
+
+    /** The latest append time when a former boot last went on. */
+    private long clonedMs = NEVER;
+
+    /** What has come since the newest event and may be a clock that has gone back; null if nothing has. */
+    private Behind behind;
 
     /** The entries, one after the other, in a ring whose capacity is a power of two. */
     private long[] ring = new long[LEAST_CAPACITY * WIDTH];
@@ -73,8 +121,8 @@ public final class HostWindow {
 
     /**
      * All else, in one array, since each object more is memory to wait for where there are many hosts: the newest event's
-     * counters; by resource, the least free of the entries that are not folded; by figure, its sum over the entries that
-     * have it, and how many have it.
+     * counters; by resource, the least free of the entries that are not folded; by figure, its sum over the steps; by
+     * counter, the time of the steps that are void for it, which is mostly none.
      */
     private final long[] totals = new long[TOTALS];
 
@@ -91,6 +139,10 @@ public final class HostWindow {
      * appended with the newest one before it. By more than a window they go back for good: the window begins anew,
      * lest it grow until the clock has caught up.
      *
+     * <p>An event that is behind its boot's clock is late or repeated. Where such events go on, each later than the one
+     * before, for half a window by the broker's clock and by the node's, the node's clock has gone back for good: the
+     * window begins anew with the one that shows it.
+     *
      * @param appendMs when the broker appended it, in ms since 1970
      * @param windowMs how far the window reaches back
      * @param free what is free, by resource
@@ -98,9 +150,8 @@ public final class HostWindow {
      * @param monotonicNs the node's clock
      * @param cpuCount its CPUs
      * @param newCounters its counters, 0 or more, or ABSENT
-     * @return false if the event is late or repeated, and changes no figure
      */
-    boolean add(
+    Outcome add(
             long appendMs,
             long windowMs,
             long[] free,
@@ -110,9 +161,17 @@ public final class HostWindow {
             long[] newCounters) {
         active = true;
         int bootIndex = clocks.find(boot);
-        if (!clocks.isAhead(bootIndex, monotonicNs)) {
-            return false;
+        boolean back = !clocks.isAhead(bootIndex, monotonicNs);
+        if (back && !goesOnBehind(bootIndex, appendMs, monotonicNs, windowMs)) {
+            return Outcome.LATE;
         }
+        behind = null;
+        latestMs = Math.max(latestMs, appendMs);
+        boolean rebooted = bootIndex != 0;
+        if (rebooted && bootIndex < BootClocks.BOOTS && !back) {
+            clonedMs = latestMs;
+        }
+        clockWentBack = back || clockWentBack && !rebooted;
         if (size > 0 && appendMs < appendMs()) {
             if (appendMs < appendMs() - windowMs) {
                 clear();
@@ -120,29 +179,35 @@ public final class HostWindow {
                 appendMs = appendMs();
             }
         }
-        boolean rebooted = bootIndex != 0;
-        if (rebooted) {
+        if (rebooted || back) {
             clear();
         }
         while (size > 0 && ring[at(0) + APPEND_MS] < appendMs - windowMs) {
             removeOldest();
         }
         int entry = append(appendMs, free);
-        if (!rebooted && isStep(newCounters)) {
+        if (!rebooted && !back) {
             long elapsedNs = monotonicNs - clocks.presentNs();
             if (elapsedNs <= windowMs * NS_PER_MS) {
-                ring[entry + STEP + ELAPSED_NS] = elapsedNs;
-                ring[entry + STEP + CPU_TIME_US] = elapsedNs / 1000 * cpuCount;
-                for (int i = 0; i < COUNTERS; i++) {
-                    ring[entry + STEP + GROWTH + i] =
-                            newCounters[i] == ABSENT ? ABSENT : newCounters[i] - totals[NEWEST + i];
-                }
-                count(entry, 1);
+                step(entry, elapsedNs, cpuCount, newCounters);
             }
         }
         clocks.set(bootIndex, boot, monotonicNs);
         System.arraycopy(newCounters, 0, totals, NEWEST, COUNTERS);
-        return true;
+        return back ? Outcome.CLOCK_WENT_BACK : Outcome.TAKEN;
+    }
+
+    /** Whether an event that is behind its boot's clock shows, with those before it, that the clock has gone back. */
+    private boolean goesOnBehind(int boot, long appendMs, long clockNs, long windowMs) {
+        if (behind == null || behind.boot != boot || clockNs < behind.firstNs) {
+            behind = new Behind(boot, appendMs, clockNs, clockNs);
+            return false;
+        }
+        if (clockNs <= behind.lastNs) {
+            return false;
+        }
+        behind = new Behind(boot, behind.firstMs, behind.firstNs, clockNs);
+        return appendMs - behind.firstMs >= windowMs / 2 && clockNs - behind.firstNs >= windowMs * NS_PER_MS / 2;
     }
 
     /** Whether there was no event since this was last called. */
@@ -152,14 +217,20 @@ public final class HostWindow {
         return idle;
     }
 
-    /** The newest entry's append time, in ms since 1970. */
-    long appendMs() {
-        return ring[at(size - 1) + APPEND_MS];
+    /** The latest append time of an event that was taken, in ms since 1970: it never goes back. */
+    long latestMs() {
+        return latestMs;
     }
 
     /** How many events the window holds. */
     int size() {
         return size;
+    }
+
+    /** The anomalies of the host, as bits, but for those of figures. */
+    int anomalies(long windowMs) {
+        boolean cloned = clonedMs != NEVER && latestMs - clonedMs <= windowMs;
+        return (cloned ? CLONED_ID : 0) | (clockWentBack ? CLOCK_WENT_BACK : 0);
     }
 
     /** The least that was free of a resource in the window. */
@@ -168,20 +239,28 @@ public final class HostWindow {
         return folded == 0 ? later : Math.min(ring[at(0) + FREE + resource], later);
     }
 
-    /** Whether a step of the window has a figure. */
-    boolean has(int figure) {
-        return totals[COUNT + figure] > 0;
-    }
-
-    /** The sum of a figure over the steps of the window that have it. */
-    long sum(int figure) {
-        return totals[SUM + figure];
+    /**
+     * A counter's rate: what it grew by in the steps that have it, over their time.
+     *
+     * @return 0 or more; NaN where the newest event lacks the counter, no step has it, or it went back on balance
+     */
+    double rate(int counter) {
+        int growth = SUM + 2 * (GROWTH + counter);
+        int time = SUM + 2 * TIME[counter];
+        int without = VOID_TIME + 2 * counter;
+        double grown = totals[growth] * HIGH_UNIT + totals[growth + 1];
+        double ns = (totals[time] - totals[without]) * HIGH_UNIT + (totals[time + 1] - totals[without + 1]);
+        return totals[NEWEST + counter] == ABSENT || ns == 0 || grown < 0 ? Double.NaN : grown * SCALE[counter] / ns;
     }
 
     /** One that equals this and shares nothing with it: what a checkpoint under way makes of each host that reports. */
     HostWindow copy() {
         HostWindow copy = new HostWindow();
         copy.active = active;
+        copy.clockWentBack = clockWentBack;
+        copy.latestMs = latestMs;
+        copy.clonedMs = clonedMs;
+        copy.behind = behind;
         copy.clocks = clocks.copy();
         copy.ring = ring.clone();
         copy.oldest = oldest;
@@ -193,7 +272,17 @@ public final class HostWindow {
 
     /** Writes all that cannot be derived. */
     void write(VarLongWriter out) {
-        out.write(active ? 1 : 0);
+        out.write(RESOURCES);
+        out.write(COUNTERS);
+        out.write((active ? 1 : 0) | (clockWentBack ? 2 : 0) | (behind != null ? 4 : 0));
+        out.writeSigned(latestMs);
+        out.write(clonedMs == NEVER ? 0 : latestMs - clonedMs + 1);
+        if (behind != null) {
+            out.write(behind.boot);
+            out.writeSigned(behind.firstMs);
+            out.write(behind.firstNs);
+            out.write(behind.lastNs - behind.firstNs);
+        }
         clocks.write(out);
         for (int i = 0; i < COUNTERS; i++) {
             out.write(totals[NEWEST + i] + 1);
@@ -207,20 +296,61 @@ public final class HostWindow {
                 out.writeSigned(ring[entry + column] - before[column]);
                 before[column] = ring[entry + column];
             }
-            boolean step = ring[entry + STEP + ELAPSED_NS] != ABSENT;
-            for (int figure = 0; figure < (step ? FIGURES : 1); figure++) {
-                out.write(ring[entry + STEP + figure] + 1);
+            writeStep(out, entry + STEP);
+        }
+    }
+
+    /** Writes the step that stands there: its time, which counters it is void for, and what the others grew by. */
+    private void writeStep(VarLongWriter out, int step) {
+        out.write(ring[step + ELAPSED_NS]);
+        if (ring[step + ELAPSED_NS] == 0) {
+            return;
+        }
+        out.write(ring[step + CPU_TIME_NS]);
+        long lacking = 0;
+        for (int i = 0; i < COUNTERS; i++) {
+            lacking |= ring[step + GROWTH + i] == VOID ? 1L << i : 0;
+        }
+        out.write(lacking);
+        for (int i = 0; i < COUNTERS; i++) {
+            if (ring[step + GROWTH + i] != VOID) {
+                out.writeSigned(ring[step + GROWTH + i]);
             }
         }
     }
 
-    /** Reads what {@link #write} has written. */
-    static HostWindow read(VarLongReader in) {
+    /**
+     * Reads what {@link #write} has written, in this release or in another: of counters that are new since no step has
+     * anything, those that are not known are passed over.
+     *
+     * @throws IOException if it has other resources
+     */
+    static HostWindow read(VarLongReader in) throws IOException {
+        long resources = in.read();
+        if (resources != RESOURCES) {
+            throw new IOException("a host's window of " + resources + " resources; this release has " + RESOURCES);
+        }
+        int counters = (int) in.read();
         HostWindow window = new HostWindow();
-        window.active = in.read() == 1;
+        long flags = in.read();
+        window.active = (flags & 1) != 0;
+        window.clockWentBack = (flags & 2) != 0;
+        window.latestMs = in.readSigned();
+        long clonedAgo = in.read() - 1;
+        window.clonedMs = clonedAgo < 0 ? NEVER : window.latestMs - clonedAgo;
+        if ((flags & 4) != 0) {
+            int boot = (int) in.read();
+            long firstMs = in.readSigned();
+            long firstNs = in.read();
+            window.behind = new Behind(boot, firstMs, firstNs, firstNs + in.read());
+        }
         window.clocks = BootClocks.read(in);
-        for (int i = 0; i < COUNTERS; i++) {
-            window.totals[NEWEST + i] = in.read() - 1;
+        Arrays.fill(window.totals, NEWEST, NEWEST + COUNTERS, ABSENT);
+        for (int i = 0; i < counters; i++) {
+            long newest = in.read() - 1;
+            if (i < COUNTERS) {
+                window.totals[NEWEST + i] = newest;
+            }
         }
         int size = (int) in.read();
         int folded = (int) in.read();
@@ -236,14 +366,8 @@ public final class HostWindow {
                 free[resource] += in.readSigned();
             }
             int entry = window.append(appendMs, free);
-            long elapsed = in.read() - 1;
-            if (elapsed != ABSENT) {
-                window.ring[entry + STEP + ELAPSED_NS] = elapsed;
-                for (int figure = 1; figure < FIGURES; figure++) {
-                    window.ring[entry + STEP + figure] = in.read() - 1;
-                }
-                window.count(entry, 1);
-            }
+            window.readStep(in, entry + STEP, counters);
+            window.count(entry, 1);
         }
         if (folded == size) {
             window.forgetLaterLeast();
@@ -252,15 +376,39 @@ public final class HostWindow {
         return window;
     }
 
-    /** Whether a step leads from the newest event's counters to the next ones: none of them went back, came or went. */
-    private boolean isStep(long[] after) {
-        for (int i = 0; i < COUNTERS; i++) {
-            long before = totals[NEWEST + i];
-            if (after[i] < before || (before == ABSENT) != (after[i] == ABSENT)) {
-                return false;
+    /** Reads a step of so many counters to where it stands. */
+    private void readStep(VarLongReader in, int step, int counters) {
+        ring[step + ELAPSED_NS] = in.read();
+        if (ring[step + ELAPSED_NS] == 0) {
+            return;
+        }
+        ring[step + CPU_TIME_NS] = in.read();
+        long lacking = in.read();
+        Arrays.fill(ring, step + GROWTH, step + FIGURES, VOID);
+        for (int i = 0; i < counters; i++) {
+            if ((lacking & 1L << i) == 0) {
+                long growth = in.readSigned();
+                if (i < COUNTERS) {
+                    ring[step + GROWTH + i] = growth;
+                }
             }
         }
-        return true;
+    }
+
+    /** Gives an entry its step from the newest event, of which the counters are known. */
+    private void step(int entry, long elapsedNs, long cpuCount, long[] counters) {
+        int step = entry + STEP;
+        ring[step + ELAPSED_NS] = elapsedNs;
+        // More than 292 years of CPU time are that long.
+        ring[step + CPU_TIME_NS] = elapsedNs > Long.MAX_VALUE / cpuCount ? Long.MAX_VALUE : elapsedNs * cpuCount;
+        for (int i = 0; i < COUNTERS; i++) {
+            long before = totals[NEWEST + i];
+            long after = counters[i];
+            // What falls to less than half begins anew; a smaller fall is taken off what the counter has grown by.
+            boolean has = before != ABSENT && after != ABSENT && after >= before - after;
+            ring[step + GROWTH + i] = has ? after - before : VOID;
+        }
+        count(entry, 1);
     }
 
     private int capacity() {
@@ -283,7 +431,7 @@ public final class HostWindow {
             ring[entry + FREE + resource] = free[resource];
             totals[LATER_LEAST + resource] = Math.min(totals[LATER_LEAST + resource], free[resource]);
         }
-        Arrays.fill(ring, entry + STEP, entry + WIDTH, ABSENT);
+        ring[entry + STEP + ELAPSED_NS] = 0;
         return entry;
     }
 
@@ -325,15 +473,31 @@ public final class HostWindow {
         Arrays.fill(totals, LATER_LEAST, LATER_LEAST + RESOURCES, Long.MAX_VALUE);
     }
 
+    /** The newest entry's append time, in ms since 1970. */
+    private long appendMs() {
+        return ring[at(size - 1) + APPEND_MS];
+    }
+
     /** Adds the figures of an entry's step to the sums (sign 1), or takes them away again (sign -1). */
     private void count(int entry, int sign) {
+        int step = entry + STEP;
+        if (ring[step + ELAPSED_NS] == 0) {
+            return;
+        }
         for (int figure = 0; figure < FIGURES; figure++) {
-            long value = ring[entry + STEP + figure];
-            if (value != ABSENT) {
-                totals[SUM + figure] += sign * value;
-                totals[COUNT + figure] += sign;
+            long value = ring[step + figure];
+            if (value == VOID) {
+                int counter = figure - GROWTH;
+                addTo(VOID_TIME + 2 * counter, ring[step + TIME[counter]], sign);
+            } else {
+                addTo(SUM + 2 * figure, value, sign);
             }
         }
+    }
+
+    private void addTo(int sum, long value, int sign) {
+        totals[sum] += sign * (value >> HALF_BITS);
+        totals[sum + 1] += sign * (value & LOW_HALF);
     }
 
     private void resize(int capacity) {

@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.function.Predicate;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.dataview.MapView;
@@ -27,7 +28,8 @@ import org.apache.flink.table.types.inference.TypeStrategies;
  *
  * <p>It takes a table of events that is partitioned by host and has a host's in the order of their Kafka partition, and
  * gives a row an event, but none for one that is late or repeated, whose monotonic clock is not above all before it of its
- * boot; the metric {@code numLateEvents} counts those. A sum is NULL where no step in the window has the figure.
+ * boot; the metric {@code numLateEvents} counts those. A rate is NULL where it is not known, and a fraction never above 1.
+ * The metric {@code numClocksBack} counts how often a node has gone on from an earlier clock.
  *
  * <p>A host is forgotten once it has been silent for a day and for a window, within twice that. A timer each, which asks
  * that often whether there was an event, does it; Flink's time to live would look at ten other hosts at each event.
@@ -36,43 +38,30 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
 
     private static final long serialVersionUID = 1L;
 
-    // The table's columns, in their order.
-    private static final List<String> CLOCK = List.of("monotonic_ns", "cpu_count");
-    private static final List<String> COUNTERS =
-            List.of(
-                    "cpu_busy_ns",
-                    "cpu_iowait_ns",
-                    "cpu_steal_ns",
-                    "disk_read_bytes",
-                    "disk_write_bytes",
-                    "net_rx_bytes",
-                    "net_tx_bytes",
-                    "cpu_pressure_us",
-                    "memory_pressure_us",
-                    "io_pressure_us");
-    private static final List<String> FREE = List.of("vcpus_free", "memory_mb_free", "disk_gb_free");
-    private static final List<String> OTHERS =
-            List.of(
-                    "vcpus_capacity",
-                    "memory_mb_capacity",
-                    "disk_gb_capacity",
-                    "memory_mb_available",
-                    "disk_gb_available",
-                    "instances");
-    private static final DataTypes.Field CONSUMERS = DataTypes.FIELD("recent_consumers", DataTypes.STRING());
+    private static final DataTypes.Field CONSUMERS =
+            DataTypes.FIELD(UsageColumns.CONSUMERS, DataTypes.STRING());
 
-    // Where they stand: host_id, append_time, boot_id, CLOCK, COUNTERS, FREE, OTHERS, CONSUMERS.
+    // The table's columns: these, and behind them what is free of each resource.
     private static final int APPEND_TIME = 1;
-    private static final int BOOT_ID = 2;
-    private static final int MONOTONIC_NS = 3;
-    private static final int CPU_COUNT = 4;
-    private static final int FIRST_COUNTER = 5;
-    private static final int FIRST_FREE = FIRST_COUNTER + HostWindow.COUNTERS;
-    private static final int RECENT_CONSUMERS = FIRST_FREE + HostWindow.RESOURCES + OTHERS.size();
+    private static final int EVENT = 2;
+    private static final int FIRST_FREE = 3;
 
-    /** How many columns a row has: those from FREE on, when the window ends, its samples, and its figures. */
+    // Where an event's columns stand behind its reason.
+    private static final int EVENT_FIELDS = 1 + UsageColumns.IDS.size() + UsageColumns.AMOUNTS.size() + 1;
+    private static final int BOOT_ID = 1 + UsageColumns.IDS.indexOf("boot_id");
+    private static final int MONOTONIC_NS = amount("monotonic_ns");
+    private static final int CPU_COUNT = amount(UsageColumns.CPU_COUNT);
+    private static final int[] CAPACITIES =
+            UsageColumns.RESOURCES.stream().mapToInt(name -> amount(name + "_capacity")).toArray();
+    private static final int[] GAUGES = UsageColumns.GAUGES.stream().mapToInt(gauge -> amount(gauge.name())).toArray();
+    private static final boolean[] IS_INT = booleans(UsageColumns.GAUGES, UsageColumns.Gauge::isInt);
+    private static final boolean[] IS_FRACTION = booleans(UsageColumns.COUNTERS, UsageColumns.Counter::isFraction);
+    private static final int FIRST_COUNTER = amount(UsageColumns.COUNTERS.get(0).name());
+    private static final int RECENT_CONSUMERS = EVENT_FIELDS - 1;
+
+    /** How many columns a row has beside the host and its time. */
     private static final int WIDTH =
-            RECENT_CONSUMERS + 1 - FIRST_FREE + 2 + HostWindow.RESOURCES + HostWindow.FIGURES;
+            4 + 3 * HostWindow.RESOURCES + GAUGES.length + HostWindow.COUNTERS + 2;
 
     /** Room for a row at first; it grows. */
     private static final int ROW_BYTES = 512;
@@ -87,6 +76,7 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
     private final long windowMs;
 
     private transient Counter late;
+    private transient Counter clocksBack;
 
     // All rows are the same one: who wants to keep one copies it, as Flink's operators do.
     private transient BinaryRowData row;
@@ -100,28 +90,42 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
     @Override
     public void open(FunctionContext context) {
         late = context.getMetricGroup().counter("numLateEvents");
+        clocksBack = context.getMetricGroup().counter("numClocksBack");
         row = new BinaryRowData(WIDTH);
         writer = new BinaryRowWriter(row, ROW_BYTES);
     }
 
     @Override
     public TypeInference getTypeInference(DataTypeFactory types) {
+        List<DataTypes.Field> event = new ArrayList<>();
+        event.add(DataTypes.FIELD("reason", DataTypes.STRING()));
+        UsageColumns.IDS.forEach(name -> event.add(DataTypes.FIELD(name, DataTypes.STRING())));
+        UsageColumns.AMOUNTS.forEach(name -> event.add(DataTypes.FIELD(name, DataTypes.BIGINT())));
+        event.add(CONSUMERS);
+
         List<DataTypes.Field> events = new ArrayList<>();
         events.add(DataTypes.FIELD("host_id", DataTypes.STRING()));
         events.add(DataTypes.FIELD("append_time", DataTypes.TIMESTAMP_LTZ(3)));
-        events.add(DataTypes.FIELD("boot_id", DataTypes.STRING()));
-        addAmounts(events, CLOCK, "");
-        addAmounts(events, COUNTERS, "");
-        addAmounts(events, FREE, "");
-        addAmounts(events, OTHERS, "");
-        events.add(CONSUMERS);
+        events.add(DataTypes.FIELD("event", row(event)));
+        UsageColumns.RESOURCES.forEach(name -> events.add(DataTypes.FIELD(name + "_free", DataTypes.BIGINT())));
 
-        List<DataTypes.Field> rows = new ArrayList<>(events.subList(FIRST_FREE, events.size()));
-        rows.add(DataTypes.FIELD("window_end", DataTypes.TIMESTAMP_LTZ(3)));
-        addAmounts(rows, List.of("samples"), "");
-        addAmounts(rows, FREE, "_min");
-        addAmounts(rows, List.of("elapsed_ns", "cpu_time_us"), "_sum");
-        addAmounts(rows, COUNTERS, "_sum");
+        List<DataTypes.Field> rows = new ArrayList<>();
+        for (String time : List.of("observed_at", "window_start", "window_end")) {
+            rows.add(DataTypes.FIELD(time, DataTypes.TIMESTAMP_LTZ(3)));
+        }
+        rows.add(DataTypes.FIELD("samples", DataTypes.BIGINT()));
+        for (String name : UsageColumns.RESOURCES) {
+            for (String suffix : List.of("_capacity", "_free", "_free_min")) {
+                rows.add(DataTypes.FIELD(name + suffix, DataTypes.BIGINT()));
+            }
+        }
+        UsageColumns.GAUGES.forEach(
+                gauge ->
+                        rows.add(
+                                DataTypes.FIELD(gauge.column(), gauge.isInt() ? DataTypes.INT() : DataTypes.BIGINT())));
+        UsageColumns.COUNTERS.forEach(counter -> rows.add(DataTypes.FIELD(counter.rate(), DataTypes.DOUBLE())));
+        rows.add(DataTypes.FIELD("anomalies", DataTypes.INT()));
+        rows.add(CONSUMERS);
 
         DataType windows =
                 MapView.newMapViewDataType(
@@ -143,8 +147,17 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
                 .build();
     }
 
-    private static void addAmounts(List<DataTypes.Field> fields, List<String> names, String suffix) {
-        names.forEach(name -> fields.add(DataTypes.FIELD(name + suffix, DataTypes.BIGINT())));
+    /** Where a whole number stands in an event. */
+    private static int amount(String name) {
+        return 1 + UsageColumns.IDS.size() + UsageColumns.AMOUNTS.indexOf(name);
+    }
+
+    private static <T> boolean[] booleans(List<T> columns, Predicate<T> is) {
+        boolean[] found = new boolean[columns.size()];
+        for (int index = 0; index < found.length; index++) {
+            found[index] = is.test(columns.get(index));
+        }
+        return found;
     }
 
     private static DataType row(List<DataTypes.Field> fields) {
@@ -152,27 +165,31 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
     }
 
     /** Takes an event. */
-    public void eval(Context context, MapView<Byte, HostWindow> windows, RowData event) throws Exception {
-        long appendMs = event.getTimestamp(APPEND_TIME, 3).getMillisecond();
+    public void eval(Context context, MapView<Byte, HostWindow> windows, RowData arrived) throws Exception {
+        long appendMs = arrived.getTimestamp(APPEND_TIME, 3).getMillisecond();
+        RowData event = arrived.getRow(EVENT, EVENT_FIELDS);
         HostWindow window = windows.get(WINDOW);
         if (window == null) {
             window = new HostWindow();
             askLater(context, appendMs);
         }
-        boolean taken =
+        HostWindow.Outcome outcome =
                 window.add(
                         appendMs,
                         windowMs,
-                        amounts(event, FIRST_FREE, HostWindow.RESOURCES),
+                        amounts(arrived, FIRST_FREE, HostWindow.RESOURCES),
                         event.getString(BOOT_ID).toBytes(),
                         event.getLong(MONOTONIC_NS),
                         event.getLong(CPU_COUNT),
                         amounts(event, FIRST_COUNTER, HostWindow.COUNTERS));
         windows.put(WINDOW, window);
-        if (taken) {
-            collect(row(event, window));
-        } else {
-            late.inc();
+        switch (outcome) {
+            case LATE -> late.inc();
+            case CLOCK_WENT_BACK -> clocksBack.inc();
+            default -> { }
+        }
+        if (outcome != HostWindow.Outcome.LATE) {
+            collect(row(arrived, event, window));
         }
     }
 
@@ -203,25 +220,42 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
     }
 
     /** The row of an event, until the next call. */
-    private RowData row(RowData event, HostWindow window) {
+    private RowData row(RowData arrived, RowData event, HostWindow window) {
         writer.reset();
         int column = 0;
-        for (int from = FIRST_FREE; from < RECENT_CONSUMERS; from++) {
-            writer.writeLong(column++, event.getLong(from));
-        }
-        writer.writeString(column++, event.getString(RECENT_CONSUMERS));
-        writer.writeTimestamp(column++, TimestampData.fromEpochMillis(window.appendMs()), 3);
+        TimestampData observedAt = TimestampData.fromEpochMillis(window.latestMs());
+        writer.writeTimestamp(column++, observedAt, 3);
+        writer.writeTimestamp(column++, TimestampData.fromEpochMillis(window.latestMs() - windowMs), 3);
+        writer.writeTimestamp(column++, observedAt, 3);
         writer.writeLong(column++, window.size());
         for (int resource = 0; resource < HostWindow.RESOURCES; resource++) {
+            writer.writeLong(column++, event.getLong(CAPACITIES[resource]));
+            writer.writeLong(column++, arrived.getLong(FIRST_FREE + resource));
             writer.writeLong(column++, window.least(resource));
         }
-        for (int figure = 0; figure < HostWindow.FIGURES; figure++) {
-            if (window.has(figure)) {
-                writer.writeLong(column++, window.sum(figure));
+        for (int gauge = 0; gauge < GAUGES.length; gauge++) {
+            long value = event.getLong(GAUGES[gauge]);
+            if (IS_INT[gauge]) {
+                writer.writeInt(column++, (int) value);
             } else {
-                writer.setNullAt(column++);
+                writer.writeLong(column++, value);
             }
         }
+        int anomalies = window.anomalies(windowMs);
+        for (int counter = 0; counter < HostWindow.COUNTERS; counter++) {
+            double rate = window.rate(counter);
+            if (IS_FRACTION[counter] && rate > 1) {
+                rate = 1;
+                anomalies |= HostWindow.FRACTION_BOUNDED;
+            }
+            if (Double.isNaN(rate)) {
+                writer.setNullAt(column++);
+            } else {
+                writer.writeDouble(column++, rate);
+            }
+        }
+        writer.writeInt(column++, anomalies);
+        writer.writeString(column++, event.getString(RECENT_CONSUMERS));
         writer.complete();
         return row;
     }

@@ -19,7 +19,7 @@ public final class HostWindowSerializer extends TypeSerializerSingleton<HostWind
 
     private static final long serialVersionUID = 1L;
 
-    private static final byte VERSION = 2;
+    private static final byte VERSION = 1;
 
     /** About what an event takes. */
     private static final int BYTES_PER_EVENT = 48;

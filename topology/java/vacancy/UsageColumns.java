@@ -51,14 +51,20 @@ final class UsageColumns {
         }
     }
 
-    /** A counter: its field, its column, what the growth is divided by, and whether a node may lack it. */
-    record Counter(String name, String rate, Per per, boolean isNullable) {
+    /** A counter: its field, its column, and what its growth is divided by. */
+    record Counter(String name, String rate, Per per) {
         private Counter(Schema.Field field) {
-            this(
-                    field.name(),
-                    field.getProp("rate"),
-                    Per.valueOf(field.getProp("per").toUpperCase(Locale.ROOT)),
-                    field.schema().isNullable());
+            this(field.name(), field.getProp("rate"), Per.valueOf(field.getProp("per").toUpperCase(Locale.ROOT)));
+        }
+
+        /** Whether its rate is one of 0 to 1. */
+        boolean isFraction() {
+            return per != Per.SECOND;
+        }
+
+        /** What a growth of 1 in 1 ns is as a rate. */
+        double scale() {
+            return per == Per.SECOND ? 1e9 : name.endsWith("_us") ? 1e3 : 1;
         }
     }
 
@@ -66,9 +72,9 @@ final class UsageColumns {
     enum Per {
         /** Seconds: an amount a second. */
         SECOND,
-        /** The time that has passed, in the counter's unit: a fraction. */
+        /** The time that has passed: a fraction. The counter is in us or ns. */
         TIME,
-        /** That time by the CPUs: a fraction. */
+        /** The time that has passed, times the CPUs: a fraction. The counter is in us or ns. */
         CPU_TIME
     }
 

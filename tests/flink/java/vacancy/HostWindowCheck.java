@@ -1,6 +1,9 @@
 package vacancy;
 
 import java.io.IOException;
+import java.math.BigDecimal;
+import java.math.BigInteger;
+import java.math.MathContext;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -23,7 +26,11 @@ public final class HostWindowCheck {
 
     private static final HostWindowSerializer SERIALIZER = new HostWindowSerializer();
 
-    private record Event(long appendMs, long[] free, long[] figures) {}
+    /** An event; without a step to it, before is null. */
+    private record Event(long appendMs, long[] free, long[] before, long[] counters, long elapsedNs, long cpuCount) {}
+
+    /** Of one boot, and behind its clock. */
+    private record Behind(String boot, long appendMs, long clockNs) {}
 
     private final Random random;
     private long windowMs;
@@ -32,6 +39,10 @@ public final class HostWindowCheck {
     private long inexactUntilMs = Long.MIN_VALUE;
 
     private final List<Event> events = new ArrayList<>();
+    private final List<Behind> behind = new ArrayList<>();
+    private boolean wentBack;
+    private long latestMs = -1;
+    private long clonedMs = -1;
     private HostWindow window = new HostWindow();
     private long appendMs = 1_700_000_000_000L;
     private String boot;
@@ -94,6 +105,15 @@ public final class HostWindowCheck {
         String nextBoot = boot == null || random.nextInt(40) == 0 ? "boot-" + random.nextInt(7) : boot;
         long boundNs = clocksNs.getOrDefault(nextBoot, -1L);
         long clockNs = Math.max(0, boundNs + (kind == 4 ? -random.nextInt(2) : random.nextLong(1, 2_000_000_000)));
+        if (!behind.isEmpty() && random.nextInt(4) > 0) {
+            // What has begun behind its clock mostly goes on there.
+            nextBoot = behind.get(0).boot();
+            boundNs = clocksNs.get(nextBoot);
+            clockNs = behind.get(behind.size() - 1).clockNs() + random.nextLong(-500_000_000, 2_000_000_000);
+        } else if (kind == 7) {
+            clockNs = Math.max(0, boundNs - random.nextLong(100_000_000_000L));
+        }
+        clockNs = Math.max(0, clockNs);
         long cpuCount = random.nextInt(1, 9);
         long[] free = random.longs(HostWindow.RESOURCES, -5, 100).toArray();
         long[] next = counters == null ? new long[HostWindow.COUNTERS] : counters.clone();
@@ -101,10 +121,10 @@ public final class HostWindowCheck {
             long most = Math.min(Long.MAX_VALUE - Math.max(0, next[i]), kind == 5 ? Long.MAX_VALUE : 2_000_000_000);
             next[i] += next[i] == -1 ? 0 : random.nextLong(most / 2 + 1);
         }
-        if (kind == 6) {
-            next[random.nextInt(next.length)] = random.nextInt(-1, 1000);
+        for (int i = 0; kind == 6 && i < next.length; i++) {
+            next[i] = random.nextBoolean() ? random.nextInt(-1, 1000) : next[i] - random.nextLong(Math.max(1, next[i]));
         }
-        boolean taken =
+        HostWindow.Outcome outcome =
                 window.add(
                         now,
                         windowMs,
@@ -113,21 +133,31 @@ public final class HostWindowCheck {
                         clockNs,
                         cpuCount,
                         next.clone());
-        equal(taken, clockNs > boundNs, "taken");
-        if (!taken) {
+        boolean back = clockNs <= boundNs;
+        if (back && !goesOnBehind(new Behind(nextBoot, now, clockNs))) {
+            equal(outcome, HostWindow.Outcome.LATE, "outcome");
             return;
         }
+        equal(outcome, back ? HostWindow.Outcome.CLOCK_WENT_BACK : HostWindow.Outcome.TAKEN, "outcome");
+        behind.clear();
+        latestMs = Math.max(latestMs, now);
+        boolean rebooted = !nextBoot.equals(boot);
+        if (rebooted && !back && clocksNs.containsKey(nextBoot)) {
+            clonedMs = latestMs;
+        }
+        wentBack = back || wentBack && !rebooted;
         if (now < appendMs - windowMs) {
             events.clear();
             inexactUntilMs = Long.MIN_VALUE;
-        } else if (!events.isEmpty()) {
+        } else if (boot != null) {
             now = Math.max(now, appendMs);
         }
-        if (!nextBoot.equals(boot)) {
+        boolean anew = rebooted || back;
+        if (anew) {
             events.clear();
-            counters = null;
         }
-        events.add(new Event(now, free, step(clockNs - boundNs, cpuCount, next)));
+        boolean step = !anew && clockNs - boundNs <= windowMs * 1_000_000;
+        events.add(new Event(now, free, step ? counters : null, next, clockNs - boundNs, cpuCount));
         appendMs = now;
         boot = nextBoot;
         clocksNs.remove(boot);
@@ -138,47 +168,65 @@ public final class HostWindowCheck {
         counters = next;
     }
 
-    private long[] step(long elapsedNs, long cpuCount, long[] next) {
-        if (counters == null || elapsedNs > windowMs * 1_000_000) {
-            return null;
+    private boolean goesOnBehind(Behind next) {
+        if (behind.isEmpty()
+                || !behind.get(0).boot().equals(next.boot())
+                || next.clockNs() < behind.get(0).clockNs()) {
+            behind.clear();
+            behind.add(next);
+            return false;
         }
-        long[] figures = new long[HostWindow.FIGURES];
-        figures[HostWindow.ELAPSED_NS] = elapsedNs;
-        figures[HostWindow.CPU_TIME_US] = elapsedNs / 1000 * cpuCount;
-        for (int i = 0; i < next.length; i++) {
-            boolean present = next[i] != -1;
-            if (present != (counters[i] != -1) || next[i] < counters[i]) {
-                return null;
-            }
-            figures[HostWindow.GROWTH + i] = present ? next[i] - counters[i] : -1;
+        if (next.clockNs() <= behind.get(behind.size() - 1).clockNs()) {
+            return false;
         }
-        return figures;
+        behind.add(next);
+        return next.appendMs() - behind.get(0).appendMs() >= windowMs / 2
+                && next.clockNs() - behind.get(0).clockNs() >= windowMs * 1_000_000 / 2;
     }
 
     private void compare() {
-        if (appendMs <= inexactUntilMs) {
+        if (boot == null || appendMs <= inexactUntilMs) {
             return;
         }
         List<Event> expected = events.stream().filter(event -> event.appendMs() >= appendMs - windowMs).toList();
         equal(window.size(), expected.size(), "size");
-        if (expected.isEmpty()) {
-            return;
-        }
-        equal(window.appendMs(), appendMs, "append time");
+        equal(window.latestMs(), latestMs, "latest append time");
+        int cloned = clonedMs >= 0 && latestMs - clonedMs <= windowMs ? HostWindow.CLONED_ID : 0;
+        equal(window.anomalies(windowMs), cloned | (wentBack ? HostWindow.CLOCK_WENT_BACK : 0), "anomalies");
         for (int resource = 0; resource < HostWindow.RESOURCES; resource++) {
             int which = resource;
             long least = expected.stream().mapToLong(event -> event.free()[which]).min().getAsLong();
             equal(window.least(resource), least, "least free of resource " + resource);
         }
-        for (int figure = 0; figure < HostWindow.FIGURES; figure++) {
-            Long sum = null;
-            for (Event event : expected) {
-                if (event.figures() != null && event.figures()[figure] != -1) {
-                    sum = (sum == null ? 0 : sum) + event.figures()[figure];
-                }
-            }
-            equal(window.has(figure) ? window.sum(figure) : null, sum, "sum of figure " + figure);
+        for (int counter = 0; counter < HostWindow.COUNTERS; counter++) {
+            double rate = rate(counter, expected);
+            double found = window.rate(counter);
+            boolean same = Double.isNaN(rate) ? Double.isNaN(found) : Math.abs(found - rate) <= 1e-14 * rate;
+            equal(same, true, "rate of counter " + counter + ", " + found + " for " + rate);
         }
+    }
+
+    /** A counter's rate, exact but for the last bits; NaN where it is not known. */
+    private double rate(int counter, List<Event> expected) {
+        BigInteger grown = BigInteger.ZERO;
+        BigInteger timeNs = BigInteger.ZERO;
+        UsageColumns.Counter column = UsageColumns.COUNTERS.get(counter);
+        for (Event event : expected) {
+            long after = event.counters()[counter];
+            long before = event.before() == null ? -1 : event.before()[counter];
+            if (before >= 0 && after >= 0 && after >= before - after) {
+                grown = grown.add(BigInteger.valueOf(after - before));
+                long cpus = column.per() == UsageColumns.Per.CPU_TIME ? event.cpuCount() : 1;
+                timeNs = timeNs.add(BigInteger.valueOf(event.elapsedNs()).multiply(BigInteger.valueOf(cpus)));
+            }
+        }
+        if (counters[counter] < 0 || timeNs.signum() == 0 || grown.signum() < 0) {
+            return Double.NaN;
+        }
+        return new BigDecimal(grown)
+                .multiply(new BigDecimal(column.scale()))
+                .divide(new BigDecimal(timeNs), MathContext.DECIMAL64)
+                .doubleValue();
     }
 
     private static void equal(Object found, Object expected, String what) {

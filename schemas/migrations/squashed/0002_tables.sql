@@ -1,4 +1,4 @@
--- Brings a database that the fourteen migrations before 0001_tables made to where 0001_tables leaves a new one.
+-- Brings a database that the fourteen migrations before 0001_generated_columns made to where 0002_tables leaves a new one.
 -- Functions and views are applied afterwards in any case; what stands here is what CREATE OR REPLACE cannot do.
 -- replaces 0001_host 6ccbafbcfdc54edd615bc848f7b2a958c6c324f0e6b64bdb8fdae5e232603d49
 -- replaces 0002_host_inventory 4c643ffe3f33e05ca03b6e0ccc00eb192fb6d6d3ce500cd01c6b45cd2a6a3b99
@@ -44,7 +44,13 @@ DROP FUNCTION
 DROP TRIGGER bury_tombstones ON vacancy.host_inventory;
 DROP FUNCTION vacancy.bury_tombstones();
 
+-- The function of the generated column numa_free has changed: its values are computed again.
+UPDATE vacancy.host_inventory SET host_id = host_id WHERE numa_cells <> '[]';
+
 COMMENT ON TABLE vacancy.claim IS 'What schedulers picked and hosts do not show yet. Written by claim(), note_claim() and release() alone.';
 COMMENT ON COLUMN vacancy.host_inventory.shares IS 'True: no host but a storage pool, which the hosts of its aggregates share.';
+
+ALTER TABLE vacancy.host ADD COLUMN anomalies integer NOT NULL DEFAULT 0;
+COMMENT ON COLUMN vacancy.host.anomalies IS 'Bits: 1 several nodes report under this id, 2 the node''s clock went back, 4 a fraction was above 1.';
 
 GRANT SELECT ON vacancy.schema_source TO vacancy_reader;

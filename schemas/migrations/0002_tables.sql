@@ -1,5 +1,5 @@
--- Everything that holds state: roles, tables, their indexes and types, and the functions of stored generated columns.
--- All other functions and the views are in ../functions and ../views (../README.md).
+-- Everything that holds state: roles, tables, their indexes and types. The functions of their stored generated columns are in
+-- 0001, all others and the views in ../functions and ../views (../README.md).
 
 -- Roles without a login: an operator grants them to login roles (docs/tables.md).
 -- Roles belong to the whole cluster, so the migration of another database may be making them at this moment.
@@ -55,7 +55,8 @@ CREATE TABLE vacancy.host (
   io_pressure double precision,
   instances integer NOT NULL,
   host_id text PRIMARY KEY,
-  recent_consumers uuid[] NOT NULL
+  recent_consumers uuid[] NOT NULL,
+  anomalies integer NOT NULL DEFAULT 0
 ) WITH (
   fillfactor = 48,
   -- Page pruning cleans up after the updates, so vacuum finds next to nothing: let it finish quickly, and never let it
@@ -82,29 +83,7 @@ COMMENT ON COLUMN vacancy.host.cpu_steal IS 'Fraction of all CPUs taken by the h
 COMMENT ON COLUMN vacancy.host.cpu_pressure IS 'Fraction of time that some task waited for a CPU; memory and io alike. Null: not known.';
 COMMENT ON COLUMN vacancy.host.instances IS 'Instances on the host at observed_at.';
 COMMENT ON COLUMN vacancy.host.recent_consumers IS 'Instances that the host began to count in the last minutes.';
-
--- Functions of the stored generated columns below. They are versioned here, since a new definition would leave the
--- stored values as they are: a migration that changes one rewrites the rows as well.
-CREATE FUNCTION vacancy.pci_kinds(pools jsonb) RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (SELECT coalesce(jsonb_agg(DISTINCT pool - 'free' - 'total'), '[]') FROM jsonb_array_elements(pools) AS pool);
-
-CREATE FUNCTION vacancy.resource_classes(inventories jsonb) RETURNS text[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN ARRAY(SELECT jsonb_object_keys(inventories) ORDER BY 1);
-
-CREATE FUNCTION vacancy.numa_free(cells jsonb) RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (
-  SELECT coalesce(jsonb_agg(jsonb_build_object(
-    'id', cell->'id',
-    'cpus', coalesce(jsonb_array_length(cell->'free_cpus'), 0),
-    'pages', (
-      SELECT coalesce(jsonb_object_agg(size->>'size_kb', size->'free'), '{}') FROM jsonb_array_elements(cell->'pages') AS size
-    )
-  )), '[]')
-  FROM jsonb_array_elements(cells) AS cell
-);
+COMMENT ON COLUMN vacancy.host.anomalies IS 'Bits: 1 several nodes report under this id, 2 the node''s clock went back, 4 a fraction was above 1.';
 
 REVOKE ALL ON FUNCTION vacancy.pci_kinds(jsonb), vacancy.resource_classes(jsonb), vacancy.numa_free(jsonb) FROM PUBLIC;
 -- Whoever writes a row calls the functions of its generated columns.

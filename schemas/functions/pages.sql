@@ -1,0 +1,25 @@
+-- Memory in huge pages, which the kernel sets aside: what is in them is not taken of the memory that is available.
+
+-- MiB in huge pages, by their size in KiB. Pages of less than 1 MiB are not set aside on most machines, so they count as
+-- memory that is not.
+CREATE OR REPLACE FUNCTION vacancy.memory_mb_in_pages(pages jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+  SELECT least(coalesce(sum(trunc(size.key::numeric * size.value::numeric / 1024)), 0), 1e18)::bigint
+  FROM jsonb_each_text(pages) AS size
+  WHERE CASE WHEN size.key ~ '^[0-9]{4,12}$' THEN size.key::bigint >= 1024 END
+);
+
+-- The same of what a claim holds (claim.held, which has keys such as "numa 0 pages 2048").
+CREATE OR REPLACE FUNCTION vacancy.claimed_mb_in_pages(held jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN held IS NULL THEN 0 ELSE (
+  SELECT coalesce(sum(vacancy.memory_mb_in_pages(jsonb_build_object(split_part(part.key, ' ', 4), part.value))), 0)::bigint
+  FROM jsonb_each_text(held) AS part
+  WHERE part.key LIKE 'numa % pages %'
+) END;
+
+REVOKE ALL ON FUNCTION vacancy.memory_mb_in_pages(jsonb), vacancy.claimed_mb_in_pages(jsonb) FROM PUBLIC;
+-- Whoever reads schedulable_host calls them.
+GRANT EXECUTE ON FUNCTION vacancy.memory_mb_in_pages(jsonb), vacancy.claimed_mb_in_pages(jsonb)
+TO vacancy_scheduler, vacancy_reader;

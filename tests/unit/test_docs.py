@@ -1,0 +1,72 @@
+"""The pages (*.md): their links lead somewhere, and the files and names that they tell of exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import vacancy
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = sorted(folder.name for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+PAGES = sorted(
+    page
+    for page in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part in ("build", "node_modules") for part in page.relative_to(ROOT).parts)
+    and not page.is_relative_to(ROOT / "vacancy")  # links to the other folders
+)
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+PATH = re.compile(rf"(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./-]*")
+IMPORT = re.compile(r"^from vacancy import (.+)$", re.MULTILINE)
+HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments of a page's headings, as GitHub makes them: lower case, hyphens for blanks, no punctuation."""
+    found: dict[str, int] = {}
+    result = set()
+    for heading in HEADING.findall(CODE.sub("", page.read_text(encoding="utf-8"))):
+        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        anchor = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        again = found.get(anchor, 0)
+        found[anchor] = again + 1
+        result.add(f"{anchor}-{again}" if again else anchor)
+    return result
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(CODE.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and (target.suffix != ".md" or anchor not in anchors(target))):
+            broken.append(link)
+    assert broken == []
+
+
+@each_page
+def test_files_that_a_page_tells_of_exist(page: Path) -> None:
+    """A code span that is a path from the root of the repository names a file or a folder that is there."""
+    spans = SPAN.findall(CODE.sub("", page.read_text(encoding="utf-8")))
+    paths = [span for span in spans if PATH.fullmatch(span)]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_names_that_pages_import_are_public() -> None:
+    names = {
+        name.strip()
+        for page in PAGES
+        for line in IMPORT.findall(page.read_text(encoding="utf-8"))
+        for name in line.partition("#")[0].split(",")
+    }
+    assert {"Request", "Scheduler"} <= names
+    assert names <= set(vacancy.__all__)
