@@ -18,7 +18,7 @@ PAGES = sorted(
     and not page.is_relative_to(ROOT / "vacancy")  # links to the other folders
 )
 LINK = re.compile(r"\]\(([^()\s]+)\)")
-CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(rf"(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./-]*")
 IMPORT = re.compile(r"^from vacancy import (.+)$", re.MULTILINE)
