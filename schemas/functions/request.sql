@@ -81,7 +81,7 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
   IF jsonb_typeof(document->'weights') = 'object' THEN
-    unknown := document->'weights' - ARRAY['vcpus', 'memory_mb', 'disk_gb', 'load', 'age'];
+    unknown := (document->'weights') - ARRAY['vcpus', 'memory_mb', 'disk_gb', 'load', 'age'];
     IF unknown <> '{}' THEN
       RAISE EXCEPTION 'no such part of a request: weights.%', (SELECT min(key) FROM jsonb_object_keys(unknown) AS key)
         USING ERRCODE = 'invalid_parameter_value';
