@@ -97,7 +97,7 @@ def test_a_savepoint_stays_ours() -> None:
 
 
 def test_a_status_says_how_the_job_is() -> None:
-    text = as_text(status())
+    text = "\n".join(as_text(status()))
     for expected in ("RUNNING, 7 of 8 tasks run", "5 min", "file:/state/chk-7", "permission denied for table host"):
         assert expected in text
     found = as_object(status())
