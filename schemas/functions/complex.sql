@@ -270,7 +270,11 @@ BEGIN
       LEFT JOIN vacancy.cells_memory_free(inventory.numa_cells, claimed) AS m ON numa IS NOT NULL AND m.id = c.id
       -- Below 0 while an inventory shows what a claim still holds; none is enough for none.
       WHERE numa IS NULL
-        OR greatest(c.cpus, 0) >= greatest((numa->>'cpus')::bigint, least((numa->>'vcpus')::bigint, 1))
+        OR greatest(c.cpus, 0) >= (numa->>'cpus')::bigint
+        AND (numa->>'vcpus' = '0' OR EXISTS (
+          SELECT FROM jsonb_array_elements(inventory.numa_cells) AS told
+          WHERE (told->>'id')::integer = c.id AND told->'cpus' <> '[]'
+        ))
         AND greatest(m.memory_mb, 0) >= (numa->>'memory_mb')::bigint
         AND NOT EXISTS (
           SELECT FROM jsonb_each_text(numa->'pages') AS size

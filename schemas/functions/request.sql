@@ -124,7 +124,7 @@ BEGIN
       RAISE EXCEPTION 'numa has cpus and pages: whole amounts, of pages by size in KiB' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     parsed.numa := nullif(parsed.numa, '{"cpus": 0, "pages": {}}') || jsonb_build_object(
-      -- The cell must have what else the instance needs there: a CPU that is not somebody else's, and its memory.
+      -- The cell must have what else the instance needs there: CPUs, and its memory.
       'vcpus', parsed.vcpus,
       'memory_mb', greatest(parsed.memory_mb - vacancy.memory_mb_in_pages(parsed.numa->'pages'), 0)
     );
