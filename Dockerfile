@@ -35,8 +35,9 @@ COPY requirements/flink.lock requirements/
 RUN --mount=type=cache,target=/root/.cache/pip python -m venv --without-pip /opt/vacancy \
     && pip --python /opt/vacancy/bin/python install --require-hashes -r requirements/flink.lock
 COPY --from=wheel /wheels /wheels
-# Then the jars, held to their sums, with the dataflow's own among them, into Flink's class path, and Flink's S3 plugin;
-# and the paths that Flink's scripts, its Kubernetes operator and people expect. Flink comes with the apache-flink wheel.
+# Then the jars, checked against their checksums, go into Flink's class path, including the dataflow's own jar and
+# Flink's S3 plugin. The links are the paths that Flink's scripts, its Kubernetes operator and people expect. Flink
+# itself comes with the apache-flink wheel.
 ENV XDG_CACHE_HOME=/opt/vacancy/cache
 RUN pip --python /opt/vacancy/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
     && packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
@@ -66,7 +67,8 @@ ENV PATH=/opt/flink/bin:$PATH \
 COPY --from=flink-environment /opt/java /opt/java
 COPY --from=flink-environment /opt/flink /opt/flink
 COPY --from=flink-environment /opt/vacancy /opt/vacancy
-# Where a volume for the job's state goes, so that a new one belongs to the user; and the entry that Flink's operator calls.
+# The mount point for the volume of the job's state is created here, so that a new volume belongs to the user. The
+# script is the entry point that Flink's operator calls.
 RUN install -d -o vacancy -g vacancy /var/log/flink /var/lib/vacancy/flink \
     && printf '#!/bin/sh\nexec "$@"\n' >/docker-entrypoint.sh && chmod 755 /docker-entrypoint.sh
 USER 9999

@@ -1,4 +1,4 @@
-# The habits. Everything runs in .venv, which `make venv` makes from the locked dependencies.
+# The usual commands. Everything runs in .venv, which `make venv` creates from the locked dependencies.
 BIN := .venv/bin
 
 .PHONY: venv test fast unit plan flink integration nova cinder faults lint format goldens lock jars bench
@@ -11,10 +11,10 @@ $(BIN)/vacancy: requirements/dev.lock pyproject.toml
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 	touch $@
 
-test:  ## everything that must pass, on a fresh machine too
+test:  ## everything that must pass; works on a fresh machine too
 	./test.sh
 
-fast: venv  ## seconds: no JVM, no server
+fast: venv  ## takes seconds: no JVM, no server
 	$(BIN)/pytest tests/unit
 
 unit plan flink integration nova cinder faults: venv  ## one layer
@@ -30,10 +30,10 @@ format: venv
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-goldens: venv  ## rewrites the golden cases' expected outputs: read the difference
+goldens: venv  ## rewrites the golden cases' expected outputs; review the diff afterwards
 	VACANCY_REGENERATE_GOLDENS=1 $(BIN)/pytest tests/flink/test_golden.py tests/unit/test_settings.py
 
-lock: venv  ## the newest versions that the ranges in pyproject.toml allow
+lock: venv  ## updates the lock files to the newest versions that the ranges in pyproject.toml allow
 	$(BIN)/uv pip compile -q -U pyproject.toml --extra dev --generate-hashes --python-version 3.11 --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements/dev.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra local -c requirements/dev.lock --generate-hashes \
@@ -58,7 +58,7 @@ lock: venv  ## the newest versions that the ranges in pyproject.toml allow
 	$(BIN)/uv pip compile -q -U requirements/cinder.in --generate-hashes --python-version 3.11 --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements/cinder.lock
 
-jars: venv  ## the same for the jars
+jars: venv  ## updates the lock file of the jars
 	$(BIN)/python -m vacancy.jobs.jars lock
 
 bench: venv

@@ -1,9 +1,9 @@
-"""What the agent costs: CPU and memory, beside a bare producer with psutil and an idle Python with the agent's imports.
+"""The agent's CPU and memory, compared with a bare producer with psutil and an idle Python with the agent's imports.
 
-All three run at the same time, for the same seconds, against a broker of their own, so that whatever else the machine
-does meets them all. CPU is user and system time from the process's own rusage between the end of a warm-up and the end
-of the run, as a share of one core; memory is resident at the end. Bytes are what the topic's log holds for an event: of
-the agent, which sends each on its own, and of a producer that gathers a fleet's events into batches, as a relay would.
+All three run at the same time against their own broker, so that other load on the machine affects them equally. CPU is
+user and system time from the process's own rusage between the end of a warm-up and the end of the run, as a share of
+one core; memory is resident memory at the end. Bytes are the size of an event in the topic's log: for the agent, which
+sends each event separately, and for a producer that batches a fleet's events, as a relay would.
 
     python -m bench.agent_cost
     python -m bench.agent_cost --interval 100ms --no-save
@@ -41,7 +41,7 @@ FLEET_HOSTS, FLEET_ROUNDS = 10_000, 20
 def main(interval: timedelta, seconds: float, saved: bool) -> None:
     """Runs the three; prints a table, writes bench/results/agent_cost.json."""
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name, broker(Path(name)) as kafka:
-        # Made beforehand: a producer that finds its topic missing gives up before the broker has made it.
+        # The topic is created first: a producer that finds its topic missing gives up before the broker creates it.
         fill(kafka, ["bench.bare"], ())
         with CONSOLE.status(f"for {seconds:g} s"):
             results = _run_all(kafka, Path(name), interval.total_seconds(), seconds)

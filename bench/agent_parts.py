@@ -1,4 +1,4 @@
-"""One part of bench.agent_cost, in a process that imports nothing else: does what it does, prints its figures as JSON.
+"""One part of bench.agent_cost, in a process that imports nothing else; prints its figures as JSON.
 
 python -m bench.agent_parts agent 60 1
 """
@@ -20,7 +20,7 @@ WARM_UP_S = 5.0
 
 
 def main(role: str, seconds: float, interval_s: float) -> None:
-    """In the child: does its part, while a thread takes the figures and ends it."""
+    """Runs in the child: does its part while a thread takes the measurements and ends it."""
     parts: dict[str, Callable[[threading.Event], None]] = {
         "agent": lambda _: _agent(interval_s),
         "bare producer": lambda end: _bare_producer(interval_s, end),
@@ -61,12 +61,12 @@ def _agent(interval_s: float) -> None:
 def _idle(end: threading.Event) -> None:
     from vacancy.jobs.commands import agent, cli
 
-    del agent, cli  # imported for what they cost
+    del agent, cli  # imported to measure their cost
     end.wait()
 
 
 def _bare_producer(interval_s: float, end: threading.Event) -> None:
-    """The least that does something like it: some of psutil's figures as JSON, sent by the same client."""
+    """The smallest comparable program: sends some of psutil's figures as JSON with the same client."""
     import psutil
     from confluent_kafka import Producer
 

@@ -1,7 +1,8 @@
-"""What the benchmarks of a backlog share: topics full of a fleet's events, and the job over one of them, timed.
+"""Shared by the backlog benchmarks: topics full of a fleet's events, and timed runs of the job over one of them.
 
-Time stamps of a topic's records go on by a second a round of the fleet, as live ones do, so windows fill and slide.
-Start-up is left out: a run is timed from the moment when a part of the records has been decoded to the end of the job.
+Each round of the fleet's records is one second later than the one before, as with live hosts, so windows fill and
+slide. A run is timed from the moment when a part of the records has been decoded to the end of the job, which leaves
+out the start.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from vacancy.topology.settings import JobSettings
 
 START_MS = 1_700_000_000_000
 TIMED_FROM = 0.4
-"""Share of the records after which the clock starts: Java has compiled what it will."""
+"""Share of the records after which the timing starts: by then Java has compiled the hot code."""
 RUN_S = 900.0
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 _POLL_S = 0.1
@@ -57,7 +58,7 @@ class Run(NamedTuple):
 
 @contextmanager
 def broker(directory: Path) -> Iterator[KafkaSettings]:
-    """A broker of its own with the topics of the product."""
+    """A new broker with the product's topics."""
     server = KafkaServer(directory / "kafka", 0, ensure_jars("kafka"))
     try:
         server.start()
@@ -79,7 +80,7 @@ def fleet_events(hosts: int, rounds: int) -> Iterator[Record]:
 
 
 def fill(kafka: KafkaSettings, topics: Sequence[str], records: Iterable[tuple[str, Record]]) -> dict[str, int]:
-    """Makes topics and fills them; how many records each has got."""
+    """Creates and fills topics; returns the number of records in each."""
     config = {
         "message.timestamp.type": "CreateTime",
         "retention.ms": "-1",
@@ -111,15 +112,15 @@ def run_job(
     job_dsn: SecretStr | None = None,
     graph: Callable[[Any, JobSettings, list[str]], Any] | None = None,
 ) -> Run:
-    """Runs the production graph over a topic of so many good events, to its end.
+    """Runs the production graph over a topic to its end.
 
     Args:
         kafka: the broker.
         topic: the topic.
-        events: how many good events it holds.
-        settings: the job's.
-        job_dsn: the database; None: its rows go into Flink's blackhole.
-        graph: makes another statement set than the production graph's, of an environment, settings and edges.
+        events: the number of good events in the topic.
+        settings: the job's settings.
+        job_dsn: the database; None: rows go into Flink's blackhole.
+        graph: builds another statement set instead of the production graph's, from environment, settings and edges.
     """
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
@@ -161,19 +162,19 @@ def run_job(
 
 
 def into_blackhole(statement: str) -> str:
-    """An edge as it is, unless it is a table of the database: that becomes a blackhole."""
+    """An edge, unchanged unless it is a table of the database, which becomes a blackhole."""
     return re.sub(r"WITH \(.*'postgres'.*\)", "WITH ('connector' = 'blackhole')", statement, flags=re.DOTALL)
 
 
 def records_of(kafka: KafkaSettings, topic: str) -> int:
-    """How many records a topic holds."""
+    """The number of records in a topic."""
     with closing(Consumer(client_config(kafka) | {"group.id": "bench"})) as consumer:
         partitions = consumer.list_topics(topic).topics[topic].partitions
         return sum(consumer.get_watermark_offsets(TopicPartition(topic, number))[1] for number in partitions)
 
 
 def _gone_on(url: str) -> int:
-    """How many good events have gone on from the decoder."""
+    """The number of good events that the decoder has emitted."""
     with urlopen(url) as answer:  # noqa: S310  # our own http URL
         vertices: list[dict[str, Any]] = json.load(answer)["vertices"]
     return max((vertex["metrics"]["write-records"] for vertex in vertices), default=0)

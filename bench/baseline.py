@@ -1,8 +1,8 @@
 """The alternative of 2013 to the job: one plain Python process that keeps a table of the newest event of each host.
 
-It reads the usage topic from its present end or its start, decodes one event after the other, keeps each host's newest
-and every ``emit`` upserts the hosts that have changed, all in one thread. It has no windows (`*_free_min`), no rates,
-no dead letters, no inventory, no checkpoint and no second core, and what it reads while it writes waits.
+It reads the usage topic from its current end or its start, decodes one event after the other, keeps each host's newest
+event and upserts the changed hosts every ``emit``, all in one thread. It has no windows (`*_free_min`), no rates, no
+dead letters, no inventory, no checkpoint and no second core, and it does not read while it writes.
 
     python bench/baseline.py --config vacancy.toml --emit 1s
 """
@@ -57,9 +57,9 @@ _BATCH = 1000
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--emit", type=DurationType(), required=True)
-@click.option("--from-start", is_flag=True, help="Begin with the topic's first event.")
+@click.option("--from-start", is_flag=True, help="Start with the topic's first event.")
 def main(config: Path, emit: timedelta, from_start: bool) -> None:
-    """Keeps the table until it is killed; prints how many events it has done, a line a write."""
+    """Keeps the table until it is killed; after each write prints a line with the number of events so far."""
     settings = load_settings(config)
     topic = settings.kafka.usage_topic
     consumer = Consumer(client_config(settings.kafka) | {"group.id": "bench", "enable.auto.commit": False})
@@ -76,7 +76,7 @@ def main(config: Path, emit: timedelta, from_start: bool) -> None:
                 changed[row[0]] = row
                 done += 1
             if time.monotonic() >= write_at_s:
-                # Never a burst to make up for lost time.
+                # Lost time is not made up by a burst.
                 write_at_s = max(write_at_s, time.monotonic() - emit.total_seconds()) + emit.total_seconds()
                 if changed:
                     with connection, connection.cursor() as cursor:

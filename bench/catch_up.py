@@ -1,11 +1,12 @@
-"""How fast the job goes through a backlog: what each part of it costs, and what the cost depends on.
+"""How fast the job processes a backlog, what each part of it costs, and what the cost depends on.
 
-The production graph reads a topic to its end, rows into PostgreSQL on the same machine. Beside it, in the same rounds:
+The production graph reads a topic to its end and writes rows into PostgreSQL on the same machine. It is compared, in
+the same rounds, with:
 
-- its rows into Flink's blackhole: what the sink costs;
-- the same on Flink's own Avro format, which knows no dead letters: what safety costs;
+- the same graph with its rows in Flink's blackhole: the cost of the sink;
+- the latter with Flink's own Avro format, which has no dead letters: the cost of safe decoding;
 - the plain batch writer of 2013 (bench/baseline.py), and the same job on Quix Streams (bench/peer);
-- fleets of 1,000 and 100,000 hosts, windows of 10 s and 300 s, into the blackhole: what an event costs there.
+- fleets of 1,000 and 100,000 hosts and windows of 10 s and 300 s, into the blackhole: the cost of an event there.
 
     python -m bench.catch_up
     python -m bench.catch_up --events 10000000 --rounds 1 --only production --save-as catch_up_10m
@@ -48,16 +49,16 @@ from vacancy.topology.settings import JobSettings
 
 WINDOW = timedelta(seconds=60)
 PLAIN = "bench.plain"
-"""The topic of 10,000 hosts, without the single-object header: what Flink's own format reads."""
+"""The topic of 10,000 hosts without the single-object header, which Flink's own format cannot read."""
 PYTHON_SHARE = 0.1
-"""Of the events that programs in Python are given: they are slow."""
+"""Share of the events that the Python programs get, since they are slow."""
 LIMIT_S = 900.0
 END_S = 60.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way through a backlog; ratios are to the case that is named."""
+    """One way to process a backlog; its ratio is relative to the named case."""
 
     name: str
     hosts: int
@@ -66,7 +67,7 @@ class Case:
 
     @property
     def topic(self) -> str:
-        """Its topic: one for each size of the fleet."""
+        """The case's topic; each fleet size has one."""
         return f"bench.{self.hosts}"
 
 
@@ -82,7 +83,7 @@ CASES = (PRODUCTION, BLACKHOLE, FLINKS_AVRO, BATCH_WRITER, QUIX, FEW, MANY, LONG
 
 
 class Setting:
-    """Where the cases run: a broker, a database, topics."""
+    """The environment of the cases: a broker, a database, topics."""
 
     def __init__(self, directory: Path, kafka: KafkaSettings, dsn: str, counts: Mapping[str, int]) -> None:
         self._directory = directory
@@ -99,7 +100,7 @@ class Setting:
         if case is QUIX:
             return self._processes(case, events, os.cpu_count() or 1, self._quix)
         if case in (PRODUCTION, FLINKS_AVRO):
-            # Rows of the run before would be newer than all that is to come.
+            # Rows of the previous run would be newer than all new ones.
             self._execute("TRUNCATE vacancy.host")
             dsn = SecretStr(self._dsn)
             if case is PRODUCTION:
@@ -135,7 +136,7 @@ class Setting:
         ]
 
     def _processes(self, case: Case, events: int, count: int, prepare: Callable[[], list[str | Path]]) -> Run:
-        """Runs processes that print how many events they have done, until a share of all is done."""
+        """Runs processes that print the number of events done, until they have done a share of all."""
         command = prepare()
         share = round(PYTHON_SHARE * events)
         logs = [self._directory / f"{number}.log" for number in range(count)]
@@ -174,7 +175,7 @@ def _cpu_seconds(processes: list[subprocess.Popen[bytes]]) -> float:
 
 
 def on_flinks_avro(environment: Any, settings: JobSettings, edges: list[str]) -> Any:
-    """The production graph, but for its decoder: the usage topic is in Flink's own format, without dead letters."""
+    """The production graph with another decoder: the usage topic is in Flink's own format, without dead letters."""
     columns = {field["name"]: _sql_type(field["type"]) for field in newest(Event.USAGE).document["fields"]}
     values = {name: f"COALESCE({name}, -1)" if columns[name] == "BIGINT" else name for name in DECODED_COLUMNS}
     values["recent_consumers"] = "'{' || ARRAY_JOIN(recent_consumers, ',') || '}'"
@@ -264,7 +265,7 @@ def _figures(case: Case, runs: Mapping[str, list[Run]]) -> dict[str, Any]:
         "cpu_s_per_million": round(statistics.median(run.cpu_s_per_million for run in of_case), 1),
     }
     if case.to and case.to in runs:
-        # Within a round, since the machine changes from minute to minute.
+        # Ratios are taken within a round, since the machine's speed changes from minute to minute.
         pairs = list(zip(of_case, runs[case.to], strict=True))
         figures["to"] = case.to
         figures["events_per_s_ratio"] = round(statistics.median(a.events_per_s / b.events_per_s for a, b in pairs), 3)

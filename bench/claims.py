@@ -1,14 +1,14 @@
-"""Decisions with a durable claim per second, by the number of hosts; Placement beside us; and the race for a last slot.
+"""Decisions with a durable claim per second, by number of hosts, compared with Placement; and the race for a last slot.
 
-Clients are processes in a closed loop, each with a Scheduler and a connection of its own: 4 VCPUs, 8 GiB and 40 GB a
-claim, which expires so soon that the fleet never fills. With a writer, a process rewrites host rows meanwhile as the
-job's sink does: each second a transaction of 10,000 rows (at most each host once), all columns, in upserts of 128 rows.
+Clients are processes in a closed loop, each with its own Scheduler and connection. A claim takes 4 VCPUs, 8 GiB and
+40 GB and expires so soon that the fleet never fills. With a writer, a process rewrites host rows meanwhile like the
+job's sink: each second a transaction of 10,000 rows (at most each host once), all columns, in upserts of 128 rows.
 
-Placement (bench/placement) has a database on the same server, the same hosts and the same request. What Nova asks of it
-for one instance is a decision: allocation candidates, 1,000 at most, then the allocation. Its application is called in
-the clients' processes, without the HTTP server that it has in production. Its runs and ours take turns.
+Placement (bench/placement) has a database on the same server, the same hosts and the same request. A decision is what
+Nova asks Placement for one instance: allocation candidates, at most 1,000, then the allocation. Placement's application
+is called in the clients' processes, without the HTTP server of a production setup. Its runs and Vacancy's alternate.
 
-In a round of the race, four go for the last 8 GiB of a host at the same moment. One may have them.
+In a round of the race, four clients claim the last 8 GiB of a host at the same moment. Only one may get them.
 
     python -m bench.claims
     python -m bench.claims --hosts 1000 --seconds 3 --race-rounds 50 --no-placement
@@ -52,13 +52,13 @@ SERVER = {"shared_buffers": "1GB", "max_wal_size": "4GB", "work_mem": "32MB", "r
 VCPUS, MEMORY_MB, DISK_GB = 4, 8192, 40
 CLIENTS = (1, 8)
 WRITER_ROWS_PER_S = 10_000
-WRITER_ROWS_A_STATEMENT = 128  # as pgjdbc puts a batch together
+WRITER_ROWS_A_STATEMENT = 128  # like a batch of pgjdbc
 PLACEMENT_HOSTS = (1_000, 10_000)
 PLACEMENT_CLIENTS = 4
 PLACEMENT_TURNS = 2
 RACERS = 4
 PLACEMENT_RACE_ROUNDS = 100
-MAX_AGE = timedelta(hours=1)  # without a writer no row is ever renewed
+MAX_AGE = timedelta(hours=1)  # without a writer no row is updated
 
 
 @click.group(invoke_without_command=True)
@@ -67,7 +67,9 @@ MAX_AGE = timedelta(hours=1)  # without a writer no row is ever renewed
 )
 @click.option("--seconds", default=10.0, show_default=True, help="Length of each measurement.")
 @click.option("--placement/--no-placement", "with_placement", default=True, show_default=True)
-@click.option("--race-rounds", default=1_000, show_default=True, help="Rounds of our race; Placement's: 100 at most.")
+@click.option(
+    "--race-rounds", default=1_000, show_default=True, help="Rounds of Vacancy's race; Placement's are at most 100."
+)
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 @click.pass_context
 def main(
@@ -122,14 +124,14 @@ def plot() -> None:
 
 
 def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool) -> dict[str, Any]:
-    """One measurement of ours, from an empty table of claims."""
+    """One measurement of Vacancy, starting with an empty claim table."""
     _execute(dsn, "TRUNCATE vacancy.claim")
     _execute(dsn, "CHECKPOINT")
     ttl = claim_ttl_of(hosts)
     with CONSOLE.status(f"{hosts:,} hosts, {clients} clients, {'a' if writer else 'no'} writer"):
         scans, cpu, start_s = _scans(dsn), cpu_seconds(), time.monotonic()
         with _writer(dsn, hosts) if writer else _no_writer() as rows_per_s:
-            # Once the first claims have expired as many go as come.
+            # Once the first claims have expired, as many expire as are made.
             warm_up_s = min(ttl.total_seconds() + 1, seconds)
             seen = closed_loop(decider, [dsn, ttl], clients=clients, warm_up_s=warm_up_s, seconds=seconds)
             written = rows_per_s()
@@ -140,14 +142,14 @@ def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool) ->
             "writer_rows_per_s": written,
             "claim_ttl_s": ttl.total_seconds(),
             **figures(seen),
-            # None where claims go by the sample alone.
+            # None if all claims were made from the sample.
             "sequential_scans": {table: now - scans[table] for table, now in _scans(dsn).items()},
             "others_cores_busy": round(cpu_seconds(cpu)[OTHERS] / elapsed_s, 2),
         }
 
 
 def _beside(dsn: str, order: Callable[..., Any], hosts: int, seconds: float) -> dict[str, Any]:
-    """Ours and Placement's in turns, with as many clients, and the ratio of their rates."""
+    """Vacancy's and Placement's measurements, alternating with equally many clients, and the ratio of their rates."""
     ours, theirs = [], []
     resources = {"VCPU": VCPUS, "MEMORY_MB": MEMORY_MB, "DISK_GB": DISK_GB}
     for turn in range(PLACEMENT_TURNS):
@@ -170,7 +172,7 @@ def _beside(dsn: str, order: Callable[..., Any], hosts: int, seconds: float) -> 
 
 
 def figures(seen: dict[str, Any]) -> dict[str, Any]:
-    """What clients in a closed loop got done."""
+    """The results of clients in a closed loop."""
     latencies_ms = seen["latencies_ms"]
     return {
         "claims": len(latencies_ms),
@@ -181,7 +183,7 @@ def figures(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def claim_ttl_of(hosts: int) -> timedelta:
-    """What a host takes to show an instance, or less, so that a fleet with room for 22 claims a host never fills."""
+    """At most the time until a host reports an instance; so a fleet with room for 22 claims per host never fills."""
     return timedelta(seconds=min(2.0, hosts * 22 / 5_000))
 
 
@@ -190,7 +192,7 @@ def _settings(claim_ttl: timedelta) -> SchedulerSettings:
 
 
 def decider(dsn: str, claim_ttl: timedelta) -> Decide:
-    """A client that claims again and again from a fleet in which every host fits."""
+    """A client that claims repeatedly from a fleet in which every host fits."""
     scheduler = Scheduler(dsn, _settings(claim_ttl))
     request = Request(vcpus=VCPUS, memory_mb=MEMORY_MB, disk_gb=DISK_GB)
 
@@ -218,7 +220,7 @@ def _racer(dsn: str) -> Try:
 
 
 def _race(server: PostgresServer, rounds: int) -> dict[str, Any]:
-    """Ours: a host a round, with room for one."""
+    """Vacancy's race: each round is about one host, with room for one claim."""
     with CONSOLE.status("the race for the last slot"), _fleet(server, rounds) as dsn:
         _execute(dsn, "UPDATE vacancy.host SET memory_mb_free = %s", MEMORY_MB)
         winners = race(_racer, [dsn], racers=RACERS, rounds=rounds)
@@ -235,7 +237,7 @@ def _placement_race(server: PostgresServer, rounds: int) -> dict[str, Any]:
 
 
 def _outcome(winners: Sequence[int], overcommitted: int) -> dict[str, Any]:
-    """By what the racers were told, and by what the tables say."""
+    """The race's result according to the racers' answers and to the tables."""
     by_winners = Counter(winners)
     return {
         "rounds": len(winners),
@@ -247,7 +249,7 @@ def _outcome(winners: Sequence[int], overcommitted: int) -> dict[str, Any]:
 
 @contextmanager
 def _writer(dsn: str, hosts: int) -> Iterator[Callable[[], int]]:
-    """A process that rewrites host rows as the job's sink does; says how many a second it has managed."""
+    """A process that rewrites host rows like the job's sink; reports its rows per second."""
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe()
     process = context.Process(target=_write, args=(dsn, min(WRITER_ROWS_PER_S, hosts), its), daemon=True)
@@ -275,7 +277,7 @@ def _no_writer() -> Iterator[Callable[[], None]]:
 
 
 def _write(dsn: str, rows_per_s: int, pipe: Pipe) -> None:
-    """Every second a transaction of so many rows, until the other end of the pipe closes."""
+    """Writes a transaction of so many rows every second, until the other end of the pipe closes."""
     times = ("observed_at", "window_start", "window_end")
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute(
@@ -283,7 +285,8 @@ def _write(dsn: str, rows_per_s: int, pipe: Pipe) -> None:
             " WHERE table_schema = 'vacancy' AND table_name = 'host' ORDER BY column_name"
         )
         columns = [row[0] for row in cursor.fetchall() if row[0] not in times]
-        # Quoted once, by the server: the upsert is to cost, not Python. In no order, as the sink's batches.
+        # The server quotes the values once, so that the upsert is measured and not Python. Like the sink's batches they
+        # are in no particular order.
         literals = " || ', ' || ".join(f"quote_nullable({column})" for column in columns)
         cursor.execute(f"SELECT {literals} FROM vacancy.host ORDER BY hashtext(host_id)")
         rows = [row[0] for row in cursor.fetchall()]
@@ -318,7 +321,7 @@ def _write(dsn: str, rows_per_s: int, pipe: Pipe) -> None:
 
 @contextmanager
 def _database(server: PostgresServer, name: str) -> Iterator[str]:
-    """The owner's DSN of a database that goes again."""
+    """The owner's DSN of a temporary database."""
     _execute(server.owner_dsn, f"CREATE DATABASE {name}")
     try:
         yield f"{server.owner_dsn.rpartition('/')[0]}/{name}"
@@ -328,7 +331,7 @@ def _database(server: PostgresServer, name: str) -> Iterator[str]:
 
 @contextmanager
 def _fleet(server: PostgresServer, hosts: int) -> Iterator[str]:
-    """A database of ours with so many hosts."""
+    """A Vacancy database with so many hosts."""
     with _database(server, f"vacancy_{hosts}") as dsn:
         with CONSOLE.status(f"{hosts:,} hosts: loading"):
             migrate(SecretStr(dsn))
@@ -342,7 +345,7 @@ def _fleet(server: PostgresServer, hosts: int) -> Iterator[str]:
 def _placement(
     server: PostgresServer, hosts: int, one_slot_of_mb: int | None = None
 ) -> Iterator[tuple[Callable[..., Any], dict[str, str]]]:
-    """A database of Placement's with as many hosts: what gives it orders, and its versions."""
+    """A Placement database with as many hosts: a function that sends it orders, and its versions."""
     with _database(server, f"placement_{hosts}") as dsn, tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         environment.configure(directory, dsn.replace("postgresql://", "postgresql+psycopg2://"))
@@ -367,7 +370,7 @@ def _placement(
 
 
 def _scans(dsn: str) -> dict[str, int]:
-    """Sequential scans so far, by table."""
+    """Number of sequential scans so far, by table."""
     statement = "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname IN ('host', 'host_inventory', 'claim')"
     return dict(_query(dsn, statement))
 

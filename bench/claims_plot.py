@@ -23,9 +23,9 @@ class _Line(NamedTuple):
 
 
 def draw(result: Path) -> Path:
-    """Draws a result; gives the file, which is the same for the same result."""
+    """Draws a result; returns the file, which is identical for the same result."""
     lines = list(_lines(json.loads(result.read_text(encoding="utf-8"))))
-    # Letters stay text, and no random ids or times: a change shows as one.
+    # Text stays text, without random ids or times, so that a diff shows real changes only.
     with mpl.rc_context({"svg.hashsalt": "claims", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(9, 4), layout="constrained")
         rate, latency = figure.subplots(1, 2)

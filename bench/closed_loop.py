@@ -1,7 +1,7 @@
-"""Clients in a closed loop, and clients in a race: each a process, all started at the same moment.
+"""Clients in a closed loop, and clients in a race: each client is a process, and all start at the same moment.
 
-It is the same code for us and for what we are compared with, which runs in an environment of its own: so it imports
-nothing but the standard library. A client is made in its process by a function of a module, from plain arguments.
+Vacancy and Placement are measured by this same code. Placement runs in its own environment, so this module imports only
+the standard library. A function of a module creates each client in the client's process, from plain arguments.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import Any
 
 _CONTEXT = multiprocessing.get_context("spawn")
 _PATIENCE_S = 300.0
-"""For a client to start or to answer: longer than any does."""
+"""Time limit for a client to start or to answer; no client needs that long."""
 
 Decide = Callable[[], str | None]
-"""Decides once; what was in the way, or None."""
+"""Makes one decision; returns what prevented it, or None."""
 Try = Callable[[int], bool]
-"""Goes for the prize of a round, by its number; whether it won."""
+"""Claims the prize of a round, given its number; returns whether it won."""
 
 
 def closed_loop(
     make: Callable[..., Decide], arguments: Sequence[Any], *, clients: int, warm_up_s: float, seconds: float
 ) -> dict[str, Any]:
-    """What clients get done that each decide again as soon as they have decided.
+    """The results of clients that each start a decision as soon as the previous one has ended.
 
-    A client is measured from the first decision after its warm-up to the end of the last that began within `seconds`,
-    so that slow ones count in full; rates of the clients are added up.
+    A client is measured from the first decision after its warm-up to the end of the last decision that began within
+    `seconds`, so that slow decisions count in full. The clients' rates are added.
 
     Returns:
-        decisions_per_s: those with nothing in the way; latencies_ms: theirs, in no order; failures: the others.
+        decisions_per_s: successful decisions; latencies_ms: their latencies, unordered; failures: the other decisions.
     """
     results = _in_processes(_loop, [(make, arguments, warm_up_s, seconds)] * clients)
     return {
@@ -46,7 +46,7 @@ def closed_loop(
 
 
 def race(make: Callable[..., Try], arguments: Sequence[Any], *, racers: int, rounds: int) -> list[int]:
-    """How many won, by round; in each all racers go at the same moment."""
+    """The number of winners by round; in each round all racers start at the same moment."""
     results = _in_processes(_race, [(make, arguments, rounds)] * racers)
     return [sum(won) for won in zip(*results, strict=True)]
 
@@ -55,7 +55,7 @@ def _loop(
     barrier: Barrier, make: Callable[..., Decide], arguments: Sequence[Any], warm_up_s: float, seconds: float
 ) -> tuple[list[float], Counter[str], float]:
     decide = make(*arguments)
-    decide()  # whatever is done once a process
+    decide()  # work that is done once per process
     barrier.wait(_PATIENCE_S)
     end_s = time.perf_counter() + warm_up_s
     while time.perf_counter() < end_s:
@@ -83,7 +83,7 @@ def _race(barrier: Barrier, make: Callable[..., Try], arguments: Sequence[Any], 
 
 
 def _in_processes(function: Callable[..., Any], arguments: Sequence[Sequence[Any]]) -> list[Any]:
-    """The answers of a function that runs in a process for each tuple of arguments, after a barrier for all."""
+    """The answers of a function that runs in one process per tuple of arguments, after a common barrier."""
     barrier = _CONTEXT.Barrier(len(arguments))
     answers: Queue[tuple[Any, BaseException | None]] = _CONTEXT.Queue()
     processes = [
@@ -110,13 +110,13 @@ def _next(answers: Queue[Any], processes: Sequence[BaseProcess]) -> Any:
     """The next answer.
 
     Raises:
-        RuntimeError: a process has ended without one, as one does that is killed or cannot even be imported.
+        RuntimeError: a process ended without an answer, because it was killed or its import failed.
     """
     while True:
         try:
             return answers.get(timeout=1.0)
         except Empty:
-            # A process that has answered ends with status 0, whether its answer was good or bad.
+            # A process that has answered ends with status 0, even if its answer is an error.
             if any(process.exitcode for process in processes):
                 raise RuntimeError("a client ended without an answer") from None
 
@@ -124,6 +124,6 @@ def _next(answers: Queue[Any], processes: Sequence[BaseProcess]) -> Any:
 def _answer(answers: Queue[Any], function: Callable[..., Any], barrier: Barrier, *arguments: Any) -> None:
     try:
         answers.put((function(barrier, *arguments), None))
-    except Exception as error:  # noqa: BLE001  # whatever it is, whoever waits has to be told
+    except Exception as error:  # noqa: BLE001  # the waiting process must learn of any error
         barrier.abort()
         answers.put((None, RuntimeError(f"{type(error).__name__}: {error}")))

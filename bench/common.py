@@ -1,4 +1,4 @@
-"""What the benchmarks share: percentiles, CPU time by part, and results with where and when they were measured."""
+"""Shared by the benchmarks: percentiles, CPU time by part, and results with the place and time of measurement."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from rich.console import Console
 from vacancy.jobs.local.postgres_server import PostgresServer
 
 CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
-"""For progress and tables; wide enough for a table where there is no terminal to ask."""
+"""For progress and tables; wide enough for a table when there is no terminal."""
 RESULTS = Path(__file__).with_name("results")
 OTHERS = "other programs"
-"""Part that has nothing to do with the benchmark, and should be next to nothing."""
-_GUEST = 8  # from here on /proc/stat repeats what its first figures hold
+"""The part for processes outside the benchmark; it should be close to 0."""
+_GUEST = 8  # the later figures of /proc/stat are already part of the first ones
 _PACKAGES = (
     "vacancy",
     "apache-flink",
@@ -43,7 +43,7 @@ _PACKAGES = (
 
 @contextmanager
 def postgres_server(**settings: str) -> Iterator[PostgresServer]:
-    """A PostgreSQL server of its own, with settings beside its own; nothing of it is left."""
+    """A temporary PostgreSQL server with additional settings; it is removed completely afterwards."""
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
         directory = Path(name)
         directory.chmod(0o711)  # for PostgreSQL's user
@@ -69,7 +69,7 @@ def _set(server: PostgresServer, settings: Mapping[str, str]) -> None:
 
 
 def save(name: str, result: dict[str, Any]) -> Path:
-    """Writes a result with the date, the versions and the machine beside it to ``bench/results``; returns the file."""
+    """Writes a result with date, versions and machine to ``bench/results``; returns the file."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
     head = {"benchmark": name, "date": datetime.now(UTC).date().isoformat(), "revision": _revision()}
@@ -90,14 +90,14 @@ def _machine() -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """What git calls this state of the repository; None where it is not there."""
+    """Git's description of this state of the repository; None without git."""
     describe = ["git", "-C", str(RESULTS), "describe", "--always", "--dirty", "--exclude=*"]
     program = subprocess.run(describe, capture_output=True, text=True, check=False)
     return program.stdout.strip() or None
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p90, p99 (nearest rank) and max of some values, rounded to 3 digits behind the point."""
+    """p50, p90, p99 (nearest rank) and max of some values, rounded to 3 decimal places."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return {
@@ -109,14 +109,14 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def cpu_seconds(since: Mapping[str, float] | None = None) -> dict[str, float]:
-    """CPU time by part, in all or since an earlier answer: this process, everything below it, and OTHERS."""
+    """CPU time by part, in total or since an earlier answer: this process, its descendants, and OTHERS."""
     seconds: defaultdict[str, float] = defaultdict(float)
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         try:
             times, part = process.cpu_times(), _part(process)
         except psutil.NoSuchProcess:
             continue
-        # The children_ figures are of children that have ended, such as a database's sessions.
+        # The children_ figures count children that have ended, such as a database's sessions.
         seconds[part] += times.user + times.system + times.children_user + times.children_system
     machine = psutil.cpu_times()
     seconds[OTHERS] = sum(machine[:_GUEST]) - machine.idle - machine.iowait - sum(seconds.values())

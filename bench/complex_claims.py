@@ -1,12 +1,12 @@
-"""What a claim with PCI and NUMA demands costs beside a plain one, and what big inventories cost to write.
+"""The cost of a claim with PCI and NUMA requests compared with a plain one, and the cost of writing big inventories.
 
 10,000 hosts, each with 4 NUMA cells, 8 PCI pools and 100 traits (complex_fleet.sql). A plain claim is that of
-bench.claims. The complex one asks for the same and, all in one NUMA cell, for 4 pinned CPUs, 2 GiB of 2 MiB pages and a
-function of a network card on a given network; and for a GPU anywhere. The rare one asks for a device that one host in
-200 has. Clients are processes in a closed loop, as in bench.claims; the three take turns.
+bench.claims. The complex claim asks for the same plus, all in one NUMA cell, 4 pinned CPUs, 2 GiB of 2 MiB pages and a
+network function on a given network; and for a GPU in any cell. The rare claim asks for a device that one host in 200
+has. Clients are processes in a closed loop, as in bench.claims; the three kinds of claim alternate.
 
-Then the inventories are written as the job's sink does, all columns, in upserts of 128 rows and transactions of 1,000:
-as they are, and with other free CPUs and devices.
+Then the inventories are written like the job's sink writes them, all columns, in upserts of 128 rows and transactions
+of 1,000: first unchanged, then with other free CPUs and devices.
 
     python -m bench.complex_claims
     python -m bench.complex_claims --hosts 1000 --seconds 2 --turns 1 --no-save
@@ -38,7 +38,7 @@ from vacancy.connectors.scheduler.request import Numa, Pci, Request
 from vacancy.connectors.settings import SchedulerSettings
 
 CLAIM_TTL = timedelta(seconds=2)
-"""So short that the fleet never fills."""
+"""Short enough that the fleet never fills."""
 CLIENTS = (1, 8)
 ROWS_A_STATEMENT = 128
 ROWS_A_TRANSACTION = 1_000
@@ -67,7 +67,7 @@ _CHANGES = {
         "jsonb_set(pci_pools, '{0,free}', '%s')",
     ),
 }
-"""What is written for cells and pools; %s: a number."""
+"""SQL expressions for the cells and pools to write; %s: a number."""
 
 
 @click.command()
@@ -126,12 +126,12 @@ def _load(owner: Connection, hosts: int) -> None:
 
 
 def _run(owner: Connection, dsn: str, name: str, clients: int, seconds: float) -> dict[str, Any]:
-    """One measurement, from an empty table of claims."""
+    """One measurement, starting with an empty claim table."""
     with owner.cursor() as cursor:
         cursor.execute("TRUNCATE vacancy.claim")
         cursor.execute("CHECKPOINT")
     with CONSOLE.status(f"{name}, {clients} clients"):
-        # Once the first claims have expired as many go as come.
+        # Once the first claims have expired, as many expire as are made.
         warm_up_s = min(CLAIM_TTL.total_seconds() + 1, seconds)
         seen = closed_loop(_decider, [dsn, name], clients=clients, warm_up_s=warm_up_s, seconds=seconds)
     return {
@@ -157,7 +157,7 @@ def _decider(dsn: str, name: str) -> Decide:
 
 
 def _ratios(runs: Sequence[dict[str, Any]], name: str, clients: int) -> dict[str, Any]:
-    """The median of the turns' ratios: a run to the plain one of its turn."""
+    """The median over the turns of the ratio of a run to the plain run of the same turn."""
     ours, plain = (
         [run for run in runs if run["clients"] == clients and run["request"] == each] for each in (name, "plain")
     )
@@ -171,7 +171,7 @@ def _ratios(runs: Sequence[dict[str, Any]], name: str, clients: int) -> dict[str
 
 
 def _sizes(owner: Connection, hosts: int) -> dict[str, int]:
-    """Bytes a host: the row itself, what is kept beside it (TOAST), all indexes and the one on what hosts offer."""
+    """Bytes per host: the row itself, its TOAST data, all indexes, and the index on what hosts offer."""
     with owner.cursor() as cursor:
         cursor.execute(
             "SELECT pg_relation_size(oid), pg_total_relation_size(reltoastrelid), pg_indexes_size(oid),"
@@ -183,7 +183,7 @@ def _sizes(owner: Connection, hosts: int) -> dict[str, int]:
 
 
 def _write(owner: Connection, name: str) -> dict[str, Any]:
-    """Every inventory once more, newer, as the sink upserts it."""
+    """Upserts every inventory again with a newer time, like the sink."""
     columns = [
         *("host_id", "retired", "boot_id", "name", "zone", "status", "inventories", "traits", "aggregates"),
         *("reporting_interval_ms", "agent_version", "allocated"),
@@ -194,7 +194,8 @@ def _write(owner: Connection, name: str) -> dict[str, Any]:
     insert = f"INSERT INTO vacancy.host_inventory ({', '.join(names)}) VALUES "
     update = ", ".join(f"{column} = EXCLUDED.{column}" for column in names if column != "host_id")
     with owner.cursor() as cursor:
-        # Quoted once, by the server: the upsert is to cost, not Python. In no order, as the sink's batches.
+        # The server quotes the values once, so that the upsert is measured and not Python. Like the sink's batches they
+        # are in no particular order.
         cursor.execute(f"SELECT concat_ws(', ', {', '.join(literals)}) FROM vacancy.host_inventory ORDER BY random()")
         rows = [f"(clock_timestamp(), {row[0]})" for row in cursor.fetchall()]
         cursor.execute("CHECKPOINT")

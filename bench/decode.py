@@ -1,6 +1,6 @@
-"""What decoding alone takes: usage events a second through ``decode_usage`` on one core, with none, 1 % and 10 % bad.
+"""The cost of decoding alone: usage events per second through ``decode_usage`` on one core, with 0, 1 and 10 % bad.
 
-One event of each of 10,000 hosts, over and over, in a JVM without Flink around it; the first rounds warm Java up.
+One event of each of 10,000 hosts is decoded repeatedly, in a JVM without Flink; the first rounds warm Java up.
 
     python -m bench.decode
 """
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _with_bad(good: list[Record], share: float) -> bytes:
-    """A count, then each record's key and payload, their lengths before them; bad ones among the good."""
+    """A count, then each record's key and payload, each preceded by its length; bad payloads among the good ones."""
     chance = random.Random(0)  # noqa: S311  # no secret
     parts: list[bytes] = []
     bad = 0

@@ -3,8 +3,8 @@
 For each fleet and each `job.emit` it starts the local stack, waits until every host is in the table, and then measures
 for a while (bench/live.py says how).
 
-Right after, on the same stack and topic, the job is ended and the alternative of 2013 (bench/baseline.py) measured the
-same way: each has the machine to itself, but for what it reads from, writes to, and the simulator.
+Directly afterwards, on the same stack and topic, the job is ended and the alternative of 2013 (bench/baseline.py) is
+measured the same way: each shares the machine only with the broker, the database and the simulator.
 
     python -m bench.freshness
     python -m bench.freshness --hosts 1000 --emit 100ms --seconds 10
@@ -38,7 +38,9 @@ from vacancy.schemas.units import format_duration
 @click.option("--hosts", type=click.IntRange(1), multiple=True, default=(1_000, 10_000), show_default=True)
 @click.option("--emit", "emits", type=DurationType(), multiple=True, default=("1s", "100ms"), show_default=True)
 @click.option("--seconds", default=30.0, show_default=True, help="Length of each measurement.")
-@click.option("--warm-up", "warm_up_s", default=45.0, show_default=True, help="Seconds before it, with a full table.")
+@click.option(
+    "--warm-up", "warm_up_s", default=45.0, show_default=True, help="Warm-up in seconds before it, with a full table."
+)
 @click.option("--baseline/--no-baseline", "with_baseline", default=True, show_default=True)
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(
@@ -78,7 +80,7 @@ def _check(child: Child) -> None:
 
 
 def _end_job() -> None:
-    """Ends the job's process and waits for it; the rest of the stack goes on."""
+    """Ends the job's process and waits for it; the rest of the stack keeps running."""
     (job,) = (child for child in psutil.Process().children() if child.cmdline()[1:5] == ["-m", "vacancy", "job", "run"])
     below = job.children(recursive=True)
     job.terminate()
@@ -87,10 +89,10 @@ def _end_job() -> None:
 
 @contextmanager
 def _baseline(stack: Stack, emit: timedelta) -> Iterator[Child]:
-    """The alternative of 2013, running on the stack."""
+    """Runs the alternative of 2013 on the stack."""
     with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection, connection:
         connection.cursor().execute(baseline.MAKE_TABLE)
-    # By its path: children of the stack have no working directory to find this package in.
+    # Started by its path: children of the stack do not run in a directory where this package can be found.
     command: list[str | Path]
     command = [sys.executable, Path(baseline.__file__), "--config", stack.config_file, "--emit", format_duration(emit)]
     child = Child("baseline", command, directory=stack.directory, log=stack.directory / "logs" / "baseline.log")

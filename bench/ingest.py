@@ -1,9 +1,9 @@
-"""How many events a second the whole system takes, at 1 Hz a host, and how long it keeps that up.
+"""How many events per second the whole system sustains, with one event per second from each host.
 
-For each emit a long run of one fleet: the lag must stay flat. Then, with an emit that makes a row of each event and
-with a longer one, larger and larger fleets, until one is not kept up with: events wait longer at the end of a run than
-at its start. Each run has a stack of its own, whose job has to catch up first with what came while it started.
-Simulator, broker, job and database share the machine; `cores_busy` says who takes what.
+For each emit one fleet runs for a long time: the lag must stay flat. Then, with an emit that writes a row for each
+event and with a longer one, larger and larger fleets are tried until the system does not keep up: events wait longer at
+the end of a run than at its start. Each run has its own stack, whose job must first catch up with the events that came
+during the start. Simulator, broker, job and database share the machine; `cores_busy` shows how much each uses.
 
     python -m bench.ingest
     python -m bench.ingest --emit 1s --seconds 60 --try 45000 --try-emit 1s --try-seconds 30 --no-save
@@ -25,9 +25,9 @@ from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.units import format_duration
 
 WARM_UP_S = 120.0
-"""Java compiles what is hot; under load that takes it minutes."""
+"""Java compiles hot code, which takes minutes under load."""
 TRY_WARM_UP_S = 30.0
-"""What is tried then has to catch up as well."""
+"""The fleets that are tried must also catch up first."""
 
 
 @click.command()
@@ -54,13 +54,13 @@ def main(
         sustained.append(_run(hosts, emit, seconds, WARM_UP_S))
         CONSOLE.print(_table(sustained))
     for emit in try_emits:
-        # A longer emit is less work.
+        # A longer emit causes less work.
         most = max((run["hosts"] for run in knee if run["held"]), default=0)
         for size in (size for size in tries if size > most):
             try:
                 knee.append(_run(size, emit, try_seconds, TRY_WARM_UP_S))
             except VacancyError as error:
-                # So far behind that the table never held the whole fleet.
+                # The job was so far behind that the table never held the whole fleet.
                 CONSOLE.print(f"{size:,} hosts, emit {format_duration(emit)}: {error}")
                 break
             CONSOLE.print(_table(knee))

@@ -1,9 +1,9 @@
-"""What the benchmarks of a running system share: the local stack with a simulated fleet, and how fresh its table is.
+"""Shared by the benchmarks of a running system: the local stack with a simulated fleet, and how fresh its table is.
 
 Both times of a row come from the database alone: `observed_at` is the append time of its event, and the server keeps
 the commit time of each row's transaction. A random sample of hosts is read several times a second, so that every
-version of their rows is seen, each once. A version that the sink left out, because the host's next event came in the
-same `emit`, was never in the table and is not counted.
+version of their rows is seen, each once. The sink skips a version if the host's next event comes in the same `emit`;
+such a version was never in the table and is not counted.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from vacancy.schemas.units import format_duration
 INTERVAL = timedelta(seconds=1)
 SAMPLE_HOSTS = 500
 POLL_S = 0.25
-"""Well under the time between two events of a host."""
+"""Much shorter than the time between two events of a host."""
 FILL_S = 180.0
 CATCH_UP_S = 120.0
 
 
 @contextmanager
 def stack_of(hosts: int, emit: timedelta) -> Iterator[Stack]:
-    """A local stack of its own with a simulated fleet, all parts running."""
+    """A new local stack with a simulated fleet, all parts running."""
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
         directory = Path(name)
         directory.chmod(0o711)  # for PostgreSQL's user
@@ -65,8 +65,8 @@ def measure(
 ) -> dict[str, Any]:
     """Waits until a table holds every host, warms up, and measures for a while.
 
-    With ``caught_up``, the time between two rows of a host, it also waits until what came at the start is worked off,
-    but not for ever.
+    With ``caught_up``, the time between two rows of a host, it also waits, up to a limit, until the events that came
+    during the start are processed.
     """
     kafka = stack.settings.kafka
     with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
@@ -117,7 +117,7 @@ def wait_until_full(connection: Connection, table: str, hosts: int, check: Calla
 def _wait_until_caught_up(
     connection: Connection, table: str, hosts: int, emit: timedelta, check: Callable[[], object]
 ) -> None:
-    """Waits until nearly every row is as fresh as it gets, or time is over."""
+    """Waits until nearly every row is as fresh as possible, or the time limit is over."""
     deadline = time.monotonic() + CATCH_UP_S
     fresh = f"SELECT count(*) FROM {table} WHERE observed_at > now() - %s"
     while time.monotonic() < deadline:
@@ -128,7 +128,7 @@ def _wait_until_caught_up(
 
 
 def _latencies(connection: Connection, table: str, sample: Sequence[str], seconds: float) -> list[float]:
-    """Seconds from append to commit of each version of the sampled hosts' rows that is written from now on."""
+    """Seconds from append to commit, for each new version of the sampled hosts' rows."""
     versions = f"SELECT host_id, observed_at, pg_xact_commit_timestamp(xmin) FROM {table} WHERE host_id = ANY(%s)"
     before = {(host_id, observed_at) for host_id, observed_at, _ in _query(connection, versions, sample)}
     committed_at: dict[tuple[str, datetime], datetime] = {}
@@ -149,8 +149,8 @@ def _thirds(values: Sequence[float]) -> list[Sequence[float]]:
 def held(run: Mapping[str, Any], emit: timedelta) -> bool:
     """Whether the job kept up in a measurement.
 
-    No backlog was there in the end: rows came before their hosts' next one was due. And none grew: by less than a
-    quarter of that time, which is what collections and checkpoints move a p99 by.
+    There was no backlog at the end: rows came before their hosts' next row was due. And no backlog grew: the latency
+    rose by less than a quarter of that time, the amount by which garbage collections and checkpoints move a p99.
     """
     first_s, _, last_s = run["latency_p99_s_of_thirds"]
     due_s = (emit + INTERVAL).total_seconds()
@@ -158,7 +158,7 @@ def held(run: Mapping[str, Any], emit: timedelta) -> bool:
 
 
 def _rows(connection: Connection, table: str) -> tuple[int, int, int]:
-    """How many rows of a table have been written, updated, and updated in place (HOT) so far."""
+    """The numbers of rows of a table written, updated, and updated in place (HOT) so far."""
     counts = (
         "SELECT n_tup_ins + n_tup_upd, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = %s::regclass"
     )

@@ -1,7 +1,7 @@
-"""Claims beside a live fleet: what eight schedulers get while its events stream in, and while it is silent.
+"""Claims with a live fleet: the rate of eight schedulers while the fleet's events stream in, and while it is silent.
 
-One stack; the simulator is stopped and let go on in turns. Schedulers, simulator, broker, job and database share the
-cores, and the schedulers take all that the others leave: so the ratio says what the stream takes from them.
+On one stack the simulator is paused and resumed in turns. Schedulers, simulator, broker, job and database share the
+cores, and the schedulers use all that the others leave, so the ratio shows how much the stream takes from them.
 
     python -m bench.live_claims
 """
@@ -28,7 +28,7 @@ from vacancy.schemas.units import format_duration
 
 CLIENTS = 8
 SETTLE_S = 10.0
-"""From one state to the other: what is under way is written, and what has not come is asked for again."""
+"""Pause between the states: pending rows are written, and late events arrive."""
 
 
 @click.command()

@@ -1,7 +1,7 @@
-"""The weigher in nova-scheduler: what it adds to a request, how workers spread, and how often a busy host is picked.
+"""The weigher in nova-scheduler: its latency per request, how workers spread, and how often a busy host is picked.
 
-In Nova's environment (requirements/nova.lock), by the programs of the tests in tests/nova, with more of everything. Our
-distribution is taken from the tree. Some 3 minutes on 2 cores.
+It runs the programs of tests/nova in Nova's environment (requirements/nova.lock) with larger numbers. Vacancy is taken
+from the tree. It takes about 3 minutes on 2 cores.
 
     python -m bench.nova
     python -m bench.nova --hosts 100 --hosts 1000 --picks 60
@@ -25,16 +25,20 @@ from tests.nova.fleet import BUSY, GRADED, is_busy
 from tests.nova.test_decisions import OURS, placement
 
 TABLE_HOSTS = 100_000
-"""In the table of which the surviving hosts are read."""
+"""Hosts in the table from which the surviving hosts are read."""
 WORKER_HOSTS = 1_000
 
 
 @click.command()
 @click.option("--hosts", type=click.IntRange(10), multiple=True, default=(100, 1_000, 10_000), show_default=True)
-@click.option("--requests", default=100, show_default=True, help="For each of the numbers of hosts.")
-@click.option("--picks", default=60, show_default=True, help="By Nova alone, and as many with the weigher.")
+@click.option("--requests", default=100, show_default=True, help="Requests for each number of hosts.")
+@click.option(
+    "--picks", default=60, show_default=True, help="Picks by Nova alone, and the same number with the weigher."
+)
 @click.option("--fleet", default=150, show_default=True, help="Hosts to pick from.")
-@click.option("--worker-picks", default=400, show_default=True, help="By one worker, and as many by eight.")
+@click.option(
+    "--worker-picks", default=400, show_default=True, help="Requests by one worker, and the same number by eight."
+)
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(hosts: tuple[int, ...], requests: int, picks: int, fleet: int, worker_picks: int, saved: bool) -> None:
     """Measures; prints the figures and writes bench/results/nova.json."""

@@ -1,10 +1,10 @@
-"""How well a sample packs, and how evenly several schedulers spread, with the functions that claim.
+"""How well claims from a sample pack hosts, and how evenly several schedulers spread, with the SQL claim functions.
 
-Packing: for each strategy the same hosts are filled with the same stream of flavours to the first refusal, by reading
-every row for every claim and with samples, the default one and bigger ones; what was packed is compared. Spread: the
-same stream up to a share of what all hosts have, by one scheduler and by eight at once; compared is the standard
-deviation of the hosts' loads. Nothing is timed but to say how long it took; commits are not waited for, and no host
-reports meanwhile, so that claims alone tell the runs apart.
+Packing: for each strategy the same hosts are filled with the same stream of flavours up to the first refusal, once by
+reading every row for every claim, and with the default sample and bigger ones; the packed amounts are compared. Spread:
+one scheduler, and eight at once, claim the same stream up to a share of all hosts' capacity; the standard deviations of
+the hosts' loads are compared. Times are only informative: commits are asynchronous. No host reports meanwhile, so that
+the runs differ only by their claims.
 
     python -m bench.packing
     python -m bench.packing --hosts 200 --no-save
@@ -40,7 +40,7 @@ SAMPLE = SchedulerSettings().sample
 BIGGER_SAMPLES = (64, 256)
 SCHEDULERS = 8
 LOADED = 0.5
-"""Share of all VCPUs that is asked for before loads are compared."""
+"""Share of all VCPUs that is claimed before loads are compared."""
 _NO_ROOM = "no host fits, though half of the fleet is free"
 
 
@@ -67,7 +67,7 @@ ClaimStream = Callable[[str, str, Iterable[Amounts], int], None]
 
 @dataclass(frozen=True)
 class Packed:
-    """What was claimed up to the first refusal, and by how much time it took."""
+    """What was claimed up to the first refusal, and the time that it took."""
 
     claims: int
     vcpus: int
@@ -80,7 +80,7 @@ class Packed:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(hosts: int, seed: int, saved: bool) -> None:
-    """Fills a fleet again and again; prints a table, writes bench/results/packing.json."""
+    """Fills a fleet repeatedly; prints a table, writes bench/results/packing.json."""
     with _database() as dsn, closing(session(dsn)) as connection:
         capacity = make_fleet(connection, hosts, seed)
         packing: dict[str, dict[str, Any]] = {}
@@ -119,20 +119,20 @@ def main(hosts: int, seed: int, saved: bool) -> None:
 
 
 def session(dsn: str) -> Connection:
-    """A connection of the owner's whose commits are not waited for."""
+    """An owner's connection with asynchronous commits."""
     connection: Connection = psycopg2.connect(dsn, options="-c synchronous_commit=off")
     connection.autocommit = True
     return connection
 
 
 def seed_chance(connection: Connection, seed: int) -> None:
-    """Makes what a session's claims draw, one after the other, the same each time."""
+    """Seeds a session's random numbers, so that its claims draw the same ones each time."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT setseed(%s)", (1 / (2 + seed),))
 
 
 def make_fleet(connection: Connection, hosts: int, seed: int) -> Amounts:
-    """Empty hosts of several shapes in a database that has our tables; what they have in all."""
+    """Creates empty hosts of several shapes in a database with Vacancy's tables; returns their total capacity."""
     chance = random.Random(seed)  # noqa: S311  # no secret
     inventories, usages, capacities = [], [], []
     for number in range(hosts):
@@ -169,7 +169,7 @@ def make_fleet(connection: Connection, hosts: int, seed: int) -> Amounts:
 
 
 def fill(connection: Connection, strategy: str, seed: int, sample: int = SAMPLE) -> Packed:
-    """Claims a stream of flavours to the first refusal, from a fleet without claims, and gives all of it back."""
+    """Claims a stream of flavours up to the first refusal, from a fleet without claims, and releases all claims."""
     began_s = time.monotonic()
     seed_chance(connection, seed)
     claims = 0
@@ -185,16 +185,16 @@ def fill(connection: Connection, strategy: str, seed: int, sample: int = SAMPLE)
 def spread_of_load(
     dsn: str, strategy: str, seed: int, schedulers: int, claim_stream: ClaimStream | None = None
 ) -> float:
-    """The standard deviation of the hosts' loads once LOADED of the fleet was claimed by some schedulers at once.
+    """The standard deviation of the hosts' loads after several schedulers have claimed LOADED of the fleet at once.
 
-    A host's load is the fraction of its VCPUs or of its memory that is claimed, whichever is greater.
+    A host's load is the larger of its claimed fractions of VCPUs and of memory.
 
     Args:
         dsn: of a database with a fleet without claims.
-        strategy: the schedulers'.
+        strategy: the schedulers' strategy.
         seed: of the stream of flavours.
-        schedulers: how many.
-        claim_stream: how they do it; None: as fast as each can.
+        schedulers: the number of schedulers.
+        claim_stream: how they claim; None: each as fast as it can.
     """
     with closing(session(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT sum(vcpus_capacity)::bigint FROM vacancy.host")
@@ -215,7 +215,7 @@ def spread_of_load(
 
 @contextmanager
 def every_row_read(connection: Connection) -> Iterator[None]:
-    """Lets claims look at all hosts from the start, as they else do only where none of the sample fits."""
+    """Makes claims examine all hosts at once; otherwise they do so only if no host of the sample fits."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_get_functiondef('vacancy.best_of_sample'::regproc)")
         (as_it_was,) = cursor.fetchone() or ("",)
@@ -233,7 +233,7 @@ def every_row_read(connection: Connection) -> Iterator[None]:
 def claim_in_lockstep(dsn: str, strategy: str, stream: Iterable[Amounts], schedulers: int) -> None:
     """Claims a stream in rounds: each scheduler claims once, and then all commit, so that none sees another's claim.
 
-    It is the most that schedulers can miss of each other, and comes out the same each time.
+    This is the worst case of schedulers that do not see each other's claims, and it is reproducible.
     """
     flavours = iter(stream)
     with ExitStack() as stack:
@@ -263,7 +263,7 @@ def _claim_at_once(dsn: str, strategy: str, stream: Iterable[Amounts], scheduler
                     if flavour is None:
                         return
                     assert _claim(connection, strategy, flavour), _NO_ROOM
-        except BaseException as error:  # noqa: BLE001  # raised by the thread that waits
+        except BaseException as error:  # noqa: BLE001  # raised again by the waiting thread
             failures.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(schedulers)]
@@ -286,13 +286,13 @@ def _claim(connection: Connection, strategy: str, flavour: Amounts, sample: int 
 
 
 def _flavour(seed: int, number: int) -> Amounts:
-    """The same for the same place in the stream, whoever asks."""
+    """The flavour at a place in the stream, the same for every caller."""
     return random.Random(seed * 1_000_003 + number).choice(FLAVOURS)  # noqa: S311  # no secret
 
 
 @contextmanager
 def _database() -> Iterator[str]:
-    """The owner's connection string of a server of its own, with our tables."""
+    """The owner's connection string of a temporary server with Vacancy's tables."""
     with postgres_server() as server:
         migrate(SecretStr(server.owner_dsn))
         yield server.owner_dsn

@@ -1,4 +1,4 @@
-"""The plots of docs from bench/results: freshness by fleet and emit, and who takes the cores at which load."""
+"""The plots in docs/ from bench/results: freshness by fleet and emit, and each part's share of the cores by load."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PARTS = ("job JVM", "PostgreSQL", "Kafka", "simulator")
 
 
 def draw(results: Path, docs: Path) -> Iterator[Path]:
-    """Draws what there are results for; gives the files, which are the same for the same results."""
+    """Draws the plots that have results; returns the files, which are identical for the same results."""
     for name, plot in (("freshness", _freshness), ("ingest", _ingest)):
         result = results / f"{name}.json"
         if result.exists():
-            # Letters stay text, and no random ids or times: a change shows as one.
+            # Text stays text, without random ids or times, so that a diff shows real changes only.
             with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9}):
                 figure = Figure(figsize=(9, 4), layout="constrained")
                 plot(figure, json.loads(result.read_text(encoding="utf-8")))

@@ -1,8 +1,8 @@
-"""What undecodable records cost: the job's throughput with none, 1 % and 10 % of them beside the same good records.
+"""The cost of undecodable records: the job's throughput with 0, 1 and 10 % of them added to the same good records.
 
-The production graph reads Kafka topics to their end: the decoder, the windows, the dead letters into Kafka, all but the
-rows, which go to Flink's blackhole. The three topics hold the same good records, bad ones come on top.
-Rounds go there and back through the mixes, so that a slow minute of the machine meets all of them.
+The production graph reads Kafka topics to their end with decoder, windows and dead letters in Kafka; only the rows go
+to Flink's blackhole. The three topics have the same good records plus bad ones. The order of the mixes is reversed in
+every other round, so that a slow minute of the machine affects all of them.
 
     python -m bench.poison
 """
@@ -30,7 +30,7 @@ from vacancy.topology.settings import JobSettings
 
 HOSTS = 10_000
 BIG_EVERY = 2_000
-"""One in so many bad records is of 1 MiB."""
+"""One in this many bad records has 1 MiB."""
 BIG_BYTES = 1 << 20
 
 
@@ -85,7 +85,7 @@ def main(records: int, rounds: int, saved: bool) -> None:
             "bad_records": count[mix.topic] - good,
             "good_per_s": round(statistics.median(run.events_per_s for run in of_mix)),
             "good_per_s_of_rounds": [round(run.events_per_s) for run in of_mix],
-            # Within a round, since the machine changes from minute to minute.
+            # Ratios are taken within a round, since the machine's speed changes from minute to minute.
             "to_good_alone": round(
                 statistics.median(
                     run.events_per_s / base.events_per_s for run, base in zip(of_mix, alone, strict=True)
@@ -102,7 +102,7 @@ def main(records: int, rounds: int, saved: bool) -> None:
 
 
 def _records(fleet_rounds: int) -> Iterator[tuple[str, Record]]:
-    """Records with their topics: the same good ones to each, bad ones on top."""
+    """Records with their topics: the same good records for each topic, plus its bad ones."""
     chance = random.Random(0)  # noqa: S311  # no secret
     bad = dict.fromkeys(MIXES, 0)
     for event in fleet_events(HOSTS, fleet_rounds):
@@ -114,7 +114,7 @@ def _records(fleet_rounds: int) -> Iterator[tuple[str, Record]]:
 
 
 def bad_payload(chance: random.Random, good: bytes, number: int) -> bytes:
-    """One of the kinds of bad records, each as often."""
+    """A bad record; all kinds are equally likely."""
     if number % BIG_EVERY == 0:
         return chance.randbytes(BIG_BYTES)
     kind = number % 5
@@ -122,9 +122,9 @@ def bad_payload(chance: random.Random, good: bytes, number: int) -> bytes:
         return chance.randbytes(chance.randrange(1, 2 * len(good)))
     if kind == 1:
         return good[: chance.randrange(1, len(good))]
-    if kind == 2:  # of a schema that nobody knows
+    if kind == 2:  # with an unknown schema
         return good[:2] + chance.randbytes(HEADER_BYTES - 2) + good[HEADER_BYTES:]
-    if kind == 3:  # the first text says that it is 1 GiB long
+    if kind == 3:  # the first string claims a length of 1 GiB
         return good[:HEADER_BYTES] + b"\x80\x80\x80\x80\x08" + good[HEADER_BYTES + 1 :]
     return b""
 

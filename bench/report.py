@@ -1,8 +1,8 @@
-"""The README's table of figures, and the plots in docs, from what the benchmarks have left in bench/results.
+"""Writes the README's table of figures and the plots in docs/ from the results in bench/results.
 
     python -m bench.report
 
-Every figure comes from a result; what no benchmark has measured is not in the table. A test holds the README to it.
+Every figure comes from a result; the table has nothing that no benchmark has measured. A test checks the README.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Result = dict[str, Any]
 def main() -> None:
     """Writes the table into the README and draws the plots."""
     README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
-    from bench import claims_plot, plots  # what draws is not needed to check the table
+    from bench import claims_plot, plots  # the table can be checked without the plotting library
 
     for file in (claims_plot.draw(RESULTS / "claims.json"), *plots.draw(RESULTS, DOCS)):
         CONSOLE.print(file)
 
 
 def with_table(readme: str) -> str:
-    """The README with its figures as the results have them now."""
+    """The README with the figures of the current results."""
     lines = ["| what | Vacancy | instead |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows())]
     return _BLOCK.sub(lambda block: block[1] + "\n".join(lines) + "\n" + block[2], readme)
 
 
 def rows() -> Iterator[Sequence[str]]:
-    """The table's rows: what, ours, what it is compared with."""
+    """The table's rows: what is measured, Vacancy's figure, the figure of the alternative."""
     for name, rows_of in _ROWS.items():
         file = RESULTS / f"{name}.json"
         if file.exists():
@@ -45,7 +45,7 @@ def rows() -> Iterator[Sequence[str]]:
 
 
 def _round(figure: float) -> str:
-    """With the digits that mean something."""
+    """A number rounded to its significant digits."""
     return f"{float(f'{figure:.3g}'):,.0f}"
 
 

@@ -1,7 +1,7 @@
-"""How many events a second `vacancy simulate` sends on one core, and what one costs.
+"""How many events per second `vacancy simulate` sends on one core, and the cost of an event.
 
-Three runs within a minute or so, on one core: the simulator at a rate that it is told (30,000/s), the simulator as fast
-as it can, and, as the baseline, nothing but producing the same bytes, encoded beforehand. Prints JSON.
+Three runs on one core within about a minute: the simulator at a given rate (30,000/s), the simulator as fast as it can,
+and, as the baseline, only producing the same bytes, encoded in advance. Prints JSON.
 
     python bench/simulate_rate.py > bench/results/simulate_rate.json
 """
@@ -37,7 +37,7 @@ MAX_QUEUED = 100_000
 
 
 @click.command()
-@click.option("--bootstrap-servers", help="A broker that is not to be measured.  [default: one of our own]")
+@click.option("--bootstrap-servers", help="An existing broker, which is not measured.  [default: a new one]")
 @click.option("--core", default=0, show_default=True, help="The core to run on.")
 @click.option("--seconds", default=15.0, show_default=True, help="Length of each run.")
 def main(bootstrap_servers: str | None, core: int, seconds: float) -> None:
@@ -46,7 +46,7 @@ def main(bootstrap_servers: str | None, core: int, seconds: float) -> None:
         os.sched_setaffinity(0, {core})
         load_average = os.getloadavg()[0]
         told = _simulate(kafka, NS_PER_S, seconds)
-        # A tick of 25 ms stays the unit of work; what is asked for is far more than can be done.
+        # A tick of 25 ms stays the unit of work; the requested rate is far higher than possible.
         flat_out = _simulate(kafka, NS_PER_S // 20, seconds)
         baseline = _produce(kafka, seconds)
     result = {
@@ -54,7 +54,7 @@ def main(bootstrap_servers: str | None, core: int, seconds: float) -> None:
         "versions": _versions(),
         "cores": os.cpu_count(),
         "cores_used": 1,
-        # What else ran on the machine: the broker itself, and whatever shares it.
+        # CPU time of everything else on the machine: the broker, and other programs.
         "load_average_1_min_before": round(load_average, 2),
         "hosts": HOSTS,
         "seconds": seconds,
@@ -67,7 +67,7 @@ def main(bootstrap_servers: str | None, core: int, seconds: float) -> None:
 
 
 def _simulate(kafka: KafkaSettings, interval_ns: int, seconds: float) -> dict[str, Any]:
-    """One run of the simulator; inventories come along, spread over it, as they do at a start."""
+    """One run of the simulator; it also sends inventories, spread over the run, as after a start."""
     fleet = Fleet(HOSTS, interval_ns, 1, time.time_ns() // 1_000_000, inventory_spread_ns=10 * NS_PER_S)
     simulation = Simulation(fleet, Outbox(kafka, HOSTS * NS_PER_S / interval_ns), kafka)
     start_s, start_cpu_s = time.monotonic(), time.process_time()
@@ -76,7 +76,7 @@ def _simulate(kafka: KafkaSettings, interval_ns: int, seconds: float) -> dict[st
 
 
 def _produce(kafka: KafkaSettings, seconds: float) -> dict[str, Any]:
-    """Hands one round of the fleet's events to the client library again and again."""
+    """Passes one round of the fleet's events to the client library repeatedly."""
     fleet, encoder = Fleet(HOSTS, NS_PER_S, 1, 0), UsageEncoder()
     ticks = [encoder.messages(fleet.advance(0)) for _ in range(fleet.slices)]
     outbox = Outbox(kafka, HOSTS)
@@ -102,7 +102,7 @@ def _figures(totals: Totals, elapsed_s: float, cpu_s: float) -> dict[str, Any]:
         "inventory_events": totals.inventory,
         "dropped": totals.dropped,
         "schedule_slipped_s": round(totals.lost_s, 2),
-        # To the last acknowledgement, flush included.
+        # Until the last acknowledgement, including the flush.
         "events_per_s": round(events / elapsed_s),
         "cpu_s_per_event": round(cpu_s / events, 8),
         "cores_busy": round(cpu_s / elapsed_s, 3),
@@ -111,7 +111,7 @@ def _figures(totals: Totals, elapsed_s: float, cpu_s: float) -> dict[str, Any]:
 
 @contextmanager
 def _broker(bootstrap_servers: str | None) -> Iterator[str]:
-    """The broker that was named, else one of our own for as long as this lasts."""
+    """The given broker, or a temporary one."""
     if bootstrap_servers is not None:
         yield bootstrap_servers
         return
@@ -126,7 +126,7 @@ def _broker(bootstrap_servers: str | None) -> Iterator[str]:
 
 @contextmanager
 def _topics(servers: str) -> Iterator[KafkaSettings]:
-    """Topics of our own, for as long as this lasts."""
+    """Temporary topics."""
     name = f"bench.{uuid.uuid4().hex}"
     topics = {f"{kind}_topic": f"{name}.{kind}" for kind in ("usage", "inventory", "dead_letter")}
     kafka = KafkaSettings.model_validate({"bootstrap_servers": servers, **topics})

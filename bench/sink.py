@@ -1,8 +1,8 @@
-"""What the sink takes: rewriting every row of `vacancy.host` over and over, in the two ways that there are.
+"""The cost of the sink: every row of `vacancy.host` is rewritten repeatedly, in two ways.
 
-The job's sink hands the server an array a column; Flink's JDBC connector a statement a row, put together by the driver.
-Both take turns, each in a JVM without Flink around it and on one connection: rows a second, CPU time of both sides,
-WAL, how many updates were HOT, and how the table has grown.
+The job's sink sends the server one array per column. Flink's JDBC connector sends one statement per row, which the
+driver batches. The two alternate, each in a JVM without Flink and on one connection. Measured are rows per second, CPU
+time of both sides, WAL, the share of HOT updates, and the growth of the table.
 
     python -m bench.sink
     python -m bench.sink --hosts 1000 --rounds 100
@@ -104,7 +104,7 @@ def _columns() -> tuple[list[str], list[str]]:
 
 
 def _server_figures(server: PostgresServer) -> tuple[float, ...]:
-    """Rows updated, of them HOT, bytes of WAL, bytes of the table, so far."""
+    """So far: rows updated, HOT updates among them, bytes of WAL, bytes of the table."""
     _query(server, "SELECT pg_stat_force_next_flush()")
     return tuple(
         map(

@@ -78,7 +78,9 @@ class KafkaSettings(Section):
     bootstrap_servers: str = Field(default="127.0.0.1:9092", description="Brokers to ask first: host:port, ...")
     usage_topic: Topic = Field(default="vacancy.usage", description="What each host has in use, every interval.")
     inventory_topic: Topic = Field(default="vacancy.inventory", description="What each host is; compacted.")
-    dead_letter_topic: Topic = Field(default="vacancy.dead-letters", description="Events that could not be decoded.")
+    dead_letter_topic: Topic = Field(
+        default="vacancy.dead-letters", description="What is put aside: bad records and refused rows."
+    )
     partitions: int = Field(default=4, ge=1, le=10_000, description="Partitions of a topic that is created.")
     replication_factor: int = Field(default=1, ge=1, le=100, description="Replicas of a topic that is created.")
     schema_registry_url: str | None = Field(

@@ -1,7 +1,7 @@
-"""What our processes say on stderr: lines for people, or one JSON object a line for what collects logs.
+"""Log lines on stderr: plain lines for people, or one JSON object per line for log collectors.
 
-A JSON line has `time` (UTC), `level`, `logger` and `message`, then what tells the process from others, such as `host`
-and `job`, and `exception` where there is one.
+A JSON line has `time` (UTC), `level`, `logger` and `message`, then fields that identify the process, such as `host` and
+`job`, and `exception` if there is one.
 """
 
 from __future__ import annotations
@@ -42,21 +42,23 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """A record as one line, and the lines of a traceback where there is one."""
+    """A record as one line, followed by the lines of its traceback, if it has one."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # its name is logging's
         """The line."""
         return safe(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # as above
-        """The traceback, a line of it a line."""
+        """The traceback, one output line per line."""
         return "\n".join(map(safe, super().formatException(ei).split("\n")))
 
 
 log_format_option = click.option(
-    "--log-format", type=click.Choice(["plain", "json"]), help="How log lines look, as log.format.  [default: plain]"
+    "--log-format",
+    type=click.Choice(["plain", "json"]),
+    help="Format of the log lines, as log.format.  [default: plain]",
 )
-"""Adds ``--log-format``, which goes over the setting `log.format`."""
+"""Adds ``--log-format``, which overrides the setting `log.format`."""
 
 
 def configure(log_format: Format, **fields: str) -> None:
@@ -64,7 +66,7 @@ def configure(log_format: Format, **fields: str) -> None:
 
     Args:
         log_format: plain or json.
-        fields: what each JSON line holds beside the message; `host` is this machine's name unless it is among them.
+        fields: additional fields of each JSON line; `host` defaults to this machine's name.
     """
     handler = logging.StreamHandler()
     if log_format == "json":
@@ -72,11 +74,11 @@ def configure(log_format: Format, **fields: str) -> None:
     else:
         handler.setFormatter(PlainFormatter(_PLAIN))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("vacancy").setLevel(logging.INFO)  # of what libraries say, only what is wrong
+    logging.getLogger("vacancy").setLevel(logging.INFO)  # from libraries only warnings and errors
 
 
 def fail(message: str) -> None:
-    """Says the error that a command ends with: one line, in JSON where the log is."""
+    """Prints the error that a command ends with as one line, as JSON if the log is JSON."""
     if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.root.handlers):
         logging.getLogger("vacancy").critical("%s", message)
     else:

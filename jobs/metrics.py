@@ -1,4 +1,4 @@
-"""A process's figures, served for Prometheus."""
+"""Serves a process's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vacancy.schemas.errors import VacancyError
 
 @contextmanager
 def exported(section: str, port: int, address: str, collector: Collector) -> Iterator[None]:
-    """Serves the figures, and those of the process, while it lasts.
+    """Serves a collector's metrics and those of the process inside the ``with`` block.
 
     Args:
-        section: of the settings, which say where: ``agent`` for ``agent.metrics_port``.
-        port: where.
-        address: where.
-        collector: gives the figures.
+        section: the section of the settings that has the port, for messages: ``agent`` for ``agent.metrics_port``.
+        port: the port to listen on.
+        address: the address to listen on.
+        collector: returns the metrics.
 
     Raises:
-        VacancyError: the port is not to be had.
+        VacancyError: the port cannot be opened.
     """
     registry = CollectorRegistry()
     registry.register(collector)

@@ -29,14 +29,14 @@ def settings_options(function: F) -> F:
 
 
 def load(config: Path | None, data_dir: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
-    """Settings as the flags of a command say."""
+    """The settings, with a command's flags applied."""
     if config is not None and data_dir is not None:
         raise ConfigError("--config and --data-dir exclude each other: name the settings file or the local stack")
     return load_settings(find_config(config, data_dir), flags)
 
 
 def flags(**sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The flags that were given, as :func:`load` takes them; None is one that was not."""
+    """The flags that were given, in the form that :func:`load` takes; None marks a flag that was not given."""
     given = {
         name: {key: value for key, value in section.items() if value is not None} for name, section in sections.items()
     }

@@ -8,8 +8,8 @@ import socket
 from vacancy.schemas.errors import VacancyError
 
 HOST = "127.0.0.1"
-# Below the range that the kernel takes the ports of outgoing connections from: a client that keeps trying to reach a
-# server that is away could be given the server's own port otherwise, and connect to itself.
+# Below the kernel's range for outgoing connections: otherwise a client that keeps trying to reach a stopped server
+# could be given the server's own port, and connect to itself.
 _CANDIDATES = range(15_000, 32_000)
 
 
@@ -25,10 +25,10 @@ def is_free(port: int) -> bool:
 
 
 def free_port(*taken: int) -> int:
-    """A port that nothing listens on, and that is none of those taken.
+    """A port that nothing listens on and that is not in the set of taken ports.
 
     Raises:
-        VacancyError: there is none.
+        VacancyError: no free port was found.
     """
     for port in random.sample(_CANDIDATES, 200):
         if port not in taken and is_free(port):

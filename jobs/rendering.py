@@ -1,4 +1,4 @@
-"""How tables and figures look on a terminal, and where there is none."""
+"""Formats tables and figures, with and without a terminal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rich.text import Text
 from vacancy.jobs.terminal import safe
 
 FILE_WIDTH = 160
-"""Columns to fill where there is no terminal to ask."""
+"""Width in columns without a terminal."""
 UNKNOWN = "-"
-"""What a figure that is not known looks like."""
+"""Shown for an unknown figure."""
 
 
 class PlainTable(Table):
@@ -32,25 +32,27 @@ class PlainTable(Table):
 
 
 def table_console() -> Console:
-    """A console for a table: as wide as the terminal, or wide enough for all where there is none."""
-    # Rich takes 80 columns where there is no terminal.
+    """A console for a table: as wide as the terminal, or wide enough for every column without one."""
+    # Without a terminal Rich assumes 80 columns.
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH, highlight=False)
 
 
 def percent(fraction: float | None) -> str:
     """A fraction as whole percent."""
-    return UNKNOWN if fraction is None else f"{fraction:.0%}"
+    if fraction is None:
+        return UNKNOWN
+    return f"{fraction:.0%}" if abs(fraction) < 100 else f"{100 * fraction:.3g}%"
 
 
 def size(n_bytes: float | None) -> str:
-    """Bytes in the unit that leaves at most three digits before the point: ``12.3 MB``."""
+    """Bytes in the unit that gives at most three digits before the point: ``12.3 MB``."""
     if n_bytes is None:
         return UNKNOWN
     for unit in ("B", "kB", "MB", "GB"):
         if abs(n_bytes) < 999.5:
             return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
-    return f"{n_bytes:.1f} TB"
+    return f"{n_bytes:.1f} TB" if abs(n_bytes) < 1e6 else f"{n_bytes:.3g} TB"
 
 
 def duration(age: timedelta | None) -> str:
@@ -65,5 +67,5 @@ def duration(age: timedelta | None) -> str:
 
 
 def one_line(text: str, style: str = "") -> Text:
-    """A cell that is cut rather than wrapped; nothing in it steers the terminal."""
+    """A cell that is truncated rather than wrapped; its text cannot control the terminal."""
     return Text(safe(text), style, no_wrap=True, overflow="ellipsis")

@@ -49,23 +49,23 @@ class LocalSettings(Section):
         default=None,
         ge=1,
         le=65_535,
-        description="Prometheus metrics of Flink, on every address of this machine. Unset: it exports none.",
+        description="Port of Flink's Prometheus metrics, on every address of this machine. Unset: no metrics.",
     )
     min_free_disk_mb: int = Field(
-        default=1024, ge=0, description="`vacancy up` does not start with less room than this in its data dir."
+        default=1024, ge=0, description="`vacancy up` does not start with less free space than this in its data dir."
     )
 
 
 class LogSettings(Section):
-    """What the agent, the simulator and the job say on stderr."""
+    """The log of the agent, the simulator and the job, on stderr."""
 
     format: Literal["plain", "json"] = Field(
-        default="plain", description="Lines for people, or one JSON object a line for what collects logs."
+        default="plain", description="Plain lines for people, or one JSON object per line for log collectors."
     )
 
 
 class Settings(BaseSettings):
-    """Every setting there is; see the sections for what each means."""
+    """All settings; the sections describe each one."""
 
     model_config = SettingsConfigDict(
         env_prefix="VACANCY_",
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags over environment over files of secrets over the settings file; .env files are not ours."""
+        """Precedence: flags, environment, secret files, settings file; .env files are not read."""
         del dotenv_settings
         assert isinstance(init_settings, InitSettingsSource)  # noqa: S101  # pydantic's own contract, for mypy
         flags = init_settings.init_kwargs.pop("flags", {})
@@ -112,12 +112,12 @@ class Settings(BaseSettings):
 
 
 def default_data_dir() -> Path:
-    """Where the local stack lives if no flag says otherwise: the platform's state directory."""
+    """The local stack's default directory: the platform's state directory."""
     return platformdirs.user_state_path("vacancy")
 
 
 def find_config(config: Path | None, data_dir: Path | None) -> Path | None:
-    """The TOML file to read: the one named, else ./vacancy.toml, else the local stack's; None if there is none.
+    """The TOML file to read: the given one, else ./vacancy.toml, else the local stack's; None if none exists.
 
     Raises:
         ConfigError: a named file does not exist.
@@ -139,7 +139,7 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
     """Settings from a TOML file (None: no file), the environment and flags (nested, as in the file).
 
     Raises:
-        ConfigError: with every mistake in one line; never with a value, which may be a secret.
+        ConfigError: lists every mistake in one line, without values, since these may be secret.
     """
     document: dict[str, Any] = {}
     if file is not None:

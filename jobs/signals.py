@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP, for every process of ours."""
+"""Handles SIGTERM, SIGINT and SIGHUP for every command."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Self
 
 
 class StopSignal:
-    """SIGTERM and SIGINT as something to wait for. A second Ctrl-C ends the process at once.
+    """Lets a process wait for SIGTERM and SIGINT. A second Ctrl-C ends the process at once.
 
-    Another thread may end a wait as well, without a signal.
+    Another thread can also end a wait, without a signal.
     """
 
     def __init__(self) -> None:
         self._received = False
 
     def __enter__(self) -> Self:
-        # The signal's number is written to one end, so that a wait on the other end sees it however they interleave.
+        # The signal handler writes to one end, so that a wait on the other end sees the signal in any interleaving.
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -42,11 +42,11 @@ class StopSignal:
         self._writer.close()
 
     def is_set(self) -> bool:
-        """Whether one has come."""
+        """Whether a signal has come."""
         return self._received
 
     def wait(self, seconds: float) -> bool:
-        """Waits for one or an interruption, but not longer than that; whether a signal has come."""
+        """Waits at most so long for a signal or an interruption; returns whether a signal has come."""
         if not self._received:
             select.select([self._reader], [], [], max(0.0, seconds))
             with suppress(BlockingIOError):
@@ -54,8 +54,8 @@ class StopSignal:
         return self._received
 
     def interrupt(self) -> None:
-        """Ends the present wait, or else the next one; for any thread."""
-        with suppress(OSError):  # so many that it is full, or it is closed: nobody has to be woken
+        """Ends the current wait, or else the next one; any thread may call it."""
+        with suppress(OSError):  # the pipe is full or closed: no wake-up is needed
             self._writer.send(b"\0")
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -66,12 +66,12 @@ class StopSignal:
 
 
 class Stop(BaseException):
-    """A signal asked us to end; no error, so that nobody handles it on its way up."""
+    """A signal asked the process to end; not an Exception, so that no handler catches it by accident."""
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Turns the signals that ask us to end, and the death of our parent, into an exception, once."""
+    """Turns the first signal that asks the process to end, or the death of its parent, into an exception."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
@@ -79,7 +79,7 @@ def stopped_by_signals() -> Iterator[None]:
         raise KeyboardInterrupt if number == signal.SIGINT else Stop
 
     former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    # nohup ignores it: then we are to outlive the terminal, and our parent too.
+    # Under nohup SIGHUP is ignored: then the process is meant to outlive its terminal and its parent.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         former[signal.SIGHUP] = signal.signal(signal.SIGHUP, stop)
         threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
@@ -91,13 +91,13 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
-    """From now on none of them does anything."""
+    """From now on the process ignores these signals."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _end_with(parent: int) -> None:
-    """Ends us when our parent is no longer the one it was."""
+    """Ends this process if its parent has changed, which means that the original parent has died."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -27,7 +27,7 @@ def dumps(value: Any) -> str:
 
 
 def say(text: str, *, mark: str = "", err: bool = False) -> None:
-    """Prints one line, safely; before it a mark of ours, which may be coloured."""
+    """Prints one line safely, after an optional prefix of this program that may be coloured."""
     click.echo(mark + safe(text), err=err)  # noqa: TID251  # the one place
 
 

@@ -1,4 +1,4 @@
-"""The same job on Quix Streams, a stream processor in Python, in an environment of its own."""
+"""The same job on Quix Streams, a stream processor in Python, in a separate environment."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ TABLE = "bench.peer"
 
 
 def python() -> Path:
-    """The interpreter of its environment, which is made if there is none."""
+    """The interpreter of its environment, which is created if it is missing."""
     return environment.python(LOCK)

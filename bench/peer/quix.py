@@ -1,8 +1,8 @@
-"""The same job on Quix Streams: decode, a window per host in its state, an upsert of each host's newest row.
+"""The same job on Quix Streams: decoding, a window per host in its state, an upsert of each host's newest row.
 
-It runs in an environment of its own (requirements/peer.in), which has none of our packages. As many of it as there are
-cores make a consumer group. It has no dead letters: what does not decode is dropped. It prints how many events it has
-done, a line a commit.
+It runs in a separate environment (requirements/peer.in) without Vacancy's packages. One process per core forms a
+consumer group. It has no dead letters: undecodable records are dropped. After each commit it prints a line with the
+number of events so far.
 
     python bench/peer/quix.py BOOTSTRAP_SERVERS TOPIC SCHEMA_FILE DSN WINDOW_MS EMIT_S
 """
@@ -61,12 +61,12 @@ class Rows(BatchingSink):  # type: ignore[misc]  # quixstreams is not in our env
         super().__init__()
         self._connection = psycopg2.connect(dsn)
         with self._connection, self._connection.cursor() as cursor:
-            # All of the group begin at once, and IF NOT EXISTS is no help then.
+            # All members of the group start at once, and IF NOT EXISTS does not prevent a conflict then.
             cursor.execute(f"SELECT pg_advisory_xact_lock(1); {MAKE_TABLE}")
         self._done = 0
 
     def write(self, batch: SinkBatch) -> None:
-        """Writes a batch: of each host its last row alone."""
+        """Writes a batch: only the last row of each host."""
         newest = {item.value[0]: item.value for item in batch}
         with self._connection, self._connection.cursor() as cursor:
             execute_values(cursor, UPSERT, sorted(newest.values()), page_size=1000)

@@ -1,5 +1,5 @@
-"""OpenStack Placement beside us: what the parity test and the benchmark of claims ask for the same.
+"""OpenStack Placement, which the parity test and the benchmark of claims compare with Vacancy.
 
-It lives in a virtual environment of its own, of exactly ``requirements/placement.lock``: its dependencies are many, and
-none of ours. ``environment`` makes it and runs the other modules in it, which may therefore import nothing of ours.
+It has a separate virtual environment with exactly ``requirements/placement.lock``: Placement has many dependencies, and
+Vacancy needs none of them. ``environment`` creates it and runs the other modules in it, so these cannot import Vacancy.
 """

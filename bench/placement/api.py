@@ -1,4 +1,4 @@
-"""Placement's API without a server: its own WSGI application, called in this process."""
+"""Placement's API without a server: Placement's WSGI application is called in this process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from webob import Request
 
 _HEADERS = {"X-Auth-Token": "admin", "Accept": "application/json", "OpenStack-API-Version": "placement 1.39"}
 OWNER = {"project_id": "vacancy", "user_id": "vacancy", "consumer_type": "INSTANCE"}
-"""What every allocation has to say besides."""
+"""Further fields that every allocation needs."""
 
 
 class Api:
-    """The application with the settings in ``OS_PLACEMENT_CONFIG_DIR``; one a process, as Placement wants it."""
+    """The application with the settings in ``OS_PLACEMENT_CONFIG_DIR``; Placement allows one per process."""
 
     def __init__(self) -> None:
         self._application = wsgi.init_application()
@@ -35,10 +35,10 @@ class Api:
 
 
 def expect(answer: tuple[int, bytes], *statuses: int) -> bytes:
-    """The body of an answer that has one of these statuses.
+    """The body of an answer with one of these statuses.
 
     Raises:
-        RuntimeError: it has another.
+        RuntimeError: the answer has another status.
     """
     status, body = answer
     if status not in statuses:

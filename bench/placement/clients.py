@@ -1,7 +1,7 @@
-"""Placement's side of the benchmark of claims: an order on stdin, what came of it on stdout, both JSON.
+"""Placement's side of the benchmark of claims: reads an order from stdin and writes its result to stdout, both JSON.
 
-A decision is what Nova's scheduler asks of Placement for one instance: GET /allocation_candidates, the JSON parsed,
-then PUT /allocations of one of the candidates. Which one is left to chance, so that clients seldom meet.
+A decision is what Nova's scheduler asks Placement for one instance: GET /allocation_candidates, parse the JSON, then
+PUT /allocations for one of the candidates. The candidate is random, so that clients rarely collide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.closed_loop import Decide, Try, closed_loop, race
 from bench.placement.api import OWNER, Api, expect
 
 _LIMIT = 1000
-"""What Nova asks for."""
+"""The query that Nova sends."""
 _LEAVE_ONE_SLOT = """
 UPDATE inventories AS i SET reserved = i.total - %s - (
   SELECT sum(a.used) FROM allocations AS a
@@ -43,12 +43,12 @@ WHERE class.name = 'MEMORY_MB' AND (i.total - i.reserved) * i.allocation_ratio <
 
 
 def load(dsn: str, hosts: int, one_slot_of_mb: int | None) -> dict[str, Any]:
-    """Makes the tables and fills them.
+    """Creates the tables and fills them.
 
     Args:
         dsn: of the database, which the settings name too.
-        hosts: how many.
-        one_slot_of_mb: leave no more than this of each host's memory.
+        hosts: number of hosts.
+        one_slot_of_mb: MiB of memory to leave free on each host.
     """
     Api()
     with closing(psycopg2.connect(dsn)) as connection:
@@ -67,9 +67,9 @@ def claims(clients: int, warm_up_s: float, seconds: float, resources: dict[str, 
 
 
 def race_for_last_slot(dsn: str, racers: int, rounds: int, memory_mb: int) -> dict[str, Any]:
-    """How many claims of the last slot won, by round; each round is about another provider.
+    """The number of claims that got the last slot, by round; each round is about another provider.
 
-    And what the tables say afterwards: how many providers have given more memory than they have.
+    Also, from the tables afterwards: the number of providers with more memory allocated than they have.
     """
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT uuid FROM resource_providers ORDER BY id LIMIT %s", [rounds])
@@ -109,7 +109,7 @@ def _racer(providers: list[str], memory_mb: int) -> Try:
 
 
 def main() -> None:
-    """Does what it is told."""
+    """Carries out the order."""
     order = json.load(sys.stdin)
     functions: dict[str, Callable[..., Any]] = {"load": load, "claims": claims, "race": race_for_last_slot}
     json.dump(functions[order.pop("do")](**order), sys.stdout)

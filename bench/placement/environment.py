@@ -1,7 +1,7 @@
-"""Virtual environments beside ours, made once a user and lock: Placement's, with programs that run in it, and others.
+"""Additional virtual environments, created once per user and lock file: Placement's, with its programs, and others.
 
-What always holds: an environment in the cache is complete. It is made beside its place and moved there in one step, so
-that a kill leaves none that is half made, and of two that make it at once either is as good.
+What always holds: an environment in the cache is complete. It is created beside its final path and moved there
+atomically, so that a kill leaves no incomplete one. If two processes create it at once, either result is used.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LOCK = ROOT / "requirements" / "placement.lock"
 
 
 def python(lock: Path = LOCK) -> Path:
-    """The interpreter of a lock's environment, which is made if there is none: some 10 s.
+    """The interpreter of a lock file's environment; creating a missing environment takes about 10 s.
 
     Args:
-        lock: Placement's, or another whose environment has it too.
+        lock: Placement's lock file, or another one that includes Placement.
     """
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     home = platformdirs.user_cache_path("vacancy") / f"{lock.stem}-{digest}"
@@ -35,12 +35,12 @@ def python(lock: Path = LOCK) -> Path:
         unfinished = Path(tempfile.mkdtemp(prefix=f"{home.name}.", dir=home.parent))
         try:
             venv.create(unfinished, with_pip=True)
-            # Of some 100 packages pip takes minutes to make what uv makes in seconds.
+            # For about 100 packages uv needs seconds and pip minutes.
             install = [find_uv_bin(), "pip", "install", "-q", "--python", str(unfinished / "bin" / "python")]
             subprocess.run([*install, "--require-hashes", "--no-deps", "-r", str(lock)], check=True)
             unfinished.rename(home)
         except OSError:
-            if not interpreter.exists():  # else another one was quicker
+            if not interpreter.exists():  # otherwise another process has just created it
                 raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -48,11 +48,11 @@ def python(lock: Path = LOCK) -> Path:
 
 
 def configure(directory: Path, database_url: str) -> None:
-    """Writes Placement's settings, all but these its defaults; its log goes into the directory too.
+    """Writes Placement's settings, which keep its defaults except for these; its log goes into the directory too.
 
     Args:
-        directory: where, and what :func:`command` takes.
-        database_url: SQLAlchemy's; the tables are made by the first program that starts.
+        directory: where to write them; :func:`command` takes it too.
+        database_url: SQLAlchemy's URL; the first program that starts creates the tables.
     """
     file = directory / "placement.conf"
     file.touch(mode=0o600)  # the URL may hold a password
@@ -62,7 +62,7 @@ def configure(directory: Path, database_url: str) -> None:
                 "[DEFAULT]",
                 f"log_file = {directory / 'placement.log'}",
                 "[api]",
-                "auth_strategy = noauth2",  # no Keystone here
+                "auth_strategy = noauth2",  # there is no Keystone
                 "[placement_database]",
                 f"connection = {database_url.replace('$', '$$')}",
                 "sync_on_startup = True",
@@ -79,6 +79,6 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def variables(directory: Path) -> dict[str, str]:
-    """The environment variables for it: the settings in a directory, and nothing that an operator's shell may set."""
+    """Its environment variables: the settings' directory, and nothing that an operator's shell may set."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHON"))}
     return ours | {"OS_PLACEMENT_CONFIG_DIR": str(directory), "PYTHONPATH": str(ROOT)}

@@ -1,12 +1,12 @@
-"""Which of some requests fit a provider, by Placement: cases on stdin, verdicts on stdout, both JSON.
+"""Placement's verdicts on which requests fit a provider: cases on stdin, verdicts on stdout, both JSON.
 
 A case is a provider and a request to it::
 
     {"inventories": {class: {"total": ...}}, "used": {class: amount}, "traits": [...], "aggregates": [...],
      "resources": {class: amount}, "required": [...], "any_of": [[...]], "forbidden": [...], "member_of": [...]}
 
-Its verdict says what each of Placement's two checks gives: ``candidate``, whether the provider is among the allocation
-candidates, and ``allocated``, whether it then takes the allocation, for which traits and aggregates are no matter.
+Its verdict has the results of Placement's two checks: ``candidate``, whether the provider is among the allocation
+candidates, and ``allocated``, whether it then accepts the allocation, which does not check traits and aggregates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST = 2**31 - 1
 
 
 def verdict(api: Api, case: dict[str, Any]) -> dict[str, bool]:
-    """Makes the provider, asks for candidates and for the allocation."""
+    """Creates the provider, asks for candidates and for the allocation."""
     provider = str(uuid.uuid4())
     made = json.loads(expect(api("POST", "/resource_providers", {"name": provider, "uuid": provider}), 200))
     generation: int = made["generation"]
@@ -34,7 +34,7 @@ def verdict(api: Api, case: dict[str, Any]) -> dict[str, bool]:
         generation = json.loads(answer)["resource_provider_generation"]
 
     if used := {name: amount for name, amount in case["used"].items() if amount}:
-        # Whatever is used was taken while there was room for it.
+        # The used amounts were allocated while there was room for them.
         put("inventories", inventories={name: {"total": _MOST, "max_unit": _MOST} for name in used})
         expect(api.allocate(str(uuid.uuid4()), provider, used), 204)
         generation += 1

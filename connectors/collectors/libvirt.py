@@ -45,13 +45,13 @@ from xml.etree import ElementTree as ET
 
 from vacancy.connectors.collectors import libvirt_xml
 from vacancy.connectors.collectors.collector import HugePages, Inventory, InventoryReading, NumaCell, UsageReading
+from vacancy.connectors.collectors.file_system import Room, room_of
 from vacancy.connectors.collectors.guest_counters import Sums
 from vacancy.connectors.collectors.libvirt_xml import Definition, DiskSource
 from vacancy.connectors.collectors.limited import Limited
 from vacancy.connectors.collectors.machine import (
     HostCollector,
     cpu_traits,
-    file_system,
     inventories,
     reserved_pages,
     traits_of,
@@ -458,7 +458,7 @@ class PoolDisk:
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = names
-        self._file_systems: dict[str, Limited[tuple[int, int, int]]] = {}
+        self._file_systems: dict[str, Limited[Room]] = {}
         self._capacity = 0
 
     def takes(self, source: DiskSource, pools: Mapping[str, PoolState]) -> bool:
@@ -508,11 +508,9 @@ class PoolDisk:
             available = min(available, max(0, self._capacity - held_bytes))
         return self._capacity, available
 
-    def _file_system(self, path: str) -> Limited[tuple[int, int, int]]:
+    def _file_system(self, path: str) -> Limited[Room]:
         if path not in self._file_systems:
-            self._file_systems[path] = Limited(
-                lambda: (Path(path).stat().st_dev, *file_system(path)), f"the file system of {path}"
-            )
+            self._file_systems[path] = room_of(Path(path), f"the file system of {path}")
         return self._file_systems[path]
 
 

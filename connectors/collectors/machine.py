@@ -14,7 +14,6 @@ CPUs online, disk the file system of ``agent.disk_path``; nothing is allocated, 
 from __future__ import annotations
 
 import mmap
-import os
 import re
 import socket
 import sys
@@ -34,9 +33,9 @@ from vacancy.connectors.collectors.devices import (
     disk_rows,
     interface_rows,
 )
+from vacancy.connectors.collectors.file_system import room_of
 from vacancy.connectors.collectors.guest_counters import Row
-from vacancy.connectors.collectors.kernel_files import MOST, count, read_if_there
-from vacancy.connectors.collectors.limited import Limited
+from vacancy.connectors.collectors.kernel_files import count, read_if_there
 from vacancy.connectors.collectors.memory import Memory, MemoryReader
 from vacancy.connectors.settings import AgentSettings
 from vacancy.schemas.errors import ConfigError
@@ -120,7 +119,7 @@ class HostCollector:
         self._sysfs = sysfs
         self._source = _kernel(proc, sysfs) if _LINUX else _psutil()
         path = settings.disk_path
-        self._file_system = Limited(lambda: file_system(path), f"the file system of agent.disk_path {path}")
+        self._file_system = room_of(path, f"the file system of agent.disk_path {path}")
         try:
             self._file_system()
         except (FileNotFoundError, NotADirectoryError):
@@ -216,7 +215,7 @@ class HostCollector:
     def _disk(self, unknown: dict[str, str]) -> tuple[int, int]:
         """GiB of the file system and GiB free on it; while that does not answer what it was, and none free."""
         try:
-            total, free = self._file_system()
+            _, total, free = self._file_system()
         except OSError as error:
             unknown["disk_gb_available"] = str(error)
             return self._disk_gb, 0
@@ -269,15 +268,6 @@ def _psutil() -> _Source:
         Counters(portable.disk_rows, counted_disks),
         Counters(portable.interface_rows, counted_interfaces),
     )
-
-
-def file_system(path: Path | str) -> tuple[int, int]:
-    """Bytes of it, and those that users may still have."""
-    found = os.statvfs(path)
-    total = found.f_blocks * found.f_frsize
-    if total > MOST:
-        raise OSError(f"the file system of {path} says that it has {total} bytes")
-    return total, min(found.f_bavail * found.f_frsize, total)
 
 
 def inventories(settings: AgentSettings, vcpus: int, memory_mb: int, disk_gb: int) -> dict[str, Inventory]:

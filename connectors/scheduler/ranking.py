@@ -107,8 +107,8 @@ def knows_load(host: Measured) -> bool:
 def over_limit(host: Measured, needs: Amount, limits: Limits, min_memory_mb_available: float) -> str | None:
     """The measured figure that rules a host out: a fraction above its limit, or too little memory. None: no figure.
 
-    A figure that is not known rules nothing out. The limits are the operator's and not the request's, and a filter that
-    turned away each host without a figure would stop all scheduling when figures are missing.
+    An unknown figure does not rule a host out. These limits are set by the operator, not by the request, and a filter
+    that rejected every host without a figure would stop all scheduling when figures are missing.
     """
     for name in ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "io_pressure"):
         known = _fraction(getattr(host, name))

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The JobManager with the job in it (application mode), from the newest checkpoint or savepoint that is complete. Without
-# high availability that is how a JobManager that is started again goes on where it was.
+# Starts the JobManager with the job (application mode) from the newest complete checkpoint or savepoint. Without high
+# availability, a restarted JobManager resumes only this way.
 set -eu
 newest="$(ls -t "$STATE"/checkpoints/*/chk-*/_metadata "$STATE"/savepoints/*/_metadata 2>/dev/null | head -n 1)"
 exec standalone-job.sh start-foreground ${newest:+--fromSavepoint "file://${newest%/_metadata}"} \

@@ -79,10 +79,10 @@ def command(
 
 
 def _exported(settings: AgentSettings, agent: Agent, outbox: Outbox, host_id: str) -> AbstractContextManager[None]:
-    """Serves the agent's metrics while it lasts, where a port is set for them."""
+    """Serves the agent's metrics inside the ``with`` block, if a port is set for them."""
     if settings.metrics_port is None:
         return nullcontext()
-    # Imported here: an agent without a metrics port does not pay for the Prometheus client's memory.
+    # Imported here, so that an agent without a metrics port does not load the Prometheus client into memory.
     from vacancy.jobs.metrics import exported
     from vacancy.jobs.reporters.agent_metrics import AgentCollector
 

@@ -26,7 +26,7 @@ _LOG = logging.getLogger("vacancy.bridge")
 
 
 @click.command(
-    help="""Emit the events of all of a cloud's compute hosts, from its notifications, Placement and Nova's API.
+    help="""Emit events for all compute hosts of a cloud, from its notifications, Placement and Nova's API.
 
     \b
     On a controller:   vacancy bridge --config /etc/vacancy.toml
@@ -52,7 +52,7 @@ def command(config: Path | None, data_dir: Path | None, log_format: str | None) 
             listener.start()
             reader.start()
             while not stop.is_set():
-                # The broker's answers are taken now and then, too.
+                # The wait is limited, so that the broker's answers are processed regularly.
                 stop.wait(0.0 if bridge.woken else 1.0)
                 bridge.turn()
                 time.sleep(LEAST_TURN_S)

@@ -21,12 +21,20 @@ from vacancy.jobs.terminal import say, say_json
 @click.command("claim")
 @settings_options
 @request_options
-@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many, all or none.")
-@click.option("--distinct-hosts", is_flag=True, help="No two of them on one host.")
-@click.option("--consumer", "consumers", type=click.UUID, multiple=True, help="Whom it is for.  [default: a new id]")
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Number of hosts to claim: all or none."
+)
+@click.option("--distinct-hosts", is_flag=True, help="Claim each on a different host.")
+@click.option(
+    "--consumer",
+    "consumers",
+    type=click.UUID,
+    multiple=True,
+    help="UUID of the instance that the claim is for.  [default: a new one]",
+)
 @click.option("--strategy", type=click.Choice(get_args(Strategy)), help="As scheduler.strategy.")
 @click.option("--ttl", "claim_ttl", type=DurationType(), help="As scheduler.claim_ttl.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone: an array of claims, or why there are none.")
+@click.option("--json", "as_json", is_flag=True, help="Print only JSON: an array of claims, or why there are none.")
 def command(
     config: Path | None,
     data_dir: Path | None,
@@ -37,7 +45,7 @@ def command(
 ) -> None:
     """Pick hosts and claim them.
 
-    A claim counts against its host until the host itself shows the consumer, it is released, or scheduler.claim_ttl
+    A claim counts against its host until the host reports the consumer, the claim is released, or scheduler.claim_ttl
     ends. Claiming again with the same --consumer returns the same claim. Status 3: no host fits.
 
     \b

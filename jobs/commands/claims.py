@@ -26,10 +26,10 @@ ORDER BY c.claimed_at, c.consumer LIMIT %(limit)s
 
 @click.command("claims")
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array alone.")
-@click.option("--limit", type=click.IntRange(min=1), help="Show this many at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print only a JSON array.")
+@click.option("--limit", type=click.IntRange(min=1), help="Show at most this many.")
 def command(config: Path | None, data_dir: Path | None, as_json: bool, limit: int | None) -> None:
-    """List the claims in flight, oldest first: made, and neither shown by their host, released nor expired.
+    """List the claims in flight, oldest first: those not yet reported by their host, released or expired.
 
     \b
     Examples:

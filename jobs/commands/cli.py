@@ -1,7 +1,7 @@
 """The command line.
 
-Each command is the attribute ``command`` of the module of its name, which is imported when the command runs: the agent
-never loads the job's dependencies.
+Each command is the attribute ``command`` of the module with its name. The module is imported when the command runs, so
+the agent never loads the job's dependencies.
 
 Errors are one line on stderr that says what to do; status 2 is a usage or settings error, 1 a failure, 130 Ctrl-C.
 """
@@ -20,7 +20,7 @@ from vacancy.schemas.errors import VacancyError
 
 
 class _Command(NamedTuple):
-    """The extra that a command needs, and its line in the help."""
+    """For each command the extra that it needs, and its line in the help."""
 
     extra: str
     help: str
@@ -29,8 +29,8 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "up": _Command("local", "The whole system on this machine, with the table live."),
     "agent": _Command("agent", "Emit this compute node's events."),
-    "bridge": _Command("notifications", "Emit the events of a cloud's hosts, from its notifications."),
-    "storage": _Command("cinder", "Emit the events of Cinder's pools."),
+    "bridge": _Command("notifications", "Emit events for a cloud's hosts, from its notifications."),
+    "storage": _Command("cinder", "Emit events for Cinder's pools."),
     "simulate": _Command("simulate", "Emit the events of a simulated fleet."),
     "job": _Command("job", "The Flink job: run it here, or on a Flink cluster."),
     "hosts": _Command("scheduler", "Show the table: free, rates, age, why a host is out."),
@@ -38,15 +38,15 @@ _COMMANDS = {
     "release": _Command("scheduler", "Give claims back."),
     "claims": _Command("scheduler", "List the claims in flight."),
     "extender": _Command("scheduler", "Filter and rank nodes for kube-scheduler."),
-    "dead-letters": _Command("kafka", "Show the records that could not be decoded."),
-    "drift": _Command("scheduler", "Hosts whose promises and measurements do not go together."),
+    "dead-letters": _Command("kafka", "Show what was put aside: bad records, refused rows."),
+    "drift": _Command("scheduler", "Show hosts whose allocations and measurements disagree."),
     "migrate": _Command("scheduler", "Bring the tables to this version."),
     "doctor": _Command("scheduler,kafka", "Say what is wrong with a setup, and what to do."),
 }
 
 
 class _Commands(click.Group):
-    """Imports a command when it runs; the help needs none of them."""
+    """Imports a command only when it runs; the help needs no import."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -94,7 +94,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())  # noqa: TID251  # the help, in many lines, all ours
+        click.echo(error.format_message())  # noqa: TID251  # the help: several lines without foreign text
         sys.exit(2)
     except click.UsageError as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
@@ -106,7 +106,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output (a pager, head) has seen enough.
+        # The reader of the output, such as a pager or head, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(status if isinstance(status, int) else 0)

@@ -13,7 +13,7 @@ from vacancy.jobs.settings import Settings
 
 
 def open_reader(settings: Settings) -> Connection:
-    """A connection as the reader, with the settings' maximal age."""
+    """A read-only connection that uses the settings' scheduler.max_age."""
     return connect(
         settings.postgres.reader_dsn,
         connect_timeout=settings.postgres.connect_timeout,
@@ -25,7 +25,7 @@ def open_reader(settings: Settings) -> Connection:
 
 @contextmanager
 def open_scheduler(settings: Settings) -> Iterator[Scheduler]:
-    """A scheduler for one command. Whoever waits at a terminal hears of a database that is away before long."""
+    """A scheduler for one command; its retries are short, since a person waits at the terminal."""
     patience = min(settings.scheduler.retry_for, settings.postgres.connect_timeout)
     scheduler = Scheduler(
         settings.postgres.scheduler_dsn, settings.scheduler.model_copy(update={"retry_for": patience, "connections": 1})

@@ -1,4 +1,4 @@
-"""`vacancy drift`: hosts whose promises and measurements do not go together, and for how long."""
+"""`vacancy drift`: hosts whose allocations and measurements disagree, and for how long."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ _UNITS = {"memory_missing": ("MiB promised", "MiB there")}
 
 @click.command("drift")
 @settings_options
-@click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C, so that what begins and ends is noted.")
+@click.option(
+    "--watch", is_flag=True, help="Look repeatedly until Ctrl-C, so that the start and end of each drift are recorded."
+)
 @click.option(
     "--every", type=DurationType(), default="10s", show_default=True, help="Time between two looks of --watch."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array alone; with --watch one a line.")
 def command(config: Path | None, data_dir: Path | None, watch: bool, every: timedelta, as_json: bool) -> None:
-    """Show hosts whose promises and measurements do not go together, and for how long.
+    """Show hosts whose allocations and measurements disagree, and for how long.
 
-    Each look notes what has begun since the last one and what is over. How long a drift has lasted is counted from the
-    first look that saw it, so let one `vacancy drift --watch` run.
+    Each look records which drifts have begun or ended since the last one. The duration of a drift is counted from the
+    first look that saw it, so keep one `vacancy drift --watch` running.
 
     \b
     Examples:
@@ -52,14 +54,14 @@ def command(config: Path | None, data_dir: Path | None, watch: bool, every: time
 
 
 def look(connection: Connection) -> list[dict[str, Any]]:
-    """Notes what drifts, and tells it: rows of the view by its columns."""
+    """Records the drifts, and returns them as rows of the view, by its columns."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT vacancy.record_drift()")
     return list(documents(connection, _ROWS, {}))
 
 
 def _looks(settings: Settings, every: timedelta | None) -> Iterator[list[dict[str, Any]]]:
-    """What each look finds; one look, or one after the other, which a database that is away does not end."""
+    """Yields the result of each look, once or repeatedly; a database that is away does not end repeated looks."""
     while True:
         try:
             with closing(_open(settings)) as connection, explained(settings.postgres.reader_dsn):
@@ -80,7 +82,7 @@ def _open(settings: Settings) -> Connection:
         settings.postgres.reader_dsn,
         connect_timeout=settings.postgres.connect_timeout,
         application_name="vacancy drift",
-        read_only=False,  # it notes what it sees
+        read_only=False,  # each look writes the drifts that it sees
         max_age=settings.scheduler.max_age,
     )
     connection.autocommit = True

@@ -20,12 +20,12 @@ from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, duration, on
 from vacancy.jobs.terminal import safe
 
 _CHROME_LINES = 7
-"""Lines of the live view that are no hosts: the table's head and rules, the summary, a message, the cursor's."""
+"""Lines of the live view without a host: the table's head and rules, the summary, a message, the cursor."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All hosts of the view at once; the amounts are those of the schedulable ones."""
+    """Totals over all hosts of the view; the amounts count schedulable hosts only."""
 
     hosts: int
     schedulable: int
@@ -58,14 +58,14 @@ FROM vacancy.schedulable_host
 
 
 def summarize(connection: Connection) -> Summary:
-    """The whole view in one row."""
+    """Reads the totals of the view."""
     with connection.cursor() as cursor:
         cursor.execute(_SUMMARY)
         return Summary(*cursor.fetchall()[0])
 
 
 class _Column(NamedTuple):
-    """One column of the table, shown where the terminal has at least this many columns."""
+    """A column of the table, shown if the terminal has at least this many columns."""
 
     head: str
     cell: Callable[[HostRow], str]
@@ -98,17 +98,17 @@ _COLUMNS = (
 def render(
     rows: Sequence[HostRow], summary: Summary, *, width: int = FILE_WIDTH, message: str | None = None
 ) -> RenderableType:
-    """The table and what it sums up to.
+    """The table and its totals.
 
     Args:
-        rows: the hosts to show, in order; may be fewer than there are.
-        summary: all hosts.
-        width: columns of the terminal; a narrow one gets no rates.
-        message: what else to say, below.
+        rows: the hosts to show, in order; possibly fewer than exist.
+        summary: the totals over all hosts.
+        width: columns of the terminal; a narrow one shows no rates.
+        message: a text to show below the table.
     """
     columns = [column for column in _COLUMNS if width >= column.least_width]
     table = PlainTable()
-    # Rich narrows columns that may wrap before those that may not; names and reasons are cut rather than wrapped.
+    # Rich narrows columns that may wrap before the others. Names and reasons are truncated rather than wrapped.
     table.add_column("host")
     table.add_column("state", max_width=32)
     for column in columns:
@@ -127,7 +127,7 @@ def render(
 
 
 def summary_line(summary: Summary) -> str:
-    """How many hosts there are, how many are out and why, and what is free."""
+    """The number of hosts, how many are not schedulable and why, and what is free."""
     counts = [f"{summary.hosts:,} hosts", f"{summary.schedulable:,} schedulable"]
     counts += [
         f"{count:,} {what}"
@@ -150,12 +150,12 @@ def summary_line(summary: Summary) -> str:
 
 
 def amounts(free: int | None, least: int | None, capacity: int | None) -> str:
-    """What is free now, least in the window, and in all."""
+    """Free now, the minimum in the window, and the capacity."""
     return UNKNOWN if free is None else f"{_short(free)} ({_short(least)}) / {_short(capacity)}"
 
 
 def _short(amount: int | None) -> str:
-    """An amount in at most nine characters, ``1.25e+12``: one host's figures leave room for the others' names."""
+    """An amount in at most nine characters, such as ``1.25e+12``, so that one host's figures do not displace names."""
     return str(amount) if amount is None or abs(amount) < 10_000_000 else f"{amount:.3g}"
 
 
@@ -170,18 +170,18 @@ def _text(value: int | None) -> str:
 class LiveTable:
     """The table on a terminal, redrawn at each :meth:`refresh`, with as many hosts as fit.
 
-    A context manager; entering connects, and raises what ``connect_`` raises. After that a database
-    that goes away is said below the table, and tried again at each refresh.
-    Where there is no terminal a refresh prints the summary as a line.
+    A context manager; entering it connects, and raises what ``connect_`` raises. If the database goes away later, the
+    error is shown below the table, and each refresh tries again. Without a terminal a refresh prints the totals as one
+    line.
     """
 
     def __init__(self, connect_: Callable[[], Connection], console: Console, limit: int | None = None) -> None:
         """Describes the table.
 
         Args:
-            connect_: opens the connection, and opens it again when it broke.
+            connect_: opens the connection, and reopens it after it broke.
             console: where to draw.
-            limit: hosts to show at most; None: as many as fit.
+            limit: most hosts to show; None: as many as fit.
         """
         self._connect = connect_
         self._console = console
@@ -205,7 +205,7 @@ class LiveTable:
         self._disconnect()
 
     def refresh(self, message: str | None = None) -> None:
-        """Reads and redraws; says message below the table."""
+        """Reads and redraws; shows the message below the table."""
         try:
             self._read()
         except UnreachableError as error:

@@ -38,12 +38,10 @@ _ALL_AND_WHY = sql.SQL(
 
 @click.command("hosts")
 @settings_options
-@click.option("--watch", is_flag=True, help="Redraw each second until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array alone.")
-@click.option("--limit", type=click.IntRange(min=1), help="Show this many hosts at most.")
-@click.option(
-    "--why", is_flag=True, help="Say of each host what rules it out, for the request that the flags below make."
-)
+@click.option("--watch", is_flag=True, help="Redraw every second until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print only a JSON array.")
+@click.option("--limit", type=click.IntRange(min=1), help="Show at most this many hosts.")
+@click.option("--why", is_flag=True, help="Say for each host what rules it out for the request in the flags below.")
 @request_options
 def command(
     config: Path | None, data_dir: Path | None, watch: bool, as_json: bool, limit: int | None, why: bool, **flags: Any
@@ -51,8 +49,8 @@ def command(
     """Show the table: free, rates, age, why a host is out.
 
     \b
-    free (least) / all: free now, least free in the window (job.window), the capacity; less the claims in flight.
-    available: what the kernel measures, whatever instances were promised; less the claims in flight.
+    free (least) / all: free now, minimum in the window (job.window), capacity; claims in flight are subtracted.
+    available: what the kernel measures, regardless of allocations; claims in flight are subtracted.
 
     \b
     Examples:
@@ -89,7 +87,7 @@ def command(
 
 
 def _render_why(rows: Sequence[dict[str, Any]], limit: int | None) -> RenderableType:
-    """The first hosts and what rules each out, then how many of all each dimension rules out first."""
+    """Shows what rules out each of the first hosts, then for each dimension how many hosts it rules out first."""
     table = PlainTable()
     table.add_column("host")
     table.add_column("ruled out by")

@@ -21,7 +21,7 @@ _LOG = logging.getLogger("vacancy.hot_traits")
 
 
 def main() -> None:
-    """Rounds until SIGTERM or Ctrl-C."""
+    """Runs rounds until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     conf = settings(sys.argv[1:])
     section = conf[options.GROUP]

@@ -29,13 +29,13 @@ from vacancy.schemas.errors import ConfigError, VacancyError
 
 @click.command()
 @settings_options
-@click.option("--fresh", is_flag=True, help="Start without a checkpoint: read the topics from their beginning.")
+@click.option("--fresh", is_flag=True, help="Start without a checkpoint and read the topics from their beginning.")
 @log_format_option
 def run(config: Path | None, data_dir: Path | None, fresh: bool, log_format: str | None) -> None:
     """Run the job in this process until it is stopped.
 
-    It resumes from the newest checkpoint under job.checkpoint_dir. Ctrl-C or SIGTERM stops it; what it had not
-    checkpointed by then it reads again.
+    It resumes from the newest checkpoint under job.checkpoint_dir. Ctrl-C or SIGTERM stops it; the next run reads again
+    what was not yet in a checkpoint.
 
     \b
     vacancy job run --config vacancy.toml
@@ -56,7 +56,7 @@ def cluster_options(function: F) -> F:
 
 
 def load_for_cluster(config: Path | None, data_dir: Path | None, flink_url: str | None) -> Settings:
-    """Settings as the flags say."""
+    """The settings, with the flags applied."""
     return load(config, data_dir, {"job": {"flink_url": flink_url}} if flink_url else None)
 
 
@@ -64,17 +64,21 @@ def load_for_cluster(config: Path | None, data_dir: Path | None, flink_url: str 
 @cluster_options
 @click.option("--from-savepoint", metavar="PATH", help="Start from a savepoint or a retained checkpoint (a URI).")
 @click.option(
-    "--resume", is_flag=True, help="Start from the newest savepoint or retained checkpoint, where they are files here."
+    "--resume",
+    is_flag=True,
+    help="Start from the newest savepoint or retained checkpoint; they must be files on this machine.",
 )
 @click.option(
-    "--allow-non-restored-state", is_flag=True, help="Start even where it holds state of what the job has no more."
+    "--allow-non-restored-state",
+    is_flag=True,
+    help="Start even if the savepoint has state of operators that the job no longer has.",
 )
 @click.option(
     "--if-running",
     type=click.Choice(["fail", "keep", "duplicate"]),
     default="fail",
     show_default=True,
-    help="Where a job of this name runs: fail, leave it as it is and be content, or start another one.",
+    help="If a job of this name already runs: fail, leave it and succeed, or start another one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the job as a JSON object.")
 def submit(
@@ -87,7 +91,7 @@ def submit(
     if_running: str,
     as_json: bool,
 ) -> None:
-    """Submit the job to a Flink cluster, and leave it there once it runs.
+    """Submit the job to a Flink cluster, and return once it runs there.
 
     \b
     vacancy job submit --flink-url http://jobmanager:8081
@@ -123,9 +127,9 @@ def submit(
 @click.argument("job_id", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print job and savepoint as a JSON object.")
 def stop(config: Path | None, data_dir: Path | None, flink_url: str | None, job_id: str | None, as_json: bool) -> None:
-    """Stop the job with a savepoint, from which `vacancy job submit --from-savepoint` goes on.
+    """Stop the job with a savepoint, from which `vacancy job submit --from-savepoint` continues.
 
-    Without JOB_ID it is the one that runs under job.name.
+    Without JOB_ID it stops the running job named job.name.
 
     \b
     vacancy job stop
@@ -151,9 +155,9 @@ def stop(config: Path | None, data_dir: Path | None, flink_url: str | None, job_
 def status(
     config: Path | None, data_dir: Path | None, flink_url: str | None, job_id: str | None, as_json: bool
 ) -> None:
-    """Show how the job is: state, uptime, restarts, last checkpoint and savepoint, last failure.
+    """Show the job's state, uptime, restarts, last checkpoint and savepoint, and last failure.
 
-    Without JOB_ID it is the newest one under job.name.
+    Without JOB_ID it shows the newest job named job.name.
 
     \b
     vacancy job status
@@ -197,7 +201,7 @@ def as_object(found: Status) -> dict[str, Any]:
 
 
 def as_text(found: Status) -> list[str]:
-    """A job's status for people, in lines."""
+    """A job's status as lines for people."""
 
     def of_checkpoint(checkpoint: Checkpoint | None) -> str:
         if checkpoint is None:
@@ -220,7 +224,7 @@ def as_text(found: Status) -> list[str]:
 
 
 def _uptime(found: Status) -> timedelta:
-    """How long the job has run since it was started or restarted last."""
+    """How long the job has run since its last start or restart."""
     return datetime.now(UTC) - found.running_since if found.running_since else timedelta()
 
 

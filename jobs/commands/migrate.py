@@ -15,12 +15,13 @@ from vacancy.schemas.errors import VacancyError
 
 @click.command("migrate")
 @settings_options
-@click.option("--status", is_flag=True, help="Say what is applied and what would be, and change nothing.")
-@click.option("--dry-run", is_flag=True, help="Do it all, say what was done, and roll it back.")
+@click.option("--status", is_flag=True, help="Show what is applied and what is pending, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Apply everything, show what was done, and roll it back.")
 def command(config: Path | None, data_dir: Path | None, status: bool, dry_run: bool) -> None:
     """Bring the tables, functions and views to this version.
 
-    Connects as postgres.owner_dsn. Does all or nothing. Safe to run again, and by several at once.
+    It connects as postgres.owner_dsn and applies everything or nothing. It is safe to run it again, and to run several
+    at once.
 
     \b
     Example:  vacancy migrate --config /etc/vacancy.toml
@@ -47,7 +48,7 @@ def command(config: Path | None, data_dir: Path | None, status: bool, dry_run: b
 
 
 def _state_lines(state: SchemaState) -> list[str]:
-    """One line a migration, in the order of their names, and one for the functions and views."""
+    """One line per migration, in the order of their names, and one line for the functions and views."""
     words = dict.fromkeys(state.applied, "applied")
     words |= dict.fromkeys(state.pending, "pending")
     words |= dict.fromkeys(state.unknown, "unknown")

@@ -1,4 +1,4 @@
-"""`vacancy release`: gives claims back."""
+"""`vacancy release`: releases claims."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from vacancy.schemas.errors import VacancyError
 @click.command("release")
 @settings_options
 @click.argument("consumers", type=click.UUID, nargs=-1, required=True, metavar="CONSUMER...")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone: an array of the consumers that had a claim.")
+@click.option("--json", "as_json", is_flag=True, help="Print only JSON: an array of the consumers that had a claim.")
 def command(config: Path | None, data_dir: Path | None, consumers: tuple[uuid.UUID, ...], as_json: bool) -> None:
-    """Give claims back, so that they count no more.
+    """Give claims back, so that they no longer count against their hosts.
 
-    A consumer without a claim (it never had one, or it was released or has expired) is status 1, and harms nothing.
+    If a consumer has no claim (never made, released or expired) the status is 1; the others are released all the same.
 
     \b
     Example:  vacancy release 5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11

@@ -1,4 +1,4 @@
-"""What the commands that ask for hosts share: the flags that say what an instance needs."""
+"""The flags that say what an instance needs, shared by the commands that ask for hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPTIONS = (
     click.option("--memory-mb", type=_AMOUNT, default=0, help="MiB of memory."),
     click.option("--disk-gb", type=_AMOUNT, default=0, help="GiB of disk."),
     click.option(
-        "--resource", "resources", multiple=True, metavar="CLASS=N", help="So much of another resource class."
+        "--resource", "resources", multiple=True, metavar="CLASS=N", help="An amount of another resource class."
     ),
     click.option("--numa-cpus", type=_AMOUNT, default=0, help="CPUs to pin, all in one NUMA cell."),
     click.option("--numa-pages", multiple=True, metavar="KIB=N", help="Huge pages of this size, in the same cell."),
@@ -33,7 +33,9 @@ _OPTIONS = (
     click.option("--require", "required", multiple=True, metavar="TRAIT", help="The host has this trait."),
     click.option("--any-of", multiple=True, metavar="TRAIT,TRAIT", help="The host has one of these traits."),
     click.option("--forbid", "forbidden", multiple=True, metavar="TRAIT", help="The host does not have this trait."),
-    click.option("--aggregate", "aggregates", multiple=True, metavar="UUID", help="The host is in one of these."),
+    click.option(
+        "--aggregate", "aggregates", multiple=True, metavar="UUID", help="The host is in one of these aggregates."
+    ),
     click.option("--near", metavar="POOL", help="The host shares an aggregate with this storage pool."),
     click.option("--zone", help="The host is in this availability zone."),
     click.option("--include", multiple=True, metavar="HOST", help="Only these hosts, by name or id."),
@@ -43,7 +45,7 @@ _OPTIONS = (
     click.option("--max-cpu-pressure", type=_FRACTION, help="Tasks wait for a CPU at most this fraction of the time."),
     click.option("--max-memory-pressure", type=_FRACTION, help="The same for memory."),
     click.option("--max-io-pressure", type=_FRACTION, help="The same for I/O."),
-    click.option("--min-memory-mb-available", type=_AMOUNT, default=0, help="MiB to be left available."),
+    click.option("--min-memory-mb-available", type=_AMOUNT, default=0, help="MiB of memory that must stay available."),
     click.option("--max-age", type=DurationType(), help="The host has reported within this time."),
 )
 
@@ -56,10 +58,10 @@ def request_options(function: F) -> F:
 
 
 def parse_request(**flags: Any) -> Request:
-    """The request that the flags make.
+    """The request that the flags describe.
 
     Raises:
-        ConfigError: a flag makes no sense.
+        ConfigError: a flag is invalid.
     """
     flags["any_of"] = [group.split(",") for group in flags["any_of"]]
     flags["resources"] = _amounts("--resource", flags["resources"])
@@ -85,7 +87,7 @@ def _amounts(flag: str, pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _pci(text: str) -> dict[str, Any]:
-    """A demand for PCI devices; of what is left out of `vendor:product` any will do."""
+    """A request for PCI devices; either part of `vendor:product` may be empty and then matches any."""
     ids, *rest = text.split(",")
     vendor_id, _, product_id = ids.partition(":")
     demand: dict[str, Any] = {"vendor_id": vendor_id or None, "product_id": product_id or None, "tags": {}}

@@ -34,7 +34,9 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--hosts", type=click.IntRange(1, 1_000_000), required=True, help="How many hosts.")
-@click.option("--interval", type=DurationType(), help="Time between two usage events of a host.  [default: as agents]")
+@click.option(
+    "--interval", type=DurationType(), help="Time between two usage events of a host.  [default: agent.interval]"
+)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which fleet.")
 @click.option("--for", "for_", metavar="SECONDS", type=DurationType(), help="Stop after this time.")
 @settings_options
@@ -50,22 +52,22 @@ def command(
 ) -> None:
     """Emit the events of a simulated fleet.
 
-    Its instances come and go, its load has waves, hosts reboot, fall silent and have wrong clocks. The same seed gives
-    the same fleet; starting it again looks like a reboot of all its hosts.
+    Instances come and go, load rises and falls, hosts reboot, fall silent and have wrong clocks. The same seed gives
+    the same fleet; a restart looks like a reboot of all its hosts.
     """
     settings = load(config, data_dir, flags(agent={"interval": interval}, log={"format": log_format}))
     as_json = settings.log.format == "json"
     configure(settings.log.format, job="simulate")
     with StopSignal() as stop:
         simulation = build_simulation(settings, hosts, seed)
-        # What is there now stays: the collector need not look at it again and again.
+        # Objects that exist now live until the end, so the garbage collector need not scan them again.
         gc.freeze()
         totals = _run(simulation, None if for_ is None else for_.total_seconds(), stop.is_set, as_json)
     say(str(totals))
 
 
 def _run(simulation: Simulation, for_s: float | None, stopped: Callable[[], bool], as_json: bool) -> Totals:
-    """Runs it with a live line on a terminal, with a line every 10 s elsewhere."""
+    """Runs the simulation; shows a live line on a terminal, elsewhere a line every 10 s."""
     if as_json:
         return simulation.run(for_s, stopped, lambda progress: _LOG.info("%s", progress))
     if not sys.stderr.isatty():

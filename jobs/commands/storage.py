@@ -24,7 +24,7 @@ _LOG = logging.getLogger("vacancy.agent")
 
 @click.command("storage")
 @settings_options
-@click.option("--interval", type=DurationType(), help="Time between two looks at the pools.  [default: 10s]")
+@click.option("--interval", type=DurationType(), help="Time between two readings of the pools.  [default: 10s]")
 @log_format_option
 def command(config: Path | None, data_dir: Path | None, interval: Any, log_format: str | None) -> None:
     """Emit the events of Cinder's pools until SIGTERM or Ctrl-C.

@@ -28,7 +28,9 @@ WATCH_SECONDS = 0.2
 
 
 @click.command(name="up")
-@click.option("--hosts", type=click.IntRange(min=0), default=0, help="Simulated hosts beside this one.")
+@click.option(
+    "--hosts", type=click.IntRange(min=0), default=0, help="Number of simulated hosts in addition to this machine."
+)
 @click.option(
     "--interval",
     type=DurationType(),
@@ -36,19 +38,21 @@ WATCH_SECONDS = 0.2
     show_default=True,
     help="Time between two events of a simulated host.",
 )
-@click.option("--for", "seconds", type=click.FloatRange(min=0), help="End after this many seconds of the live table.")
+@click.option(
+    "--for", "seconds", type=click.FloatRange(min=0), help="End after showing the live table for this many seconds."
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the stack lives.  [default: the platform's state directory]",
+    help="Directory of the stack.  [default: the platform's state directory]",
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Settings file (TOML).  [default: vacancy.toml, if it is here]",
+    help="Settings file (TOML).  [default: vacancy.toml, if it exists]",
 )
 @click.option("--emit", type=DurationType(), help="How often a host's row may be rewritten, as job.emit.")
-@click.option("--window", type=DurationType(), help="What rates reach back over, as job.window.")
+@click.option("--window", type=DurationType(), help="Time span of the rates, as job.window.")
 def command(
     hosts: int,
     interval: timedelta,
@@ -60,8 +64,8 @@ def command(
 ) -> int:
     """Run the whole system on this machine, with the table live.
 
-    Kafka, PostgreSQL, Flink, the agent on this machine and, with --hosts, simulated ones. Ctrl-C ends all of it; the
-    next `vacancy up` on the same data directory resumes.
+    It runs Kafka, PostgreSQL, Flink, the agent of this machine and, with --hosts, simulated hosts. Ctrl-C ends them
+    all; the next `vacancy up` on the same data directory resumes.
 
     \b
     vacancy up
@@ -71,7 +75,7 @@ def command(
     flags = {name: value for name, value in (("emit", emit), ("window", window)) if value is not None}
     directory = (data_dir or default_data_dir()).absolute()
     settings = load_settings(find_config(config, None) if config else _file_here(directory), {"job": flags})
-    # Where there is no terminal a line is a line, however long.
+    # Without a terminal, long lines are not wrapped.
     console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
     try:
         return up(directory, settings, Fleet(hosts, interval) if hosts else None, seconds, console)
@@ -80,18 +84,18 @@ def command(
 
 
 def _file_here(directory: Path) -> Path | None:
-    """The settings file in the working directory, unless it is the one that we wrote for the stack."""
+    """The settings file in the working directory, unless it is the one that `up` writes for the stack."""
     file = Path(CONFIG_NAME).absolute()
     return file if file.is_file() and file.parent.resolve() != directory.resolve() else None
 
 
 def up(directory: Path, settings: Settings, fleet: Fleet | None, seconds: float | None, console: Console) -> int:
-    """Runs a stack until a signal, the death of our parent or the end of its time; the exit status.
+    """Runs a stack until a signal comes, its parent process dies or its time is over; returns the exit status.
 
     Raises:
-        VacancyError: it could not be started or kept running.
+        VacancyError: the stack could not be started or kept running.
     """
-    # Others may traverse it (PostgreSQL's user, where that is not us), not list it.
+    # Other users may traverse the directory but not list it: PostgreSQL may run as another user.
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     with exclusive(directory):
         stack = Stack(directory, settings, fleet)
@@ -123,17 +127,17 @@ def _reporter(name: str, status: Status) -> Report:
 
 
 def _end(stack: Stack, console: Console) -> None:
-    """Ends all parts, in order and within bounds; further signals are waited out."""
+    """Ends all parts, in order and within time limits; further signals are ignored."""
     try:
         ignore_signals()
         _line(console, "Ending all parts ...")
-    finally:  # whatever else: a last signal may have come in between, and the terminal may be gone
+    finally:  # a last signal may have come in between, and the terminal may be gone
         stack.stop()
     _line(console, "All parts have ended.")
 
 
 def _show(stack: Stack, console: Console, seconds: float | None) -> None:
-    """Shows the table until the time is over, and looks after the parts."""
+    """Shows the table until the time is over, and supervises the parts."""
     end = math.inf if seconds is None else time.monotonic() + seconds
     redraw_at, message = 0.0, None
     with LiveTable(lambda: open_reader(stack.settings), console) as table:

@@ -1,10 +1,10 @@
 """The Flink job on a cluster: submitted, watched and stopped.
 
-Submitting goes through PyFlink, all else through the cluster's REST interface. ``entry_point.py`` is the same job for
+Submitting uses PyFlink, everything else the cluster's REST interface. ``entry_point.py`` starts the same job for
 ``flink run -py`` and for application mode.
 
-What always holds: no secret stands in the command line, the job's configuration or its plan. Passwords travel inside
-the serialized graph, in options that Flink never shows.
+What always holds: the command line, the job's configuration and its plan contain no secret. Passwords travel inside the
+serialized graph, in options that Flink never shows.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ RUNNING_SECONDS = 120.0
 """How long ``submit`` waits until all tasks run."""
 STOPPED_SECONDS = 60.0
 _FAILURES = 3
-"""So often a job that has just been submitted may fail, as on a database that comes up with it."""
+"""How often a job may fail right after it was submitted, for example because its database is still starting."""
 _WATCH_SECONDS = 0.5
 
 
 def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_restored_state: bool = False) -> str:
-    """Submits the job, detached; its id.
+    """Submits the job in detached mode; returns its id.
 
     Raises:
-        ConfigError: the savepoint is of another state backend.
-        VacancyError: the cluster does not take it.
+        ConfigError: the savepoint is from another state backend.
+        VacancyError: the cluster refuses it.
     """
     with tempfile.TemporaryDirectory(prefix="vacancy-submit-") as directory:
         prepare_java(Path(directory, "logs"))
         if not settings.job.ship:
-            # What is not sent along the planner still needs here.
+            # The planner needs the jars here even if they are not sent along.
             add_to_class_path(*flink_jars())
         address = urlparse(settings.job.flink_url)
         options = {
@@ -72,7 +72,7 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
 
 
 def shipping(job: JobSettings) -> dict[str, str]:
-    """Where the task managers find the job's jars: sent along, or in their image."""
+    """The options that say where task managers find the job's jars: sent along, or in their image."""
     return {"pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars())} if job.ship else {}
 
 
@@ -80,7 +80,7 @@ def newest_state(job: JobSettings) -> str | None:
     """The newest complete savepoint or retained checkpoint, as a URI; None if there is none.
 
     Raises:
-        ConfigError: they are not files of this machine.
+        ConfigError: they are not files on this machine.
     """
     checkpoints, savepoints = (checkpoint_directory(uri) for uri in (job.checkpoint_dir, savepoint_directory(job)))
     files = [*checkpoints.glob("*/chk-*/_metadata"), *savepoints.glob("savepoint-*/_metadata")]
@@ -89,7 +89,7 @@ def newest_state(job: JobSettings) -> str | None:
 
 
 def recovery(savepoint: str | None, *, allow_non_restored_state: bool) -> dict[str, str]:
-    """What makes Flink start from a savepoint, which stays ours."""
+    """The options that make Flink start from a savepoint without taking ownership of it."""
     if savepoint is None:
         return {}
     return {
@@ -103,7 +103,7 @@ def wait_until_running(cluster: FlinkRest, job_id: str) -> None:
     """Waits until all tasks of a job run.
 
     Raises:
-        VacancyError: it failed, or does not run in time; with the reason, as far as the cluster knows it.
+        VacancyError: the job failed, or does not run in time; with the reason, if the cluster knows it.
     """
     deadline = time.monotonic() + RUNNING_SECONDS
     while True:
@@ -128,10 +128,10 @@ def wait_until_running(cluster: FlinkRest, job_id: str) -> None:
 
 
 def find_job(cluster: FlinkRest, name: str, job_id: str | None) -> Job:
-    """The job with that id, or the newest of that name, one that has not ended first.
+    """The job with that id, or the newest job of that name; a job that has not ended takes precedence.
 
     Raises:
-        VacancyError: there is none.
+        VacancyError: there is no such job.
     """
     jobs = [job for job in cluster.jobs() if (job.job_id == job_id if job_id else job.name == name)]
     if not jobs:
@@ -142,14 +142,14 @@ def find_job(cluster: FlinkRest, name: str, job_id: str | None) -> Job:
 
 
 def wait_until_ended(cluster: FlinkRest, job_id: str) -> None:
-    """Waits until a job has ended, but not longer than STOPPED_SECONDS."""
+    """Waits until a job has ended, for at most STOPPED_SECONDS."""
     deadline = time.monotonic() + STOPPED_SECONDS
     while not _ended(cluster, job_id) and time.monotonic() < deadline:
         time.sleep(_WATCH_SECONDS)
 
 
 def _ended(cluster: FlinkRest, job_id: str) -> bool:
-    """Whether a job has ended, or its cluster with it, as in application mode."""
+    """Whether a job has ended; in application mode its cluster ends with it."""
     try:
         return cluster.status(job_id).job.ended
     except VacancyError:

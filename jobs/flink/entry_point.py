@@ -1,9 +1,9 @@
-"""The job for Flink's own ways to start it: ``flink run -py`` and, in an image, application mode.
+"""The job's entry point for Flink's own launchers: ``flink run -py`` and, in an image, application mode.
 
 ``flink run -pyclientexec python -py .../vacancy/jobs/flink/entry_point.py --config /etc/vacancy.toml``, where that
 Python has ``vacancy[job]``. Settings come from the file and from ``VACANCY_*`` variables, never from arguments, so that
-no secret stands in what Flink shows of a job. Savepoint, cluster and whether to wait are for Flink's own flags (``-s``,
-``-m``, ``-d``). The settings take precedence over everything else that Flink is told, the parallelism too.
+Flink never shows a secret. Savepoint, cluster and detached mode are set by Flink's own flags (``-s``, ``-m``, ``-d``).
+The settings take precedence over all other Flink configuration, including the parallelism.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vacancy.schemas.errors import VacancyError
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file (TOML).")
 def command(config: Path | None) -> None:
-    """Hand the job to the Flink that runs this file."""
+    """Submits the job to the Flink that runs this file."""
     settings = load(config, None)
     check_edges(settings)
     graph(settings, shipping(settings.job)).execute(settings.job.name)

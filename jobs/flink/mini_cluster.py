@@ -1,6 +1,6 @@
-"""The Flink job in a mini cluster of its own, in one JVM below this process.
+"""The Flink job in its own mini cluster, in one JVM that is a child of this process.
 
-It resumes from the newest checkpoint. What it shares with the job on a cluster (cluster.py) stands here as well.
+It resumes from the newest checkpoint. Code that it shares with the job on a cluster (cluster.py) is here as well.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vacancy.topology.settings import JobSettings
 
 _JVM_ARGS = "-XX:MaxRAMPercentage=20 -XX:+UseParallelGC -XX:+UseTransparentHugePages -XX:TypeProfileWidth=4"
 """The window's events are on the heap: 128 bytes each, in rings that may be half empty. docs/decisions/0010-the-jvm.md
-says why the rest, deploy/ says it to clusters."""
+explains the other options; the files in deploy/ set the same ones for clusters."""
 _PROMETHEUS = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
 _WATCH_SECONDS = 0.5
 _LOG = logging.getLogger("vacancy.job")
@@ -47,12 +47,12 @@ def run_job(settings: Settings, stop: StopSignal, *, fresh: bool = False) -> Non
 
     Raises:
         ConfigError: the checkpoint directory is not on this machine.
-        VacancyError: something it needs is missing at its start, or the job failed for good.
+        VacancyError: something that the job needs is missing at its start, or the job failed permanently.
     """
     checkpoints = checkpoint_directory(settings.job.checkpoint_dir)
     _check(settings, checkpoints)
     prepare_java(checkpoints.parent / "logs", settings.log.format)
-    # PyFlink finds Java and its log directory by the environment, when it is imported.
+    # PyFlink reads the environment variables for Java and its log directory when it is imported.
     from pyflink.common import JobStatus
 
     port = settings.local.flink_port or ports.free_port()
@@ -68,8 +68,8 @@ def run_job(settings: Settings, stop: StopSignal, *, fresh: bool = False) -> Non
             ready = True
             _LOG.info("job %s runs; http://%s:%d shows it", client.get_job_id(), ports.HOST, port)
             print("ready", flush=True)
-        # Where an operator fails to close after a failure, Flink ends the task manager (FLINK-38180). A cluster's is
-        # started again by whoever runs it; this is ours.
+        # If an operator cannot close after a failure, Flink ends the task manager (FLINK-38180). On a cluster the
+        # operator of the cluster restarts it; here this loop does.
         if not _task_managers(port):
             client.cancel().result()
             _wait_until_free(port, settings.local.flink_metrics_port)
@@ -81,7 +81,7 @@ def run_job(settings: Settings, stop: StopSignal, *, fresh: bool = False) -> Non
 
 
 def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
-    """Starts a mini cluster with the job in it; the client of the job.
+    """Starts a mini cluster with the job in it; returns the job's client.
 
     Raises:
         ConfigError: the checkpoint is of another state backend.
@@ -98,11 +98,11 @@ def _start(settings: Settings, port: int, checkpoint: Path | None) -> Any:
 
 
 def graph(settings: Settings, options: Mapping[str, str]) -> Any:
-    """An execution environment that holds the job between its production edges, named and ready to execute.
+    """An execution environment with the job between its production edges, its operators named, ready to execute.
 
     Args:
-        settings: all of them.
-        options: what Flink is to know of the place that it runs in.
+        settings: all settings.
+        options: Flink options that depend on where the job runs.
     """
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.java_gateway import get_gateway
@@ -114,7 +114,7 @@ def graph(settings: Settings, options: Mapping[str, str]) -> Any:
     for key, value in {**_options(settings.job), **options, **settings.job.flink}.items():
         flink.set_string(key, value)
     if "execution.target" in options:
-        # Outside of Flink's own command line the factory makes local environments alone, whatever the target.
+        # Outside Flink's own command line the factory creates only local environments, whatever the target.
         java = get_gateway().jvm.org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
         environment = StreamExecutionEnvironment(java(flink._j_configuration))  # noqa: SLF001  # as PyFlink itself
     else:
@@ -137,7 +137,7 @@ def graph(settings: Settings, options: Mapping[str, str]) -> Any:
 
 
 def _task_managers(port: int) -> int:
-    """How many task managers the mini cluster has; 1 if it does not say."""
+    """The number of task managers of the mini cluster; 1 if it does not answer."""
     try:
         with urllib.request.urlopen(f"http://{ports.HOST}:{port}/overview", timeout=10) as response:
             return int(json.load(response)["taskmanagers"])
@@ -146,10 +146,10 @@ def _task_managers(port: int) -> int:
 
 
 def _wait_until_free(*taken: int | None) -> None:
-    """Waits until the former mini cluster has let go of its ports; None is one that it does not have.
+    """Waits until the former mini cluster has closed its ports; None stands for a port that is not set.
 
     Raises:
-        VacancyError: it does not.
+        VacancyError: a port is still in use after the time limit.
     """
     deadline = time.monotonic() + _CLUSTER_END_SECONDS
     while not all(ports.is_free(port) for port in taken if port):
@@ -161,10 +161,10 @@ def _wait_until_free(*taken: int | None) -> None:
 
 
 def _check(settings: Settings, checkpoints: Path) -> None:
-    """What Flink would find out late, try for ever, or say in a hundred lines.
+    """Checks what Flink would find out late, retry for ever, or report in a hundred lines.
 
     Raises:
-        VacancyError: the port or the directory is not to be had, or broker, topics, database or tables are not there.
+        VacancyError: a port or directory cannot be used, or broker, topics, database or tables are missing.
     """
     for name, port, another in (
         ("flink_port", settings.local.flink_port, "another (0: a free one)"),
@@ -183,10 +183,10 @@ def _check(settings: Settings, checkpoints: Path) -> None:
 
 
 def check_edges(settings: Settings) -> None:
-    """Makes the topics that are missing, and looks whether the job has its rights there and in the database.
+    """Creates the topics that are missing, and checks the job's rights on the topics and in the database.
 
     Raises:
-        VacancyError: broker, topics, database, tables or rights are not there.
+        VacancyError: broker, topics, database, tables or rights are missing.
     """
     kafka = settings.kafka
     ensure_topics(kafka, {kafka.usage_topic: "READ", kafka.inventory_topic: "READ", kafka.dead_letter_topic: "WRITE"})
@@ -206,7 +206,7 @@ def checkpoint_directory(uri: str) -> Path:
     """The directory that a file URI names.
 
     Raises:
-        ConfigError: it is no file URI.
+        ConfigError: it is not a file URI.
     """
     parts = urlparse(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
@@ -221,44 +221,44 @@ def newest_checkpoint(directory: Path) -> Path | None:
 
 
 def savepoint_directory(job: JobSettings) -> str:
-    """Where savepoints go: a URI."""
+    """URI of the directory for savepoints."""
     return job.savepoint_dir or f"{job.checkpoint_dir.rstrip('/').rpartition('/')[0]}/savepoints"
 
 
 def prepare_java(log_dir: Path, log_format: Format = "plain") -> None:
-    """Points PyFlink at a Java runtime (the wheel's unless JAVA_HOME is set), at a log directory and at limits."""
+    """Sets PyFlink's Java runtime (the wheel's unless JAVA_HOME is set), log directory and JVM limits."""
     log4j = "log4j-json.properties" if log_format == "json" else "log4j.properties"
     log_dir.mkdir(parents=True, exist_ok=True)
     os.environ["JAVA_HOME"] = str(java_home())
     os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
     os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("vacancy.jobs.flink").joinpath(log4j)))
     os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
-    # A mini cluster has no plugins, so its reporter is on the class path.
+    # A mini cluster loads no plugins, so the metrics reporter must be on the class path.
     add_to_class_path(flink_home() / "plugins" / "metrics-prometheus" / "*")
-    # The job has no Python worker; unless told so, PyFlink makes ready for some in this process, and loads Beam for it.
-    os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112  # PyFlink spells it so
+    # The job has no Python workers. Without this variable PyFlink prepares for workers in this process and loads Beam.
+    os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112  # PyFlink's own spelling
 
 
 def add_to_class_path(*entries: Path) -> None:
     """Adds to the class path of the Java that PyFlink is about to start."""
-    # PyFlink appends what stands in this variable, whatever it is called.
+    # PyFlink appends the value of this variable to the class path, despite its name.
     before = os.environ.get("HADOOP_CLASSPATH")
     os.environ["HADOOP_CLASSPATH"] = os.pathsep.join(filter(None, (before, *map(str, entries))))
 
 
 def _options(job: JobSettings) -> dict[str, str]:
-    """What the job wants of Flink wherever it runs: its state, and what happens when it fails."""
+    """The Flink options that the job needs wherever it runs: its state, and what happens when it fails."""
     return {
-        "pipeline.auto-generate-uids": "false",  # as a guard: each operator has one of ours
+        "pipeline.auto-generate-uids": "false",  # a guard: every operator has an explicit uid
         "state.backend.type": job.state_backend,
-        "execution.checkpointing.incremental": "true",  # what RocksDB alone can do
+        "execution.checkpointing.incremental": "true",  # only RocksDB supports it
         "execution.checkpointing.interval": f"{milliseconds_of(job.checkpoint_interval)} ms",
         "execution.checkpointing.timeout": f"{milliseconds_of(job.checkpoint_timeout)} ms",
         "execution.checkpointing.dir": job.checkpoint_dir,
         "execution.checkpointing.savepoint-dir": savepoint_directory(job),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "execution.checkpointing.tolerable-failed-checkpoints": "10",
-        # Without end: a database or broker that is away comes back, and the job with it.
+        # Restart without limit: the job continues once the database or broker is back.
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
         "restart-strategy.exponential-delay.max-backoff": "10 s",
@@ -284,7 +284,7 @@ def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None
 
 
 def _end(client: Any) -> str:
-    """The innermost reason that a job gave for its end."""
+    """The innermost cause of a job's end."""
     try:
         client.get_job_execution_result().result()
     except Exception as error:  # noqa: BLE001  # as above
@@ -293,6 +293,6 @@ def _end(client: Any) -> str:
 
 
 def cause(error: Exception) -> str:
-    """The innermost cause of what Java threw, one line, and what it means."""
-    # py4j begins with a line of its own, and then says what was thrown.
+    """The innermost cause of a Java exception in one line, and what it means."""
+    # py4j puts a line of its own before the exception.
     return explained(innermost_cause(str(error).partition("\n: ")[2] or str(error)))

@@ -1,4 +1,4 @@
-"""Flink's REST interface, as much of it as stopping and watching a job takes."""
+"""The part of Flink's REST interface that is needed to stop and watch a job."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Job(NamedTuple):
     job_id: str
     name: str
     state: str
-    """Flink's: CREATED, RUNNING, RESTARTING, FAILING, FINISHED, ..."""
+    """Flink's name of the state: CREATED, RUNNING, RESTARTING, FAILING, FINISHED, ..."""
     started_at: datetime
 
     @property
     def ended(self) -> bool:
-        """Whether it is over for good."""
+        """Whether the job has ended for good."""
         return self.state in _ENDED
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint or a savepoint that is complete."""
+    """A completed checkpoint or savepoint."""
 
     path: str
     completed_at: datetime
@@ -41,7 +41,7 @@ class Checkpoint(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What a job failed for, and then restarted or ended."""
+    """A failure after which a job restarted or ended."""
 
     at: datetime
     message: str
@@ -53,7 +53,7 @@ class Status(NamedTuple):
 
     job: Job
     running_since: datetime | None
-    """Since when it runs without a restart; None if it does not run."""
+    """When the job last started or restarted; None if it is not running."""
     restarts: int
     tasks_running: int
     tasks: int
@@ -78,7 +78,7 @@ class FlinkRest:
         return sorted(found, key=lambda job: job.started_at, reverse=True)
 
     def free_slots(self) -> tuple[int, int]:
-        """How many task slots are free, and how many there are."""
+        """The number of free task slots, and the number of all."""
         overview = self._ask("/overview")
         return overview["slots-available"], overview["slots-total"]
 
@@ -99,9 +99,9 @@ class FlinkRest:
         )
 
     def stop(self, job_id: str, directory: str) -> str:
-        """Takes a savepoint below a directory (a URI) and ends the job with it; the savepoint's path.
+        """Stops the job with a savepoint under a directory (a URI); returns the savepoint's path.
 
-        The savepoint is in the canonical format: either state backend restores it.
+        The savepoint is in the canonical format, which either state backend can restore.
         """
         body = {"targetDirectory": directory, "drain": False, "formatType": "CANONICAL"}
         trigger = self._ask(f"/jobs/{job_id}/stop", body)["request-id"]
@@ -165,20 +165,20 @@ _EXPLANATIONS = {
 
 
 def explained(reason: str) -> str:
-    """A reason of Flink's, with what it means where we know it."""
+    """A failure reason from Flink, followed by its meaning if that is known."""
     meaning = next((meaning for part, meaning in _EXPLANATIONS.items() if part in reason), None)
     return f"{meaning} ({reason})" if meaning else reason
 
 
 def innermost_cause(trace: str) -> str:
-    """The first line of the innermost cause in a stack trace of Java's."""
+    """The first line of the innermost cause in a Java stack trace."""
     lines = trace.strip().splitlines() or ["no reason given"]
     causes = [line.strip() for line in lines if line.strip().startswith("Caused by: ")]
     return (causes[-1] if causes else lines[0]).removeprefix("Caused by: ")
 
 
 def _unsaid(restarted_ms: int) -> Failure | None:
-    """The failure for which a job was restarted that keeps no account of it; None if it was not restarted."""
+    """The failure behind a restart that the job's exception history does not list; None if it was not restarted."""
     return Failure(_time(restarted_ms), _UNSAID) if restarted_ms else None
 
 

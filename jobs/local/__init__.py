@@ -1,4 +1,4 @@
 """The local stack: a broker, a database and their processes on this machine, for ``vacancy up``.
 
-Nothing here is used where a deployment brings its own Kafka, Flink and PostgreSQL.
+A deployment with its own Kafka, Flink and PostgreSQL uses nothing of it.
 """

@@ -12,7 +12,7 @@ from vacancy.schemas.errors import VacancyError
 
 
 def write_private(file: Path, text: str) -> None:
-    """Writes a file that its owner alone can read, in one step as seen from outside."""
+    """Writes a file atomically; only its owner can read it."""
     unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
@@ -24,10 +24,10 @@ def write_private(file: Path, text: str) -> None:
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Holds a directory's lock; the kernel lets go of it when we die.
+    """Holds a directory's lock; the kernel releases it when this process dies.
 
     Raises:
-        VacancyError: another process holds it; names its pid.
+        VacancyError: another process holds it; the message names its pid.
     """
     with (directory / "lock").open("a+", encoding="utf-8") as lock:
         try:

@@ -1,4 +1,4 @@
-"""A Kafka broker of our own: one node, KRaft, on 127.0.0.1, with Java and the jars from wheels and the lock."""
+"""The local stack's Kafka broker: one KRaft node on 127.0.0.1; Java comes from a wheel, the jars from the lock file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vacancy.jobs.local.processes import Child
 START_SECONDS = 60
 STOP_SECONDS = 10
 _LOGGING = Path(__file__).with_name("kafka-log4j2.properties")
-# Compiled by the quick compiler alone: the broker is up sooner, and at what one machine sends it is idle anyway.
+# Only the quick compiler (C1) is used: the broker starts sooner, and one machine's events leave it idle anyway.
 _JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 class KafkaServer:
-    """A broker whose data lives in a directory; starting it again on the same directory resumes with all of it."""
+    """A broker with its data in a directory; a new start on the same directory resumes with all data."""
 
     def __init__(
         self,
@@ -38,12 +38,12 @@ class KafkaServer:
         """Describes the broker; :meth:`start` starts it.
 
         Args:
-            directory: where its data and its settings live.
-            port: where clients reach it; 0 picks a free one, once.
+            directory: where its data and its settings are.
+            port: where clients reach it; 0 picks a free port once.
             jars: its class path.
-            stack: the directory of the local stack that it belongs to; its own if there is none.
-            listeners: further ones, host:port by name.
-            properties: further ones.
+            stack: the directory of the local stack that it belongs to; None: `directory`.
+            listeners: additional listeners, host:port by name.
+            properties: additional broker properties.
         """
         self.directory = directory
         self.port = port or ports.free_port()
@@ -62,13 +62,13 @@ class KafkaServer:
         """Starts it and waits until it answers a metadata request.
 
         Raises:
-            VacancyError: it did not come up; with the last lines of its log.
+            VacancyError: it did not start; with the last lines of its log.
         """
         self.spawn()
         self.child.wait_until(self.is_ready, START_SECONDS)
 
     def spawn(self) -> None:
-        """Starts it and does not wait."""
+        """Starts it without waiting."""
         self.directory.mkdir(parents=True, exist_ok=True)
         data = self.directory / "data"
         if not data.exists():
@@ -77,11 +77,11 @@ class KafkaServer:
         self.child.start()
 
     def stop(self) -> None:
-        """Ends it in good order."""
+        """Stops it gracefully."""
         self.child.stop()
 
     def is_ready(self) -> bool:
-        """Whether it answers a metadata request and counts itself in."""
+        """Whether it answers a metadata request and lists itself as a broker."""
         if not ports.answers(self.port):
             return False
         client = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
@@ -101,12 +101,12 @@ class KafkaServer:
         )
 
     def _format(self, data: Path) -> None:
-        """Makes a new data directory in one step as seen from outside, so that a kill leaves none half made."""
+        """Creates the data directory atomically, so that a kill never leaves an incomplete one."""
         unfinished = data.with_name("data.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         properties = self.directory / "format.properties"
         self._write_properties(properties, unfinished)
-        # An id is 16 bytes in 22 characters; it may not begin with a dash, which the tool takes for an option's.
+        # An id is 16 bytes in 22 characters. It must not begin with a dash, which the tool reads as an option.
         cluster_id = "V" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         arguments: list[str | Path] = ["format", "--cluster-id", cluster_id, "--config", properties]
         self._child("Kafka's storage tool", "kafka.tools.StorageTool", *arguments).run(START_SECONDS)
@@ -124,9 +124,9 @@ class KafkaServer:
             "listeners": ",".join([*listeners, f"CONTROLLER://{controller}"]),
             "advertised.listeners": ",".join(listeners),
             "log.dirs": data,
-            # Topics are created with the settings they need or not at all.
+            # Topics must be created explicitly, with the settings that they need.
             "auto.create.topics.enable": "false",
-            # What a single node needs of the topics that Kafka keeps for itself.
+            # A single node needs these values for Kafka's internal topics.
             "offsets.topic.num.partitions": 1,
             "offsets.topic.replication.factor": 1,
             "transaction.state.log.num.partitions": 1,
@@ -136,15 +136,15 @@ class KafkaServer:
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
-            # After a crash the node waits this long for its own former self; the default is 9 s.
+            # After a crash the node waits this long until its earlier session expires; the default is 9 s.
             "broker.session.timeout.ms": 4000,
             "broker.heartbeat.interval.ms": 1000,
-            # A machine's disk is finite: a day, and 1 GiB a partition, whichever is less.
+            # A machine's disk is finite: keep at most one day and at most 1 GiB per partition.
             "log.retention.hours": 24,
             "log.retention.bytes": 1 << 30,
             "log.segment.bytes": 128 << 20,
             "log.cleaner.dedupe.buffer.size": 16 << 20,
-            # A dead letter holds a record as large as the largest event, and where it came from.
+            # A dead letter may hold a record as large as the largest event, plus headers for its origin.
             "message.max.bytes": 2 << 20,
             **self._properties,
         }

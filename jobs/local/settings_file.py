@@ -17,7 +17,7 @@ def dumps(settings: Settings) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value in TOML's types. TOML has no null, so a key whose value is None is left out."""
+    """A value in TOML's types. Keys with the value None are left out, since TOML has no null."""
     match value:
         case dict():
             return {key: _plain(item) for key, item in value.items() if item is not None}

@@ -3,15 +3,15 @@
 ::
 
     lock            held by the `vacancy up` that runs
-    vacancy.toml    where everything listens, for every other command; holds passwords
+    vacancy.toml    the endpoints and passwords, for all other commands
     secrets         the passwords of the database's roles
     kafka/          the broker's data
     postgres/       the database's data, or a link to them
     checkpoints/    the job's state
-    logs/           what each part says
+    logs/           each part's output
 
-What always holds: what was acknowledged is on disk, so that ending or killing everything and starting again on the
-same directory loses nothing.
+What always holds: acknowledged data is on disk, so nothing is lost if everything is ended or killed and started again
+on the same directory.
 """
 
 from __future__ import annotations
@@ -56,28 +56,28 @@ _LOGINS = {"job": "vacancy_job", "scheduler": "vacancy_scheduler", "reader": "va
 _STOP_SECONDS = {"job": 20.0, "agent": 5.0, "simulated hosts": 5.0}
 
 Report = Callable[[str], None]
-"""Told how far a step is, in a few words."""
+"""Called with the progress of a step, in a few words."""
 
 
 class Fleet(NamedTuple):
-    """The simulated hosts to run beside this one."""
+    """The simulated hosts to run in addition to this machine."""
 
     hosts: int
     interval: timedelta
 
 
 class Stack:
-    """The parts of a local stack, started in order by :data:`STEPS`, kept running, and ended in order.
+    """The parts of a local stack: starts them in the order of :data:`STEPS`, keeps them running, ends them in order.
 
-    Whoever uses it holds the directory's lock.
+    The caller must hold the directory's lock.
     """
 
     def __init__(self, directory: Path, settings: Settings, fleet: Fleet | None) -> None:
         """Describes the stack.
 
         Args:
-            directory: where it lives; an absolute path.
-            settings: the user's; endpoints, connections and the checkpoint directory are replaced by the stack's own.
+            directory: the stack's directory, an absolute path.
+            settings: the user's settings; the stack replaces endpoints, connections and the checkpoint directory.
             fleet: the simulated hosts, if any.
         """
         self.directory = directory
@@ -88,10 +88,10 @@ class Stack:
         self._kafka: KafkaServer | None = None
         self._postgres: PostgresServer | None = None
         self._children: list[Child] = []
-        """The job, then what emits."""
+        """The job, then the processes that emit events."""
 
     def prepare(self, report: Report) -> str:
-        """Ends what an earlier run left behind, then checks the disk and the ports."""
+        """Ends processes left by an earlier run, then checks the disk and the ports."""
         report("looking for leftovers of an earlier run")
         count = self._end_leftovers()
         free_mb = shutil.disk_usage(self.directory).free >> 20
@@ -122,7 +122,7 @@ class Stack:
         return f"{self._postgres.host}:{self._postgres.port}, database {DATABASE}"
 
     def make_tables(self, report: Report) -> str:
-        """Makes the database, its tables and the roles' logins, and writes the settings file."""
+        """Creates the database, its tables and the roles' logins, and writes the settings file."""
         assert self._postgres is not None  # noqa: S101  # the steps' order
         report("migrating")
         server_dsn = self._postgres.owner_dsn
@@ -140,7 +140,7 @@ class Stack:
         return "applied" if changes else "up to date"
 
     def make_topics(self, report: Report) -> str:
-        """Makes the topics that are missing."""
+        """Creates the topics that are missing."""
         report("creating")
         ensure_topics(self.settings.kafka)
         kafka = self.settings.kafka
@@ -155,7 +155,7 @@ class Stack:
         return f"http://{ports.HOST}:{self.settings.local.flink_port}, the job runs"
 
     def start_emitters(self, report: Report) -> str:
-        """Starts what emits events, and waits until one of them has become a row of the table."""
+        """Starts the processes that emit events, and waits until the first event has become a row of the table."""
         reader_dsn = self.settings.postgres.reader_dsn.get_secret_value()
         started_at = _query(reader_dsn, "SELECT clock_timestamp()")[0][0]
         self._start_command("agent", "agent")
@@ -172,11 +172,11 @@ class Stack:
         return "the agent" + (f" and {self._fleet.hosts} simulated hosts" if self._fleet else "") + ", rows come in"
 
     def watch(self) -> list[str]:
-        """Looks after all parts; returns at once, with a line for each event; see :meth:`Supervisor.watch`."""
+        """Checks all parts without waiting, and returns a line for each event; see :meth:`Supervisor.watch`."""
         return self._supervisor.watch()
 
     def stop(self) -> None:
-        """Ends everything, what emits first and what keeps last; nothing is left after it."""
+        """Ends all processes: first those that emit events, last those that store data."""
         parts = leftovers(self.directory)
         _stop_together(self._children[1:])
         _stop_together(self._children[:1])
@@ -193,7 +193,7 @@ class Stack:
         return count
 
     def _choose_ports(self) -> None:
-        """Settles the ports: those in the settings, else those of the run before, else free ones."""
+        """Chooses the ports: those in the settings, else those of the previous run, else free ones."""
         former = {}
         with contextlib.suppress(OSError, tomllib.TOMLDecodeError):  # the first run, or a file that someone broke
             former = tomllib.loads(self.config_file.read_text(encoding="utf-8")).get("local", {})
@@ -212,7 +212,7 @@ class Stack:
         )
 
     def _passwords(self) -> dict[str, str]:
-        """The passwords of the logins, made at the first run."""
+        """The passwords of the logins, generated at the first run."""
         file = self.directory / "secrets"
         passwords = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if missing := _LOGINS.keys() - passwords.keys():
@@ -221,7 +221,7 @@ class Stack:
         return dict(passwords)
 
     def _write_settings(self, owner_dsn: str, dsns: dict[str, str]) -> None:
-        """Puts our endpoints in the place of the user's, and writes the file that the other commands read."""
+        """Replaces the user's endpoints by the stack's, and writes the file that the other commands read."""
         assert self._kafka is not None  # noqa: S101  # the steps' order
         kafka = {
             "bootstrap_servers": self._kafka.bootstrap_servers,
@@ -247,7 +247,7 @@ class Stack:
         write_private(self.config_file, header + settings_file.dumps(self.settings))
 
     def _start_command(self, name: str, *arguments: str) -> Child:
-        """Starts one of our own commands."""
+        """Starts a `vacancy` command."""
         child = Child(
             name,
             [sys.executable, "-m", "vacancy", *arguments, "--config", str(self.config_file)],
@@ -279,7 +279,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("Flink", Stack.start_job),
     ("Hosts", Stack.start_emitters),
 )
-"""What starts a stack, in order: a name to show, and what does it; that returns what to show when it is done."""
+"""The steps that start a stack, in order: a name to show, and a function that returns the detail to show at its end."""
 
 
 def _stop_together(children: list[Child]) -> None:
@@ -297,14 +297,14 @@ def _query(dsn: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
 
 
 def _execute(dsn: str, statement: str, *values: object) -> None:
-    """Runs a statement that has no rows."""
+    """Runs a statement that returns no rows."""
     with _cursor(dsn) as cursor:
         cursor.execute(statement, values)
 
 
 @contextlib.contextmanager
 def _cursor(dsn: str) -> Iterator[Any]:
-    """A cursor that commits each statement by itself, on a connection of its own."""
+    """A cursor on a new connection in autocommit mode."""
     secret = SecretStr(dsn)
     connection = dial(secret, connect_timeout=_CONNECT_TIMEOUT, application_name="vacancy up")
     try:

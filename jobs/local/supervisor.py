@@ -1,4 +1,4 @@
-"""Keeps child processes running: starts one that ended again, a bounded number of times."""
+"""Keeps child processes running: restarts a child that has ended, a limited number of times."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ class _Watched:
     child: Child
     spawn: Callable[[], None]
     ends: deque[float] = field(default_factory=deque)
-    """When it ended, lately."""
+    """The times of its recent ends."""
     restart_at: float | None = None
 
 
 class Supervisor:
-    """Watches children; each pause before a restart is twice the one before.
+    """Watches children; each pause before a restart is twice as long as the one before.
 
-    One that ends more often than :data:`MAX_RESTARTS` times within :data:`WITHIN_SECONDS` is given up.
+    A child that ends more than :data:`MAX_RESTARTS` times within :data:`WITHIN_SECONDS` is given up.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Watches nobody yet; the clock is in seconds."""
+        """Watches no child yet; the clock returns seconds."""
         self._clock = clock
         self._watched: list[_Watched] = []
 
     def add(self, child: Child, spawn: Callable[[], None] | None = None) -> None:
-        """Watches a running child; ``spawn`` starts it again (None: as it was)."""
+        """Watches a running child; ``spawn`` restarts it (None: :meth:`Child.start`)."""
         self._watched.append(_Watched(child, spawn or child.start))
 
     def check(self) -> None:
-        """Whether all run.
+        """Checks that all children run.
 
         Raises:
-            VacancyError: one has ended; with the last lines of its log.
+            VacancyError: a child has ended; with the last lines of its log.
         """
         for watched in self._watched:
             if not watched.child.running:
                 raise VacancyError(watched.child.describe_end())
 
     def watch(self) -> list[str]:
-        """Looks after all of them; returns at once, with a line for each event.
+        """Checks all children without waiting, restarts those that have ended, and returns a line for each event.
 
         Raises:
-            VacancyError: one is given up; with the last lines of its log.
+            VacancyError: a child is given up; with the last lines of its log.
         """
         now = self._clock()
         events = []

@@ -1,6 +1,6 @@
-"""The agent's figures for Prometheus, read at each scrape; docs/metrics.md says what they mean.
+"""The agent's metrics for Prometheus, read at each scrape; docs/metrics.md says what they mean.
 
-Imported only where `agent.metrics_port` is set: without it an agent pays nothing for them.
+Imported only if `agent.metrics_port` is set, so that an agent without metrics uses no memory for them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from vacancy.schemas.events import Event
 
 
 class AgentCollector(Collector):
-    """What an agent and its outbox have counted.
+    """The counts of an agent and its outbox.
 
     Args:
-        agent: what reads.
-        outbox: what delivers.
-        host_id: who this is.
-        clock: the outbox's, in monotonic seconds.
+        agent: the agent.
+        outbox: the agent's outbox.
+        host_id: the id of this host.
+        clock: the outbox's clock, in monotonic seconds.
     """
 
     def __init__(self, agent: Agent, outbox: Outbox, host_id: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,15 +34,15 @@ class AgentCollector(Collector):
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
-        """The figures as they are now; called in the thread of the scrape."""
-        info = GaugeMetricFamily("vacancy_agent_info", "Who this is; always 1.", labels=["host_id", "version"])
+        """The current figures; called in the thread of the scrape."""
+        info = GaugeMetricFamily("vacancy_agent_info", "The host's identity; always 1.", labels=["host_id", "version"])
         info.add_metric([self._host_id, metadata.version("vacancy")], 1)
         yield info
         produced = CounterMetricFamily(
-            "vacancy_agent_events_produced", "Events put in line for the broker.", labels=["event"]
+            "vacancy_agent_events_produced", "Events queued for the broker.", labels=["event"]
         )
         failures = CounterMetricFamily(
-            "vacancy_agent_collect_failures", "Readings that no event came of.", labels=["event"]
+            "vacancy_agent_collect_failures", "Readings that gave no event.", labels=["event"]
         )
         duration = SummaryMetricFamily(
             "vacancy_agent_collect_seconds", "How long reading the node's figures took.", labels=["event"]
@@ -70,9 +70,9 @@ class AgentCollector(Collector):
         delivered.add_metric([Event.USAGE.name.lower()], outbox.delivered)
         delivered.add_metric([Event.INVENTORY.name.lower()], outbox.inventories_delivered)
         yield delivered
-        yield CounterMetricFamily("vacancy_agent_events_dropped", "Usage events that were given up.", outbox.dropped)
+        yield CounterMetricFamily("vacancy_agent_events_dropped", "Usage events dropped.", outbox.dropped)
         yield CounterMetricFamily(
-            "vacancy_agent_delivery_errors", "Events that came back with an error.", outbox.delivery_errors
+            "vacancy_agent_delivery_errors", "Events whose delivery failed with an error.", outbox.delivery_errors
         )
         yield GaugeMetricFamily("vacancy_agent_events_waiting", "Usage events not delivered yet.", outbox.left.usage)
         if outbox.delivered_at is not None:

@@ -1,13 +1,13 @@
-"""The bridge: a cloud's notifications in, the events of all its compute hosts out, without any agent.
+"""The bridge: turns a cloud's notifications into events of all its compute hosts, without any agent.
 
 What always holds:
 
-- A host has a usage event only on a sign of its own life, never by the clock: one that its nova-compute has sent, or
-  that this has reported to Nova since the last look. So a host that falls silent grows old in the table.
-- The truth is read at the start, every ``bridge.resync_interval``, when RabbitMQ was away and when a notification
-  names a host that is not known. What was wrong until then is said, and for how long at most.
-- A notification counts as soon as it is heard, and is acknowledged after that. One that is not as Nova makes them is
-  said and acknowledged: nothing that is heard stops the bridge.
+- A usage event of a host is sent only if the host shows that it is alive, never on a timer: its nova-compute has sent
+  a notification, or has reported to Nova since the last reading. So the row of a silent host becomes stale.
+- The truth is read at the start, every ``bridge.resync_interval``, after RabbitMQ was away and when a notification
+  names an unknown host. The log then says what was wrong before, and for how long at most.
+- A notification is applied as soon as it arrives, and acknowledged after that. A malformed one is logged and
+  acknowledged: no notification stops the bridge.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.events import Event
 
 LEAST_TURN_S = 0.05
-"""A host has no more events a second than an agent sends at most."""
+"""Least time between two events of a host; an agent's shortest interval is the same."""
 FRESH_S = 15.0
-"""A notification that is older is no sign of life: it has waited somewhere."""
+"""A notification older than this does not show that its host is alive: it was delayed on its way."""
 _LATELY = 3
-"""So many intervals after the look before it a look at the services still tells who is alive."""
+"""A reading of the services shows which hosts are alive if it follows the last one within this many intervals."""
 _LEAST_RESYNC_S = 5.0
-"""Between two readings of the truth that something else than the clock asks for."""
+"""Least time between two unscheduled readings of the truth."""
 _UNKNOWN_S = 60.0
-"""So old the truth has to be for a host that is not in it to have it read: some may never be in it."""
+"""An unknown host triggers a reading only if the truth is older than this: some hosts may never be in the truth."""
 _MOST_A_TURN = 500
 """Hosts."""
 _FLUSH_S = 5.0
@@ -48,14 +48,14 @@ _LOG = logging.getLogger("vacancy.bridge")
 
 
 class Bridge:
-    """The state between those who hear, the one who reads the truth and the one who sends.
+    """The state shared by the threads that listen, the thread that reads the truth and the thread that sends.
 
     Args:
         settings: the intervals.
         cloud: the state.
         events: takes the events.
-        encoders: one for each event.
-        wake: has :meth:`turn` called soon; for any thread.
+        encoders: one for each kind of event.
+        wake: makes the main thread call :meth:`turn` soon; any thread may call it.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class Bridge:
         self._listed: dict[str, frozenset[str]] = {}
         self._confirm: set[str] = set()
         self.resync = threading.Event()
-        """Set: the truth is wanted before its time."""
+        """Set when the truth must be read before its scheduled time."""
         self.heard: Counter[str] = Counter()
-        """Notifications and messages with samples by what became of them."""
+        """Numbers of notifications and messages with samples, by outcome."""
         self.difference: Difference | None = None
         """What the last reading of the truth corrected."""
         self.corrected: Counter[str] = Counter()
-        """The same, of all readings together."""
+        """What all readings of the truth together have corrected."""
         self.rabbitmq_away = False
 
     @property
@@ -106,7 +106,7 @@ class Bridge:
         return self._take(take, f"{event_type} of {publisher_id}")
 
     def samples(self, payload: Any) -> bool:
-        """Takes a message of Ceilometer's; waits for the first reading of the truth."""
+        """Takes a message from Ceilometer; waits for the first reading of the truth."""
 
         def take() -> str:
             found = ceilometer.read(payload, lambda reason: self._refuse("a sample of Ceilometer's", reason))
@@ -115,11 +115,11 @@ class Bridge:
         return self._take(take, "samples")
 
     def undecodable(self, reason: str) -> None:
-        """Counts a message that was none of oslo.messaging's."""
+        """Counts a message that oslo.messaging could not read."""
         self._refuse("a message", reason)
 
     def away(self, since: bool) -> None:
-        """RabbitMQ is away, or back: what was sent meanwhile may be lost."""
+        """Handles that RabbitMQ is away or back: messages sent meanwhile may be lost."""
         self.rabbitmq_away = since
         if not since:
             self.resync.set()
@@ -130,10 +130,10 @@ class Bridge:
         self._known.set()
 
     def truth(self, api: OpenStack) -> None:
-        """Reads the truth, and says how wrong the state was.
+        """Reads the truth, and logs how far the state differed from it.
 
         Raises:
-            VacancyError: it cannot be read; the state stays as it is.
+            VacancyError: the truth cannot be read; the state does not change.
         """
         began = time.monotonic()
         truth = api.truth()
@@ -166,7 +166,7 @@ class Bridge:
         """Reads the services.
 
         Raises:
-            VacancyError: they cannot be read; the state stays as it is.
+            VacancyError: the services cannot be read; the state does not change.
         """
         at = self._wall_clock()
         services, beats = api.services()
@@ -175,7 +175,7 @@ class Bridge:
         self._wake()
 
     def turn(self) -> None:
-        """Sends what there is to send."""
+        """Sends all events that are due."""
         with self._lock:
             confirm, self._confirm = self._confirm, set()
             self.cloud.changed |= (confirm | self.events.to_repeat) & self.cloud.hosts
@@ -222,7 +222,7 @@ class Bridge:
                 outcome = take()
         except ValueError as error:
             self._refuse(what, str(error))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the next notification may be well
+        except Exception as error:  # noqa: BLE001  # an unforeseen error in one notification must not stop the others
             self._refuse(what, f"{type(error).__name__}: {error}")
         else:
             self.heard[outcome] += 1
@@ -236,12 +236,12 @@ class Bridge:
 
 
 def _some(hosts: set[str]) -> set[str]:
-    """Takes some out, so that none who hears has to wait for the readings of all."""
+    """Removes and returns at most _MOST_A_TURN hosts, so that the listening threads need not wait for all readings."""
     return {hosts.pop() for _ in range(min(len(hosts), _MOST_A_TURN))}
 
 
 class Reader:
-    """Reads the services and the truth when they are due, in a thread of its own."""
+    """Reads the services and the truth when they are due, in its own thread."""
 
     def __init__(self, settings: BridgeSettings, api: OpenStack, bridge: Bridge) -> None:
         self._interval_s = settings.interval.total_seconds()
@@ -260,7 +260,7 @@ class Reader:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends it after the request that is under way, or leaves it behind."""
+        """Ends the thread after its current request; does not wait longer than a limit."""
         self._stopped = True
         self._bridge.resync.set()
         self._thread.join(1.0)
@@ -271,7 +271,7 @@ class Reader:
                 self._turn()
             except VacancyError as error:
                 self._failed(str(error))
-            except Exception as error:  # noqa: BLE001  # an answer that is none of theirs, such as a proxy's
+            except Exception as error:  # noqa: BLE001  # an answer that is not from Nova or Placement, such as a proxy's
                 self._failed(f"an answer of Placement or Nova's API is not understood: {error!r}")
             else:
                 if self._failing:

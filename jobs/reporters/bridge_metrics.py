@@ -1,4 +1,4 @@
-"""The bridge's figures for Prometheus, read at each scrape; docs/bridge.md says what they mean."""
+"""The bridge's metrics for Prometheus, read at each scrape; docs/bridge.md says what they mean."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from vacancy.jobs.reporters.bridge import Bridge
 
 
 class BridgeCollector(Collector):
-    """What a bridge has counted."""
+    """The counts of a bridge."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
 
     def collect(self) -> Iterator[Metric]:
-        """The figures as they are now; called in the thread of the scrape."""
+        """The current figures; called in the thread of the scrape."""
         bridge = self._bridge
-        yield GaugeMetricFamily("vacancy_bridge_hosts", "Compute hosts that the bridge speaks for.", len(bridge.cloud))
+        yield GaugeMetricFamily("vacancy_bridge_hosts", "Compute hosts that the bridge reports.", len(bridge.cloud))
         heard = CounterMetricFamily(
-            "vacancy_bridge_notifications", "Notifications heard, by what became of them.", labels=["outcome"]
+            "vacancy_bridge_notifications", "Notifications received, by outcome.", labels=["outcome"]
         )
         for outcome in ("applied", "nothing", "old", "refused", "unknown"):
             heard.add_metric([outcome], bridge.heard[outcome])
         yield heard
         for name, figures, what in (
             ("delivered", bridge.events.delivered, "Events that the broker has acknowledged."),
-            ("given_up", bridge.events.given_up, "Events that it has not taken in time."),
+            ("given_up", bridge.events.given_up, "Events that the broker has not accepted in time."),
         ):
             family = CounterMetricFamily(f"vacancy_bridge_events_{name}", what, labels=["event"])
             for event, count in figures.items():
                 family.add_metric([event.name.lower()], count)
             yield family
         yield GaugeMetricFamily(
-            "vacancy_bridge_rabbitmq_up", "Whether RabbitMQ is there.", int(not bridge.rabbitmq_away)
+            "vacancy_bridge_rabbitmq_up", "Whether RabbitMQ can be reached.", int(not bridge.rabbitmq_away)
         )
         yield GaugeMetricFamily(
-            "vacancy_bridge_truth_age_seconds", "How long ago the truth was read.", bridge.cloud.truth_age_s
+            "vacancy_bridge_truth_age_seconds", "Seconds since the truth was last read.", bridge.cloud.truth_age_s
         )
         yield from self._corrections()
 
@@ -46,7 +46,7 @@ class BridgeCollector(Collector):
         kinds = ("missed", "extra", "changed")
         corrected = CounterMetricFamily(
             "vacancy_bridge_corrected_instances",
-            "Instances that readings of the truth have put right.",
+            "Instances that readings of the truth have corrected.",
             labels=["kind"],
         )
         for kind in kinds:
@@ -62,6 +62,6 @@ class BridgeCollector(Collector):
         yield last
         yield GaugeMetricFamily(
             "vacancy_bridge_stale_seconds",
-            "How long the table had been wrong at most when the truth was last read; 0 where it was right.",
+            "Longest time that the table may have been wrong when the truth was last read; 0 if it was right.",
             difference.since_s if difference.hosts else 0.0,
         )

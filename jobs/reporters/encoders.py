@@ -16,7 +16,7 @@ _LOG = logging.getLogger("vacancy.agent")
 
 
 def make_encoders(settings: KafkaSettings, stop: StopSignal) -> dict[Event, Encoder] | None:
-    """An encoder for each event; with a schema registry it waits for that to answer. None: stopped before it did."""
+    """An encoder for each kind of event; waits for the schema registry, if there is one. None: stopped before that."""
     if settings.schema_registry_url is None:
         return {event: Encoder(event) for event in Event}
     from vacancy.connectors.kafka.schema_registry import Registry
@@ -31,5 +31,5 @@ def make_encoders(settings: KafkaSettings, stop: StopSignal) -> dict[Event, Enco
             if not failing:
                 _LOG.warning("%s; waiting for it", error)
             failing = True
-            stop.wait(random.uniform(0.5, 1.5) * _REGISTRY_RETRY_S)  # noqa: S311  # spreads a fleet, hides nothing
+            stop.wait(random.uniform(0.5, 1.5) * _REGISTRY_RETRY_S)  # noqa: S311  # spreads a fleet's retries; not security
     return None

@@ -1,4 +1,4 @@
-"""Who a compute node is: the id that keys its events."""
+"""The identity of a compute node: the id that is the key of its events."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _APPLICATION = uuid.UUID("0f0bd27e-25ce-4c1b-b4b8-1dd2a4c5c8f2")
 
 
 def host_id_of(settings: AgentSettings, state_dir: Path) -> str:
-    """Who this node is: as it is set, as a file says, or made from the machine id.
+    """This node's id: from the setting, from a file, or derived from the machine id.
 
     Raises:
-        VacancyError: the file holds no UUID, or there is no identity to be had.
+        VacancyError: the file contains no UUID, or no identity can be found or kept.
     """
     if settings.host_id:
         return settings.host_id
@@ -41,9 +41,9 @@ def host_id_of(settings: AgentSettings, state_dir: Path) -> str:
 
 
 def default_host_id(state_dir: Path, machine_id: Path = Path("/etc/machine-id")) -> str:
-    """A UUID that stays the same: made from the machine id, or else made up once and kept in state_dir.
+    """A stable UUID: derived from the machine id, or else generated once and kept in state_dir.
 
-    The machine id itself is confidential (machine-id(5)), so what is used is a keyed hash of it.
+    The machine id itself is confidential (machine-id(5)), so the UUID is a keyed hash of it.
 
     Raises:
         VacancyError: there is no machine id, and state_dir cannot be written.
@@ -60,7 +60,7 @@ def default_host_id(state_dir: Path, machine_id: Path = Path("/etc/machine-id"))
         unfinished = file.with_name(f"host-id.{os.getpid()}")
         unfinished.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
         try:
-            # Unlike a rename this leaves one that another agent has just made.
+            # Unlike a rename, this does not overwrite a file that another agent has just written.
             file.hardlink_to(unfinished)
         except FileExistsError:
             pass

@@ -1,10 +1,10 @@
-"""The storage reporter: reads Cinder's pools and sends each as a host that shares its room.
+"""The storage reporter: reads Cinder's pools and sends each as a host that shares its capacity.
 
-One process speaks for all pools of a cloud. What always holds:
+One process reports all pools of a cloud. What always holds:
 
-- A pool that Cinder does not tell of, or whose volume service has not reported to Cinder for long, is not sent: its row
-  gets stale. None is retired for that.
-- No failing read and no broker ends it; it says once that it fails and once that it works again.
+- A pool is not sent, and its row becomes stale, if Cinder does not list it or its volume service has not reported to
+  Cinder for long. It is not retired for that.
+- Failures of Cinder or the broker do not end the process; it logs once that they fail and once that they work again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _LOG = logging.getLogger("vacancy.agent")
 
 
 class Storage:
-    """What is due when: the usage of each pool every interval, its inventory at first, on change and now and then.
+    """Sends each pool's usage every interval, and its inventory at first, on change and every inventory interval.
 
     Args:
         settings: the intervals.
-        read: gives the pools.
+        read: returns the pools.
         events: takes the events.
-        encoders: one for each event.
+        encoders: one for each kind of event.
         clock: monotonic seconds.
         wall_clock: seconds since 1970.
     """
@@ -60,7 +60,7 @@ class Storage:
         self._outdated: set[str] = set()
 
     def turn(self) -> float:
-        """Reads and sends, and returns when to do so again, on the clock."""
+        """Reads and sends; returns the clock time of the next turn."""
         due = self._clock() + self._settings.interval.total_seconds()
         try:
             pools = self._read()

@@ -1,4 +1,4 @@
-"""The events of one or many hosts, assembled and encoded: what a reading says, who sends it, when, and its number."""
+"""Assembles and encodes the events of one or many hosts from a reading, its sender, its time and its number."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class EventWriter:
     """Turns readings into payloads; what is more than an event holds is left out, and said so.
 
     Args:
-        encoders: one for each event.
-        interval: how often a host reports, which its inventory tells.
+        encoders: one for each kind of event.
+        interval: time between two reports of a host, which the inventory contains.
         wall_clock: seconds since 1970.
 
     Every method raises:
-        ValueError: a figure cannot be encoded; the number of the next event stays as it was.
+        ValueError: a figure cannot be encoded; the next event's number does not change.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""A simulated fleet: its hosts as columns of numbers, and their events on the way to Kafka."""
+"""A simulated fleet: its hosts as columns of numbers, and the delivery of their events to Kafka."""

@@ -1,18 +1,18 @@
-"""A seeded fleet of compute nodes, as columns of numbers that ticks advance.
+"""A seeded fleet of compute nodes, stored as columns of numbers that each tick advances.
 
 Shapes: a fleet of N hosts is N rows; a column is an array of N values. Rows are sorted by the hosts' phases, so that
-the hosts which report in one tick are one slice of every column. The interval between two reports of a host is cut into
-``slices`` equal ticks; tick t lets the hosts of slice ``t % slices`` report.
+the hosts which report in one tick are one slice of every column. The interval between two reports of a host is divided
+into ``slices`` equal ticks; in tick t the hosts of slice ``t % slices`` report.
 
 What always holds:
 
 - Pure: nothing here reads a clock, a file or a socket. Equal arguments and equal calls give equal events.
-- A host's id, hardware and phase depend on the seed and the host's index alone: more hosts only add to the fleet.
-- Within a boot no counter goes back and monotonic_ns moves on by the whole time between two events.
-- Nothing is negative; what is allocated never exceeds the capacity.
-- ``seq`` starts at 0 with every boot and then goes up by one an event.
-- ``boot_id`` depends on ``started_ms`` too: a fleet that is started again is a fleet whose hosts have all rebooted, so
-  that nobody compares its counters with those of the run before.
+- A host's id, hardware and phase depend only on the seed and the host's index: a larger fleet contains the smaller one.
+- Within a boot no counter decreases, and monotonic_ns grows by the whole time between two events.
+- No figure is negative; allocations never exceed the capacity.
+- ``seq`` starts at 0 with every boot and then grows by one per event.
+- ``boot_id`` depends on ``started_ms`` too: all hosts of a restarted fleet look rebooted, so that their counters are
+  not compared with those of the previous run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NS_PER_S = 1_000_000_000
 RECENT_NS = 300 * NS_PER_S
 """How long a new instance stays in recent_consumers."""
 SLICE_NS = 50_000_000
-"""Aimed length of a tick: short, so that events flow evenly; long enough to work on many hosts at once."""
+"""Target length of a tick: short enough for an even flow of events, long enough to process many hosts at once."""
 NEVER = np.iinfo(np.int64).max
 
 _COUNTERS = (
@@ -60,8 +60,8 @@ _COUNTERS = (
 PRESSURE = ("cpu_pressure_us", "memory_pressure_us", "io_pressure_us")
 _VERSION = metadata.version("vacancy")
 _DAY_S = 86_400.0
-_NOISE_MEMORY_S = 30.0  # how long a host's load remembers its noise
-# The last row is what an empty slot (flavour -1) holds.
+_NOISE_MEMORY_S = 30.0  # decay time of the noise in a host's load
+# The last row stands for an empty slot (flavour -1).
 _FLAVOUR_AMOUNTS: Integers = np.array(
     [(flavour.vcpus, flavour.memory_mb, flavour.disk_gb) for flavour in FLAVOURS] + [(0, 0, 0)], dtype=np.int64
 )
@@ -71,13 +71,13 @@ _SHAPE_BOUNDS: Reals = np.cumsum([shape.share for shape in SHAPES])
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How often things happen to one host.
+    """How often events happen to one host.
 
     Attributes:
         changes_per_s: instances booted or deleted; 30,000 hosts make 300 a second.
         reboots_per_s: reboots.
         reboot_s: least and most time a reboot takes.
-        silences_per_s: failures in which the host stops to report and its agent hangs.
+        silences_per_s: failures in which the host's agent hangs and stops reporting.
         silence_s: least and most length of such a failure.
         lost: share of these failures that never end.
     """
@@ -92,7 +92,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Report:
-    """What the fleet has to say in one tick.
+    """What the fleet reports in one tick.
 
     Attributes:
         rows: the n hosts that send a usage event.
@@ -112,7 +112,7 @@ _NOTHING = Report(np.empty(0, np.int64), {}, np.empty(0, np.bool_), np.empty(0, 
 
 
 class Fleet:
-    """The hosts of one seed.
+    """The hosts that a seed generates.
 
     Args:
         hosts: how many, at least 1.
@@ -121,7 +121,7 @@ class Fleet:
         started_ms: wall clock at the start, ms since 1970-01-01; tells the runs of one seed apart.
         inventory_interval_ns: time between two inventory events of a host.
         inventory_spread_ns: time over which the first inventory events are spread.
-        behaviour: how often things happen.
+        behaviour: how often boots, failures and reboots happen.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Fleet:
         return tick * self.interval_ns // self.slices
 
     def advance(self, now_ms: int) -> Report:
-        """The next tick: what its hosts have to say at a wall clock of now_ms (used for agent_time alone)."""
+        """The next tick: what its hosts report at wall clock now_ms, which is only used for agent_time."""
         at_ns = self.tick_at_ns(self.ticks)
         turn = self.ticks % self.slices
         self.ticks += 1
@@ -176,7 +176,7 @@ class Fleet:
         reporting = first + np.flatnonzero(self.silent_until_ns[rows] <= at_ns)
         self.seq[reporting] += 1
         inventory_rows = reporting[self.inventory_due_ns[reporting] <= at_ns]
-        # As agents do: the first at once, the others at a phase of the host's own.
+        # Like agents, a host sends its first inventory at once and the others at its own phase.
         since_ns = (at_ns - self._inventory_phase_ns[inventory_rows]) % self._inventory_interval_ns
         self.inventory_due_ns[inventory_rows] = at_ns - since_ns + self._inventory_interval_ns
         return Report(reporting, self._usage(reporting, at_ns, now_ms), ~self.pressure[reporting], inventory_rows)
@@ -211,7 +211,7 @@ class Fleet:
     # The start
 
     def _trait(self, name: str, hosts: int) -> Reals:
-        """One number in 0..1 a host, in order of index, that depends on the seed, the name and the index alone."""
+        """One number in 0..1 per host, in order of index, that depends only on the seed, the name and the index."""
         return np.random.default_rng([self.seed, *name.encode()]).random(hosts)
 
     def _of_rows(self, name: str) -> Reals:
@@ -219,7 +219,7 @@ class Fleet:
         return self._trait(name, len(self.index))[self.index]
 
     def _be_built(self, hosts: int) -> None:
-        """What never changes: identity, hardware, habits."""
+        """Sets what never changes: identity, hardware, habits."""
         self.host_id = _objects([str(uuid.uuid5(NAMESPACE, f"{self.seed}/host/{index}")) for index in self.index])
         self.shape: Integers = np.minimum(
             np.searchsorted(_SHAPE_BOUNDS, self._of_rows("shape"), side="right"), len(SHAPES) - 1
@@ -237,7 +237,9 @@ class Fleet:
         self.zone: Integers = (self._of_rows("zone") * 3).astype(np.int64)
         self.disabled: Flags = self._of_rows("disabled") < 0.01
         self._fill = 0.25 + 0.7 * self._of_rows("fill")  # share of the capacity that the host's instances tend to
-        self._memory_touched = 0.5 + 0.4 * self._of_rows("memory touched")  # share of promised memory really used
+        self._memory_touched = 0.5 + 0.4 * self._of_rows(
+            "memory touched"
+        )  # share of allocated memory that is really used
         self._disk_touched = 0.3 + 0.5 * self._of_rows("disk touched")
         self._iowait = 0.01 + 0.1 * self._of_rows("iowait") ** 2  # iowait for each busy CPU
         self._disk_appetite = 10 ** (5.5 + 1.5 * self._of_rows("disk"))  # bytes/s for each busy CPU
@@ -250,14 +252,14 @@ class Fleet:
         self._noise: Reals = np.zeros(hosts)
 
     def _of_shape(self, values: list[Any]) -> Integers:
-        """What each host's shape has of something."""
+        """An attribute of each host's shape, as a column."""
         return np.array(values, dtype=np.int64)[self.shape]
 
     def _be_filled(self) -> None:
-        """The instances that are there when the fleet starts."""
+        """Creates the instances that exist when the fleet starts."""
         hosts = len(self)
-        # A slot holds one instance. Its load is a mean and a daily wave, in CPUs; since all waves have one period, a
-        # host's sum of them is one wave as well, whose cosine and sine parts are the sums of theirs.
+        # A slot holds one instance. Its load is a mean plus a daily wave, in CPUs. All waves have the same period, so
+        # the sum of a host's waves is one wave too; its cosine and sine parts are the sums of theirs.
         self._slot_flavour = np.full((hosts, MAX_INSTANCES), -1, dtype=np.int8)
         self._slot_load = np.zeros((hosts, MAX_INSTANCES, 3), dtype=np.float32)
         self._load: Reals = np.zeros((hosts, 3))
@@ -269,12 +271,12 @@ class Fleet:
             self._boot_instances(np.flatnonzero(self._allocated_share(slice(None)) < self._fill))
 
     def _be_running(self, hosts: int, inventory_spread_ns: int) -> None:
-        """Uptimes from an hour to 60 days, and the counters that such a time leaves."""
+        """Sets uptimes from an hour to 60 days, and the counters that such uptimes produce."""
         self.boots: Integers = np.zeros(hosts, dtype=np.int64)
         self.boot_id = _objects([self._new_boot_id(row) for row in range(hosts)])
         self.seq: Integers = np.full(hosts, -1, dtype=np.int64)
         uptime_ns = ((3_600 + 5_180_400 * self._of_rows("uptime")) * NS_PER_S).astype(np.int64)
-        # A host's first report comes with its phase, not at the start.
+        # A host's first report comes at its phase, not at the start.
         phase_ns = np.searchsorted(self._bounds, np.arange(hosts), side="right") - 1
         phase_ns = phase_ns * self.interval_ns // self.slices
         self.booted_at_ns: Integers = phase_ns - uptime_ns
@@ -295,7 +297,7 @@ class Fleet:
     # Instances
 
     def _boot_and_delete(self, rows: slice, at_ns: int) -> None:
-        """Boots or deletes an instance on the hosts whose turn it is; hosts drift to the fill they tend to."""
+        """Boots or deletes an instance on the hosts whose turn it is; hosts move towards their usual fill level."""
         chance = self._chance(self._behaviour.changes_per_s)
         changing = rows.start + np.flatnonzero(self._random.random(rows.stop - rows.start) < chance)
         if not len(changing):
@@ -309,7 +311,7 @@ class Fleet:
         self._delete_instances(changing[~boots])
 
     def _boot_instances(self, rows: Integers) -> Integers:
-        """Boots one instance of a random flavour on each of these hosts where it fits; on which it did."""
+        """Boots one instance of a random flavour on each of these hosts where it fits; returns where it fitted."""
         flavour = np.searchsorted(_FLAVOUR_BOUNDS, self._random.random(len(rows)), side="right")
         flavour = np.minimum(flavour, len(FLAVOURS) - 1)
         load = self._random.random((len(rows), 3))
@@ -344,7 +346,7 @@ class Fleet:
         return np.asarray((self.allocated[rows] / self.capacity[rows]).max(axis=1))
 
     def _forget_consumers(self, at_ns: int) -> None:
-        """Instances stay recent for one and the same time, so those of a host end in the order of their boots."""
+        """Forgets instances that are no longer recent. All stay recent equally long, so they expire in boot order."""
         while self._recent and self._recent[0][0] <= at_ns:
             _, row = self._recent.popleft()
             self.recent_consumers[row] = self.recent_consumers[row][1:]
@@ -352,11 +354,11 @@ class Fleet:
     # Failures
 
     def _chance(self, per_s: float) -> float:
-        """How likely what happens so often comes within one interval."""
+        """The probability that an event of this rate happens within one interval."""
         return float(-np.expm1(-per_s * self.interval_ns / NS_PER_S))
 
     def _fail(self, rows: slice, at_ns: int) -> None:
-        """Lets some of the hosts that report go silent, and some reboot."""
+        """Makes some of the reporting hosts go silent, and some reboot."""
         behaviour = self._behaviour
         chance = self._random.random(rows.stop - rows.start)
         silences = self._chance(behaviour.silences_per_s)
@@ -373,7 +375,7 @@ class Fleet:
             self.silent_until_ns[row] = at_ns + max(1, int(length_s * NS_PER_S))
 
     def _come_back(self, rows: slice, at_ns: int, elapsed_ns: Integers) -> None:
-        """Hosts whose reboot is over count from near 0 again; elapsed_ns becomes their uptime, in place."""
+        """Resets hosts whose reboot is over: counters start near 0, and elapsed_ns is set in place to their uptime."""
         for offset in np.flatnonzero(self._rebooting[rows] & (self.silent_until_ns[rows] <= at_ns)).tolist():
             row = rows.start + offset
             self._rebooting[row] = False
@@ -390,16 +392,16 @@ class Fleet:
     # Load
 
     def _count(self, rows: slice, at_ns: int, elapsed_ns: Integers) -> None:
-        """Lets a slice of hosts run for a time each: one load drives all of their counters.
+        """Advances each host of a slice by a time: one load drives all of the host's counters.
 
-        The counters of silent hosts go on: what is silent is the agent.
+        The counters of silent hosts advance too, since only the agent is silent.
         """
         at_s = at_ns / NS_PER_S
         elapsed_s = elapsed_ns / NS_PER_S
         cpus = self.cpu_count[rows].astype(np.float64)
         counters = {name: column[rows] for name, column in self.counters.items()}
 
-        # How many CPUs the instances want: the day's wave, a quick wave and noise on top, and the host's own work.
+        # CPUs that the instances demand: the daily wave, a quick wave, noise, and the host's own work.
         keep = np.exp(-self.interval_ns / NS_PER_S / _NOISE_MEMORY_S)
         noise = self._noise[rows]
         noise *= keep
@@ -409,7 +411,7 @@ class Fleet:
         quick = 0.2 * np.sin(2 * np.pi * at_s / self._quick_period_s[rows] + self._quick_phase[rows])
         wanted = wave * np.maximum(0.05, 1.0 + quick + noise) + 0.01 * cpus
 
-        # What they get. The three never add up to more than there is.
+        # CPUs that they get. The three shares never add up to more than the host has.
         busy = np.minimum(wanted, 0.97 * cpus)
         steal = np.minimum(self._steal[rows] * busy, cpus - busy)
         iowait = np.minimum(self._iowait[rows] * busy, cpus - busy - steal)
@@ -473,7 +475,7 @@ def _objects(values: list[Any]) -> Objects:
 
 
 def _skew_ms(kind: Reals, size: Reals) -> Integers:
-    """How far off each host's wall clock is: within 50 ms on most, a second to six hours on one in ten, both ways."""
+    """Each host's clock offset: within ±50 ms for most hosts, one second to six hours for one in ten, either way."""
     small = (size - 0.5) * 100
     large = np.where(size < 0.5, -1, 1) * 10 ** (3.0 + 4.33 * np.abs(2 * size - 1))
     return np.where(kind < 0.9, small, large).astype(np.int64)

@@ -12,10 +12,10 @@ MAX_INSTANCES = 32
 
 @dataclass(frozen=True)
 class Flavour:
-    """What one instance is promised.
+    """The resources allocated to one instance.
 
     Attributes:
-        share: how often it is asked for, among all flavours.
+        share: fraction of all requests that ask for this flavour.
     """
 
     vcpus: int
@@ -39,18 +39,18 @@ class Shape:
     """One kind of compute node.
 
     Attributes:
-        share: how much of the fleet is of this kind.
+        share: fraction of the fleet that is of this kind.
         max_instances: most instances on one such node, at most MAX_INSTANCES.
         cpu_count: hardware threads.
-        vcpu_ratio: how often a hardware thread is promised; 1.0 means instances are pinned.
-        memory_reserved_mb: kept from instances.
+        vcpu_ratio: how often a hardware thread is allocated; 1.0 means instances are pinned.
+        memory_reserved_mb: MiB reserved for the node itself.
         numa_cells: cells that CPUs and memory are split evenly over.
         huge_page_kb: size of the pages that all of its instances' memory comes from; 0: ordinary pages.
-        gpus: GPUs that instances may be given, one each.
+        gpus: GPUs for instances, one per instance.
         utilization: mean share of its vcpus that an instance keeps busy, 0..1.
-        steal: share of the node's busy time that a hypervisor below it takes on top; 0 on bare metal.
-        disk_bytes_per_s: most that its disks do, each way.
-        nic_bytes_per_s: most that its network does, each way.
+        steal: extra time that an underlying hypervisor steals, as a share of the node's busy time; 0 on bare metal.
+        disk_bytes_per_s: maximum disk throughput, each way.
+        nic_bytes_per_s: maximum network throughput, each way.
         pressure: whether its kernel has PSI.
         traits: standard names of os-traits and CUSTOM_*.
     """
@@ -76,7 +76,7 @@ class Shape:
 
     @property
     def capacity(self) -> tuple[int, int, int]:
-        """Vcpus, MiB and GiB that can be promised: floor((total - reserved) * allocation ratio)."""
+        """Vcpus, MiB and GiB that can be allocated: floor((total - reserved) * allocation ratio)."""
         return (
             math.floor(self.cpu_count * self.vcpu_ratio),
             math.floor((self.memory_mb - self.memory_reserved_mb) * self.memory_ratio),
@@ -119,11 +119,11 @@ SHAPES = (
         gpus=0, utilization=0.20, steal=0.03, disk_bytes_per_s=180_000_000, nic_bytes_per_s=125_000_000,
         pressure=False, traits=("HW_CPU_X86_AESNI", "STORAGE_DISK_HDD"),
     ),
-)  # fmt: skip  # as a table, a node an entry
+)  # fmt: skip  # a table with one node per entry
 
 
 def inventories(shape: Shape) -> dict[str, dict[str, Any]]:
-    """Per resource class what such a node has, as HostInventory.inventories takes it."""
+    """The node's inventory by resource class, in the form of HostInventory.inventories."""
     amounts = {
         "VCPU": _amount(shape.cpu_count, shape.vcpu_ratio),
         "MEMORY_MB": _amount(shape.memory_mb, shape.memory_ratio, shape.memory_reserved_mb),
@@ -135,7 +135,7 @@ def inventories(shape: Shape) -> dict[str, dict[str, Any]]:
 
 
 def numa_cells(shape: Shape, vcpus_allocated: int, memory_mb_allocated: int) -> list[dict[str, Any]]:
-    """Its NUMA cells, as HostInventory.numa_cells takes them; instances fill one cell after the other."""
+    """Its NUMA cells, in the form of HostInventory.numa_cells; instances fill one cell after the other."""
     cpus_per_cell = shape.cpu_count // shape.numa_cells
     memory_mb_per_cell = shape.memory_mb // shape.numa_cells
     pinned = vcpus_allocated if shape.vcpu_ratio == 1.0 else 0
@@ -162,7 +162,7 @@ def numa_cells(shape: Shape, vcpus_allocated: int, memory_mb_allocated: int) -> 
 
 
 def pci_pools(shape: Shape, instances: int) -> list[dict[str, Any]]:
-    """Its GPUs, as HostInventory.pci_pools takes them; every instance of a GPU node holds one."""
+    """Its GPUs, in the form of HostInventory.pci_pools; every instance of a GPU node holds one."""
     if not shape.gpus:
         return []
     free = max(shape.gpus - instances, 0)
@@ -173,7 +173,7 @@ def pci_pools(shape: Shape, instances: int) -> list[dict[str, Any]]:
 
 
 def allocated(shape: Shape, instances: int) -> dict[str, int]:
-    """What its instances hold of the classes that HostUsage says nothing of."""
+    """What its instances hold of the resource classes that HostUsage does not contain."""
     return {"PGPU": min(instances, shape.gpus)} if shape.gpus else {}
 
 

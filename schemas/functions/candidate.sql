@@ -162,7 +162,12 @@ SELECT
       'dimension', coalesce((SELECT name FROM ran_out), 'hosts'),
       'requested', (SELECT requested FROM ran_out),
       'nearest', (
-        SELECT jsonb_build_object('host_id', host_id, 'name', name, 'had', available, 'ruled_out_by', ruled_out_by)
+        SELECT jsonb_build_object(
+          'host_id', host_id,
+          'name', name,
+          'had', CASE WHEN abs(available) < 'Infinity' THEN available END,  -- JSON has no other numbers
+          'ruled_out_by', ruled_out_by
+        )
         FROM nearest
       )
     )

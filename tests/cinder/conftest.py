@@ -1,4 +1,4 @@
-"""Cinder's API and scheduler as a process of its own environment."""
+"""Cinder's API and scheduler as a process in its own environment."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vacancy.connectors.settings import StorageSettings
 
 LOCK = environment.ROOT / "requirements" / "cinder.lock"
 PROJECT = "0123456789abcdef0123456789abcdef"
-"""A path of Cinder's API wants hex digits."""
+"""Hex digits, which the paths of Cinder's API need."""
 LIMIT_S = 60.0
 
 
 class RunningCinder:
-    """What ``tests.cinder.programs.serve`` does, by method."""
+    """The orders to ``tests.cinder.programs.serve``, as methods."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin
@@ -34,22 +34,22 @@ class RunningCinder:
         self.port = self._answer()
 
     def report(self, host: str, *pools: Mapping[str, Any], **capabilities: Any) -> None:
-        """A volume service tells of its pools."""
+        """A volume service reports its pools."""
         backend = {"volume_backend_name": host.partition("@")[2], "vendor_name": "ours", "driver_version": "1"}
         told = backend | {"storage_protocol": "iSCSI", "pools": list(pools)} | capabilities
         self._ask(report={"host": host, "capabilities": told})
 
     def down(self, host: str) -> None:
-        """A volume service is not heard any more."""
+        """A volume service stops reporting."""
         self._ask(down=host)
 
     def fits(self, sizes: Mapping[str, Sequence[int]]) -> dict[str, list[bool]]:
-        """Whether Cinder's capacity filter lets volumes of these sizes into these pools."""
+        """Whether Cinder's capacity filter accepts volumes of these sizes for these pools."""
         fits: dict[str, list[bool]] = self._ask(fits=sizes)
         return fits
 
     def settings(self, **more: Any) -> StorageSettings:
-        """How to read it; it has no Keystone, and takes whom the token names."""
+        """The settings to read it; it has no Keystone and accepts any user that the token names."""
         url = f"http://127.0.0.1:{self.port}/v3/{PROJECT}"
         auth = {"auth_type": "admin_token", "endpoint": url, "token": f"admin:{PROJECT}"}
         return StorageSettings.model_validate({"auth": auth} | more)
@@ -67,7 +67,7 @@ class RunningCinder:
 
 @contextmanager
 def running_cinder(directory: Path) -> Iterator[RunningCinder]:
-    """Cinder on a port of its own; what it says goes into the directory."""
+    """Cinder on its own port; its log goes into the directory."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHON"))}
     with (directory / "output").open("wb") as output:
         process = subprocess.Popen(

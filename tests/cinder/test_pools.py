@@ -1,11 +1,9 @@
-"""Cinder's pools: what we call free is what Cinder's own capacity filter lets in; events of them reach the broker."""
+"""Cinder's pools: their free figure agrees with Cinder's own capacity filter, and their events reach the broker."""
 
 from __future__ import annotations
 
 import random
 import re
-import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ import pytest
 
 from tests.cinder.conftest import RunningCinder
 from tests.harness.installation import config_file
-from tests.harness.process import own_environment, vacancy
+from tests.harness.process import Process, vacancy
 from tests.harness.topic import own_topics, read_topic
 from tests.harness.waiting import wait_until
 from vacancy.connectors.kafka.client import ensure_topics
@@ -54,7 +52,7 @@ def pools_of(cinder: RunningCinder, **settings: Any) -> dict[str, Pool]:
 
 
 def any_pool(rng: random.Random, number: int) -> dict[str, Any]:
-    """A pool as drivers report them, the odd ones too."""
+    """A pool as drivers report it, unusual values included."""
     total = rng.choice([0, 1, 100, 999.99, 1000, 12_345.678, 250_000])
     pool = {
         "pool_name": f"pool-{number}",
@@ -83,7 +81,7 @@ def test_free_is_what_cinders_capacity_filter_lets_in(cinder: RunningCinder) -> 
     verdicts = cinder.fits({name: [max(1, gb), max(1, gb + 1)] for name, gb in free.items()})
     expected = {name: [gb >= 1, gb == UNLIMITED_GB] for name, gb in free.items()}
     assert verdicts == expected
-    # The draw holds all kinds.
+    # The random pools include all kinds.
     assert sum(gb == UNLIMITED_GB for gb in free.values()) >= 10
     assert sum(gb <= 0 for gb in free.values()) >= 10
     assert sum(0 < gb < UNLIMITED_GB for gb in free.values()) >= 50
@@ -123,7 +121,7 @@ def test_what_is_wrong_is_said_with_what_to_do(cinder: RunningCinder) -> None:
 def test_a_pool_that_is_not_reported_any_more_is_not_sent(
     cinder: RunningCinder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Cinder may go on telling the last that it heard."""
+    """Cinder may keep returning the last report that it received."""
     cinder.report("node-2@lvm", FAST)
     settings = cinder.settings()
     pools = [pool for pool in Cinder(settings).pools() if pool.name == "node-2@lvm#fast"]
@@ -144,24 +142,14 @@ def test_a_pool_that_is_not_reported_any_more_is_not_sent(
 
 
 @contextmanager
-def storage(directory: Path, kafka: KafkaSettings, settings: StorageSettings) -> Iterator[subprocess.Popen[bytes]]:
-    """`vacancy storage`; what it says is in ``storage.log``."""
+def storage(directory: Path, kafka: KafkaSettings, settings: StorageSettings) -> Iterator[Process]:
+    """`vacancy storage` as a process."""
     both = Settings().model_copy(update={"kafka": kafka, "storage": settings})
     config_file(directory).write_text(settings_file.dumps(both), encoding="utf-8")
-    with (
-        (directory / "storage.log").open("wb") as log,
-        subprocess.Popen(
-            vacancy("storage", "--config", config_file(directory)),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            env=own_environment(),
-        ) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.kill()
+    with Process(
+        vacancy("storage", "--config", config_file(directory)), directory, directory / "storage.log"
+    ) as process:
+        yield process
 
 
 def test_the_command_sends_pools_as_cinder_changes(
@@ -179,7 +167,7 @@ def test_the_command_sends_pools_as_cinder_changes(
         return usage[-1]["disk_gb_capacity"] - usage[-1]["disk_gb_allocated"] if usage else None
 
     settings = cinder.settings(interval="100 ms", aggregates={"*": [AGGREGATE]})
-    with storage(tmp_path, kafka, settings) as process:
+    with storage(tmp_path, kafka, settings) as running:
         wait_until(lambda: free() == 1350, LIMIT_S, "the pool's usage does not arrive")
         cinder.report("node-1@lvm", FAST | {"provisioned_capacity_gb": 1000})
         wait_until(lambda: free() == 1250, LIMIT_S, "the pool's new usage does not arrive")
@@ -188,15 +176,12 @@ def test_the_command_sends_pools_as_cinder_changes(
         assert inventories[0]["source"] == "cinder"
         assert inventories[0]["aggregates"] == [AGGREGATE]
         kafka_broker.stop()
-        log = tmp_path / "storage.log"
-        wait_until(lambda: "takes no events" in log.read_text(), LIMIT_S, "it does not say that the broker is away")
+        running.wait_for("takes no events", LIMIT_S)
         cinder.report("node-1@lvm", FAST | {"provisioned_capacity_gb": 1100})
         kafka_broker.start()
         wait_until(lambda: free() == 1150, LIMIT_S, "the newest usage does not arrive once the broker is back")
-        said = Counter(re.findall(r"topic (\S+) (?:at \S+ )?(takes no events|takes events again)", log.read_text()))
+        said = Counter(re.findall(r"topic (\S+) (?:at \S+ )?(takes no events|takes events again)", running.output))
         assert set(said.values()) == {1}, said
         sequence = [event["seq"] for event in told(kafka.usage_topic)]
         assert sequence == sorted(set(sequence))
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(LIMIT_S) == 0
-    assert "stopped" in (tmp_path / "storage.log").read_text()
+        assert "stopped" in running.stop()

@@ -1,6 +1,6 @@
-"""Sources of three kinds, each off at random: the others go on, and doctor names the one that is silent.
+"""Sources of three kinds, stopped one at a time in random order: the others continue, and doctor names the silent one.
 
-The host agent, a collector of one's own (the guide's), and Cinder's pools, live through broker, job and database.
+The sources are the host agent, a custom collector (from the guide) and Cinder's pools, with broker, job and database.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.cinder.test_pools import FAST
 from tests.harness.guides import guide_collector
 from tests.harness.installation import config_file, install
 from tests.harness.job import Job
-from tests.harness.process import own_environment, vacancy
+from tests.harness.process import Process, own_environment, vacancy
 from tests.harness.rows import query
 from tests.harness.topic import own_topics
 from tests.harness.waiting import wait_until
@@ -40,55 +40,42 @@ SEED = 20131
 AGES = "SELECT source, age_max_seconds FROM vacancy.source"
 
 
-class Program:
-    """One of our commands, to be killed or held still, and to go on."""
+class Program(Process):
+    """A `vacancy` command that can be killed or suspended, and resumed."""
 
     def __init__(self, directory: Path, settings: Settings, *arguments: str, pythonpath: Path | None = None) -> None:
         directory.mkdir()
         config_file(directory).write_text(settings_file.dumps(settings), encoding="utf-8")
-        self._directory = directory
-        self._arguments = arguments
-        self._environment = own_environment(**{"PYTHONPATH": str(pythonpath)} if pythonpath else {})
-        self._process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        with (self._directory / "log").open("ab") as log:
-            return subprocess.Popen(
-                vacancy(*self._arguments, "--config", config_file(self._directory)),
-                stdout=log,
-                stderr=log,
-                cwd=self._directory,
-                env=self._environment,
-            )
+        super().__init__(
+            vacancy(*arguments, "--config", config_file(directory)),
+            directory,
+            directory / "log",
+            own_environment(**{"PYTHONPATH": str(pythonpath)} if pythonpath else {}),
+        )
 
     def off(self, number: signal.Signals) -> None:
-        """Sends it a signal that silences it."""
-        self._process.send_signal(number)
+        """Sends it a signal that stops its reports."""
+        self.process.send_signal(number)
 
     def on(self) -> None:
-        """Lets it go on, or starts it again."""
-        self._process.send_signal(signal.SIGCONT)
-        if self._process.poll() is not None or self._ends():
-            self._process = self._start()
+        """Resumes it, or starts it again."""
+        self.process.send_signal(signal.SIGCONT)
+        if self.ended or self._ends():
+            self.start()
 
     def _ends(self) -> bool:
         try:
-            self._process.wait(0.5)
+            self.process.wait(0.5)
         except subprocess.TimeoutExpired:
             return False
         return True
-
-    def close(self) -> None:
-        """Leaves nothing of it."""
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture
 def sources(
     cinder: RunningCinder, kafka_broker: KafkaServer, database: str, tmp_path: Path
 ) -> Iterator[tuple[Settings, dict[str, Program]]]:
-    """All of it, running; the sources by name."""
+    """The whole running system; returns the sources by name."""
     kafka = own_topics(kafka_broker.bootstrap_servers)
     stack_settings = install(tmp_path / "job", kafka, database, {"parallelism": 1, "window": timedelta(seconds=10)})
     settings = stack_settings.model_copy(update={"scheduler": SchedulerSettings(max_age=MAX_AGE)})
@@ -109,7 +96,7 @@ def sources(
             "cinder": Program(*at("cinder", storage=cinder.settings(interval="200 ms")), "storage"),
         }
         for program in programs.values():
-            stack.callback(program.close)
+            stack.enter_context(program)
         job.wait_until_ready()
         yield settings, programs
     cinder.down("node-9@lvm")
@@ -144,7 +131,7 @@ def test_each_source_off_at_random(sources: tuple[Settings, dict[str, Program]],
             assert f"{name} is silent: 1 of the 1 hosts it speaks for, last heard" in finding.message
             programs[name].on()
             wait_until(lambda: not silent(), LIMIT_S, f"{name} is not heard again")
-        # Its program runs, but Cinder holds the volume service for down: the pool is not told any more.
+        # `vacancy storage` still runs, but Cinder considers the volume service down, so the pool is no longer sent.
         cinder.down("node-9@lvm")
         wait_until(says_of("cinder"), LIMIT_S, "doctor does not name cinder alone")
         assert "volume services" in str(findings()["cinder"].remedy)

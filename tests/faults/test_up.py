@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -10,14 +9,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-import psycopg2
 import pytest
 
+from tests.harness.installation import config_file
 from tests.harness.servers import reachable_directory
+from tests.harness.stack import Up, all_parts
+from tests.harness.table import open_table
 from tests.harness.waiting import wait_until
 from vacancy.jobs.local.processes import end_leftovers, leftovers
 from vacancy.jobs.settings import load_settings
@@ -28,78 +28,26 @@ HOSTS = 20
 ALL_FRESH = rf"{HOSTS + 1} hosts, [1-9]\d* schedulable(?!.*(stale|without))"
 
 
-class Up:
-    """A running `vacancy up`, in a session of its own."""
-
-    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
-        self.directory = directory
-        self._output = directory.with_name(directory.name + ".output")
-        with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "vacancy", "up", "--data-dir", str(directory), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd="/",
-                env=os.environ | environment,
-                # Under nohup it would be ignored, and `vacancy up` outlives its terminal then.
-                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-            )
-
-    @property
-    def output(self) -> str:
-        return self._output.read_text(encoding="utf-8")
-
-    def wait_for(self, pattern: str, seconds: float = START_SECONDS, count: int = 1) -> None:
-        """Waits until the output matches a pattern so many times."""
-
-        def said() -> bool:
-            assert self.process.poll() is None or len(re.findall(pattern, self.output)) >= count, self.output
-            return len(re.findall(pattern, self.output)) >= count
-
-        wait_until(said, seconds, f"no {pattern!r} in the output of vacancy up; see {self._output}")
-
-    def end(self, number: signal.Signals) -> int:
-        """Sends a signal and gives the exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(STOP_SECONDS)
-
-
 @pytest.fixture
 def directory() -> Iterator[Path]:
     parent = reachable_directory()
     yield parent / "stack"
     end_leftovers(parent / "stack", seconds=1)
-    wait_until(lambda: not servers_on(parent), 30, "PostgreSQL is still there")
+    wait_until(lambda: not all_parts(parent / "stack"), 30, "PostgreSQL is still there")
     shutil.rmtree(parent)
 
 
-@contextmanager
-def running(directory: Path, *arguments: str, **environment: str) -> Iterator[Up]:
-    up = Up(directory, *arguments, **environment)
-    try:
-        yield up
-    finally:
-        if up.process.poll() is None:
-            up.process.kill()
-            up.process.wait()
+class UpAlone(Up):
+    """`vacancy up` that is killed alone at the end, so that the test sees what its parts do.
 
+    Under nohup SIGHUP is ignored, and it outlives its terminal. Here the signal ends it, however the tests are run.
+    """
 
-def servers_on(directory: Path) -> list[psutil.Process]:
-    """PostgreSQL's processes that work below a directory; they do not show their environment."""
-    found = []
-    for process in psutil.process_iter(["name"]):
-        try:
-            if process.info["name"] == "postgres" and Path(process.cwd()).is_relative_to(directory):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
+        super().__init__(directory, *arguments, prefix=["env", "--default-signal=HUP"], **environment)
 
-
-def all_parts(directory: Path) -> list[psutil.Process]:
-    return leftovers(directory) + servers_on(directory)
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
 
 
 def suspended(process: psutil.Process) -> bool:
@@ -117,21 +65,15 @@ def part(directory: Path, word: str) -> psutil.Process:
     return process
 
 
-def rows(directory: Path) -> dict[str, object]:
-    """When each host was last seen, as the table has it."""
-    dsn = load_settings(directory / "vacancy.toml").postgres.reader_dsn.get_secret_value()
-    connection = psycopg2.connect(dsn)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT host_id, observed_at FROM vacancy.host")
-            return dict(cursor.fetchall())
-    finally:
-        connection.close()
+def rows(directory: Path) -> dict[str, int]:
+    """When each host was last seen, as the table has it, in ms since 1970."""
+    with open_table(load_settings(config_file(directory)).postgres.reader_dsn) as table:
+        return table.observed_ms()
 
 
 def refusal(directory: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     """The exit status and the last line of an `up` that ends by itself."""
-    with running(directory, *arguments, **environment) as up:
+    with UpAlone(directory, *arguments, **environment) as up:
         status = up.process.wait(60)
         return status, up.output.splitlines()[-1]
 
@@ -139,8 +81,8 @@ def refusal(directory: Path, *arguments: str, **environment: str) -> tuple[int, 
 @pytest.mark.timeout(1800)
 def test_a_life_of_a_stack(directory: Path) -> None:
     """Start; refuse a second; restart a killed part; kill -9; resume with nothing lost; end."""
-    with running(directory, "--hosts", str(HOSTS)) as up:
-        up.wait_for(ALL_FRESH)
+    with UpAlone(directory, "--hosts", str(HOSTS)) as up:
+        up.wait_for(ALL_FRESH, START_SECONDS)
         for private in ("vacancy.toml", "secrets"):
             assert (directory / private).stat().st_mode & 0o777 == 0o600
 
@@ -154,24 +96,24 @@ def test_a_life_of_a_stack(directory: Path) -> None:
         part(directory, "kafka.Kafka").kill()
         up.wait_for("Kafka was started again", 30)
         before = rows(directory)
-        wait_until(lambda: min(map(str, rows(directory).values())) > max(map(str, before.values())), 120, "no new rows")
+        wait_until(lambda: min(rows(directory).values(), default=0) > max(before.values()), 120, "no new rows")
 
         before = rows(directory)
         up.process.kill()
         up.process.wait()
 
-    with running(directory, "--hosts", str(HOSTS)) as up:
-        up.wait_for(ALL_FRESH)
+    with UpAlone(directory, "--hosts", str(HOSTS)) as up:
+        up.wait_for(ALL_FRESH, START_SECONDS)
         after = rows(directory)
         assert after.keys() == before.keys()
-        assert all(after[host] >= before[host] for host in before)  # type: ignore[operator]  # times
+        assert all(after[host] >= before[host] for host in before)
         assert up.end(signal.SIGTERM) == 0
     assert all_parts(directory) == []
 
 
 @pytest.mark.timeout(900)
 def test_it_ends_by_itself_after_its_time(directory: Path) -> None:
-    with running(directory, "--for", "1", "--emit", "200ms") as up:
+    with UpAlone(directory, "--for", "1", "--emit", "200ms") as up:
         assert up.process.wait(START_SECONDS) == 0, up.output
         assert "1 hosts, " in up.output
     assert all_parts(directory) == []
@@ -180,7 +122,7 @@ def test_it_ends_by_itself_after_its_time(directory: Path) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
 def test_a_signal_while_it_starts_ends_it(directory: Path, number: signal.Signals, status: int) -> None:
-    with running(directory) as up:
+    with UpAlone(directory) as up:
         wait_until(lambda: leftovers(directory), START_SECONDS, "no part has started")
         assert up.end(number) == status
     assert all_parts(directory) == []
@@ -206,16 +148,16 @@ up.wait()
 
 
 def test_what_a_killed_run_leaves_behind_is_ended_by_the_next(directory: Path) -> None:
-    with running(directory) as up:
-        up.wait_for("PostgreSQL  ")
+    with UpAlone(directory) as up:
+        up.wait_for("PostgreSQL  ", START_SECONDS)
         # Stopped, they cannot follow when the kernel tells them that their parent is gone.
         former = [process for process in all_parts(directory) if suspended(process)]
         up.process.kill()
         up.process.wait()
     assert {process.name() for process in former} >= {"java", "postgres"}
-    with running(directory) as up:
-        up.wait_for("ended [1-9][0-9]* leftover processes")
-        up.wait_for("PostgreSQL  ")
+    with UpAlone(directory) as up:
+        up.wait_for("ended [1-9][0-9]* leftover processes", START_SECONDS)
+        up.wait_for("PostgreSQL  ", START_SECONDS)
         assert not [process for process in former if process.is_running() and process.status() != "zombie"]
         assert up.end(signal.SIGTERM) == 0
     assert all_parts(directory) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from tests.flink.bounded import TopicRecord, run_graph
 from tests.harness import oracle
 from tests.harness.histories import encode_usage, host_history
+from tests.harness.table import same
 from vacancy.topology.settings import JobSettings
 
 HOSTS = 300
@@ -92,7 +92,4 @@ def assert_same(rows: list[dict[str, Any]], expected: list[dict[str, Any]], hist
     assert len(rows) == len(expected), history
     for row, right in zip(sorted(rows, key=identity), sorted(expected, key=identity), strict=True):
         for name, value in right.items():
-            same = row[name] == value
-            if isinstance(value, float) and row[name] is not None:
-                same = math.isclose(row[name], value, rel_tol=1e-12)
-            assert same, f"{name} is {row[name]}, should be {value}, in {row} of {history}"
+            assert same(row[name], value), f"{name} is {row[name]}, should be {value}, in {row} of {history}"

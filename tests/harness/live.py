@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
@@ -25,7 +24,7 @@ from pydantic import SecretStr
 
 from tests.harness.cluster import FlinkCluster
 from tests.harness.installation import config_file, install
-from tests.harness.process import command_lines, own_environment, vacancy, with_descendants
+from tests.harness.process import Process, command_lines, vacancy, with_descendants
 from tests.harness.proxy import Proxy
 from tests.harness.servers import reachable_directory
 from tests.harness.table import TABLE_SECONDS, differences_of_one, open_table, wait_for_table
@@ -42,7 +41,7 @@ from vacancy.jobs.local.kafka_server import KafkaServer
 from vacancy.jobs.local.postgres_server import PostgresServer
 from vacancy.schemas.errors import VacancyError
 
-END_SECONDS = 30.0
+SUBMIT_SECONDS = 240.0
 CHECKPOINT_DISK_BYTES = 1024 * 1024 * 1024
 """Many times what the checkpoints take."""
 PASSWORD = "swordfish-4711"
@@ -90,12 +89,11 @@ class Live:
         stack.enter_context(self.cluster.supervised())
         self._install()
         self.programs = {
-            "simulator": Program(self, "simulate", "--hosts", str(self.hosts), "--interval", "1s"),
-            "agent": Program(self, "agent"),
+            "simulator": self._program("simulate", "--hosts", str(self.hosts), "--interval", "1s"),
+            "agent": self._program("agent"),
         }
         for program in self.programs.values():
-            stack.callback(program.stop)
-            program.start()
+            stack.enter_context(program)
         self.command_lines = self._submit()
         self.flink = FlinkRest(self.cluster.url)
         self.topic = stack.enter_context(closing(Topic(self.settings.kafka, 3 * self.window_ms)))
@@ -120,22 +118,22 @@ class Live:
         self.settings = settings.model_copy(update=update)
         self.config.write_text(settings_file.dumps(self.settings), encoding="utf-8")
 
+    def _program(self, command: str, *arguments: str) -> Process:
+        """A command of ours that goes on until it is ended."""
+        log = self.directory / f"{command}.log"
+        return Process(vacancy(command, *arguments, "--config", self.config), self.directory, log)
+
     def _submit(self) -> set[str]:
         """Submits the job; the command lines of all processes that this takes."""
         seen: set[str] = set()
-        with (self.directory / "submit.log").open("w+b") as log:
-            process = subprocess.Popen(
-                vacancy("job", "submit", "--config", self.config),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.directory,
-                env=own_environment(),
-            )
-            while process.poll() is None:
-                seen |= command_lines(with_descendants(process.pid))
-                time.sleep(0.05)
-            log.seek(0)
-            assert process.returncode == 0, log.read().decode()
+        with self._program("job", "submit") as submitting:
+
+            def ended() -> bool:
+                seen.update(command_lines(with_descendants(submitting.pid)))
+                return submitting.ended
+
+            wait_until(ended, SUBMIT_SECONDS, lambda: f"the job is not submitted: {submitting.output}")
+            assert submitting.process.returncode == 0, submitting.output
         return seen
 
     @property
@@ -166,21 +164,23 @@ class Live:
 
     def wait_for_checkpoint(self, after_ms: float) -> None:
         """Waits until the job has completed a checkpoint that it began after a time, in ms since 1970."""
-        deadline = time.monotonic() + 2 * TABLE_SECONDS
         latest: dict[str, Any] = {}
-        while not latest.get("completed") or latest["completed"]["trigger_timestamp"] <= after_ms:
-            why = (latest.get("failed") or {}).get("failure_message")
-            assert time.monotonic() < deadline, (
-                f"the job completes no checkpoint; the last that failed did so for {why}"
-            )
-            time.sleep(0.05)
+
+        def completed() -> bool:
             with suppress(OSError, VacancyError):  # the JobManager may be away
-                latest = self.checkpoints()["latest"]
+                latest.update(self.checkpoints()["latest"])
+            return bool(latest.get("completed")) and latest["completed"]["trigger_timestamp"] > after_ms
+
+        def complaint() -> str:
+            why = (latest.get("failed") or {}).get("failure_message")
+            return f"the job completes no checkpoint; the last one that failed did so for {why}"
+
+        wait_until(completed, 2 * TABLE_SECONDS, complaint)
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Its living processes, by what they are."""
         found = {member.name: member.pid for member in self.cluster.members}
-        found |= {name: program.pid for name, program in self.programs.items()}
+        found |= {name: program.pid for name, program in self.programs.items() if not program.ended}
         found |= {"broker": self.broker.child.pid or 0, "PostgreSQL": self.postgres.child.pid or 0}
         return {name: alive for name, pid in found.items() if (alive := with_descendants(pid))}
 
@@ -227,40 +227,6 @@ class Live:
 
     def _dead_letters(self) -> set[tuple[int, int]]:
         return {(letter.partition or 0, letter.offset or 0) for letter in dead_letters.read(self.settings.kafka)}
-
-
-class Program:
-    """A command of ours that goes on until it is ended."""
-
-    def __init__(self, live: Live, *arguments: str) -> None:
-        self._directory = live.directory
-        self._arguments = vacancy(*arguments, "--config", live.config)
-        self._log = live.directory / f"{arguments[0]}.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """Its process id; 0 if it does not run."""
-        return self._process.pid if self._process and self._process.poll() is None else 0
-
-    def start(self) -> None:
-        """Starts it, or starts it again."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._arguments, stdout=log, stderr=subprocess.STDOUT, cwd=self._directory, env=own_environment()
-            )
-
-    def kill(self) -> None:
-        """kill -9."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> None:
-        """Ends it in good order."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(END_SECONDS)
 
 
 @contextmanager

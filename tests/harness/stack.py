@@ -2,80 +2,53 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
 
 import psutil
 
-from tests.harness.process import END_SECONDS, READY_SECONDS, own_environment, vacancy
-from tests.harness.waiting import wait_until
+from tests.harness.process import READY_SECONDS, Process, own_environment, vacancy
 from vacancy.jobs.local.processes import end_leftovers, leftovers
 
 
-class Up:
-    """`vacancy up` on a directory, in a session of its own; a context manager that leaves nothing running.
+class Up(Process):
+    """`vacancy up` on a directory; a context manager that leaves no part of it running.
 
     Args:
         directory: the stack's.
         arguments: further flags.
         prefix: a command that runs it, such as ``ip netns exec``.
+        environment: further variables.
     """
 
-    def __init__(self, directory: Path, *arguments: str, prefix: Sequence[str] = ()) -> None:
-        self._directory = directory
-        self._output = directory.with_name(f"{directory.name}-{uuid.uuid4().hex[:8]}.output")
-        with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*prefix, *vacancy("up", "--data-dir", directory, *arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=directory.parent,
-                env=own_environment(),
-                start_new_session=True,
-            )
-
-    def __enter__(self) -> Self:
-        return self
+    def __init__(self, directory: Path, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> None:
+        super().__init__(
+            [*prefix, *vacancy("up", "--data-dir", directory, *arguments)],
+            directory.parent,
+            directory.with_name(f"{directory.name}-{uuid.uuid4().hex[:8]}.output"),
+            own_environment(**environment),
+        )
+        self._stack = directory
 
     def __exit__(self, *exception: object) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        if not self.ended:
             try:
-                self.process.wait(END_SECONDS)
+                self.end()
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        end_leftovers(self._directory, seconds=1)
-
-    @property
-    def output(self) -> str:
-        """What it said."""
-        return self._output.read_text(encoding="utf-8")
+                self.kill()
+        end_leftovers(self._stack, seconds=1)
 
     def wait_until_up(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Waits until its first row is in the table, looking at something else meanwhile."""
-        self.wait_for("Settings file  ", meanwhile)
+        self.wait_for("Settings file  ", 2 * READY_SECONDS, meanwhile=meanwhile)
 
-    def wait_for(self, text: str, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Waits until it says something."""
-
-        def said() -> bool:
-            assert self.process.poll() is None, f"vacancy up ended: {self.output}"
-            meanwhile()
-            return text in self.output
-
-        wait_until(said, 2 * READY_SECONDS, f"vacancy up does not say {text!r}")
-
-    def stop(self) -> None:
+    def stop(self) -> str:
         """Ends it in good order; no part of it is left."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(END_SECONDS) == 0, self.output
-        assert all_parts(self._directory) == []
+        said = super().stop()
+        assert all_parts(self._stack) == []
+        return said
 
 
 def all_parts(directory: Path) -> list[psutil.Process]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import SecretStr
 from tests.harness import oracle
 from tests.harness.oracle import Record
 from tests.harness.sender import Sender
+from tests.harness.waiting import wait_until
 
 TABLE_SECONDS = 120.0
 _UUIDS = extensions.new_array_type((2951,), "uuid[]", psycopg2.STRING)
@@ -81,7 +81,7 @@ def differences(row: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> l
     return [
         f"{expected['host_id']}.{name} is {row[name]}, should be {value}"
         for name, value in expected.items()
-        if not _same(row[name], value)
+        if not same(row[name], value)
     ]
 
 
@@ -97,7 +97,8 @@ def differences_of_one(row: Mapping[str, Any], history: Sequence[Record], window
     return next((none for none in found if not none), found[0])
 
 
-def _same(value: Any, right: Any) -> bool:
+def same(value: Any, right: Any) -> bool:
+    """Whether a value of the table is the oracle's; a rate may differ by rounding."""
     if isinstance(right, float) and value is not None:  # a float that is whole comes as an integer
         return math.isclose(value, right, rel_tol=1e-9)
     return bool(value == right)
@@ -123,6 +124,4 @@ def wait_for_table(table: Table, fleet: Mapping[str, Sequence[Record]], window_m
         found[:] = [line for host_id, row in expected.items() for line in differences(rows.get(host_id), row)]
         return not found
 
-    deadline = time.monotonic() + TABLE_SECONDS
-    while not settled():
-        assert time.monotonic() < deadline, f"after {TABLE_SECONDS:g} s: {len(found)} differences: {found[:5]}"
+    wait_until(settled, TABLE_SECONDS, lambda: f"{len(found)} differences: {found[:5]}")

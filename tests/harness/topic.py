@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import time
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from contextlib import closing
+from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from tests.harness.histories import decode_usage
 from tests.harness.oracle import Record
@@ -19,6 +18,8 @@ from tests.harness.witnesses import POISON
 from vacancy.connectors.kafka.client import client_config
 from vacancy.connectors.settings import KafkaSettings
 
+READ_SECONDS = 60.0
+
 
 class TopicRecord(NamedTuple):
     """A record as it stands in its topic; append_ms is the broker's time in ms since 1970."""
@@ -27,6 +28,7 @@ class TopicRecord(NamedTuple):
     offset: int
     append_ms: int
     value: bytes | None
+    key: bytes | None
 
 
 def own_topics(bootstrap_servers: str, partitions: int = 2) -> KafkaSettings:
@@ -41,56 +43,84 @@ def own_topics(bootstrap_servers: str, partitions: int = 2) -> KafkaSettings:
     )
 
 
+class Reader:
+    """Reads a topic from its beginning, as far as it goes, and later on from there.
+
+    Args:
+        kafka: the broker.
+        topic: a topic's name; it exists.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        config = {"group.id": "test", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
+        self._topic = topic
+        self._consumer = Consumer(client_config(kafka) | config)
+        self._partitions = list(self._consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+        self._next = {number: start for number, (start, _) in self._offsets().items()}
+        self._consumer.assign([TopicPartition(topic, number, start) for number, start in self._next.items()])
+
+    def close(self) -> None:
+        """Reads no more."""
+        self._consumer.close()
+
+    def ends(self) -> dict[int, int]:
+        """The offset behind the last record of each partition."""
+        return {number: end for number, (_, end) in self._offsets().items()}
+
+    def read(self, seconds: float = READ_SECONDS) -> list[TopicRecord]:
+        """The records that were not read yet, to the present end at least, in order within a partition.
+
+        Args:
+            seconds: the limit; a broker that is away meanwhile is waited for.
+        """
+        ends = self.ends()
+        found: list[TopicRecord] = []
+
+        def at_the_end() -> bool:
+            if left():
+                messages = self._consumer.consume(10_000, timeout=0.1)
+                found.extend(self._taken(message) for message in messages if message.error() is None)
+            return not left()
+
+        def left() -> list[int]:
+            return [number for number, end in ends.items() if self._next[number] < end]
+
+        wait_until(at_the_end, seconds, lambda: f"partitions {left()} of {self._topic} were not read to their end")
+        return found
+
+    def _taken(self, message: Message) -> TopicRecord:
+        partition, offset = message.partition(), message.offset()
+        assert partition is not None and offset is not None
+        self._next[partition] = offset + 1
+        return TopicRecord(partition, offset, message.timestamp()[1], message.value(), message.key())
+
+    def _offsets(self) -> dict[int, tuple[int, int]]:
+        """Of each partition the first offset, and the one behind the last record."""
+        offsets: dict[int, tuple[int, int]] = {}
+
+        def answered() -> bool:
+            try:
+                for number in self._partitions:
+                    partition = TopicPartition(self._topic, number)
+                    offsets[number] = self._consumer.get_watermark_offsets(partition, timeout=10)
+            except KafkaException:
+                return False  # a broker that has just started may not know yet that it leads
+            return True
+
+        wait_until(answered, READ_SECONDS, f"the broker does not tell the ends of {self._topic}")
+        return offsets
+
+
 def read_topic(kafka: KafkaSettings, topic: str) -> list[TopicRecord]:
-    """Every record up to the present end of a topic, in order within a partition."""
-    config = {"group.id": "test", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
-    consumer = Consumer(client_config(kafka) | config)
-    found: list[TopicRecord] = []
-    try:
-        ends = {}
-        for number in consumer.list_topics(topic, timeout=30).topics[topic].partitions:
-            start, end = _offsets(consumer, TopicPartition(topic, number))
-            if end > start:
-                ends[number] = end
-        consumer.assign([TopicPartition(topic, number, 0) for number in ends])
-        deadline = time.monotonic() + 60
-        while ends:
-            assert time.monotonic() < deadline, f"partitions {sorted(ends)} of {topic} were not read to their end"
-            for message in consumer.consume(10_000, timeout=0.5):
-                assert message.error() is None, message.error()
-                partition, offset = message.partition(), message.offset()
-                assert partition is not None and offset is not None
-                if offset < ends.get(partition, 0):
-                    found.append(TopicRecord(partition, offset, message.timestamp()[1], message.value()))
-                if offset >= ends.get(partition, math.inf) - 1:
-                    ends.pop(partition)
-    finally:
-        consumer.close()
-    return found
-
-
-def _offsets(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
-    answers: list[tuple[int, int]] = []
-
-    def answered() -> bool:
-        try:
-            answers.append(consumer.get_watermark_offsets(partition, timeout=10))
-        except KafkaException:
-            return False  # a broker that has just started may not know yet that it leads
-        return True
-
-    wait_until(answered, 60, f"the broker does not tell the end of {partition}")
-    return answers[0]
+    """Every record of a topic, to its present end at least, in order within a partition."""
+    with closing(Reader(kafka, topic)) as reader:
+        return reader.read()
 
 
 def count_records(kafka: KafkaSettings, topic: str) -> int:
     """How many records a topic has taken; nothing may have been deleted from it."""
-    consumer = Consumer(client_config(kafka) | {"group.id": "test"})
-    try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        return sum(_offsets(consumer, TopicPartition(topic, number))[1] for number in partitions)
-    finally:
-        consumer.close()
+    with closing(Reader(kafka, topic)) as reader:
+        return sum(reader.ends().values())
 
 
 def histories(records: Iterable[TopicRecord]) -> dict[str, list[Record]]:
@@ -129,36 +159,16 @@ class Topic:
         """Of the witnesses' records and the poison: the hash of each, by partition and offset."""
         self.records = 0
         self._keep_ms = keep_ms
-        self._consumer = Consumer(client_config(kafka) | {"group.id": "test", "enable.auto.commit": False})
-        self._next = dict.fromkeys(range(kafka.partitions), 0)
-        self._name = kafka.usage_topic
-        self._consumer.assign([TopicPartition(self._name, number, 0) for number in self._next])
+        self._reader = Reader(kafka, kafka.usage_topic)
 
     def close(self) -> None:
         """Reads no more."""
-        self._consumer.close()
+        self._reader.close()
 
     def read(self) -> None:
         """Reads on to what is the end now."""
-        ends: dict[int, int] = {}
-
-        def asked() -> bool:
-            try:
-                for number in self._next:
-                    partition = TopicPartition(self._name, number)
-                    ends[number] = self._consumer.get_watermark_offsets(partition, timeout=10)[1]
-            except KafkaException:
-                return False  # a broker that has just started may not know yet that it leads
-            return True
-
-        def at_the_end() -> bool:
-            for message in self._consumer.consume(10_000, timeout=0.1):
-                if message.error() is None:
-                    self._take(message)
-            return all(self._next[number] >= end for number, end in ends.items())
-
-        wait_until(asked, TABLE_SECONDS, f"the broker does not tell the ends of {self._name}")
-        wait_until(at_the_end, TABLE_SECONDS, f"{self._name} is not read to its end")
+        for record in self._reader.read(TABLE_SECONDS):
+            self._take(record)
 
     def forget(self) -> None:
         """Forgets the records that are not needed for rows of what is newest now, or newer.
@@ -174,13 +184,13 @@ class Topic:
         """What is kept of a host."""
         return [Record(raw.append_ms, decode_usage(raw.value)) for raw in self.hosts[host]]
 
-    def _take(self, message: Any) -> None:
-        key, value, place = message.key().decode(), message.value(), (message.partition(), message.offset())
-        self._next[place[0]] = place[1] + 1
+    def _take(self, record: TopicRecord) -> None:
+        assert record.key is not None and record.value is not None
+        key, place = record.key.decode(), (record.partition, record.offset)
         self.records += 1
         if key == POISON or key.startswith("witness"):
-            self.witnessed[place] = hash(value)
+            self.witnessed[place] = hash(record.value)
         if key == POISON:
             self.poison.append(place)
             return
-        self.hosts[key].append(Raw(message.timestamp()[1], value))
+        self.hosts[key].append(Raw(record.append_ms, record.value))

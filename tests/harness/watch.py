@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 from pydantic import SecretStr
 
 from tests.harness.table import TABLE_SECONDS, Table, open_table
+from tests.harness.waiting import wait_until
 
 FRESH_SECONDS = 3.0
 """Half of the rows are no older than this while all is well: a host reports each second, and emit is another."""
@@ -72,11 +73,12 @@ class Watch:
         self._thread.join()
 
     def wait_for(self, condition: Callable[[Look], bool]) -> None:
-        """Waits until the last look was such."""
-        deadline = time.monotonic() + 2 * TABLE_SECONDS
-        while not (self.looks and condition(self.looks[-1])):
-            assert time.monotonic() < deadline, f"the table does not come right; last {self.looks[-1:]}"
-            self._stop.wait(0.05)
+        """Waits until a condition holds of the last look."""
+        wait_until(
+            lambda: self.looks and condition(self.looks[-1]),
+            2 * TABLE_SECONDS,
+            lambda: f"the table does not come right; the last look: {self.looks[-1:]}",
+        )
 
     def wait_until_fresh(self, hosts: int = 1) -> None:
         """Waits until half of the rows are fresh, and there are so many."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -17,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from vacancy.connectors.kafka.client import client_config, ensure_topics
+from tests.harness.installation import config_file
+from tests.harness.process import Process, vacancy
+from tests.harness.topic import own_topics, read_topic
+from tests.harness.waiting import wait_until
+from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs import ports
 from vacancy.schemas.codec import decode
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 LIMIT_S = 60.0
 
 
-class AgentProcess:
-    """`vacancy agent` with its own topics; ``lines`` is what it has said so far."""
+class AgentProcess(Process):
+    """`vacancy agent` with its own topics, and its metrics."""
 
     def __init__(
         self,
@@ -43,32 +43,15 @@ class AgentProcess:
         buffer_events: int = 600,
         metrics_port: int | None = None,
     ) -> None:
-        config = directory / "vacancy.toml"
+        config = config_file(directory)
         config.write_text(
             f'[kafka]\nbootstrap_servers = "{settings.bootstrap_servers}"\nusage_topic = "{settings.usage_topic}"\n'
             f'inventory_topic = "{settings.inventory_topic}"\n[agent]\nbuffer_events = {buffer_events}\n'
             + (f"metrics_port = {metrics_port}\n" if metrics_port else "")
         )
         self._metrics_port = metrics_port
-        program = "from vacancy.jobs.commands.cli import main; main()"
-        arguments = ["agent", "--config", str(config), "--host-id", "host-1", "--interval", interval]
-        self._log = directory / "agent.log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL, stderr=log, cwd=directory
-            )
-
-    @property
-    def lines(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        wait_until(
-            lambda: re.search(pattern, self.lines) or self.process.poll() is not None, f"the agent says {pattern}"
-        )
-        match = re.search(pattern, self.lines)
-        assert match, f"the agent ended without it: {self.lines}"
-        return match
+        command = vacancy("agent", "--config", config, "--host-id", "host-1", "--interval", interval)
+        super().__init__(command, directory, directory / "agent.log")
 
     def figures(self) -> dict[str, float]:
         """Its metrics, by name and labels' values: ``events_delivered_total usage``; {} before its start."""
@@ -77,7 +60,7 @@ class AgentProcess:
             with urllib.request.urlopen(url, timeout=10) as response:
                 text = response.read().decode()
         except URLError:
-            assert self.process.poll() is None, self.lines
+            assert not self.ended, self.output
             return {}
         return {
             " ".join([sample.name.removeprefix("vacancy_agent_"), *sample.labels.values()]): sample.value
@@ -85,33 +68,11 @@ class AgentProcess:
             for sample in family.samples
         }
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(LIMIT_S)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {LIMIT_S:g} s: {what}"
-        time.sleep(0.05)
-
 
 @pytest.fixture
 def settings(kafka_broker: KafkaServer) -> KafkaSettings:
     """Topics that no other test has."""
-    name = uuid.uuid4().hex
-    settings = KafkaSettings(
-        bootstrap_servers=kafka_broker.bootstrap_servers,
-        usage_topic=f"{name}.usage",
-        inventory_topic=f"{name}.inventory",
-        dead_letter_topic=f"{name}.dead-letters",
-    )
+    settings = own_topics(kafka_broker.bootstrap_servers, partitions=4)
     ensure_topics(settings)
     return settings
 
@@ -123,31 +84,19 @@ def start(settings: KafkaSettings, tmp_path: Path) -> Iterator[Callable[..., Age
 
     def start_agent(settings: KafkaSettings = settings, **options: Any) -> AgentProcess:
         agents.append(AgentProcess(settings, tmp_path, **options))
+        agents[-1].start()
         return agents[-1]
 
     yield start_agent
     for agent in agents:
-        agent.end()
+        agent.kill()
 
 
 def _records(settings: KafkaSettings, topic: str) -> list[dict[str, Any]]:
     """What is in a topic now, decoded; of one host, so it is all in one partition."""
-    consumer = Consumer(client_config(settings) | {"group.id": "test", "enable.auto.commit": False})
-    records: list[dict[str, Any]] = []
-    for partition in range(settings.partitions):
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
-        if end:
-            consumer.assign([TopicPartition(topic, partition, 0)])
-        while len(records) < end:
-            message = consumer.poll(20)
-            assert message is not None, "the broker gives nothing"
-            assert message.error() is None
-            assert message.key() == b"host-1"
-            value = message.value()
-            assert value is not None
-            records.append(decode(value).record)
-    consumer.close()
-    return records
+    records = read_topic(settings, topic)
+    assert {record.key for record in records} <= {b"host-1"}
+    return [decode(record.value or b"").record for record in records]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -156,8 +105,8 @@ def test_it_sends_each_interval_and_delivers_all_before_it_ends(
 ) -> None:
     agent = start(interval="50ms")
     agent.wait_for("host host-1 sends to")
-    wait_until(lambda: len(_records(settings, settings.usage_topic)) >= 20, "20 usage events")
-    assert agent.stop(number) == 0
+    wait_until(lambda: len(_records(settings, settings.usage_topic)) >= 20, LIMIT_S, "20 usage events")
+    assert agent.end(number) == 0
     delivered = int(agent.wait_for(r"stopped; (\d+) usage events delivered, 0 dropped\n")[1])
 
     usage = _records(settings, settings.usage_topic)
@@ -184,8 +133,10 @@ def test_a_broker_that_comes_late_gets_the_newest_and_the_drops_are_counted(
         rf"topic {settings.usage_topic} takes events again after \d+ s; (\d+) usage events were dropped, (\d+) waited"
     )
     first_seqs = len(_records(settings, settings.usage_topic))
-    wait_until(lambda: len(_records(settings, settings.usage_topic)) > first_seqs, "events after the broker is back")
-    assert agent.stop() == 0
+    wait_until(
+        lambda: len(_records(settings, settings.usage_topic)) > first_seqs, LIMIT_S, "events after the broker is back"
+    )
+    assert agent.end() == 0
     end = agent.wait_for(r"stopped; (\d+) usage events delivered, (\d+) dropped\n")
 
     seqs = [record["seq"] for record in _records(settings, settings.usage_topic)]
@@ -206,14 +157,14 @@ def test_a_broker_that_is_away_for_a_while_misses_nothing(
     kafka_broker: KafkaServer, settings: KafkaSettings, start: Callable[..., AgentProcess]
 ) -> None:
     agent = start(interval="50ms", buffer_events=10_000)
-    wait_until(lambda: len(_records(settings, settings.usage_topic)) >= 5, "5 usage events")
+    wait_until(lambda: len(_records(settings, settings.usage_topic)) >= 5, LIMIT_S, "5 usage events")
     kafka_broker.stop()
     try:
         agent.wait_for(rf"topic {settings.usage_topic} at \S+ takes no events")
     finally:
         kafka_broker.start()
     agent.wait_for(rf"topic {settings.usage_topic} takes events again")
-    assert agent.stop() == 0
+    assert agent.end() == 0
     delivered = int(agent.wait_for(r"stopped; (\d+) usage events delivered, 0 dropped\n")[1])
     assert [record["seq"] for record in _records(settings, settings.usage_topic)] == list(range(delivered))
 
@@ -224,14 +175,16 @@ def test_without_a_broker_it_ends_in_time_and_says_what_it_could_not_deliver(
     agent = start(interval="50ms", settings=settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"}))
     agent.wait_for("host host-1 sends to")
     began = time.monotonic()
-    assert agent.stop() == 0
+    assert agent.end() == 0
     assert time.monotonic() - began < 10
     agent.wait_for("stopped; 0 usage events delivered, 0 dropped; not delivered within 5 s: .* usage events")
 
 
 def test_its_metrics_say_what_it_delivers(start: Callable[..., AgentProcess]) -> None:
     agent = start(interval="50ms", metrics_port=ports.free_port())
-    wait_until(lambda: agent.figures().get("events_delivered_total usage", 0) >= 10, "10 usage events delivered")
+    wait_until(
+        lambda: agent.figures().get("events_delivered_total usage", 0) >= 10, LIMIT_S, "10 usage events delivered"
+    )
     figures = agent.figures()
     assert figures["events_produced_total usage"] >= figures["events_delivered_total usage"]
     assert figures["events_produced_total inventory"] == figures["events_delivered_total inventory"] == 1
@@ -243,7 +196,7 @@ def test_its_metrics_say_what_it_delivers(start: Callable[..., AgentProcess]) ->
     assert figures["process_resident_memory_bytes"] > 1_000_000
     for name in ("events_dropped_total", "delivery_errors_total", "collect_failures_total usage"):
         assert figures[name] == 0
-    assert agent.stop() == 0
+    assert agent.end() == 0
 
 
 def test_its_metrics_say_what_it_cannot_deliver(settings: KafkaSettings, start: Callable[..., AgentProcess]) -> None:
@@ -251,6 +204,7 @@ def test_its_metrics_say_what_it_cannot_deliver(settings: KafkaSettings, start: 
     agent = start(settings=missing, interval="50ms", buffer_events=5, metrics_port=ports.free_port())
     wait_until(
         lambda: min(agent.figures().get(name, 0) for name in ("delivery_errors_total", "events_dropped_total")) >= 1,
+        LIMIT_S,
         "errors and drops",
     )
     figures = agent.figures()
@@ -263,7 +217,7 @@ def test_a_metrics_port_that_is_taken_is_said(start: Callable[..., AgentProcess]
     with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104  # as the agent does
         agent = start(interval="50ms", metrics_port=taken.getsockname()[1])
         assert agent.process.wait(LIMIT_S) == 1
-    assert re.search(r"vacancy: agent\.metrics_port: .* cannot be opened: .*; .* or set another\n", agent.lines)
+    assert re.search(r"vacancy: agent\.metrics_port: .* cannot be opened: .*; .* or set another\n", agent.output)
 
 
 def test_a_second_agent_of_one_machine_is_refused_while_the_first_runs(
@@ -274,14 +228,14 @@ def test_a_second_agent_of_one_machine_is_refused_while_the_first_runs(
     first.wait_for("host host-1 sends to")
     (tmp_path / "second").mkdir()
     second = AgentProcess(settings, tmp_path / "second", interval="50ms")
-    assert second.process.wait(LIMIT_S) == 1
+    with second:
+        wait_until(lambda: second.ended, LIMIT_S, "the second agent goes on")
     assert re.fullmatch(
-        rf"vacancy: another agent on this machine \(process {first.process.pid}\) sends as host host-1 to \S+ already; "
+        rf"vacancy: another agent on this machine \(process {first.pid}\) sends as host host-1 to \S+ already; "
         r"end it \(`vacancy up` starts one\), or set agent\.host_id\n",
-        second.lines,
-    ), second.lines
-    first.process.kill()
-    first.process.wait(LIMIT_S)
+        second.output,
+    ), second.output
+    first.kill()
     third = start(interval="50ms")
     third.wait_for("host host-1 sends to")
-    assert third.stop() == 0
+    third.stop()

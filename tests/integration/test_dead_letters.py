@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.harness.topic import own_topics
 from vacancy.connectors.kafka.client import ensure_topics, producer
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.commands.dead_letters import command
@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def settings(kafka_broker: KafkaServer) -> KafkaSettings:
     """Topics that no other test has."""
-    name = uuid.uuid4().hex
-    return KafkaSettings(
-        bootstrap_servers=kafka_broker.bootstrap_servers,
-        usage_topic=f"{name}.usage",
-        inventory_topic=f"{name}.inventory",
-        dead_letter_topic=f"{name}.dead-letters",
-    )
+    return own_topics(kafka_broker.bootstrap_servers, partitions=4)
 
 
 @pytest.fixture
@@ -88,13 +82,52 @@ def test_every_dead_letter_shows_with_its_coordinates_reason_and_payload(
             "topic": "vacancy.usage",
             "partition": 3,
             "offset": 2,
+            "table": None,
+            "key": None,
             "reason": "undecodable: [red]2",
             "payload_bytes": 256,
+            "payload_sha256": None,
         }
     table = run().stdout
     assert "undecodable: [red]2" in table
     assert "0001020304050607 …" in table
     assert "4 dead letters" in table
+
+
+def test_a_refused_row_and_a_payload_that_was_cut_say_what_they_were(
+    settings: KafkaSettings, run: Callable[..., Result]
+) -> None:
+    ensure_topics(settings)
+    client = producer(settings)
+    headers = {
+        "vacancy.table": "vacancy.host",
+        "vacancy.key": "host-7",
+        "vacancy.append_time": "2026-01-02T03:04:05.678Z",
+        "vacancy.reason": "refused: ERROR: no",
+        "vacancy.payload_bytes": "300000",
+        "vacancy.payload_sha256": "5e" * 32,
+    }
+    client.produce(
+        settings.dead_letter_topic, b'{"host_id', headers={name: text.encode() for name, text in headers.items()}
+    )
+    assert client.flush(20) == 0
+    (letter,) = json.loads(run("--json").stdout)
+    assert base64.b64decode(letter.pop("payload")) == b'{"host_id'
+    assert letter == {
+        "append_time": "2026-01-02T03:04:05.678Z",
+        "topic": None,
+        "partition": None,
+        "offset": None,
+        "table": "vacancy.host",
+        "key": "host-7",
+        "reason": "refused: ERROR: no",
+        "payload_bytes": 300_000,
+        "payload_sha256": "5e" * 32,
+    }
+    table = run().stdout
+    assert "vacancy.host" in table
+    assert "host-7" in table
+    assert "300000" in table
 
 
 def test_a_limit_leaves_the_newest_oldest_first(settings: KafkaSettings, run: Callable[..., Result]) -> None:

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from tests.harness.agent import what_an_agent_says
 from tests.harness.installation import config_file
-from tests.harness.process import Ended
+from tests.harness.process import READY_SECONDS, Ended
 from tests.harness.servers import reachable_directory
 from tests.harness.stack import Up, all_parts
 from vacancy.connectors.postgres.migrations import migrate
@@ -179,7 +179,7 @@ def test_a_database_of_a_newer_version_is_left_alone(config: Path, database: str
 @pytest.mark.timeout(600)
 def test_a_stack_whose_database_is_newer_does_not_start(stack_directory: Path) -> None:
     with Up(stack_directory) as up:
-        up.wait_for("Topics  ")
+        up.wait_for("Topics  ", 2 * READY_SECONDS)
         dsn = load_settings(config_file(stack_directory)).postgres.owner_dsn.get_secret_value()
         pretend_to_be_newer(dsn)
         up.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 from psycopg2.extensions import make_dsn
 
 from tests.harness.debian import program
+from tests.harness.process import Process
 from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
 from tests.harness.waiting import wait_until
 from vacancy.jobs import ports
@@ -85,27 +85,24 @@ def test_the_exporter_brings_every_column_to_prometheus(owner: Connection, datab
     upsert_inventory(owner, host_id="silent", name="silent")
     login, port = f"exporter_{uuid.uuid4().hex}", ports.free_port()
     execute(owner, f"CREATE ROLE {login} LOGIN PASSWORD 'secret' IN ROLE vacancy_reader")
-    log = tmp_path / "exporter.log"
-    with log.open("wb") as errors:
-        exporter = subprocess.Popen(
-            [
-                command,
-                f"--extend.query-path={QUERIES}",
-                f"--web.listen-address=127.0.0.1:{port}",
-                "--disable-default-metrics",
-                "--disable-settings-metrics",
-            ],
-            env={"DATA_SOURCE_NAME": make_dsn(database, user=login, password="secret", sslmode="disable")},
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        )
+    exporter = Process(
+        [
+            command,
+            f"--extend.query-path={QUERIES}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--disable-default-metrics",
+            "--disable-settings-metrics",
+        ],
+        tmp_path,
+        tmp_path / "exporter.log",
+        {"DATA_SOURCE_NAME": make_dsn(database, user=login, password="secret", sslmode="disable")},
+    )
     try:
-        wait_until(lambda: ports.answers(port), 30, f"no exporter; see {log}")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
-            families = list(text_string_to_metric_families(response.read().decode()))
+        with exporter:
+            wait_until(lambda: ports.answers(port), 30, f"no exporter; see {exporter.log}")
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
+                families = list(text_string_to_metric_families(response.read().decode()))
     finally:
-        exporter.terminate()
-        exporter.wait(30)
         execute(owner, f"DROP ROLE {login}")
     figures = {
         sample.name: sample.value for family in families for sample in family.samples if "freshness" in sample.name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
     ResourceType,
 )
 
+from tests.harness.topic import own_topics
 from vacancy.connectors.kafka.client import client_config, ensure_topics, producer, topic_configs, topic_problems
 from vacancy.connectors.settings import KafkaSecurity, KafkaSettings
 from vacancy.jobs.commands import dead_letters
@@ -31,14 +31,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def settings(kafka_broker: KafkaServer) -> KafkaSettings:
     """Topics that no other test has."""
-    name = uuid.uuid4().hex
-    return KafkaSettings(
-        bootstrap_servers=kafka_broker.bootstrap_servers,
-        usage_topic=f"{name}.usage",
-        inventory_topic=f"{name}.inventory",
-        dead_letter_topic=f"{name}.dead-letters",
-        partitions=2,
-    )
+    return own_topics(kafka_broker.bootstrap_servers)
 
 
 def _actual(settings: KafkaSettings, topic: str) -> dict[str, str]:

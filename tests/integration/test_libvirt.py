@@ -555,12 +555,15 @@ def test_an_agent_that_starts_beside_a_guest_that_hangs_counts_what_is_told(gues
 
 def test_a_guest_that_gets_a_disk_while_it_is_busy_counts_on(guests: Hypervisor) -> None:
     """The size of the new disk cannot be asked for; nothing of the guest drops out."""
-    guests.virsh("create", str(guests.guest("one")))
+    document = guests.guest("one")
+    controller = "<controller type='scsi' model='virtio-scsi'/></devices>"
+    document.write_text(document.read_text().replace("</devices>", controller))
+    guests.virsh("create", str(document))
     collector = make_collector(guests.uri)
     assert _read(collector.usage()) == (1, 1, 64, 1)
     disk = guests.guest("other", disk_gb=2).with_suffix(".raw")
     wait_until(lambda: "block.0.capacity" in guests.domstats("one"), LIMIT_S, "it is not ready")
-    guests.virsh("attach-disk", "one", str(disk), "vdb", "--live")
+    guests.virsh("attach-disk", "one", str(disk), "sda", "--targetbus", "scsi", "--live")
     os.kill(guests.qemu_pid("one"), signal.SIGSTOP)
     try:
         for _ in range(3):

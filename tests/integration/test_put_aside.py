@@ -202,8 +202,12 @@ def _fuzz(bench: Bench, directory: Path) -> None:
     before = len(list(dead_letters.read(bench.kafka)))
     counts = fuzz(directory, FUZZ_SEED, FUZZ_RECORDS, directory / "records")
     topics = {Event.USAGE: bench.kafka.usage_topic, Event.INVENTORY: bench.kafka.inventory_topic}
+    refused = counts[1] + counts[3]
     client = producer(bench.kafka)
     for record in read_records(directory / "records"):
+        if record.event is Event.INVENTORY and record.key is None:
+            refused -= 1  # by the broker, since the topic is compacted
+            continue
         client.produce(topics[record.event], record.payload, record.key)
         client.poll(0)
     assert client.flush(60) == 0
@@ -211,14 +215,14 @@ def _fuzz(bench: Bench, directory: Path) -> None:
 
     def all_refused() -> bool:
         letters[:] = dead_letters.read(bench.kafka)
-        return len(letters) - before >= counts[1] + counts[3]
+        return len(letters) - before >= refused
 
-    wait_until(all_refused, SECONDS, f"of {counts} the refused are no dead letters")
+    wait_until(all_refused, SECONDS, f"fewer than {refused} dead letters")
     bench.usage("after-fuzz")
     bench.inventory("after-fuzz")
     bench.wait_for("host", "after-fuzz")
     bench.wait_for("host_inventory", "after-fuzz")
-    assert len(letters) - before == counts[1] + counts[3]
+    assert len(letters) - before == refused
     assert [letter.reason for letter in letters if letter.table] == []
     views = [name for (name,) in bench.execute("SELECT viewname FROM pg_views WHERE schemaname = 'vacancy'")]
     assert "schedulable_host" in views

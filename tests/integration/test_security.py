@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tomllib
@@ -16,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from pydantic import SecretStr
 from tests.harness.agent import what_an_agent_says
 from tests.harness.installation import config_file
 from tests.harness.job import Job
-from tests.harness.process import END_SECONDS, Ended, group, own_environment, vacancy
+from tests.harness.process import Ended, Process, group, own_environment, vacancy
 from tests.harness.secure import HOST, OTHER_MECHANISM_USER, Broker, Database, blocks, running_broker, running_database
 from tests.harness.secure import tls_binaries as find_tls_binaries
 from tests.harness.tls import Authority
@@ -423,20 +422,12 @@ def test_the_whole_path_and_no_secret_anywhere(
     assert_none_of(private, doctor.output)
 
 
-class running_agent:  # noqa: N801  # reads as what it is, a context
+@contextmanager
+def running_agent(directory: Path) -> Iterator[None]:
     """An agent, for as long as the context lasts."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def __enter__(self) -> None:
-        self._process = subprocess.Popen(
-            vacancy("agent", "--host-id", "an-agent"), cwd=self._directory, env=own_environment()
-        )
-
-    def __exit__(self, *exception: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(END_SECONDS)
+    with Process(vacancy("agent", "--host-id", "an-agent"), directory, directory / "agent.log") as agent:
+        yield
+        agent.stop()
 
 
 def hosts(directory: Path) -> list[dict[str, Any]]:

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +15,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from tests.harness.topic import count_records, own_topics, read_topic
 from tests.harness.waiting import wait_until
-from vacancy.connectors.kafka.client import client_config, ensure_topics
+from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.local.kafka_server import KafkaServer
 from vacancy.jobs.simulator.fleet import NS_PER_S, Behaviour, Fleet
@@ -40,14 +38,7 @@ class Counts(NamedTuple):
 @pytest.fixture
 def kafka(kafka_broker: KafkaServer) -> KafkaSettings:
     """The broker with topics of the test's own."""
-    name = uuid.uuid4().hex
-    return KafkaSettings(
-        bootstrap_servers=kafka_broker.bootstrap_servers,
-        usage_topic=f"{name}.usage",
-        inventory_topic=f"{name}.inventory",
-        dead_letter_topic=f"{name}.dead-letters",
-        partitions=2,
-    )
+    return own_topics(kafka_broker.bootstrap_servers)
 
 
 @contextmanager
@@ -81,54 +72,17 @@ def finish(process: subprocess.Popen[str]) -> Counts:
     return Counts(int(totals[1]), int(totals[2]))
 
 
-@contextmanager
-def a_consumer(kafka: KafkaSettings) -> Iterator[Consumer]:
-    config = {"group.id": "test", "auto.offset.reset": "earliest", "enable.auto.commit": False}
-    consumer = Consumer(client_config(kafka) | config)
-    try:
-        yield consumer
-    finally:
-        consumer.close()
-
-
-def ends(consumer: Consumer, kafka: KafkaSettings, topic: str) -> list[int]:
-    """How many records each partition has ever taken."""
-    return [end_of(consumer, TopicPartition(topic, number)) for number in range(kafka.partitions)]
-
-
-def end_of(consumer: Consumer, partition: TopicPartition) -> int:
-    found: list[int] = []
-
-    def answered() -> bool:
-        try:
-            found.append(consumer.get_watermark_offsets(partition, timeout=20)[1])
-        except KafkaException:
-            return False  # a broker that has just made the topic may not know yet that it leads
-        return True
-
-    wait_until(answered, 20, f"no end of {partition}")
-    return found[0]
-
-
 def counts(kafka: KafkaSettings) -> Counts:
-    with a_consumer(kafka) as consumer:
-        return Counts(*(sum(ends(consumer, kafka, topic)) for topic in (kafka.usage_topic, kafka.inventory_topic)))
+    return Counts(count_records(kafka, kafka.usage_topic), count_records(kafka, kafka.inventory_topic))
 
 
 def records(kafka: KafkaSettings, topic: str) -> list[dict[str, Any]]:
     """Every event of a topic, in order within a host."""
-    found: list[dict[str, Any]] = []
-    with a_consumer(kafka) as consumer:
-        wanted = sum(ends(consumer, kafka, topic))
-        consumer.assign([TopicPartition(topic, number, 0) for number in range(kafka.partitions)])
-        deadline = time.monotonic() + 30
-        while len(found) < wanted:
-            assert time.monotonic() < deadline, f"only {len(found)} of {wanted} records of {topic} after 30 s"
-            for message in consumer.consume(10_000, timeout=1.0):
-                assert message.error() is None
-                record = decode(message.value() or b"").record
-                assert message.key() == record["host_id"].encode()
-                found.append(record)
+    found = []
+    for each in read_topic(kafka, topic):
+        record = decode(each.value or b"").record
+        assert each.key == record["host_id"].encode()
+        found.append(record)
     return found
 
 

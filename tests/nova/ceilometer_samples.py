@@ -1,6 +1,6 @@
-"""Publishes samples of an instance by Ceilometer's own publisher; for Ceilometer's environment, as a program.
+"""Publishes samples of an instance with Ceilometer's own publisher; a program for Ceilometer's environment.
 
-In: transport_url, instance, host, volumes by meter. What its pollsters make them of is libvirt's, which is not here.
+In: transport_url, instance, host, volumes by meter. Ceilometer's pollsters would read them from libvirt.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
         sample = util.make_sample_from_instance(
             conf, instance, meter, TYPES.get(meter, "cumulative"), "unit", volume, resource_id=device
         )
-        # As its polling manager does.
+        # Like Ceilometer's polling manager.
         sample.set_timestamp(datetime.now(UTC).replace(tzinfo=None).isoformat())
         samples.append(sample)
     SampleNotifierPublisher(conf, urlsplit(f"notifier://{url.netloc}/")).publish_samples(samples)

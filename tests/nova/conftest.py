@@ -1,4 +1,4 @@
-"""Nova's environment with our distribution installed into it, as an operator does, and databases for its schedulers."""
+"""Nova's environment with Vacancy installed into it like an operator does, and databases for its schedulers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Nova:
 
     Attributes:
         python: its interpreter.
-        site: where our distribution is installed for it, and nothing else.
+        site: the directory that contains only Vacancy's distribution, installed for it.
     """
 
     python: Path
     site: Path
 
     def variables(self, **more: str) -> dict[str, str]:
-        """For its programs: our distribution comes from `site`, the tests from the tree."""
+        """Environment variables for its programs: Vacancy is loaded from `site`, the tests from the tree."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHON"))}
         return ours | {"PYTHONPATH": f"{self.site}{os.pathsep}{environment.ROOT}"} | more
 
@@ -47,7 +47,7 @@ class Nova:
         return [str(self.python), "-W", "ignore", "-m", f"tests.nova.programs.{program}"]
 
     def run(self, program: str, **given: Any) -> Any:
-        """What a program prints for what it is given."""
+        """Runs a program with an input and returns its output."""
         done = subprocess.run(
             self.command(program),
             input=json.dumps(given),
@@ -63,7 +63,7 @@ class Nova:
 
 @pytest.fixture(scope="session")
 def nova(tmp_path_factory: pytest.TempPathFactory) -> Nova:
-    """Made once a lock; our distribution is built from a copy, so that nothing is left in the tree."""
+    """Created once per lock file; Vacancy is built from a copy, so that no build files remain in the tree."""
     python = environment.python(LOCK)
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -84,7 +84,7 @@ class Databases:
     names: list[str]
 
     def make(self, hosts: int, columns: dict[str, str] | None = None) -> str:
-        """The owner's DSN of a new database; None: without our tables."""
+        """The owner's DSN of a new database; with None it has no Vacancy tables."""
         name = f"nova_{uuid.uuid4().hex}"
         with _owner(self.server) as cursor:
             cursor.execute(f"CREATE DATABASE {name}")
@@ -97,7 +97,7 @@ class Databases:
 
 @pytest.fixture(scope="module")
 def databases(postgres_server: PostgresServer) -> Iterator[Databases]:
-    """They go with the module."""
+    """The databases; they are dropped after the module's tests."""
     made = Databases(postgres_server, [])
     try:
         yield made
@@ -109,7 +109,7 @@ def databases(postgres_server: PostgresServer) -> Iterator[Databases]:
 
 @pytest.fixture
 def scheduler_login(postgres_server: PostgresServer) -> Iterator[Callable[[str], str]]:
-    """Turns the owner's DSN into that of a login that has the scheduler's rights and no others."""
+    """Turns the owner's DSN into that of a login with only the scheduler's rights."""
     name = f"nova_{uuid.uuid4().hex}"
     made = False
 

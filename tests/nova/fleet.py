@@ -1,4 +1,4 @@
-"""The table as the tests of Nova have it: host `number` is compute node `number`, by its UUID.
+"""The table for the tests with Nova: the host `number` is compute node `number`, by its UUID.
 
 Each column is an SQL expression in ``number``.
 """
@@ -27,22 +27,22 @@ GRADED = {
     "memory_mb_available": "262144",
     "cpu_steal": "CASE WHEN number %% 10 = 0 THEN 0.2 ELSE 0 END",
 }
-"""The higher the number, the busier; each tenth is beyond a limit."""
+"""Hosts with higher numbers are busier; every tenth host is beyond a limit."""
 BUSY = {
     "cpu_utilization": "0.3",
     "cpu_steal": "CASE WHEN number %% 6 = 0 THEN 0.25 ELSE 0.001 END",
     "memory_pressure": "CASE WHEN number %% 6 = 3 THEN 0.3 ELSE 0 END",
 }
-"""Each third is busy beyond its promises: half of them by steal, half of them for want of memory."""
+"""Every third host is busier than its allocations show: half of these by steal, half by lack of memory."""
 
 
 def is_busy(number: int) -> bool:
-    """Whether BUSY has this host busy."""
+    """Whether this host is busy in BUSY."""
     return number % 3 == 0
 
 
 def fill(dsn: str, hosts: int, columns: dict[str, str]) -> None:
-    """Migrates a database and puts so many hosts into it."""
+    """Migrates a database and inserts so many hosts."""
     migrate(SecretStr(dsn))
     values = IDLE | columns
     with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
@@ -61,7 +61,7 @@ def fill(dsn: str, hosts: int, columns: dict[str, str]) -> None:
 
 
 def rows(dsn: str, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    """The rows of a statement, which commits."""
+    """Runs a statement, commits, and returns its rows."""
     with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchall() if cursor.description else []

@@ -1,4 +1,4 @@
-"""`vacancy bridge` with real RabbitMQ, Kafka, Placement and Nova's API, and notifications by Nova's own code."""
+"""`vacancy bridge` with real RabbitMQ, Kafka, Placement and Nova API, and notifications sent by Nova's own code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 import math
 import random
 import re
-import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -16,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -24,6 +22,8 @@ from kombu.connection import Connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.placement import environment
+from tests.harness.installation import config_file
+from tests.harness.process import Process, vacancy
 from tests.harness.proxy import Proxy
 from tests.harness.rabbitmq import RabbitMQ, running_rabbitmq
 from tests.harness.waiting import wait_until
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 LIMIT_S = 60.0
 HOSTS = 9
-"""Each test has hosts of its own among them."""
+"""Each test uses its own hosts among these."""
 CEILOMETER = environment.ROOT / "requirements" / "ceilometer.lock"
 
 
 class Cloud:
-    """The program of the same name."""
+    """The program ``tests.nova.programs.cloud``."""
 
     def __init__(self, nova: Nova, directory: Path, transport_url: str) -> None:
         environment.configure(directory, f"sqlite:///{directory / 'placement.db'}")
@@ -67,11 +67,11 @@ class Cloud:
         )
 
     def do(self, order: str, **arguments: Any) -> Any:
-        """Has an order carried out; its answer."""
+        """Sends an order and returns its answer."""
         return self._say([[order, arguments]])[0]
 
     def boot(self, number: int, vcpus: int = 2, **more: Any) -> str:
-        """Starts an instance; its UUID."""
+        """Starts an instance and returns its UUID."""
         instance = str(uuid.uuid4())
         self.do("boot", uuid_=instance, number=number, vcpus=vcpus, memory_mb=1024, disk_gb=10, **more)
         return instance
@@ -93,7 +93,7 @@ class Cloud:
         return json.loads(answer)
 
 
-class Bridge:
+class Bridge(Process):
     """`vacancy bridge` as a process, and the events that it has sent."""
 
     def __init__(self, directory: Path, broker: str, cloud: Cloud, **settings: Any) -> None:
@@ -109,17 +109,11 @@ class Bridge:
             f'queue = "vacancy-{name}"',
             *(f"{key} = {json.dumps(value)}" for key, value in settings.items()),
         ]
-        (directory / "vacancy.toml").write_text("\n".join(lines), encoding="utf-8")
+        config_file(directory).write_text("\n".join(lines), encoding="utf-8")
+        command = vacancy("bridge", "--config", config_file(directory))
+        super().__init__(command, directory, directory / "bridge.log")
         self.queue = f"vacancy-{name}"
         self._metrics_port = settings.get("metrics_port")
-        self._log = directory / "bridge.log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "vacancy", "bridge", "--config", "vacancy.toml"],
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                cwd=directory,
-            )
         self.usage: dict[str, list[dict[str, Any]]] = {}
         self.inventory: dict[str, list[dict[str, Any] | None]] = {}
         self._usage_topic = kafka.usage_topic
@@ -127,30 +121,17 @@ class Bridge:
         self._consumer.assign([TopicPartition(topic, 0, 0) for topic in (kafka.usage_topic, kafka.inventory_topic)])
         self._stop = threading.Event()
         self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    @property
-    def lines(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, pattern: str, seconds: float = LIMIT_S) -> None:
-        wait_until(
-            lambda: re.search(pattern, self.lines) or self.process.poll() is not None,
-            seconds,
-            f"the bridge does not say {pattern}",
-        )
-        assert re.search(pattern, self.lines), f"the bridge ended without it: {self.lines}"
 
     def newest(self, number: int) -> dict[str, Any]:
-        """The newest usage of a host; {}: none yet."""
+        """The newest usage of a host; {} if there is none yet."""
         return next(reversed(self.usage.get(host_id(number), [])), {})
 
     def status(self, number: int) -> dict[str, Any]:
-        """Its newest inventory; {}: none yet, or retired."""
+        """The newest inventory of a host; {} if there is none yet or the host is retired."""
         return next(reversed(self.inventory.get(host_id(number), [])), {}) or {}
 
     def figure(self, name: str, **labels: str) -> float:
-        """One of its metrics."""
+        """The value of one of its metrics."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as response:
             text = response.read().decode()
         (value,) = (
@@ -162,10 +143,10 @@ class Bridge:
         return float(value)
 
     def wait_until(self, condition: Any, what: str) -> None:
-        wait_until(condition, LIMIT_S, f"{what}; the bridge says: {self.lines}")
+        wait_until(condition, LIMIT_S, f"{what}; the bridge says: {self.output}")
 
     def wait_while_they_report(self, cloud: Cloud, numbers: list[int], condition: Any, what: str) -> None:
-        """Has hosts report again and again, as nova-compute does: a look that comes late takes no report for life."""
+        """Makes hosts report repeatedly, like nova-compute: a late reading of the services does not show life."""
 
         def reported() -> bool:
             cloud.do("beat", numbers=numbers)
@@ -173,14 +154,16 @@ class Bridge:
 
         self.wait_until(reported, what)
 
-    def end(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(LIMIT_S)
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._reader.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
         self._stop.set()
         self._reader.join()
         self._consumer.close()
-        return code
 
     def _read(self) -> None:
         while not self._stop.is_set():
@@ -200,7 +183,7 @@ class Bridge:
 
 
 def host_id(number: int) -> str:
-    """As the program has it."""
+    """A host's id, as in the program."""
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
@@ -210,7 +193,7 @@ def amqp(rabbitmq: RabbitMQ) -> Any:
 
 
 def consumers(rabbitmq: RabbitMQ, queue: str) -> int:
-    """How many a queue has."""
+    """The number of messages in a queue."""
     with amqp(rabbitmq) as connection:
         try:
             return int(connection.default_channel.queue_declare(queue, passive=True).consumer_count)
@@ -236,18 +219,17 @@ def cloud(nova: Nova, rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFacto
 
 @contextmanager
 def running(directory: Path, broker: str, cloud: Cloud, **settings: Any) -> Iterator[Bridge]:
-    bridge = Bridge(directory, broker, cloud, **settings)
-    try:
+    with Bridge(directory, broker, cloud, **settings) as bridge:
         bridge.wait_for(r"\d+ hosts read from Placement and Nova", PROGRAM_LIMIT_S)
-        yield bridge
-    finally:
-        code = bridge.end()
-    assert code == 0, bridge.lines
+        try:
+            yield bridge
+        finally:
+            bridge.stop()
 
 
 @pytest.fixture(scope="module")
 def network(rabbitmq: RabbitMQ) -> Iterator[Proxy]:
-    """The way to RabbitMQ of the first bridge."""
+    """The first bridge's proxy to RabbitMQ."""
     with Proxy(rabbitmq.port) as proxy:
         yield proxy
 
@@ -260,7 +242,7 @@ def bridge(
     network: Proxy,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Bridge]:
-    """It reads the truth once, so that whatever else it knows it has heard."""
+    """A bridge that reads the truth once, so that all later knowledge comes from notifications."""
     settings = {
         "transport_url": rabbitmq.url.replace(str(rabbitmq.port), str(network.port)),
         "interval": "1 s",
@@ -275,7 +257,7 @@ def bridge(
 
 @pytest.fixture(scope="module")
 def rereading(kafka_broker: KafkaServer, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """It reads the truth again and again."""
+    """A bridge that reads the truth repeatedly."""
     settings = {"interval": "1 s", "resync_interval": "4 s"}
     with running(tmp_path_factory.mktemp("bridge"), kafka_broker.bootstrap_servers, cloud, **settings) as bridge:
         yield bridge
@@ -316,12 +298,12 @@ def test_an_instance_counts_as_it_starts_and_its_claim_is_settled_with_it(bridge
     )
     cloud.do("delete", uuid_=instance)
     bridge.wait_until(lambda: bridge.newest(4)["vcpus_allocated"] == 0, "it is gone")
-    assert bridge.lines.count("hosts read from Placement") == 1, "all that was heard, not read"
+    assert bridge.output.count("hosts read from Placement") == 1, "all that was heard, not read"
 
 
 def test_the_zone_is_that_of_the_aggregate(bridge: Bridge, cloud: Cloud) -> None:
     aggregate = cloud.do("aggregate", name="ssd", zone="az-1", numbers=[5])
-    # Two ways lead here: the services, which Nova's API lists with their zones, and the notification.
+    # The zone can come from two sources: the services, which Nova's API lists with their zones, and the notification.
     bridge.wait_until(lambda: bridge.status(5)["zone"] == "az-1", "host 5 is in the zone")
     bridge.wait_until(lambda: bridge.status(5)["aggregates"] == [aggregate], "host 5 is in the aggregate")
     assert bridge.status(1)["aggregates"] == []
@@ -411,22 +393,22 @@ def test_lost_doubled_and_out_of_order_the_table_is_right_again_by_the_next_read
         )
 
     rereading.wait_while_they_report(cloud, [8, 9], right, "the events show what Placement has")
-    print("\n" + "\n".join(line for line in rereading.lines.splitlines() if "the table was" in line))
+    print("\n" + "\n".join(line for line in rereading.output.splitlines() if "the table was" in line))
 
 
 @pytest.mark.timeout(600)
 def test_a_rabbitmq_that_was_killed_costs_no_more_than_a_reading(
     bridge: Bridge, cloud: Cloud, rabbitmq: RabbitMQ, network: Proxy
 ) -> None:
-    """The bridge has a connection for notifications and one for samples. Until the second of them is back, it waits.
+    """The bridge has one connection for notifications and one for samples, and waits until both are back.
 
-    Otherwise what is sent between the reading and the return of the other connection would be lost.
+    Otherwise messages sent between the reading and the return of the other connection would be lost.
     """
 
     def connected() -> int:
         return sum(consumers(rabbitmq, bridge.queue + suffix) for suffix in ("", "-samples"))
 
-    readings = bridge.lines.count("hosts read from Placement")
+    readings = bridge.output.count("hosts read from Placement")
     bridge.wait_until(lambda: connected() == 2, "both connections are there")
     network.accept(0)
     rabbitmq.kill()
@@ -437,21 +419,21 @@ def test_a_rabbitmq_that_was_killed_costs_no_more_than_a_reading(
     rabbitmq.start()
     network.accept(1)
     bridge.wait_until(lambda: connected() == 1, "one connection is back")
-    assert "RabbitMQ is there again" not in bridge.lines
+    assert "RabbitMQ is there again" not in bridge.output
     assert bridge.figure("vacancy_bridge_rabbitmq_up") == 0
     network.accept(math.inf)
     bridge.wait_for("RabbitMQ is there again")
     bridge.wait_until(lambda: connected() == 2, "both connections are there")
-    bridge.wait_until(lambda: bridge.lines.count("hosts read from Placement") > readings, "the truth is read")
+    bridge.wait_until(lambda: bridge.output.count("hosts read from Placement") > readings, "the truth is read")
     bridge.wait_while_they_report(
         cloud, [5], lambda: bridge.newest(5).get("vcpus_allocated") == 3, "what was lost is in the table"
     )
     assert instance in bridge.newest(5)["recent_consumers"]
-    assert re.search(r"the table was wrong, for \d+ s at most: [1-9]\d* instances missed", bridge.lines)
+    assert re.search(r"the table was wrong, for \d+ s at most: [1-9]\d* instances missed", bridge.output)
     assert bridge.figure("vacancy_bridge_stale_instances", kind="missed") >= 1
     assert bridge.figure("vacancy_bridge_stale_seconds") > 0
     assert bridge.figure("vacancy_bridge_rabbitmq_up") == 1
-    assert bridge.lines.count("RabbitMQ cannot be reached") == 1
+    assert bridge.output.count("RabbitMQ cannot be reached") == 1
     cloud.do("delete", uuid_=instance)
     bridge.wait_until(lambda: bridge.newest(5)["vcpus_allocated"] == 0, "notifications are heard again")
 

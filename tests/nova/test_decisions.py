@@ -1,4 +1,4 @@
-"""Nova's whole decision with its claim in a real Placement: how many picks land on hosts that are busy in truth."""
+"""Nova's whole decision with its claim in a real Placement: how many picks land on hosts that are really busy."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ UPDATE resource_providers SET uuid = '00000000-0000-4000-8000-' || lpad(id::text
 INSERT INTO resource_provider_traits (created_at, updated_at, trait_id, resource_provider_id)
 SELECT now(), now(), traits.id, resource_providers.id FROM traits, resource_providers WHERE traits.name = 'OWNER_NOVA';
 """
-"""What Nova adds to bench/placement/fleet.sql: a compute node's UUID is its provider's, and Nova owns it."""
+"""Additions for Nova to bench/placement/fleet.sql: a provider has its compute node's UUID, and Nova owns it."""
 
 
 @contextmanager
 def placement(nova: Nova, directory: Path, dsn: str) -> Iterator[str]:
-    """Placement over HTTP, with its tables in a database of ours; its URL."""
+    """Runs Placement over HTTP with its tables in the given database; returns its URL."""
     environment.configure(directory, dsn.replace("postgresql://", "postgresql+psycopg2://"))
     server = subprocess.Popen(
         nova.command("placement_server"),

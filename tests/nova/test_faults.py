@@ -1,4 +1,7 @@
-"""The database away, silent, slow, empty, stale, half there, garbage: no request fails, none waits, all is counted."""
+"""A database that is away, silent, slow, empty, stale, incomplete or full of garbage.
+
+No request fails or waits longer than the time-out, and every fault is counted.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ FIGURES = "position age_seconds cpu_utilization cpu_steal cpu_pressure memory_pr
 FIGURES += " memory_mb_available vcpus_claimed"
 ANSWERING = ["none", "empty", "stale", "half of the hosts missing", "the best hosts' rows old", "garbage in rows"]
 AGED = {"observed_at": "now() - CASE WHEN number <= 10 THEN interval '850 s' ELSE interval '0 s' END"}
-"""Of 1,000 s, past which a row is stale; a machine that is slow does not make the others so."""
+"""Rows are stale after 1,000 s, so that a slow machine does not make the other rows stale."""
 GARBAGE = {
     "cpu_utilization": "CASE number %% 4 WHEN 0 THEN 'NaN'::float8 WHEN 1 THEN 'Infinity' WHEN 2 THEN -3 ELSE 0.2 END",
     "cpu_steal": "CASE WHEN number %% 5 = 0 THEN 'NaN'::float8 ELSE 7e300 END",
@@ -86,7 +89,7 @@ def test_no_request_fails(seen: dict[str, Any], fault: str) -> None:
 @pytest.mark.timing
 @pytest.mark.parametrize("fault", [*ANSWERING, *FAULTS])
 def test_the_added_latency_is_bounded(seen: dict[str, Any], fault: str) -> None:
-    # One request in so many may find the machine's cores taken; the time-out itself is 50 ms.
+    # One request in this many may wait for a busy core; the time-out itself is 50 ms.
     assert sorted(seen[fault]["took_ms"])[-2] < LIMIT_MS
 
 
@@ -109,14 +112,14 @@ def test_a_fault_is_counted_and_the_next_requests_do_not_pay_for_it(
     assert counts["reads"] == 0
     assert counts["paused"] + sum(counts[kind] for kind in kinds) == REQUESTS
     assert counts["paused"] > REQUESTS / 2
-    assert len({number for number, _ in seen[fault]["best"]}) == 1  # weights of 0 leave Nova's own order
+    assert len({number for number, _ in seen[fault]["best"]}) == 1  # weights of 0 keep Nova's own order
     [line] = seen[fault]["log"]  # the first at once, the others once a minute
     assert line.startswith("1 requests were ranked without the table")
     assert "hunter2" not in line
 
 
 def best_read(seen: dict[str, Any], fault: str) -> list[int]:
-    """The hosts that won where the table was read: under load a read may time out."""
+    """The hosts that won in requests that read the table; under load a read may time out."""
     return [number for number, read in seen[fault]["best"] if read]
 
 
@@ -127,14 +130,14 @@ def test_hosts_without_a_row_or_with_an_old_one_are_counted_and_rank_in_the_midd
     assert counts["stale"]["hosts_stale"] == HOSTS * counts["stale"]["reads"]
     assert counts[half]["hosts_missing"] == HOSTS // 2 * counts[half]["reads"]
     assert counts["none"]["hosts_missing"] == counts["none"]["hosts_stale"] == 0
-    assert max(best_read(seen, half)) <= HOSTS // 2  # those known to be emptier than the median come first
+    assert max(best_read(seen, half)) <= HOSTS // 2  # hosts known to be emptier than the median come first
 
 
 def test_the_older_a_row_the_less_it_counts(seen: dict[str, Any]) -> None:
     assert min(best_read(seen, "the best hosts' rows old")) > 10
 
 
-@pytest.mark.timing  # the best win only now and then, so most reads have to be in time
+@pytest.mark.timing  # the best hosts win rarely, so most reads must be in time
 def test_the_best_hosts_win_while_their_rows_are_new(seen: dict[str, Any]) -> None:
     assert min(best_read(seen, "none")) <= 10
 

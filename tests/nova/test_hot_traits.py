@@ -1,4 +1,4 @@
-"""vacancy-hot-traits with a real Placement: hot hosts get the trait, seldom, and nothing else of theirs changes."""
+"""vacancy-hot-traits with a real Placement: hot hosts get the trait, changes are rare, and other traits stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nova's own loaders find the filter and the weigher, and its handlers rank 1,000 hosts as the table has them."""
+"""Nova's own loaders find the filter and the weigher, and its handlers rank 1,000 hosts by the table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_names_in_nova_conf_suffice(seen: dict[str, Any]) -> None:
     assert seen["filters"][-1] == "VacancyFilter"
     assert seen["weighers"][-1] == "VacancyWeigher"
     assert {"CPUWeigher", "RAMWeigher"} < set(seen["weighers"])
-    assert seen["at_start"] == {}  # nothing is connected or read before a request comes
+    assert seen["at_start"] == {}  # nothing connects or reads before the first request
 
 
 def test_the_filter_vetoes_whom_the_table_says_beyond_a_limit(seen: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ def test_an_aggregate_has_its_own_multiplier(seen: dict[str, Any]) -> None:
 def test_the_instances_of_one_request_do_not_all_go_to_the_best_host(seen: dict[str, Any]) -> None:
     picked = seen["multi_create"]["picked"]
     assert len(set(picked)) >= 18
-    assert max(picked) < 500  # and none of them to a busy one
+    assert max(picked) < 500  # and none of them moves to a busy host
 
 
 def test_a_rebuild_stays_where_it_is_and_reads_nothing(seen: dict[str, Any]) -> None:
@@ -82,7 +82,9 @@ def test_the_next_scheduler_passes_over_what_was_picked(seen: dict[str, Any]) ->
 
 
 def test_a_canary_changes_nothing_and_logs_whom_it_would_pick(seen: dict[str, Any]) -> None:
-    assert seen["canary"]["order"] == list(range(HOSTS - 9, HOSTS + 1))  # Nova's own, to which all are equal
+    assert seen["canary"]["order"] == list(
+        range(HOSTS - 9, HOSTS + 1)
+    )  # Nova's own order, in which all hosts are equal
     [line] = seen["canary"]["log"]
     assert "10 hosts: " in line
     assert "compute-991 (" in line

@@ -1,4 +1,4 @@
-"""Scheduler workers at once on one table do not herd."""
+"""Concurrent scheduler workers on one table do not herd."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOSTS, WORKERS, PICKS = 500, 8, 240
 
 
 def crowding(picked: list[int]) -> float:
-    """Picks on the host of a pick, on average: 1 when no host is picked twice."""
+    """The average, over all picks, of the number of picks on the same host; 1 if no host is picked twice."""
     return sum(count**2 for count in Counter(picked).values()) / len(picked)
 
 
@@ -31,5 +31,5 @@ def test_workers_spread_picks_as_one_does(nova: Nova, databases: Databases) -> N
         f" picks on the host of a pick on average {spread}"
     )
     assert hosts[WORKERS] > 0.9 * hosts[1]
-    # So many picks tell this to some 4 %, and it is 3 % more in lockstep (docs/decisions/0007).
+    # With this number of picks the error is about 4 %; workers in lockstep give 3 % more (docs/decisions/0007).
     assert spread[WORKERS] < 1.15 * spread[1]

@@ -1,4 +1,4 @@
-"""The second run of .ci/run: only tests that are about time get another chance."""
+"""The second run of .ci/run: only tests marked `timing` run again."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.harness.clock import Clock
 from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
 from vacancy.connectors.kafka.outbox import Left, Outbox
 from vacancy.connectors.settings import AgentSettings, KafkaSettings
@@ -33,18 +34,8 @@ NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 MACHINE_ID = "3d1219c7c4c5404aaa1f6d2a48adfda4"
 
 
-class Clock:
-    """Seconds, advanced by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class StillNode:
-    """A collector whose readings are set by hand."""
+    """A collector with readings that the test sets."""
 
     def __init__(self) -> None:
         self.usage_reading = UsageReading("boot", 1, 2, 0, 3, 0, 4, 0, 5, 6, 2, 7, 0)
@@ -66,7 +57,7 @@ class StillNode:
 
 
 class Sink(Outbox):
-    """An outbox that shows what is put into it."""
+    """An outbox that records what is put into it."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(NOWHERE, "host", 1_000_000, clock)
@@ -82,7 +73,7 @@ class Sink(Outbox):
 
 @dataclasses.dataclass
 class Bench:
-    """An agent between a still node and a sink."""
+    """An agent between an unchanging node and a sink."""
 
     clock: Clock
     node: StillNode
@@ -90,7 +81,7 @@ class Bench:
     agent: Agent
 
     def until(self, moment: float) -> list[float]:
-        """Lets the agent take its turns up to a moment; the times at which usage events left."""
+        """Lets the agent take its turns up to a time; returns the times at which usage events left."""
         times = []
         while True:
             events = len(self.sink.usage)
@@ -178,7 +169,7 @@ def test_a_changed_inventory_leaves_within_seconds(bench: Bench) -> None:
 
 
 def test_an_inventory_follows_the_usage_that_lists_a_new_consumer(bench: Bench) -> None:
-    """A claim of devices waits for it, though nothing may have changed since the last one."""
+    """A claim of devices waits for this inventory, even if nothing has changed since the last one."""
     bench.until(1010.0)
     inventories, events = len(bench.sink.inventories), len(bench.sink.usage)
     consumer = "5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11"
@@ -193,7 +184,7 @@ def test_an_inventory_follows_the_usage_that_lists_a_new_consumer(bench: Bench) 
 
 
 def test_a_failing_collector_is_said_once_and_gone_on_with(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """What fails both readings for one reason is one line."""
+    """If both readings fail for the same reason, only one line is logged."""
     bench.until(1003.0)
     bench.node.error = OSError("no such device")
     bench.until(1010.0)
@@ -338,7 +329,7 @@ def test_what_is_handed_over_comes_back_in_order_when_it_fails(clock: Clock) -> 
         outbox.add_usage(b"%d" % number)
     outbox.serve(0)
     assert outbox._usage_handed_over == 25
-    outbox._producer.purge()  # fails all of them
+    outbox._producer.purge()  # makes all of them fail
     clock.now += 0.5
     outbox.serve(0)
     assert outbox._usage_handed_over == 0

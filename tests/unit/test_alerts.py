@@ -1,4 +1,4 @@
-"""The alerts: that Prometheus takes them, that each is up when it should be, and that their figures exist."""
+"""The alerts: Prometheus accepts them, each fires when it should, and their metrics exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def promtool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*command: str | Path) -> str:
-    """What a command says; it must succeed."""
+    """The output of a command, which must succeed."""
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

@@ -1,4 +1,4 @@
-"""The state of a cloud: whatever becomes of notifications, after a reading of the truth it is the truth."""
+"""The state of a cloud: whatever happens to notifications, after a reading the state equals the truth."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.harness.clock import Clock
 from vacancy.connectors.collectors.collector import Inventory
 from vacancy.connectors.openstack.cloud import Cloud, Provider, Truth
 from vacancy.connectors.openstack.notifications import AggregateSeen, CpuCounters, InstanceSeen, Notification, Service
@@ -17,17 +18,7 @@ HOSTS = ("a", "b", "c")
 ZONED = "00000000-0000-4000-8000-00000000000a"
 SMALL, LARGE = {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 4}, {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 20}
 Held = dict[str, tuple[str, dict[str, int]]]
-"""By instance: its host and what it holds."""
-
-
-class Clock:
-    """One for all: seconds that are advanced by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
+"""For each instance its host and what it holds."""
 
 
 def truth_of(at: float, held: Held, members: frozenset[str] = frozenset()) -> Truth:
@@ -64,7 +55,7 @@ def cloud_of(clock: Clock, truth: Truth, services: Mapping[str, Service]) -> Clo
 
 
 def shown(cloud: Cloud) -> dict[str, Any]:
-    """All that the cloud's hosts are said to be and to have in use, apart from who says it and since when."""
+    """The inventory and usage of all hosts, without the source and time of the information."""
     told = {}
     for id_ in cloud.hosts:
         usage, inventory = dataclasses.asdict(cloud.usage(id_)), dataclasses.asdict(cloud.inventory(id_))
@@ -76,7 +67,7 @@ def shown(cloud: Cloud) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class History:
-    """What befell a cloud, and how it stands at the end."""
+    """The events in a cloud, and its state at the end."""
 
     notifications: list[Notification]
     held: Held
@@ -140,7 +131,7 @@ def test_after_a_reading_the_state_is_the_truth_whatever_was_lost_doubled_or_out
     cloud.sync(truth)
     right = shown(cloud_of(clock, truth, services))
     assert shown(cloud) == right
-    # And those that come late change nothing.
+    # Notifications that come late change nothing.
     for notification in data.draw(copies):
         cloud.told(notification, fresh_s=15.0)
     assert shown(cloud) == right

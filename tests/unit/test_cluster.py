@@ -1,4 +1,4 @@
-"""What `vacancy job submit`, `stop` and `status` make of the settings and of what Flink answers."""
+"""How `vacancy job submit`, `stop` and `status` use the settings and Flink's answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Caused by: org.postgresql.util.PSQLException: ERROR: permission denied for table
 
 
 def status() -> Status:
-    """A job that has failed and runs again since five minutes ago."""
+    """A job that has failed and has been running again for five minutes."""
     now = datetime.now(UTC)
     return Status(
         job=Job("4f2a1c", "vacancy", "RUNNING", now - timedelta(hours=3)),
@@ -97,7 +97,7 @@ def test_a_savepoint_stays_ours() -> None:
 
 
 def test_a_status_says_how_the_job_is() -> None:
-    text = as_text(status())
+    text = "\n".join(as_text(status()))
     for expected in ("RUNNING, 7 of 8 tasks run", "5 min", "file:/state/chk-7", "permission denied for table host"):
         assert expected in text
     found = as_object(status())

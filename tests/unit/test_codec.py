@@ -1,4 +1,4 @@
-"""Single events to bytes and back."""
+"""Encodes and decodes single events."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_full_inventory_reading_encodes() -> None:
 
 
 def test_confluents_wire_format_by_way_of_a_registry() -> None:
-    # The client library's own registry in memory.
+    # The client library's own in-memory registry.
     registry = Registry("mock://test")
     schema_id = registry.register(Event.USAGE, "vacancy.usage")
     assert registry.register(Event.USAGE, "vacancy.usage") == schema_id

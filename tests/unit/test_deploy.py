@@ -1,7 +1,7 @@
-"""What we ship for deploying holds together, and with the rest.
+"""The deployment files agree with each other and with the rest of the repository.
 
-Each file is held against its schema, its commands against the command line, its variables against the settings, its
-figures against the page of metrics. tests/integration/test_deploy.py runs what can be run here.
+Each file is checked against its schema, its commands against the command line, its variables against the settings, and
+its metrics against docs/metrics.md. tests/integration/test_deploy.py runs what can be run here.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 UNIT = (DEPLOY / "systemd" / "vacancy-agent.service").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-SECRETS_DIR = "/run/secrets"  # where Docker puts them
+SECRETS_DIR = "/run/secrets"  # where Docker mounts them
 
 
 def kubernetes() -> Iterator[dict[str, Any]]:
-    """Every object of deploy/kubernetes."""
+    """Every object in deploy/kubernetes."""
     for file in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
         yield from yaml.safe_load_all(file.read_text(encoding="utf-8"))
 
@@ -65,7 +65,7 @@ def used_variables() -> set[str]:
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every `vacancy` command line that we ship, with where it stands."""
+    """Every `vacancy` command line in the deployment files, with its place."""
     variables = example_env()
     for name, service in SERVICES.items():
         command = [*service.get("entrypoint", []), *service.get("command", [])]
@@ -82,7 +82,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def setting(variable: str) -> object:
-    """The setting that a VACANCY_ variable stands for; fails if there is none."""
+    """The setting of a VACANCY_ variable; fails if there is none."""
     model: Any = Settings
     for part in variable.removeprefix("VACANCY_").lower().split("__"):
         assert isinstance(model, type), variable
@@ -123,7 +123,7 @@ def test_every_image_is_pinned() -> None:
     ("lock", "extras"), [("agent", {"agent", "scheduler"}), ("flink", {"agent", "java", "job", "simulate"})]
 )
 def test_a_lock_of_an_image_has_what_its_extras_need(lock: str, extras: set[str]) -> None:
-    """``make lock`` makes them anew."""
+    """``make lock`` updates them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [*project["dependencies"]]
     for extra in (todo := [*extras]):
@@ -248,7 +248,7 @@ def test_every_variable_is_a_setting() -> None:
 
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No variables of ours, and a directory for secrets."""
+    """An environment without VACANCY_ variables, and a directory for secrets."""
     for name in [name for name in os.environ if name.startswith("VACANCY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("VACANCY_SECRETS_DIR", str(tmp_path))
@@ -303,7 +303,7 @@ DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 
 
 def exists(figure: str) -> bool:
-    """Whether a figure is one of the exporter's query, or is told on the page of metrics."""
+    """Whether a metric is in the exporter's query or on the page of metrics."""
     if figure.startswith("vacancy_freshness_"):
         query = yaml.safe_load((DEPLOY / "prometheus" / "postgres-exporter.yml").read_text())["vacancy_freshness"]
         return figure.removeprefix("vacancy_freshness_") in {name for gauge in query["metrics"] for name in gauge}

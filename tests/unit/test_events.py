@@ -1,4 +1,4 @@
-"""The released schemas: found by fingerprint, documented, and able to read each other."""
+"""The released schemas are found by fingerprint, documented, and able to read each other."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_any_two_versions_read_each_other(reader: SchemaVersion, writer: SchemaV
 
 @pytest.mark.parametrize("event", Event)
 def test_data_begin_with_those_of_each_version_before(event: Event) -> None:
-    """It is what READS_AS_HEADER promises."""
+    """This is the promise of READS_AS_HEADER."""
     added = _with_fields(newest(event), lambda fields: [*fields, {"name": "added", "type": "long", "default": 0}])
     versions = [version.text for version in released(event)] + [added]
     assert [pair for pair in itertools.pairwise(versions) if not begins_with(*reversed(pair))] == []

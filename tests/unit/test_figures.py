@@ -1,4 +1,4 @@
-"""The README's figures are those of the results in bench/results."""
+"""The README's figures agree with the results in bench/results."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.ranges import out_of_range
 from vacancy.jobs.simulator.fleet import NS_PER_S, PRESSURE, RECENT_NS, Behaviour, Fleet
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
@@ -186,7 +187,7 @@ def test_instances_come_and_go() -> None:
 
 
 def test_load_moves_with_the_hours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vacancy.jobs.simulator.fleet.SLICE_NS", 100 * NS_PER_S)  # a day in few ticks
+    monkeypatch.setattr("vacancy.jobs.simulator.fleet.SLICE_NS", 100 * NS_PER_S)  # a day in only a few ticks
     fleet = make_fleet(hosts=300, interval_ns=600 * NS_PER_S, behaviour=CALM)
     busy_ns = []
     for _ in range(24 * 6 + 1):
@@ -241,3 +242,13 @@ def test_odd_hosts_are_some_of_the_fleet(what: str, least: float, most: float) -
     fleet = make_fleet(hosts=3000)
     shares = {"pressure": fleet.pressure, "disabled": fleet.disabled, "skewed": np.abs(fleet.skew_ms) >= 1000}
     assert least < shares[what].mean() < most
+
+
+@given(st.integers(0, 2**32), behaviours)
+@settings(max_examples=20)
+def test_whatever_is_simulated_is_within_the_schemas_bounds(seed: int, behaviour: Behaviour) -> None:
+    fleet = make_fleet(hosts=40, seed=seed, behaviour=behaviour)
+    for event in events_of(fleet, 3):
+        assert out_of_range(Event.USAGE, event) == []
+    for row in range(40):
+        assert out_of_range(Event.INVENTORY, fleet.inventory(row, STARTED_MS)) == []

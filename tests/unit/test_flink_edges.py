@@ -1,4 +1,4 @@
-"""Connector options: quoting, connection strings, and secrets only where the connector reads them."""
+"""Connector options: quoting, connection strings, and secrets only in the options that connectors read them from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The functions' jar is what its sources say, whole, and built once. The compiler is faked here."""
+"""The functions' jar matches its sources, is complete, and is built once. The compiler is faked here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOURCES: Sources = {"a/B.java": b"class B", "a/A.java": b"class A"}
 
 
 class Compiler:
-    """Makes of each file a class file that holds its source, and counts."""
+    """Writes for each source file a class file with the same content, and counts calls."""
 
     def __init__(self) -> None:
         self.runs = 0

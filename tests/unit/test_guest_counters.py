@@ -1,4 +1,4 @@
-"""Sums over guests' devices: they never go back, whoever comes and goes."""
+"""Sums over guests' devices never decrease, whichever guests and devices come and go."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_sums_never_go_back(steps: list[dict[str, tuple[int, int]]], silent: set
 
 @given(st.lists(st.tuples(DEVICES, st.integers(0, 50), st.booleans()), max_size=40))
 def test_what_devices_count_between_two_readings_is_what_the_sum_grows_by(steps: list[tuple[str, int, bool]]) -> None:
-    """A device counts on, or begins anew after a reading that did not find it."""
+    """A device keeps counting, or starts again after a reading that did not find it."""
     sums, counts, total = Sums[str](1), defaultdict[str, int](int), 0
     for device, amount, goes in steps:
         if goes and device in counts:

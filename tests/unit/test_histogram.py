@@ -1,4 +1,4 @@
-"""The histogram counts as Prometheus does."""
+"""The histogram counts like Prometheus's histograms."""
 
 from __future__ import annotations
 

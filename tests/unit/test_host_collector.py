@@ -1,4 +1,4 @@
-"""The host collector against the kernel's figures, read here without it."""
+"""Compares the host collector with the kernel's figures, which the tests read themselves."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_written_file_shows_on_the_disks_or_there_are_none(tmp_path: Path) -> 
     assert after.disk_write_bytes is not None
     assert after.disk_write_ops is not None
     assert before.disk_write_ops is not None
-    # Others may write meanwhile.
+    # Other processes may write meanwhile.
     assert 8 * 2**20 <= after.disk_write_bytes - before.disk_write_bytes < 200 * 2**20
     assert after.disk_write_ops > before.disk_write_ops
 

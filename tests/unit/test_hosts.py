@@ -1,4 +1,4 @@
-"""The table's cells, and what fits where."""
+"""The cells of the table, and the columns and rows that fit on a terminal."""
 
 from __future__ import annotations
 

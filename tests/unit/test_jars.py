@@ -1,4 +1,4 @@
-"""The jars are those of the lock, or there is an error that names the one that is not."""
+"""The jars match the lock file; otherwise an error names the jar that does not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lock_file(tmp_path: Path) -> Path:
 
 
 class Repository:
-    """Stands for the network: hands out contents, and counts."""
+    """Replaces the network: returns contents, and counts calls."""
 
     def __init__(self, contents: dict[str, bytes]) -> None:
         self.contents = contents

@@ -1,4 +1,4 @@
-"""What is read from libvirt's documents, as Nova has them written."""
+"""Reads libvirt's documents in the form that Nova gives them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A compute node and a scheduler host install no more than they need."""
+"""Compute nodes and scheduler hosts install only the packages that they need."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEAVY = {
 
 
 def loaded_with(module: str) -> set[str]:
-    """The packages that come with a module."""
+    """The packages that a module imports."""
     program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(result.stdout.split())

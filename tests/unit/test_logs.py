@@ -1,4 +1,4 @@
-"""What goes to stderr: lines for people, or JSON alone."""
+"""Output on stderr: lines for people, or only JSON."""
 
 from __future__ import annotations
 

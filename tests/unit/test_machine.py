@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.harness.machine import FIGURES, PROC, Machine
 from vacancy.connectors.collectors.devices import counted_disks, counted_interfaces
+from vacancy.connectors.collectors.file_system import Helper, kind_of
 from vacancy.connectors.collectors.limited import Limited
 from vacancy.connectors.collectors.machine import HostCollector, numa_cells
 from vacancy.schemas.codec import Encoder
@@ -402,7 +405,51 @@ def test_cells_without_cpus_or_memory_and_garbled_ones(machine: Machine) -> None
     assert [cell.pages[0].free * cell.pages[0].size_kb // 1024 for cell in cells] == [4096, 0, 0, 0]
 
 
-# Calls that may hang
+# File systems, and calls that may hang
+
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 22 0:40 / /var/lib/nova rw - nfs4 10.0.0.5:/nova rw,hard
+31 30 0:41 / /var/lib/nova/instances rw - fuse.glusterfs 10.0.0.6:/vms rw
+32 22 0:42 / /mnt/a\\040b rw - fuse.sshfs x rw
+33 22 0:43 / /mnt/two rw - fuse x rw
+34 22 0:44 / /mnt/two rw - xfs /dev/vdb rw
+garbled
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "ext4"),
+        ("/var/lib/nova", "nfs4"),
+        ("/var/lib/nova/x/../y", "nfs4"),
+        ("/var/lib/nova/instances/1", "fuse.glusterfs"),
+        ("/var/lib/nova2", "ext4"),
+        ("/mnt/a b/c", "fuse.sshfs"),
+        ("/mnt/two", "xfs"),
+    ],
+)
+def test_what_a_path_is_on_is_told_without_looking_at_it(tmp_path: Path, path: str, kind: str) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    assert kind_of(Path(path), str(tmp_path / "mountinfo")) == kind
+    assert kind_of(Path(path), str(tmp_path / "none")) == ""
+
+
+def test_a_helper_says_what_the_file_system_does_and_is_started_again(tmp_path: Path) -> None:
+    helper, found = Helper(tmp_path), os.statvfs(tmp_path)
+    room = helper.ask()
+    assert (room.device, room.total) == (tmp_path.stat().st_dev, found.f_blocks * found.f_frsize)
+    missing = Helper(tmp_path / "none")
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError, match="none"):
+            missing.ask()
+    (child,) = (child.pid for child in psutil.Process().children() if str(tmp_path) == child.cmdline()[-1])
+    os.kill(child, signal.SIGKILL)
+    with pytest.raises(OSError, match="has ended"):
+        helper.ask()
+    assert helper.ask().total == room.total
 
 
 def test_a_call_that_answers_is_answered() -> None:

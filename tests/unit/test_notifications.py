@@ -1,4 +1,4 @@
-"""Reading notifications and samples: what is theirs is understood, and whatever else comes is refused with a reason."""
+"""Notifications and samples: valid ones are read, and everything else is refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The breaker in front of the table, with a clock that is advanced by hand; no database ever answers."""
+"""The circuit breaker in front of the table, with a clock that is advanced by hand and no database."""
 
 from __future__ import annotations
 
@@ -9,18 +9,9 @@ from itertools import pairwise
 
 import pytest
 
+from tests.harness.clock import Clock
 from vacancy.connectors.nova.hysteresis import Flip, Hysteresis
 from vacancy.connectors.nova.table import Fault, Table
-
-
-class Clock:
-    """Seconds, advanced by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def kind(table: Table) -> str:
@@ -32,7 +23,7 @@ def kind(table: Table) -> str:
 def test_pauses_double_and_one_request_tries_after_each(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     with closing(socket.socket()) as closed:
-        closed.bind(("127.0.0.1", 0))  # and does not listen
+        closed.bind(("127.0.0.1", 0))  # bound, but not listening
         table = Table(f"host=127.0.0.1 port={closed.getsockname()[1]} user=u dbname=d", 5.0, clock)
         tried_at = []
         with caplog.at_level(logging.WARNING, "vacancy.nova"):
@@ -44,7 +35,7 @@ def test_pauses_double_and_one_request_tries_after_each(caplog: pytest.LogCaptur
     assert pauses == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30], abs=0.15)
     assert table.counts["unreachable"] == len(tried_at)
     assert table.counts["paused"] == 1000 - len(tried_at)
-    assert len(caplog.records) == 2  # 100 s, a line a minute
+    assert len(caplog.records) == 2  # 100 s, one line per minute
     assert "Connection refused" in caplog.text
 
 
@@ -77,5 +68,5 @@ def test_a_host_that_falls_silent_keeps_its_trait() -> None:
     hysteresis = Hysteresis(hot_for_s=60, cool_below=0.7, flips_per_hour=4, max_hot=1.0)
     hysteresis.flips(0, {"a": 0.1}, {"a"})
     assert hysteresis.flips(70, {}, {"a"}) == []
-    assert hysteresis.flips(80, {"a": 0.1}, {"a"}) == []  # it starts anew
+    assert hysteresis.flips(80, {"a": 0.1}, {"a"}) == []  # the pauses start again
     assert hysteresis.flips(150, {"a": 0.1}, {"a"}) == [Flip("a", False, 0.1)]

@@ -1,4 +1,4 @@
-"""What a refusal while connecting means: whether trying again may help."""
+"""Errors while connecting: whether a retry may help."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_server_that_is_away_for_now_is_unreachable(said: str) -> None:
 
 
 def test_a_server_that_answers_no_more_is_unreachable() -> None:
-    """Postmaster says so before it knows TLS from not, so libpq does not show what it says."""
+    """The postmaster sends this error before TLS is negotiated, so libpq does not show its text."""
     text = 'connection to server at "127.0.0.1", port 5432 failed: server sent an error response during SSL exchange\n'
     assert isinstance(not_connected(text, "PostgreSQL", timedelta(seconds=2)), UnreachableError)
 
@@ -36,6 +36,6 @@ def test_a_server_that_does_not_want_us_refuses() -> None:
 
 
 def refusal(said: str) -> VacancyError:
-    """What becomes of libpq's error, which has no SQLSTATE."""
+    """The exception for libpq's error, which has no SQLSTATE."""
     text = f'connection to server at "127.0.0.1", port 5432 failed: FATAL:  {said}\n'
     return not_connected(text, "PostgreSQL", timedelta(seconds=2))

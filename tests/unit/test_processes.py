@@ -1,4 +1,4 @@
-"""Children end with us, leftovers are found, and what ended says why."""
+"""Children end with their parent, leftover processes are found, and an ended process says why it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vacancy.jobs.local import processes
 from vacancy.jobs.local.processes import MARKER, Child, bound_log, end_leftovers, leftovers
 from vacancy.schemas.errors import VacancyError
 
-# A child with a child of its own, both deaf to SIGTERM, the second one in a session of its own; says so when ready.
+# A child with a child in another session, both ignoring SIGTERM; the inner child prints "ready".
 DEAF_TREE = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

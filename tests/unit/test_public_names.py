@@ -1,4 +1,4 @@
-"""What ``from vacancy import …`` gives: the public names, each loaded when it is first used."""
+"""The names of ``from vacancy import …``: the public ones, each loaded when it is first used."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ COLLECTORS = (
 
 
 def test_the_public_names_are_these() -> None:
-    """A name that goes or comes is a change for users: CHANGELOG.md says so."""
+    """An added or removed name is a change for users and must be in CHANGELOG.md."""
     assert sorted(vacancy.__all__) == sorted(RANKING + SCHEDULERS + COLLECTORS)
 
 
@@ -62,11 +62,11 @@ def test_each_is_there_for_programs_and_for_type_checkers(name: str) -> None:
 
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Shceduler'"):
-        vacancy.Shceduler  # type: ignore[attr-defined]  # noqa: B018  # that it is not there is the point
+        vacancy.Shceduler  # type: ignore[attr-defined]  # noqa: B018  # the test is that the name does not exist
 
 
 def loaded(program: str) -> set[str]:
-    """The modules that are loaded after a program, beside those of an interpreter that does nothing."""
+    """The modules that a program loads, without those that an idle interpreter loads."""
     program = f"import sys; before = set(sys.modules); {program}; print(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

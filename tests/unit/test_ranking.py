@@ -1,4 +1,4 @@
-"""How full a host is, and which of its figures says so."""
+"""The fullness of a host, and the figure that decides it."""
 
 from __future__ import annotations
 

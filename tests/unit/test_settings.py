@@ -1,4 +1,4 @@
-"""The settings: where they come from, what is refused, and that their page says all of it."""
+"""The settings: their sources, what is refused, and that docs/settings.md describes all of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 INTRODUCTION = """# Settings
 
 One TOML file: by default `vacancy.toml` in the working directory, else the local stack's (in `--data-dir`, by default
-the platform's state directory). Over it go variables, `VACANCY_` + section + `__` + key (`VACANCY_KAFKA__USAGE_TOPIC`),
-and over them flags. A secret may also be a file: named like its variable, in the directory that `VACANCY_SECRETS_DIR`
-names; it goes over the settings file, and a variable over it ([how](deploy.md#secrets)). Durations are written
-`"100 ms"`, `"1 s"`, `"5 min"`, `"1 h"`, or as a number of seconds. All mistakes are reported at once; a key that does
-not exist is one. Passwords are never printed.
+the platform's state directory). Environment variables override it: `VACANCY_` + section + `__` + key
+(`VACANCY_KAFKA__USAGE_TOPIC`). Flags override variables. A secret may also be in a file with the name of its variable,
+in the directory that `VACANCY_SECRETS_DIR` names; the file overrides the settings file, and the variable overrides the
+file ([how](deploy.md#secrets)). Durations are written `"100 ms"`, `"1 s"`, `"5 min"`, `"1 h"`, or as a number of
+seconds. All mistakes are reported at once, including unknown keys. Passwords are never printed.
 """
 
 
@@ -137,7 +137,7 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
 
 
 def test_the_page_tells_every_setting() -> None:
-    """``make goldens`` writes the page anew."""
+    """``make goldens`` regenerates the page."""
     if os.environ.get("VACANCY_REGENERATE_GOLDENS"):
         PAGE.write_text(_page(), encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == _page()

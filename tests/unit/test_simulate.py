@@ -1,4 +1,4 @@
-"""What the simulator does with a fleet's events before they reach a broker."""
+"""How the simulator handles a fleet's events before they reach a broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends is started again, with growing pauses, and given up in the end."""
+"""A child that ends is restarted after growing pauses, and finally given up."""
 
 from __future__ import annotations
 
@@ -7,20 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.clock import Clock
 from tests.harness.waiting import wait_until
 from vacancy.jobs.local.processes import Child
 from vacancy.jobs.local.supervisor import FIRST_DELAY_SECONDS, MAX_RESTARTS, WITHIN_SECONDS, Supervisor
 from vacancy.schemas.errors import VacancyError
-
-
-class Clock:
-    """Advanced by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""No text that others wrote steers a terminal, and none is lost for programs."""
+"""Text from others cannot control a terminal, and programs still get all of it."""
 
 from __future__ import annotations
 

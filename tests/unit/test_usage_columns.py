@@ -14,7 +14,7 @@ from vacancy.schemas.usage import COUNTERS, GAUGES, HOST_COLUMNS, RESOURCES
 
 FIELDS: dict[str, dict[str, Any]] = {field["name"]: field for field in newest(Event.USAGE).document["fields"]}
 THE_AGENTS = {"host_id", "seq", "agent_time"}
-"""What the agent adds to a collector's reading."""
+"""The fields that the agent adds to a collector's reading."""
 
 
 def test_a_reading_has_the_fields_of_the_schema_and_its_defaults() -> None:
@@ -35,7 +35,7 @@ def test_the_simulator_gives_fields_of_the_schema_and_all_that_have_no_default()
 
 
 def test_the_oracle_knows_the_counters_and_resources() -> None:
-    """It has lists of its own, so that it shares no mistake; a column that it lacks would go unchecked."""
+    """The oracle has its own lists, so that it shares no mistake; a column missing there would not be checked."""
     assert {counter.field: counter.rate for counter in COUNTERS} == oracle.COUNTERS
     assert {counter.field for counter in COUNTERS if counter.per == "cpu_time"} == set(oracle.CPU_FRACTIONS)
     assert RESOURCES == oracle.RESOURCES

@@ -1,14 +1,14 @@
 """Cinder's API and scheduler in one process, until stdin ends. Runs in Cinder's environment.
 
-All of it is Cinder's own: the API (without Keystone) as WSGI, the scheduler's manager with its host manager behind RPC,
-the database (SQLite). The message bus is oslo.messaging's `fake`, which works within a process. What is not there are
-volume services: their reports come from stdin, and go the way that theirs go.
+All of it is Cinder's own code: the API (without Keystone) as WSGI, the scheduler's manager with its host manager behind
+RPC, the database (SQLite). The message bus is oslo.messaging's `fake`, which works within a process. There are no
+volume services: their reports come from stdin and take the same path as real ones.
 
 Prints its port; then a line for each line on stdin, all JSON:
 
-- ``{"report": {"host": …, "capabilities": …}}``: what a volume service reports;
-- ``{"down": host}``: it is not heard any more;
-- ``{"fits": {pool: [size, …]}}``: whether Cinder's capacity filter lets a volume of each size into the pool.
+- ``{"report": {"host": …, "capabilities": …}}``: a volume service's report;
+- ``{"down": host}``: the volume service stops reporting;
+- ``{"fits": {pool: [size, …]}}``: whether Cinder's capacity filter accepts a volume of each size for the pool.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from oslo_config import cfg
 from oslo_serialization import jsonutils
 
 objects.register_all()
-from cinder.scheduler import manager, rpcapi  # noqa: E402  # it wants the objects registered
+from cinder.scheduler import manager, rpcapi  # noqa: E402  # it needs the objects to be registered first
 
 CONF = cfg.CONF
 LIMIT_S = 30.0
 
 
 class AsOnTheBus(base.CinderObjectSerializer):  # type: ignore[misc]  # it is in another environment
-    """Answers go through JSON, as on every message bus but the `fake` one."""
+    """Passes answers through JSON, as every message bus except the `fake` one does."""
 
     def serialize_entity(self, context: Any, entity: Any) -> Any:
-        """What arrives at the other end."""
+        """The value that arrives at the other end."""
         return jsonutils.loads(jsonutils.dumps(super().serialize_entity(context, entity)))
 
 
 class Server(ThreadingMixIn, WSGIServer):
-    """Answers several at once."""
+    """Answers several requests at once."""
 
     daemon_threads = True
 
 
 class Quiet(WSGIRequestHandler):
-    """Logs nothing: Cinder does."""
+    """Logs nothing, since Cinder logs requests itself."""
 
     def log_message(self, *args: object) -> None:
         """Not to stderr."""
 
 
 def configure(directory: Path) -> None:
-    """Cinder's settings, but for these its defaults."""
+    """Cinder's settings: its defaults except for these."""
     file = directory / "cinder.conf"
     file.write_text(
         "\n".join(

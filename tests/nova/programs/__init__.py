@@ -1,9 +1,9 @@
-"""Programs that run in Nova's environment (requirements/nova.lock) and print JSON; ours in them is the adapter.
+"""Programs that run in Nova's environment (requirements/nova.lock) and print JSON; they test Vacancy's adapter.
 
-What is not Nova's own in them is in ``stage`` alone, which lists it.
+All stubs are in ``stage``, which lists them; the rest is Nova's own code.
 """
 
 from nova import monkey_patch
 
-# As nova.cmd.scheduler does, and as early: before anything that might import eventlet.
+# Like nova.cmd.scheduler, this comes before any import that might import eventlet.
 monkey_patch.patch(backend="threading")

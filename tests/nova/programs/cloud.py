@@ -1,10 +1,10 @@
-"""A cloud that does what it is told, a line of orders at a time: Placement and Nova's API over HTTP, and notifications.
+"""A cloud that carries out orders, one line at a time: Placement and Nova's API over HTTP, and notifications.
 
-Databases, objects, notifications and both APIs are Nova's and Placement's own. In place of nova-compute, which needs a
-hypervisor, it is this that writes what nova-compute would, and calls what nova-compute calls to notify. Stubs:
+Databases, objects, notifications and both APIs are Nova's and Placement's own. nova-compute needs a hypervisor, so this
+program writes what nova-compute would write, and calls Nova's functions that send notifications. Stubs:
 
-- Keystone: whoever asks is the administrator.
-- What goes to RabbitMQ passes ``hold`` first, so that it can be lost, doubled and sent in another order.
+- Keystone: every caller is the administrator.
+- Messages to RabbitMQ pass ``hold`` first, so that they can be lost, repeated and reordered.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from tests.nova.programs.stage import flavor, host_id
 
 PROJECT = "vacancy"
 VCPUS, MEMORY_MB, DISK_GB = 16, 32_768, 500
-"""Of each compute node."""
+"""The size of each compute node."""
 
 
 class Cloud:
-    """One cell, in databases in a directory."""
+    """One cell, with its databases in a directory."""
 
     def __init__(self, directory: Path, transport_url: str) -> None:
         file = directory / "nova.conf"
@@ -77,7 +77,7 @@ class Cloud:
         self.ports = {"placement": _serve(self._placement._application), "compute": _serve(self._compute())}
 
     def add_hosts(self, first: int, last: int) -> None:
-        """Compute nodes by number, each with a nova-compute that has just reported."""
+        """Creates compute nodes by number, each with a nova-compute that has just reported."""
         for number in range(first, last + 1):
             name = _name(number)
             service = objects.Service(
@@ -103,7 +103,7 @@ class Cloud:
             self._put(number, "traits", traits=["HW_CPU_X86_AVX2"])
 
     def beat(self, numbers: list[int]) -> None:
-        """Has nova-compute report, as it does each report_interval."""
+        """Makes nova-compute report, as it does every report_interval."""
         for number in numbers:
             service = objects.Service.get_by_compute_host(self._admin, _name(number))
             service.report_count += 1
@@ -112,7 +112,7 @@ class Cloud:
     def boot(
         self, uuid_: str, number: int, vcpus: int, memory_mb: int, disk_gb: int, in_a_volume: bool = False
     ) -> None:
-        """Starts an instance on a host, whose root disk may be a volume."""
+        """Starts an instance on a host; its root disk may be a volume."""
         kind = flavor(vcpus, memory_mb, disk_gb)
         amounts = {"VCPU": vcpus, "MEMORY_MB": memory_mb} | ({} if in_a_volume else {"DISK_GB": disk_gb})
         self._allocate(uuid_, number, amounts)
@@ -133,7 +133,7 @@ class Cloud:
         utils.notify_about_instance_create(self._admin, instance, _name(number), phase="end", bdms=[])
 
     def act(self, uuid_: str, action: str, phase: str = "end") -> None:
-        """Something about an instance that changes nothing of it, such as ``power_on``."""
+        """Notifies about an instance without changing it, for example ``power_on``."""
         instance = self._instances[uuid_]
         utils.notify_about_instance_action(self._admin, instance, instance.host, action, phase=phase, bdms=[])
 
@@ -145,7 +145,7 @@ class Cloud:
         utils.notify_about_instance_action(self._admin, instance, instance.host, "delete", phase="end", bdms=[])
 
     def move(self, uuid_: str, number: int) -> None:
-        """Migrates an instance to another host while it runs."""
+        """Live-migrates an instance to another host."""
         instance = self._instances[uuid_]
         amounts = {"VCPU": instance.flavor.vcpus, "MEMORY_MB": instance.flavor.memory_mb}
         self._allocate(uuid_, number, amounts | {"DISK_GB": instance.flavor.root_gb})
@@ -155,13 +155,13 @@ class Cloud:
         )
 
     def switch(self, number: int, disabled: bool, reason: str | None, forced_down: bool = False) -> None:
-        """Disables a nova-compute, or enables it, or says that it is down."""
+        """Disables, enables or forces down a nova-compute."""
         service = objects.Service.get_by_compute_host(self._admin, _name(number))
         service.disabled, service.disabled_reason, service.forced_down = disabled, reason, forced_down
         service.save()
 
     def aggregate(self, name: str, zone: str, numbers: list[int]) -> str:
-        """Makes a host aggregate, with its mirror in Placement; its UUID."""
+        """Creates a host aggregate, with its mirror in Placement; returns its UUID."""
         made = objects.Aggregate(self._admin, name=name, metadata={"availability_zone": zone})
         made.create()
         self._aggregates[name] = made
@@ -172,7 +172,7 @@ class Cloud:
         return str(made.uuid)
 
     def measure(self, number: int, user_ns: int, kernel_ns: int, idle_ns: int, iowait_ns: int) -> None:
-        """Sends a host's metrics, as with compute_monitors = cpu.virt_driver."""
+        """Sends a host's metrics, as Nova does with compute_monitors = cpu.virt_driver."""
         now = datetime.datetime.now(datetime.UTC)
         values = {"user": user_ns, "kernel": kernel_ns, "idle": idle_ns, "iowait": iowait_ns}
         metrics = [
@@ -184,18 +184,18 @@ class Cloud:
         )
 
     def retire(self, number: int) -> None:
-        """Takes a compute node away, with its provider."""
+        """Deletes a compute node and its provider."""
         objects.ComputeNode.get_by_host_and_nodename(self._admin, _name(number), _node(number)).destroy()
         objects.Service.get_by_compute_host(self._admin, _name(number)).destroy()
         self._ask("DELETE", f"/resource_providers/{host_id(number)}")
 
     def vcpus(self, number: int) -> int:
-        """How many Placement has given of a host."""
+        """The amounts of a host that are allocated in Placement."""
         usages = json.loads(self._ask("GET", f"/resource_providers/{host_id(number)}/usages"))
         return int(usages["usages"]["VCPU"])
 
     def hold(self) -> None:
-        """From now on notifications are kept."""
+        """From now on notifications are held back."""
         self._held = []
 
     def held(self) -> int:
@@ -203,13 +203,13 @@ class Cloud:
         return len(self._held or [])
 
     def send(self, numbers: list[int]) -> None:
-        """Sends of those that were kept these, in this order; no more are kept."""
+        """Sends these of the notifications held back, in this order, and stops holding back."""
         held, self._held = self._held or [], None
         for number in numbers:
             self._send(*held[number][0], **held[number][1])
 
     def burst(self, number: int, count: int) -> float:
-        """Sends so many metrics of a host as fast as it can; how long that took, in s."""
+        """Sends so many metrics of a host as fast as possible; returns the time taken in seconds."""
         began = time.monotonic()
         for step in range(count):
             self.measure(number, step * 10_000, step, 0, 0)
@@ -219,7 +219,7 @@ class Cloud:
         if self._held is None:
             self._send(*arguments, **more)
         else:
-            # As they are now: Nova may go on with the objects.
+            # Copied in their current state: Nova may change the objects later.
             self._held.append((arguments, more))
 
     def _allocate(self, consumer: str, number: int | None, amounts: dict[str, int]) -> None:
@@ -240,7 +240,7 @@ class Cloud:
         return expect(self._placement(method, path, body), 200, 201, 204)
 
     def _compute(self) -> Callable[..., Any]:
-        """Nova's API without Keystone's middleware: whoever comes is the administrator."""
+        """Nova's API without Keystone's middleware: every caller is the administrator."""
         application = auth.NovaKeystoneContext(APIRouterV21())
 
         def administrator(environ: dict[str, Any], start_response: Any) -> Any:
@@ -251,7 +251,7 @@ class Cloud:
 
 
 def _name(number: int) -> str:
-    """A nova-compute's; the hypervisor's has a domain."""
+    """The host name of a nova-compute; its hypervisor's hostname has a domain too."""
     return f"compute-{number}"
 
 
@@ -266,7 +266,7 @@ def _serve(application: Any) -> int:
 
 
 def main() -> None:
-    """The first line is the settings; each that follows is a list of orders, and its answers are a line."""
+    """Reads the settings from the first line, then lists of orders, one per line; writes a line of answers for each."""
     given = json.loads(sys.stdin.readline())
     with tempfile.TemporaryDirectory() as directory:
         cloud = Cloud(Path(directory), given["transport_url"])

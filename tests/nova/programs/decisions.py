@@ -1,7 +1,7 @@
-"""Nova's whole decision, ``SchedulerManager.select_destinations``, with a claim in Placement, again and again.
+"""Nova's whole decision, ``SchedulerManager.select_destinations``, with a claim in Placement, repeated.
 
-In: placement, its URL; instances, those of each host; picks, how many; dsn, for our weigher, or null for Nova's own.
-Out: the numbers of the hosts that were claimed.
+In: placement, its URL; instances, the number on each host; picks, the number of decisions; dsn, for Vacancy's weigher,
+or null for Nova's own weighers. Out: the numbers of the claimed hosts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
         number = int(selection.compute_node_uuid[-12:]) if "compute_node_uuid" in selection else 0
         number = number or int(selection.nodename.removeprefix("compute-"))
         picked.append(number)
-        fleet.instances[number - 1] += 1  # as the host's resource tracker reports it
+        fleet.instances[number - 1] += 1  # like the report of the host's resource tracker
     weighers = [type(one).__name__ for one in scheduler.host_manager.weighers]
     print(json.dumps({"picked": picked, "weighers": weighers, "took_ms": took_ms}))
 

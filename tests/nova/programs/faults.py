@@ -1,7 +1,7 @@
-"""What requests see of a database in trouble.
+"""How a database with faults affects requests.
 
-In: databases, a DSN by fault; answering, those that answer; hosts; requests; behind, the server that the network's
-faults are put in front of.
+In: databases, a DSN by fault; answering, the faults with which the database still answers; hosts; requests; behind, the
+server in front of which network faults are simulated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vacancy.connectors.nova import reading
 
 
 class Slow:
-    """A port in front of a server: what goes through is late by so many seconds; None: nothing is ever answered."""
+    """A port in front of a server that delays all data by so many seconds; None: it never answers."""
 
     def __init__(self, port: int, seconds: float | None) -> None:
         self._server, self._seconds = port, seconds
@@ -59,7 +59,7 @@ class Slow:
 
 
 def main() -> None:
-    """Prints, by fault: ms that each request took for the weigher, failures, the best hosts, what was counted."""
+    """Prints by fault: the weigher's time per request in ms, failures, the best hosts, and the counts."""
     given = stage.arguments()
     stage.configure(stage.vacancy("host=nowhere", max_age=1000, timeout=0.05))
     fleet = stage.Fleet(given["hosts"])
@@ -100,7 +100,7 @@ def _under(dsn: str, hosts: Any, states: list[Any], number: int, *, answers: boo
         try:
             chosen = hosts.get_weighed_hosts(states, stage.spec())[0].obj
             best.append([int(chosen.uuid[-12:]), counts["reads"] > before])
-        except Exception:  # noqa: BLE001  # whatever it is, the request has failed
+        except Exception:  # noqa: BLE001  # any exception means that the request has failed
             failed += 1
 
     while answers and not counts["reads"]:  # a busy machine may take longer than the time-out to connect

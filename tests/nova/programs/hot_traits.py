@@ -1,4 +1,4 @@
-"""The rounds of vacancy-hot-traits against a real Placement, with a clock that is advanced by hand.
+"""Rounds of vacancy-hot-traits with a real Placement and a clock that is advanced by hand.
 
 In: dsn, of a database whose hosts 1 to 20 are idle; placement, its URL.
 """
@@ -19,7 +19,7 @@ from vacancy.connectors.nova import hot_traits
 
 
 def main() -> None:
-    """Prints what became of the trait, by step."""
+    """Prints the hosts that have the trait, by step."""
     given = json.load(open(0))  # noqa: SIM115  # stdin
     logging.basicConfig(level=logging.WARNING)
     seen: dict[str, Any] = {}
@@ -45,7 +45,7 @@ def _rounds(dry: Any, wet: Any, cursor: Any, seen: dict[str, Any]) -> None:
     hysteresis = hot_traits.hysteresis_of(dry.vacancy)
 
     def turn(conf: Any, later_s: float) -> list[int]:
-        """A round so much later; the numbers of the hosts that have the trait after it."""
+        """Runs a round after a time; returns the numbers of the hosts that have the trait then."""
         nonlocal now_s
         now_s += later_s
         hot_traits.turn(conf.vacancy, traits, hysteresis, now_s)
@@ -65,7 +65,7 @@ def _rounds(dry: Any, wet: Any, cursor: Any, seen: dict[str, Any]) -> None:
     meddled: list[str] = []
 
     def meddling(path: str, method: str, **arguments: Any) -> Any:
-        """Writes to the provider between the look of vacancy-hot-traits and its write, as nova-compute may."""
+        """Writes to the provider between the read and the write of vacancy-hot-traits, as nova-compute may do."""
         if method == "PUT" and path.endswith("/traits") and not meddled:
             meddled.append(path)
             plain("/traits/CUSTOM_OTHER", "PUT", headers=hot_traits._VERSION)

@@ -1,6 +1,6 @@
-"""What the weigher adds to requests: ms, by the number of hosts that survive the filters.
+"""The time in ms that the weigher adds to a request, by the number of hosts that pass the filters.
 
-In: dsn; hosts, the numbers; requests, how many for each.
+In: dsn; hosts, the numbers of hosts; requests, the number of requests for each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
             weighed, spec = [weights.WeighedHost(one, 0.0) for one in states], stage.spec()
             began = time.perf_counter()
             ours.weigh_objects(weighed, spec)
-            if number >= 5:  # the first ones connect, and warm the server's caches
+            if number >= 5:  # the first requests connect and warm the server's caches
                 took_ms.append(1e3 * (time.perf_counter() - began))
         seen.append({"took_ms": took_ms, "counts": dict(reading.shared().table.counts)})
     print(json.dumps(seen))

@@ -1,4 +1,4 @@
-"""Placement over HTTP until stdin ends: its own WSGI application, a thread a request. Prints its port."""
+"""Placement over HTTP until stdin ends: Placement's WSGI application with one thread per request. Prints its port."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from placement import wsgi
 
 
 class Server(ThreadingMixIn, WSGIServer):
-    """Answers several at once."""
+    """Answers several requests at once."""
 
     daemon_threads = True
 
 
 class Quiet(WSGIRequestHandler):
-    """Logs nothing: Placement does."""
+    """Logs nothing, since Placement logs requests itself."""
 
     protocol_version = "HTTP/1.0"
 

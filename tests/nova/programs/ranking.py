@@ -1,6 +1,6 @@
-"""What Nova's loaders, host manager, filter and weight handler make of our filter, our weigher and the table.
+"""Runs Vacancy's filter and weigher in Nova's loaders, host manager, filter handler and weight handler.
 
-In: dsn, hosts. The table's hosts are as ``tests.nova.fleet.GRADED`` has them.
+In: dsn, hosts. The table has the hosts of ``tests.nova.fleet.GRADED``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from vacancy.connectors.nova import reading
 
 
 def ranked(hosts: Any, states: list[Any], spec: Any) -> list[int]:
-    """Numbers of the hosts in the order in which Nova would try them."""
+    """The numbers of the hosts in the order in which Nova would try them."""
     return [int(weighed.obj.uuid[-12:]) for weighed in hosts.get_weighed_hosts(states, spec)]
 
 
 def main() -> None:
-    """Prints what was seen, by check."""
+    """Prints the observations by check."""
     given = stage.arguments()
     sections = stage.vacancy(given["dsn"], max_age=1000)
     sections["filter_scheduler"] |= {
@@ -42,7 +42,7 @@ def main() -> None:
         "at_start": dict(counts),
     }
 
-    spec = stage.spec(flavor=stage.flavor(0, 0, 0))  # chance decides between hosts that differ by less than a request
+    spec = stage.spec(flavor=stage.flavor(0, 0, 0))  # hosts that differ by less than a request are ranked at random
     states = fleet.states(hosts)
     filtered = list(hosts.get_filtered_hosts(states, spec))
     seen["passed"] = sorted(int(state.uuid[-12:]) for state in filtered)
@@ -51,7 +51,7 @@ def main() -> None:
     [ours] = [one for one in hosts.weighers if type(one).__name__ == "VacancyWeigher"]
     seen["multiplier"] = {state.nodename: ours.weight_multiplier(state) for state in filtered[:2]}
 
-    # An instance after another of one request, as SchedulerManager._schedule goes about it.
+    # One instance of a request after the other, like SchedulerManager._schedule.
     picked = []
     spec = stage.spec(num_instances=20)
     before = counts["reads"]
@@ -73,10 +73,12 @@ def main() -> None:
     states[0].consume_from_request(rebuild)
     seen["rebuild"]["reads"] = counts["reads"] - before
 
-    forced = stage.spec(force_hosts=["compute-10"])  # one that the filter vetoes: the operator's word stands
+    forced = stage.spec(
+        force_hosts=["compute-10"]
+    )  # a host that the filter would veto: the operator's choice takes precedence
     seen["forced"] = ranked(hosts, list(hosts.get_filtered_hosts(fleet.states(hosts), forced)), forced)
 
-    # A live migration, or a resize: the instance is on the best host, and leaves it.
+    # A live migration or a resize: the instance leaves its host, which is the best one.
     instance = str(uuid.uuid4())
     where = []
     source: list[str] = []
@@ -89,7 +91,7 @@ def main() -> None:
         source = [best.nodename]
     seen["moved"] = {"instance": instance, "where": where}
 
-    # Another scheduler's next request sees what this one picked.
+    # Another scheduler's next request sees this scheduler's picks.
     reading.forget()
     seen["again"] = ranked(hosts, fleet.states(hosts), stage.spec(flavor=stage.flavor(0, 0, 0)))[:20]
 
@@ -115,7 +117,7 @@ def _weighed(states: list[Any]) -> list[Any]:
 
 
 def _latency(ours: Any, hosts: Any, count: int) -> list[float]:
-    """ms that the weigher adds to requests with so many hosts."""
+    """The time in ms that the weigher adds to each request with so many hosts."""
     fleet = stage.Fleet(count)
     took = []
     states = fleet.states(hosts)

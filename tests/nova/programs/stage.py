@@ -4,7 +4,7 @@ Stubs, all of them:
 
 - ``CellMappingList.get_all`` and ``AggregateList.get_all`` (the API database);
 - ``HostManager._init_instance_info`` and ``_get_computes_for_cells`` (the cell database);
-- ``request_filter._should_filter_by_owner``: whether all computes of the cell database are new enough: yes;
+- ``request_filter._should_filter_by_owner``: always true, as if all computes of the cell database were new enough;
 - ``transport_url = fake://`` (the message bus).
 
 Filters, weighers, host states, the scheduler manager and its claims in Placement are Nova's own.
@@ -42,7 +42,7 @@ def host_id(number: int) -> str:
 
 
 def configure(sections: Mapping[str, Mapping[str, Any]], *, log_file: Path | None = None) -> Any:
-    """Nova's settings, from a nova.conf with these sections; an option with a list of values is given several times."""
+    """Nova's settings from a nova.conf with these sections; an option with a list of values appears several times."""
     settings = {name: dict(values) for name, values in sections.items()}
     settings.setdefault("DEFAULT", {}).update(transport_url="fake://", host="scheduler", service_down_time=86_400)
     if log_file:
@@ -62,7 +62,7 @@ def configure(sections: Mapping[str, Mapping[str, Any]], *, log_file: Path | Non
 
 
 def vacancy(dsn: str, **options: Any) -> dict[str, dict[str, Any]]:
-    """The sections for our weigher beside Nova's own. A busy machine is no time-out, unless the options say so."""
+    """The sections for Vacancy's weigher and Nova's own; by default the time-out is long enough for a busy machine."""
     options = {"timeout": 5.0} | options
     return {
         "filter_scheduler": {"weight_classes": f"nova.scheduler.weights.all_weighers, {WEIGHER}"},
@@ -103,7 +103,7 @@ def spec(**attributes: Any) -> Any:
 
 
 def compute_row(number: int, instances: int) -> dict[str, Any]:
-    """A row of compute_nodes as a libvirt node leaves it: 64 CPUs, 256 GiB, 2000 GB, and so many instances."""
+    """A row of compute_nodes like that of a libvirt node: 64 CPUs, 256 GiB, 2000 GB, and so many instances."""
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
     name = f"compute-{number}"
     vcpus, memory_mb, disk_gb = VCPUS * instances, MEMORY_MB * instances, DISK_GB * instances
@@ -122,7 +122,7 @@ def compute_row(number: int, instances: int) -> dict[str, Any]:
 
 
 def light_state(number: int) -> Any:
-    """A host state as far as most weighers need it: Nova takes a second to make 1,000 whole ones."""
+    """A host state with what most weighers need: Nova takes a second to create 1,000 complete ones."""
     name = f"compute-{number}"
     made = host_manager.HostState(name, name, CELL)
     made.uuid, made.vcpus_total, made.cpu_allocation_ratio = host_id(number), 64, 4.0
@@ -144,32 +144,32 @@ def service(name: str) -> Any:
 
 
 class Fleet:
-    """Compute nodes 1 to `hosts`, each with so many instances as `instances` says."""
+    """Compute nodes 1 to `hosts`, each with the number of instances that `instances` gives."""
 
     def __init__(self, hosts: int, instances: Sequence[int] | int = 8) -> None:
         self.instances = list(instances) if not isinstance(instances, int) else [instances] * hosts
         self.services = {name: service(name) for name in (f"compute-{n}" for n in range(1, hosts + 1))}
 
     def computes(self, numbers: Iterable[int]) -> list[Any]:
-        """Their records, made anew as for each request."""
+        """Their records, created anew for each request."""
         rows = (compute_row(number, self.instances[number - 1]) for number in numbers)
         return [objects.ComputeNode._from_db_object(admin(), objects.ComputeNode(), row) for row in rows]
 
     def states(self, hosts: Any) -> list[Any]:
-        """Their host states, by Nova's host manager, in the order of their numbers."""
+        """Their host states from Nova's host manager, in the order of their numbers."""
         computes = {CELL: self.computes(range(1, len(self.instances) + 1))}
         made = hosts._get_host_states(admin(), computes, self.services)
         return sorted(made, key=lambda state: int(state.nodename.removeprefix("compute-")))
 
     def by_uuids(self, ctxt: Any, cells: Any, compute_uuids: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """In place of ``HostManager._get_computes_for_cells``."""
+        """Replaces ``HostManager._get_computes_for_cells``."""
         del ctxt, cells
         return {CELL: self.computes(int(uuid_[-12:]) for uuid_ in compute_uuids)}, self.services
 
 
 @contextmanager
 def without_databases(aggregates: Sequence[Any] = ()) -> Iterator[None]:
-    """While a HostManager or a SchedulerManager is made."""
+    """The stubs while a HostManager or a SchedulerManager is created."""
     cell = objects.CellMapping(
         admin(),
         id=2,
@@ -208,12 +208,12 @@ def scheduler_of(fleet: Fleet) -> Any:
 
 
 def _know_instances(hosts: Any, fleet: Fleet) -> None:
-    """As if every compute node had synced, so that no request reads instances."""
+    """Makes every compute node look synced, so that no request reads instances."""
     hosts._instance_info = {name: {"updated": True, "instances": {}} for name in fleet.services}
 
 
 class Kept(logging.Handler):
-    """Keeps what is logged."""
+    """Keeps all log records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,6 +225,6 @@ class Kept(logging.Handler):
 
 
 def arguments() -> dict[str, Any]:
-    """The program's, in JSON on stdin."""
+    """The program's input: JSON on stdin."""
     given: dict[str, Any] = json.load(sys.stdin)
     return given

@@ -1,6 +1,6 @@
-"""Scheduler workers at once on one table, forked as nova-scheduler forks them.
+"""Concurrent scheduler workers on one table, forked like those of nova-scheduler.
 
-In: dsn; hosts; workers and requests, how many each. Out: the numbers of the hosts that were picked, by worker.
+In: dsn; hosts; workers, their number; requests, the number for each. Out: the numbers of the picked hosts, by worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vacancy.connectors.nova import reading
 
 
 def work(hosts: Any, count: int, number: int, barrier: Any, results: Any) -> None:
-    """Picks for one request after another, each with host states of its own, as stale as the compute nodes' records."""
+    """Picks for one request after another, each with its own host states, as stale as the compute nodes' records."""
     picked = []
     barrier.wait(60)
     for _ in range(number):
@@ -31,7 +31,7 @@ def main() -> None:
     """Prints the picks."""
     given = stage.arguments()
     sections = stage.vacancy(given["dsn"], max_age=1000)
-    # Those of Nova's own for which no whole host state has to be made.
+    # Nova's own weighers that do not need complete host states.
     own = ", ".join(
         f"nova.scheduler.weights.{name}" for name in ("cpu.CPUWeigher", "ram.RAMWeigher", "disk.DiskWeigher")
     )

@@ -25,7 +25,7 @@ final class Bounds {
 
     /** What characters a text is made of. */
     private enum Format {
-        ANY("characters", ""),
+        ANY("characters other than NUL", "[^\\x00]"),
         PRINTABLE_ASCII("printable ASCII characters without blanks", "[!-~]"),
         RESOURCE_CLASS("upper-case letters, digits and underscores", "[A-Z0-9_]"),
         PCI_ID("lower-case hex digits", "[0-9a-f]"),
@@ -36,7 +36,7 @@ final class Bounds {
 
         Format(String meaning, String allowed) {
             this.meaning = meaning;
-            for (int character = 0; character <= Byte.MAX_VALUE; character++) {
+            for (int character = 0; character < this.allowed.length; character++) {
                 this.allowed[character] = Character.toString(character).matches(allowed);
             }
         }
@@ -46,9 +46,6 @@ final class Bounds {
         }
 
         private boolean has(byte[] bytes, int length) {
-            if (this == ANY) {
-                return true;
-            }
             for (int index = 0; index < length; index++) {
                 if (!allowed[bytes[index] & 0xFF]) {
                     return false;

@@ -2,7 +2,6 @@ package vacancy;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.CharBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import org.apache.flink.avro.shaded.org.apache.avro.io.Decoder;
@@ -27,7 +26,6 @@ final class DatumDecoder extends Decoder {
     private byte[] bytes;
     private int position;
     private boolean goesOn;
-    private boolean nul;
 
     /**
      * Goes to the start of a datum.
@@ -38,7 +36,6 @@ final class DatumDecoder extends Decoder {
         bytes = payload;
         position = start;
         goesOn = more;
-        nul = false;
         usedTexts = 0;
     }
 
@@ -47,11 +44,6 @@ final class DatumDecoder extends Decoder {
         if (left() > 0 && !goesOn) {
             throw undecodable(left() + " bytes left over");
         }
-    }
-
-    /** Whether a text that has been read holds a NUL character. */
-    boolean sawNul() {
-        return nul;
     }
 
     @Override
@@ -240,15 +232,14 @@ final class DatumDecoder extends Decoder {
     private void checkText(int start, int length) throws BadPayloadException {
         int end = start + length;
         int at = start;
-        while (at < end && bytes[at] > 0) {
+        while (at < end && bytes[at] >= 0) {
             at++;
         }
         if (at == end) {
             return;
         }
         try {
-            CharBuffer rest = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes, at, end - at));
-            nul |= rest.chars().anyMatch(character -> character == 0);
+            StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes, at, end - at));
         } catch (CharacterCodingException error) {
             throw undecodable("text that is not UTF-8");
         }

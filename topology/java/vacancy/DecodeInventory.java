@@ -105,7 +105,6 @@ public final class DecodeInventory extends EventDecoder {
     void write(BinaryRowWriter row, GenericRecord event) throws BadPayloadException {
         bounds.check("", event);
         requireKey((Utf8) event.get("host_id"));
-        require(!sawNul(), "a text holds a NUL character");
         checkCapacities((Map<?, ?>) event.get("inventories"));
         checkCells((List<?>) event.get("numa_cells"));
         for (int index = 0; index < FIELDS.size(); index++) {

@@ -152,11 +152,6 @@ public abstract class EventDecoder extends ScalarFunction {
         return finish(REASON + 1);
     }
 
-    /** Whether a text that has been read holds a NUL character. */
-    final boolean sawNul() {
-        return datum.sawNul();
-    }
-
     /** Keeps the key of the record whose payload comes next; null if it has none. */
     final void expectKey(StringData hostKey) {
         key = hostKey;

@@ -24,6 +24,10 @@ final class Framing {
     private static final int MAX_PAYLOAD_BYTES = 65_536;
 
     private static final int MAX_SYMBOLS = 128;
+
+    /** So many former versions a header may name. */
+    private static final int MAX_FORMER = 64;
+
     private static final ObjectMapper JSON = new ObjectMapper();
 
     // The single-object encoding: C3 01, then the fingerprint of the writer's schema.
@@ -100,7 +104,8 @@ final class Framing {
     /** The reader of the first version that is known; null if none is. */
     private GenericDatumReader<GenericRecord> former(byte[] readsAs) {
         GenericDatumReader<GenericRecord> reader = null;
-        for (int at = 0; readsAs != null && reader == null && at + Long.BYTES <= readsAs.length; at += Long.BYTES) {
+        int end = readsAs == null ? 0 : Math.min(readsAs.length, MAX_FORMER * Long.BYTES);
+        for (int at = 0; reader == null && at + Long.BYTES <= end; at += Long.BYTES) {
             reader = byFingerprint.get(fingerprint(readsAs, at));
         }
         return reader;
