@@ -21,7 +21,11 @@ from vacancy.schemas.events import Event
 from vacancy.topology.settings import JobSettings
 
 GOLDEN = Path(__file__).parent / "golden"
-SETTINGS = {"one_host": timedelta(seconds=10), "small_fleet": timedelta(seconds=60)}
+SETTINGS = {
+    "odd_nodes": timedelta(seconds=10),
+    "one_host": timedelta(seconds=10),
+    "small_fleet": timedelta(seconds=60),
+}
 
 
 @pytest.mark.parametrize("case", sorted(SETTINGS))

@@ -114,10 +114,10 @@ def test_hosts_whose_events_contradict_each_other_are_named_and_counted(dsns: di
     findings = diagnose(settings(dsns))
     said = [finding.message for finding in findings if finding.check == "anomalies"]
     assert said == [
-        "several nodes report under the id of 2 hosts, which are out: all?[2J, cloned?[2J",
+        "several nodes report under the id of 2 hosts, which are out: all\\x1b[2J, cloned\\x1b[2J",
         "the monotonic clock of 2 hosts went back since they booted, as after a restored snapshot: "
-        "all?[2J, restored?[2J",
-        "the counters of 2 hosts say that they were busy for more than all of the time: all?[2J, ticks?[2J",
+        "all\\x1b[2J, restored\\x1b[2J",
+        "the counters of 2 hosts say that they were busy for more than all of the time: all\\x1b[2J, ticks\\x1b[2J",
     ]
     assert wrong(findings, "anomalies") == [said[0], said[2]]
 
