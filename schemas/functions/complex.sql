@@ -73,19 +73,21 @@ CREATE OR REPLACE FUNCTION vacancy.cells_memory_free(cells jsonb, claimed jsonb)
 LANGUAGE sql STABLE AS $$
 SELECT
   (cell->>'id')::integer,
-  coalesce(pages.base_mb_free, greatest((cell->>'memory_mb')::bigint - pages.huge_mb, 0))
+  -- Of a cell that is listed twice the entry with the least counts.
+  min(coalesce(pages.base_mb_free, greatest(greatest((cell->>'memory_mb')::bigint, 0) - pages.huge_mb, 0)))
     - coalesce((claimed->>('numa ' || (cell->>'id') || ' memory_mb'))::bigint, 0)
 FROM jsonb_array_elements(cells) AS cell
 CROSS JOIN LATERAL (
   SELECT
-    -- numeric: no amount that a host tells is too much for it.
-    least(coalesce(sum(size_kb * total / 1024) FILTER (WHERE size_kb >= 1024), 0), 1e18)::bigint AS huge_mb,
+    -- numeric, and within 0 to 1e18: no amount that a host tells is too much or too little for it.
+    greatest(least(coalesce(sum(size_kb * total / 1024) FILTER (WHERE size_kb >= 1024), 0), 1e18), 0)::bigint AS huge_mb,
     -- Without such an entry null, which least() would pass over.
     CASE WHEN bool_or(size_kb < 1024) THEN
-      trunc(least(sum(size_kb * free / 1024) FILTER (WHERE size_kb < 1024), 1e18))::bigint
+      trunc(greatest(least(sum(size_kb * least(free, total) / 1024) FILTER (WHERE size_kb < 1024), 1e18), 0))::bigint
     END AS base_mb_free
   FROM jsonb_to_recordset(cell->'pages') AS size (size_kb numeric, total numeric, free numeric)
 ) AS pages
+GROUP BY cell->>'id'
 $$;
 
 -- How much of a resource class a host has free, by Placement's rule; null: it has no such class, or does not say what its

@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION vacancy.memory_mb_in_pages(pages jsonb) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
-  SELECT least(coalesce(sum(trunc(size.key::numeric * size.value::numeric / 1024)), 0), 1e18)::bigint
+  SELECT greatest(least(coalesce(sum(trunc(size.key::numeric * size.value::numeric / 1024)), 0), 1e18), 0)::bigint
   FROM jsonb_each_text(pages) AS size
   WHERE CASE WHEN size.key ~ '^[0-9]{4,12}$' THEN size.key::bigint >= 1024 END
 );
