@@ -3,21 +3,23 @@
 -- the planner from putting the record back.
 
 -- The median of each figure of load among 24 random hosts, without those that do not know it; null where none does.
--- PostgreSQL calls it at most once a query and figure, and only if a host in it does not know the figure.
+-- PostgreSQL calls it at most once a query, and only if a host in it does not know the figure. STABLE, though it
+-- draws anew each time: a volatile function in usage_fit() would have all hosts read where a claim looks at a sample.
 CREATE OR REPLACE FUNCTION vacancy.typical_load(
   OUT cpu_utilization double precision,
   OUT cpu_pressure double precision,
   OUT memory_pressure double precision,
   OUT io_pressure double precision
 )
-LANGUAGE sql VOLATILE AS $$
+LANGUAGE sql STABLE AS $$
 SELECT
   percentile_cont(0.5) WITHIN GROUP (ORDER BY h.cpu_utilization),
   percentile_cont(0.5) WITHIN GROUP (ORDER BY h.cpu_pressure),
   percentile_cont(0.5) WITHIN GROUP (ORDER BY h.memory_pressure),
   percentile_cont(0.5) WITHIN GROUP (ORDER BY h.io_pressure)
 FROM vacancy.host AS h
-WHERE h.host_id = ANY (vacancy.random_hosts(24))
+-- A subquery, so that the sample is drawn once and not once a row.
+WHERE h.host_id = ANY ((SELECT vacancy.random_hosts(24))::text[])
 $$;
 
 -- What rules each host out by its usage, in the order in which it is looked at, and how good it is.
@@ -85,10 +87,10 @@ SELECT
   - CASE asked.strategy WHEN 'random' THEN 0 ELSE
     -- Within 0 to 1, since PostgreSQL has NaN above all numbers.
     asked.load_weight * least(greatest(
-      coalesce(f.cpu_utilization, (SELECT t.cpu_utilization FROM vacancy.typical_load() AS t)),
-      coalesce(f.cpu_pressure, (SELECT t.cpu_pressure FROM vacancy.typical_load() AS t)),
-      coalesce(f.memory_pressure, (SELECT t.memory_pressure FROM vacancy.typical_load() AS t)),
-      coalesce(f.io_pressure, (SELECT t.io_pressure FROM vacancy.typical_load() AS t)),
+      coalesce(f.cpu_utilization, typical.load[1]),
+      coalesce(f.cpu_pressure, typical.load[2]),
+      coalesce(f.memory_pressure, typical.load[3]),
+      coalesce(f.io_pressure, typical.load[4]),
       0
     ), 1)
     -- date_part() and not extract(), which gives the slower numeric.
@@ -127,6 +129,13 @@ CROSS JOIN LATERAL (
     1 - (least(f.disk_gb_free, f.disk_gb_available)::double precision - asked.disk_gb)
       / nullif(f.disk_gb_capacity, 0) AS disk_gb
 ) AS used
+CROSS JOIN LATERAL (
+  -- In a subquery of its own, which OFFSET 0 keeps, so that one call does for all hosts and figures.
+  SELECT CASE WHEN num_nulls(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure) > 0 THEN (
+    SELECT ARRAY[t.cpu_utilization, t.cpu_pressure, t.memory_pressure, t.io_pressure] FROM vacancy.typical_load() AS t
+  ) END AS load
+  OFFSET 0
+) AS typical
 $$;
 
 -- What rules each host out for a request, first by what the host is, then by its usage; without its complex parts.
