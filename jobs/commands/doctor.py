@@ -31,6 +31,8 @@ TIMEOUT_SECONDS = 5.0
 _CLOCK_SKEW = timedelta(seconds=1)
 """How far the broker's and the database server's clocks may be apart before it matters to an age."""
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
+_CALLED_BY_THE_VIEW = ("memory_mb_in_pages()", "claimed_mb_in_pages()")
+"""Functions that whoever reads `schedulable_host` calls through it."""
 _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     "job": frozenset(
         {(table, right) for table in ("host", "host_inventory") for right in ("SELECT", "INSERT", "UPDATE")}
@@ -40,7 +42,10 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         {("schedulable_host", "SELECT")}
         | {
             (function, "EXECUTE")
-            for function in ("claim()", "release()", "candidates()", "why()", "measured()", "note_claim()")
+            for function in (
+                *("claim()", "release()", "candidates()", "why()", "measured()", "note_claim()"),
+                *_CALLED_BY_THE_VIEW,
+            )
         }
     ),
     "reader": frozenset(
@@ -53,6 +58,7 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
                 "cells_free()",
                 "class_free()",
                 "record_drift()",
+                *_CALLED_BY_THE_VIEW,
             )
         }
         | {
