@@ -164,7 +164,7 @@ def test_no_name_steers_the_terminal(tmp_path: Path, owner: Connection) -> None:
         ended = Ended(tmp_path, *arguments)
         for line in (ended.output + ended.errors).split("\n"):
             assert all(character.isprintable() for character in line), (arguments, line)
-        if arguments[0] in ("claim", "claims") or "--why" in arguments:
+        if arguments[0] == "claim":  # a table cuts a name that is longer than its column
             assert shown in ended.output
     for arguments in (["hosts"], ["claims"]):
         ended = Ended(tmp_path, *arguments, "--json")
