@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import vacancy
+from vacancy.jobs.commands.cli import _COMMANDS
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(folder.name for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith("."))
@@ -59,6 +60,15 @@ def test_files_that_a_page_tells_of_exist(page: Path) -> None:
     spans = SPAN.findall(CODE.sub("", page.read_text(encoding="utf-8")))
     paths = [span for span in spans if PATH.fullmatch(span)]
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@each_page
+def test_commands_that_a_page_tells_of_exist(page: Path) -> None:
+    """A code span or a line of a code block that begins with `vacancy` and a word runs a command that is there."""
+    text = page.read_text(encoding="utf-8")
+    blocks = "\n".join(CODE.findall(text))
+    told = re.findall(r"`vacancy ([a-z][a-z-]*)\b", text) + re.findall(r"^\$? *vacancy ([a-z][a-z-]*)\b", blocks, re.M)
+    assert sorted(set(told) - set(_COMMANDS)) == []
 
 
 def test_names_that_pages_import_are_public() -> None:
