@@ -44,12 +44,6 @@ def flink_jars(progress: Progress | None = None) -> list[Path]:
     return [*ensure_jars("flink", progress=progress), functions_jar(java_sources())]
 
 
-def python_jar() -> Path:
-    """Flink's own jar of what runs a Python program, which a job manager needs in application mode."""
-    (jar,) = (flink_home() / "opt").glob("flink-python-*.jar")
-    return jar
-
-
 def java_sources() -> Sources:
     """The dataflow's Java and its connectors', what tells Flink of them, and the schema that names the columns."""
     found: dict[str, bytes] = {"vacancy/host_usage.avsc": newest(Event.USAGE).text.encode()}

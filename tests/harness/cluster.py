@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from tests.harness.waiting import wait_until
 from vacancy.jobs import ports
-from vacancy.jobs.flink.job_jars import flink_home, flink_jars, java_home, python_jar
+from vacancy.jobs.flink.job_jars import flink_home, flink_jars, java_home
 
 START_SECONDS = 120.0
 """A JVM's start takes some 3 s on two idle cores, and several times that on busy ones."""
@@ -164,7 +164,9 @@ class FlinkCluster:
         """Flink's jars and ours, as an image has them."""
         lib = self.directory / "lib"
         lib.mkdir()
-        for jar in [*(flink_home() / "lib").glob("*.jar"), *flink_jars(), python_jar()]:
+        # flink-python runs a Python program; a job manager needs it in application mode.
+        python_jars = (flink_home() / "opt").glob("flink-python-*.jar")
+        for jar in [*(flink_home() / "lib").glob("*.jar"), *flink_jars(), *python_jars]:
             (lib / jar.name).symlink_to(jar)
         return lib
 
