@@ -14,7 +14,7 @@ from typing import Self
 
 import psutil
 
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PATIENCE, wait_until
 
 READY_SECONDS = 180.0
 """Flink's start takes some 10 s on two idle cores, and several times that on busy ones."""
@@ -49,7 +49,7 @@ class Ended:
             capture_output=True,
             text=True,
             check=False,
-            timeout=seconds,
+            timeout=seconds * PATIENCE,
         )
         self.status, self.output, self.errors = result.returncode, result.stdout, result.stderr
 
@@ -163,7 +163,7 @@ class Process:
     def end(self, number: signal.Signals = signal.SIGTERM, seconds: float = END_SECONDS) -> int:
         """Sends a signal, unless it has ended, and waits for the end: its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(seconds)
+        return self.process.wait(seconds * PATIENCE)
 
     def stop(self) -> str:
         """Ends it in good order, with status 0: all that it said."""
