@@ -25,7 +25,6 @@ import fastavro.schema
 SINGLE_OBJECT_MARKER = b"\xc3\x01"
 SINGLE_OBJECT_HEADER_BYTES = 10
 CONFLUENT_MARKER = b"\x00"
-CONFLUENT_HEADER_BYTES = 5
 READS_AS_HEADER = "vacancy.reads_as"
 """The Kafka header that lists older versions whose datum is a prefix of this single-object datum: their fingerprints,
 newest first, 8 bytes each. Absent if there are none."""
