@@ -273,6 +273,7 @@ class LibvirtCollector:
         node = self._node or self._look_at_node()
         unknown: dict[str, str] = {}
         running, resting = self._counted(self._ask_guests(unknown), unknown)
+        uncertain = _OF_GUESTS if unknown else ()
         host = self._host.usage(devices=False)
         unknown |= self._host.unknown
         capacity = inventories(self._settings, node.vcpus, node.memory_mb, 0)
@@ -286,6 +287,7 @@ class LibvirtCollector:
             disk_gb_allocated=_rounded_up(held_bytes, _BYTES_PER_GB),
             instances=len(running),
             recent_consumers=tuple(self._began),
+            uncertain=uncertain or host.uncertain,
             **self._sum("block", running),
             **self._sum("net", running),
         )

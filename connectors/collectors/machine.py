@@ -186,6 +186,7 @@ class HostCollector:
             memory_pressure_us=self._pressure_us("memory"),
             io_pressure_us=self._pressure_us("io"),
             instances=0,
+            uncertain=("disk_gb_capacity",) if disk_gb and "disk_gb_available" in unknown else None,
         )
 
     def inventory(self) -> InventoryReading:

@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.stream.Collectors;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericData;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
@@ -170,12 +169,5 @@ public final class DecodeInventory extends EventDecoder {
             return arrayLiteral((List<?>) field);
         }
         return field instanceof List || field instanceof Map ? GenericData.get().toString(field) : field.toString();
-    }
-
-    /** Texts as a PostgreSQL array literal. */
-    private static String arrayLiteral(List<?> texts) {
-        return texts.stream()
-                .map(text -> '"' + text.toString().replace("\\", "\\\\").replace("\"", "\\\"") + '"')
-                .collect(Collectors.joining(",", "{", "}"));
     }
 }
