@@ -75,10 +75,12 @@ class Pool:
     Attributes:
         type: such as ``dir`` and ``logical``.
         target: the directory that its volumes are under, file systems and /dev alike.
+        source: of storage on the network, what it is called there, the same on all hosts; "" for all other.
     """
 
     type: str
     target: str
+    source: str = ""
 
     @property
     def is_of_files(self) -> bool:
@@ -192,7 +194,20 @@ def cpu_set(text: str) -> set[int]:
 def pool(document: str) -> Pool:
     """A storage pool."""
     root = parse(document)
-    return Pool(root.get("type", ""), _text(root, "target/path"))
+    kind = root.get("type", "")
+    return Pool(kind, _text(root, "target/path"), _network_source(root) if kind in _ON_THE_NETWORK else "")
+
+
+_ON_THE_NETWORK = {"rbd", "gluster", "iscsi", "iscsi-direct", "sheepdog"}
+
+
+def _network_source(pool: ET.Element) -> str:
+    """The servers and what the pool is on them; of Gluster the volume alone, which any server of the cluster gives."""
+    hosts = sorted(host.get("name", "") for host in pool.iterfind("source/host"))
+    name = _text(pool, "source/name") or (
+        device.get("path", "") if (device := pool.find("source/device")) is not None else ""
+    )
+    return name if pool.get("type") == "gluster" else f"{','.join(hosts)}/{name}"
 
 
 def cells(capabilities: ET.Element) -> tuple[Cell, ...]:

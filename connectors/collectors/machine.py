@@ -33,6 +33,7 @@ from vacancy.connectors.collectors.devices import (
     disk_rows,
     interface_rows,
 )
+from vacancy.connectors.collectors.disk_id import disk_id
 from vacancy.connectors.collectors.file_system import room_of
 from vacancy.connectors.collectors.guest_counters import Row
 from vacancy.connectors.collectors.kernel_files import count, read_if_there
@@ -127,6 +128,8 @@ class HostCollector:
         except OSError:
             pass  # each reading says so
         self._disk_gb = 0
+        self._device: int | None = None
+        self._disk_ids: dict[tuple[Path, int | None], str] = {}
         self.unknown: dict[str, str] = {}
         self._boot_id = boot_id(proc)
         self._name = settings.name or socket.gethostname()
@@ -208,7 +211,17 @@ class HostCollector:
             numa_cells=numa_cells(self._sysfs),
             allocated={},  # it has no instances
             source="host",
+            disk_id=self.disk_id(settings.disk_path, self._device),
         )
+
+    def disk_id(self, path: Path, device: int | None) -> str | None:
+        """Which file system a path is on, as other nodes know it too; device is what stat() says of it, if known."""
+        if (path, device) in self._disk_ids:  # on nodes with thousands of mounts it takes a while to find out
+            return self._disk_ids[path, device]
+        found = disk_id(path, device, self._boot_id, proc=self._proc, sysfs=self._sysfs)
+        if found is not None:
+            self._disk_ids[path, device] = found
+        return found
 
     def _inventories(self, cpus: int, memory_bytes: int, disk_gb: int) -> dict[str, Inventory]:
         return inventories(self._settings, cpus, memory_bytes // _MIB, disk_gb)
@@ -216,11 +229,13 @@ class HostCollector:
     def _disk(self, unknown: dict[str, str]) -> tuple[int, int]:
         """GiB of the file system and GiB free on it; while that does not answer what it was, and none free."""
         try:
-            _, total, free = self._file_system()
+            device, total, free = self._file_system()
         except OSError as error:
             unknown["disk_gb_available"] = str(error)
+            if not self._disk_gb:
+                unknown["disk_gb_capacity"] = str(error)
             return self._disk_gb, 0
-        self._disk_gb = total // _GIB
+        self._device, self._disk_gb = device, total // _GIB
         return self._disk_gb, free // _GIB
 
     def _counters(self, counters: Counters, figures: Sequence[str], unknown: dict[str, str]) -> Row:
