@@ -52,7 +52,7 @@ from vacancy.connectors.collectors.libvirt_guests import (
 )
 from vacancy.connectors.collectors.libvirt_node import Node, look_at_node, mdev_class, numa_cell
 from vacancy.connectors.collectors.libvirt_pools import PoolDisk
-from vacancy.connectors.collectors.libvirt_xml import Definition
+from vacancy.connectors.collectors.libvirt_xml import Definition, DiskSource
 from vacancy.connectors.collectors.machine import HostCollector, inventories
 from vacancy.connectors.settings import AgentSettings
 from vacancy.schemas.errors import ConfigError
@@ -117,7 +117,8 @@ class LibvirtCollector:
         self._born: set[str] | None = None
         self._running: set[str] = set()
         self._unclear: dict[Run, float] = {}
-        self._without_devices: str | None = None
+        self._lacking: tuple[str, ...] = ()
+        self._volume_bytes: dict[DiskSource, int] = {}
         self._began: dict[str, float] = {}
         self._sums = {kind: Sums[Device](len(fields)) for kind, fields in COUNTERS.items()}
         self._seen: dict[str, set[Run]] = {kind: set() for kind in COUNTERS}
@@ -140,7 +141,7 @@ class LibvirtCollector:
         unknown |= self._host.unknown
         uncertain |= {*(host.uncertain or ())}
         capacity = inventories(self._settings, node.vcpus, node.memory_mb, 0)
-        held_bytes = sum(self._local_bytes(guest) for guest in [*running, *resting])
+        held_bytes = self._local_bytes([*running, *resting])
         reading = dataclasses.replace(
             host,
             vcpus_capacity=capacity["VCPU"].capacity,
@@ -205,10 +206,13 @@ class LibvirtCollector:
             lambda connection: look_at_node(connection, known, with_pools), CALL_LIMIT_S
         )
         self._definitions = {**self._definitions, **node.definitions}
-        if node.without_devices != self._without_devices:
-            self._without_devices = node.without_devices
-            if node.without_devices:
-                _LOG.warning("no PCI pools, libvirt does not list devices: %s", node.without_devices)
+        for line in sorted({*node.lacking} - {*self._lacking}):
+            _LOG.warning("%s", line)
+        self._lacking = node.lacking
+        # A volume whose pool is not told now is as large as it was.
+        volumes = {source for definition in node.definitions.values() for source in definition.sources.values()}
+        sizes = {**self._volume_bytes, **node.volume_bytes}
+        self._volume_bytes = {source: size for source, size in sizes.items() if source in volumes}
         return node
 
     def _ask_guests(self, unknown: dict[str, str]) -> list[Guest]:
@@ -300,12 +304,18 @@ class LibvirtCollector:
 
     def _size(self, guest: Guest, disk: str) -> int | None:
         """Bytes of a disk, its virtual size; None: not told yet."""
-        volumes = self._node.volume_bytes if self._node else {}
         size = self._disk_bytes.get((guest.run.uuid, disk))
-        return volumes.get(guest.definition.sources[disk]) if size is None else size
+        return self._volume_bytes.get(guest.definition.sources[disk]) if size is None else size
 
-    def _local_bytes(self, guest: Guest) -> int:
-        return sum(self._size(guest, disk) or 0 for disk in self._local_disks(guest))
+    def _local_bytes(self, guests: Iterable[Guest]) -> int:
+        """Bytes that guests hold of the node's disk; of a disk that several have once."""
+        held: dict[object, int] = {}
+        for guest in guests:
+            for disk in self._local_disks(guest):
+                source = guest.definition.sources[disk]
+                key = source if source.path else (guest.run.uuid, disk)
+                held[key] = max(held.get(key, 0), self._size(guest, disk) or 0)
+        return sum(held.values())
 
     def _sum(self, kind: str, running: Iterable[Guest]) -> dict[str, Any]:
         """The counters by the names of a reading."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
+from xml.etree import ElementTree as ET
 
 from vacancy.schemas.errors import ConfigError
 
@@ -161,6 +162,16 @@ class Connection:
             f"libvirt at {self._uri} has not answered for {limit_s:g} s;"
             f" see whether virsh -r -c {self._uri} domstats does, and its log"
         )
+
+
+def is_of_itself(error: Exception, connection: Any) -> bool:
+    """Whether an error costs only what was asked for: a document that is broken, or what libvirt cannot do or tell.
+
+    Otherwise libvirt is gone, or does not let us ask.
+    """
+    if isinstance(error, libvirt.libvirtError):
+        return bool(connection.isAlive()) and error.get_error_code() not in REFUSALS
+    return isinstance(error, ValueError | ET.ParseError)
 
 
 @functools.cache

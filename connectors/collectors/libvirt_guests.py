@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from vacancy.connectors.collectors import libvirt_xml
-from vacancy.connectors.collectors.libvirt_connection import REFUSALS
+from vacancy.connectors.collectors.libvirt_connection import is_of_itself
 from vacancy.connectors.collectors.libvirt_xml import Definition
 
 _STATS = (
@@ -135,13 +135,11 @@ def definition_of(connection: Any, domain: Any) -> Definition | None:
     """A domain's; None if it went meanwhile, and :data:`NOT_TOLD` where libvirt cannot tell it."""
     try:
         return libvirt_xml.definition(domain.XMLDesc())
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+    except (libvirt.libvirtError, ValueError, ET.ParseError) as error:
+        if isinstance(error, libvirt.libvirtError) and error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
-        if not connection.isAlive() or error.get_error_code() in REFUSALS:
+        if not is_of_itself(error, connection):
             raise
-    except (ValueError, ET.ParseError):
-        pass
     return NOT_TOLD
 
 

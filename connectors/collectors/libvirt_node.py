@@ -6,12 +6,13 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import libvirt
 
 from vacancy.connectors.collectors import libvirt_xml
 from vacancy.connectors.collectors.collector import HugePages, NumaCell
-from vacancy.connectors.collectors.libvirt_connection import ABSENT
+from vacancy.connectors.collectors.libvirt_connection import is_of_itself
 from vacancy.connectors.collectors.libvirt_guests import NOT_TOLD, Run, definition_of
 from vacancy.connectors.collectors.libvirt_pools import PoolState, storage_pools, volume_bytes
 from vacancy.connectors.collectors.libvirt_xml import Definition, DiskSource
@@ -22,6 +23,7 @@ _DEVICES = (
     | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
     | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
 )
+_OWN_ERRORS = (libvirt.libvirtError, ValueError, ET.ParseError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Node:
     free_pages: Mapping[int, Mapping[int, int]]
     """By cell and size in KiB."""
     devices: tuple[str, ...]
-    without_devices: str | None
-    """Why there are none; None: they were listed."""
+    lacking: tuple[str, ...]
+    """What of it libvirt does not tell, and why: a line each."""
     definitions: Mapping[Run, Definition]
     pools: Mapping[str, PoolState]
     volume_bytes: Mapping[DiskSource, int]
@@ -52,7 +54,7 @@ def look_at_node(connection: Any, known: Mapping[Run, Definition], with_pools: b
         known: definitions, for the domains of which libvirt cannot tell it now.
         with_pools: whether the storage pools are asked for even if no guest has a volume.
     """
-    capabilities = libvirt_xml.parse(connection.getCapabilities())
+    lacking: list[str] = []
     _, memory_mb, vcpus, *_ = connection.getInfo()
     definitions = {}
     for domain in connection.listAllDomains():
@@ -62,56 +64,78 @@ def look_at_node(connection: Any, known: Mapping[Run, Definition], with_pools: b
         if definition is not None:
             definitions[run] = definition
     volumes = {source for definition in definitions.values() for source in definition.sources.values() if source.pool}
-    cells = libvirt_xml.cells(capabilities)
-    devices, without_devices = _devices(connection)
+    cells, traits = _capabilities(connection, lacking)
     return Node(
         name=connection.getHostname(),
         vcpus=vcpus,
         memory_mb=memory_mb,
-        traits=_traits(connection, libvirt_xml.host_cpu(capabilities)),
+        traits=traits,
         cells=cells,
-        free_pages={cell.id: _free_pages(connection, cell) for cell in cells},
-        devices=devices,
-        without_devices=without_devices,
+        free_pages={cell.id: _free_pages(connection, cell, lacking) for cell in cells},
+        devices=_devices(connection, lacking),
+        lacking=tuple(lacking),
         definitions=definitions,
         pools=storage_pools(connection) if with_pools or volumes else {},
         volume_bytes=volume_bytes(connection, volumes),
     )
 
 
+def _capabilities(connection: Any, lacking: list[str]) -> tuple[tuple[libvirt_xml.Cell, ...], frozenset[str]]:
+    """The cells, and the traits of the host's CPU."""
+    try:
+        capabilities = libvirt_xml.parse(connection.getCapabilities())
+        return libvirt_xml.cells(capabilities), _traits(connection, libvirt_xml.host_cpu(capabilities))
+    except _OWN_ERRORS as error:
+        if not is_of_itself(error, connection):
+            raise
+        lacking.append(f"no NUMA cells, libvirt does not tell its capabilities: {error}")
+        return (), frozenset(cpu_traits())
+
+
 def _traits(connection: Any, cpu: str | None) -> frozenset[str]:
-    """Of the host's CPU, as Nova asks for them; as the kernel lists them where libvirt knows no model."""
-    if cpu is None:
-        return frozenset(cpu_traits())
-    expanded = connection.baselineCPU([cpu], libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES)
-    return frozenset(traits_of(libvirt_xml.features(expanded)))
+    """Of the host's CPU, as Nova asks for them; as the kernel lists them where libvirt does not know its features."""
+    if cpu is not None:
+        try:
+            expanded = connection.baselineCPU([cpu], libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES)
+            return frozenset(traits_of(libvirt_xml.features(expanded)))
+        except _OWN_ERRORS as error:  # such as on ARM
+            if not is_of_itself(error, connection):
+                raise
+    return frozenset(cpu_traits())
 
 
-def _free_pages(connection: Any, cell: libvirt_xml.Cell) -> dict[int, int]:
+def _free_pages(connection: Any, cell: libvirt_xml.Cell, lacking: list[str]) -> dict[int, int]:
     sizes_kb = [size_kb for size_kb, total in cell.pages if total]
     if not sizes_kb:
         return {}
-    free: dict[int, dict[int, int]] = connection.getFreePages(sizes_kb, cell.id, 1)
-    return free[cell.id]
+    try:
+        free: dict[int, dict[int, int]] = connection.getFreePages(sizes_kb, cell.id, 1)
+    except libvirt.libvirtError as error:
+        if not is_of_itself(error, connection):
+            raise
+        lacking.append(f"no free huge pages in NUMA cell {cell.id}, libvirt does not count them: {error}")
+        return {}
+    return free.get(cell.id, {})
 
 
-def _devices(connection: Any) -> tuple[tuple[str, ...], str | None]:
-    """The documents of the node's PCI devices and mediated devices; or why this libvirt has none to tell."""
+def _devices(connection: Any, lacking: list[str]) -> tuple[str, ...]:
+    """The documents of the node's PCI devices and mediated devices, as far as libvirt tells them."""
     try:
         devices = connection.listAllDevices(_DEVICES)
     except libvirt.libvirtError as error:
         # Its driver for devices is a package, and with virtqemud a daemon, of its own.
-        if connection.isAlive() and error.get_error_code() in ABSENT:
-            return (), str(error)
-        raise
+        if not is_of_itself(error, connection):
+            raise
+        lacking.append(f"no PCI pools, libvirt does not list devices: {error}")
+        return ()
     documents = []
     for device in devices:
         try:
             documents.append(device.XMLDesc())
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_NODE_DEVICE:  # it went meanwhile
+        except libvirt.libvirtError as error:  # it went meanwhile, or is not told
+            if not is_of_itself(error, connection):
                 raise
-    return tuple(documents), None
+    return tuple(documents)
 
 
 def numa_cell(cell: libvirt_xml.Cell, node: Node, running: Iterable[Definition]) -> NumaCell:

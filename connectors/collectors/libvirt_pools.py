@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import libvirt
 
 from vacancy.connectors.collectors import libvirt_xml
 from vacancy.connectors.collectors.disk_id import fitting
 from vacancy.connectors.collectors.file_system import Room, room_of
-from vacancy.connectors.collectors.libvirt_connection import ABSENT
+from vacancy.connectors.collectors.libvirt_connection import ABSENT, is_of_itself
 from vacancy.connectors.collectors.libvirt_xml import DiskSource
 from vacancy.connectors.collectors.limited import Limited
 
@@ -124,8 +125,9 @@ def storage_pools(connection: Any) -> dict[str, PoolState]:
         try:
             state, capacity, _, available = pool.info()
             described = libvirt_xml.pool(pool.XMLDesc())
-        except libvirt.libvirtError:  # it went meanwhile, or cannot be read now: it counts as one that is not there
-            if not connection.isAlive():
+        except (libvirt.libvirtError, ValueError, ET.ParseError) as error:
+            # It went meanwhile, or cannot be read now: it counts as one that is not there.
+            if not is_of_itself(error, connection):
                 raise
         else:
             pools[pool.name()] = PoolState(described, state == libvirt.VIR_STORAGE_POOL_RUNNING, capacity, available)
@@ -133,13 +135,15 @@ def storage_pools(connection: Any) -> dict[str, PoolState]:
 
 
 def volume_bytes(connection: Any, volumes: Iterable[DiskSource]) -> dict[DiskSource, int]:
-    """The virtual size of volumes; those that libvirt does not tell are missing."""
+    """The virtual size of volumes, 0 of those that are not there; those that libvirt does not tell are missing."""
     found = {}
     for volume in volumes:
         try:
             of_pool = connection.storagePoolLookupByName(volume.pool)
             found[volume] = of_pool.storageVolLookupByName(volume.path).info()[1]
-        except libvirt.libvirtError:
-            if not connection.isAlive():
+        except libvirt.libvirtError as error:
+            if not is_of_itself(error, connection):
                 raise
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+                found[volume] = 0
     return found

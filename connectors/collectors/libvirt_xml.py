@@ -15,6 +15,8 @@ from xml.etree import ElementTree as ET
 from vacancy.connectors.collectors.collector import PciPool
 from vacancy.connectors.collectors.machine import parse_cpu_list
 
+_PCI_ID = re.compile("[0-9a-f]{4}")
+
 
 @dataclass(frozen=True)
 class Definition:
@@ -204,10 +206,10 @@ _ON_THE_NETWORK = {"rbd", "gluster", "iscsi", "iscsi-direct", "sheepdog"}
 def _network_source(pool: ET.Element) -> str:
     """The servers and what the pool is on them; of Gluster the volume alone, which any server of the cluster gives."""
     hosts = sorted(host.get("name", "") for host in pool.iterfind("source/host"))
-    name = _text(pool, "source/name") or (
-        device.get("path", "") if (device := pool.find("source/device")) is not None else ""
-    )
-    return name if pool.get("type") == "gluster" else f"{','.join(hosts)}/{name}"
+    name = _text(pool, "source/name") or _attribute(pool, "source/device", "path")
+    if not name or pool.get("type") == "gluster":
+        return name
+    return f"{','.join(hosts)}/{name}"
 
 
 def cells(capabilities: ET.Element) -> tuple[Cell, ...]:
@@ -251,7 +253,7 @@ def pools(documents: Iterable[str], given: Set[str], given_mdevs: Set[str]) -> t
         given: addresses of PCI devices that running domains have.
         given_mdevs: UUIDs of mediated devices that running domains have.
     """
-    devices = [parse(document) for document in documents]
+    devices = list(_readable(documents))
     mdevs = [
         (_text(device, "parent"), _text(mdev, "uuid"), _attribute(mdev, "type", "id"))
         for device in devices
@@ -294,6 +296,31 @@ def pools(documents: Iterable[str], given: Set[str], given_mdevs: Set[str]) -> t
     )
 
 
+def _readable(documents: Iterable[str]) -> Iterator[ET.Element]:
+    """The roots of those documents that are whole and say what they are of: of others nothing is offered."""
+    for document in documents:
+        try:
+            device = parse(document)
+            is_known = all(_is_known(pci) for pci in device.iterfind("capability[@type='pci']"))
+        except (ValueError, ET.ParseError):
+            continue
+        if is_known:
+            yield device
+
+
+def _is_known(pci: ET.Element) -> bool:
+    """Whether a PCI device says of which kind it is.
+
+    Raises:
+        ValueError: a number of it is garbled.
+    """
+    kind = _Kind.of(pci)
+    for address in (pci, *pci.iterfind("capability/address")):
+        _pci_address(address)
+    list(_mdev_types(pci))
+    return all(_PCI_ID.fullmatch(part) for part in (kind.vendor_id, kind.product_id))
+
+
 def _is_for_guests(driver: str) -> bool:
     """Whether a driver is there to give a device away: vfio-pci, what is made of it for one card, and older ones."""
     return re.search(r"vfio[-_]pci$", driver) is not None or driver in {"pci-stub", "pciback"}
@@ -325,7 +352,7 @@ class _Kind:
         return cls(
             vendor_id=_attribute(pci, "vendor", "id").removeprefix("0x").lower(),
             product_id=_attribute(pci, "product", "id").removeprefix("0x").lower(),
-            numa_node=None if numa is None else int(numa.get("node", 0)),
+            numa_node=None if numa is None or int(numa.get("node", 0)) < 0 else int(numa.get("node", 0)),
         )
 
     def split(self, mdev_type: str) -> _Kind:

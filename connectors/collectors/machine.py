@@ -44,6 +44,7 @@ from vacancy.schemas.errors import ConfigError
 _LINUX = sys.platform == "linux"
 _MIB = 2**20
 _GIB = 2**30
+_MOST_CPUS = 65_536
 _PAGE_KB = mmap.PAGESIZE // 1024
 _DISK_FIGURES = ("disk_read_bytes", "disk_write_bytes", "disk_read_ops", "disk_write_ops")
 _NO_COUNTERS: Row = (None,) * 4
@@ -378,11 +379,18 @@ def _page_counts(directory: Path, second: str) -> list[tuple[int, int, int | Non
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """The kernel's list format: ``"0-2,5"`` is (0, 1, 2, 5)."""
+    """The kernel's list format: ``"0-2,5"`` is (0, 1, 2, 5).
+
+    Raises:
+        ValueError: it is garbled, or has numbers that no CPU has.
+    """
     cpus: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
-        cpus.extend(range(int(first), int(last or first) + 1))
+        numbers = range(int(first), int(last or first) + 1)
+        if numbers and not 0 <= numbers[0] <= numbers[-1] < _MOST_CPUS:
+            raise ValueError(f"{part} is no range of CPUs")
+        cpus.extend(numbers)
     return tuple(cpus)
 
 
