@@ -57,7 +57,9 @@ class EventWriter:
         if more.get("cpu_busy_ns", reading.cpu_busy_ns) is None:
             more["cpu_busy_ns"] = 0  # it has no null
             unknown |= {"cpu_busy_ns"}
-        more |= {"seq": self._seq[host_id], "unknown": sorted(unknown) or None}
+        # Lists: of a tuple the encoder would take the first for the name of a type.
+        more |= {"unknown": sorted(unknown) or None, "uncertain": sorted(reading.uncertain or ()) or None}
+        more["seq"] = self._seq[host_id]
         payload = self._encode(Event.USAGE, host_id, reading, more)
         self._seq[host_id] += 1
         return payload

@@ -319,7 +319,7 @@ def test_the_command_says_what_it_did_and_when_there_is_nothing_to_do(database: 
 
 def test_status_says_what_is_applied_and_what_would_be(database: str, tmp_path: Path) -> None:
     fresh = run_migrate(database, tmp_path, "--status").splitlines()
-    assert fresh[:3] == [*(f"pending: {name}" for name in MIGRATIONS), "differs: functions/max_age"]
+    assert fresh[: len(MIGRATIONS) + 1] == [*(f"pending: {name}" for name in MIGRATIONS), "differs: functions/max_age"]
     load_earlier(database)
     earlier = run_migrate(database, tmp_path, "--status").splitlines()
     assert earlier[:2] == [f"pending: {MIGRATIONS[0]}", "to be replaced: 0001_host"]
