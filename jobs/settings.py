@@ -27,6 +27,7 @@ from pydantic_settings.sources import InitSettingsSource
 from vacancy.connectors.settings import (
     AgentSettings,
     BridgeSettings,
+    ExtenderSettings,
     KafkaSettings,
     PostgresSettings,
     SchedulerSettings,
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     job: JobSettings = JobSettings()
     postgres: PostgresSettings = PostgresSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    extender: ExtenderSettings = ExtenderSettings()
     local: LocalSettings = LocalSettings()
     log: LogSettings = LogSettings()
 

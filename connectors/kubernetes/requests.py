@@ -45,9 +45,9 @@ def pod_needs(arguments: Mapping[str, Any]) -> Amount:
     """What the pod of these ExtenderArgs requests.
 
     Containers and sidecars (init containers that restart ``Always``) add up. An init container runs beside the sidecars
-    that were started before it, so the pod needs that as well if it is more. Amounts of the pod as a whole replace those
-    of its containers, and ``overhead`` comes on top. While a pod is resized, the most counts of what is asked for, what
-    is allocated and what is in force; the first does not if the resize is infeasible.
+    that were started before it, so the pod needs that as well if it is more. Amounts of the pod as a whole replace
+    those of its containers, and ``overhead`` comes on top. While a pod is resized, the most counts of what is asked
+    for, what is allocated and what is in force; the first does not if the resize is infeasible.
 
     Raises:
         ValueError: a request is no quantity.
@@ -64,8 +64,8 @@ def pod_needs(arguments: Mapping[str, Any]) -> Amount:
         otherwise = _nothing if infeasible else _asked
         needs = _most(
             asked,
-            _of_containers(spec, status, lambda *container: _allocated(*container, otherwise)),
-            _of_containers(spec, status, lambda *container: _in_force(*container, otherwise)),
+            _of_containers(spec, status, lambda container, told: _allocated(container, told, otherwise)),
+            _of_containers(spec, status, lambda container, told: _in_force(container, told, otherwise)),
         )
     of_pod = (spec.get("resources") or {}).get("requests") or {}
     if any(name in ("cpu", "memory") or name.startswith("hugepages-") for name in of_pod):
