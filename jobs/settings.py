@@ -29,6 +29,7 @@ from pydantic_settings.sources import InitSettingsSource
 from vacancy.connectors.settings import (
     AgentSettings,
     BridgeSettings,
+    ExtenderSettings,
     KafkaSettings,
     PostgresSettings,
     SchedulerSettings,
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
     job: JobSettings = JobSettings()
     postgres: PostgresSettings = PostgresSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    extender: ExtenderSettings = ExtenderSettings()
     local: LocalSettings = LocalSettings()
     log: LogSettings = LogSettings()
 
