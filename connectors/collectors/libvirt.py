@@ -186,7 +186,7 @@ class LibvirtCollector:
         return dataclasses.replace(
             host,
             source="libvirt",
-            name=self._settings.name or node.name,
+            name=self._settings.name or node.name or host.name,
             inventories=inventories(self._settings, node.vcpus, node.memory_mb, disk_gb)
             | {mdev_class(mdev): Inventory(total, 0, total, 1.0) for mdev, total in mdevs.items() if total},
             allocated={mdev_class(mdev): count for mdev, count in held_mdevs.items() if count},

@@ -31,6 +31,7 @@ class Node:
     """The machine as libvirt shows it."""
 
     name: str
+    """"" where libvirt does not tell it."""
     vcpus: int
     memory_mb: int
     traits: frozenset[str]
@@ -66,7 +67,7 @@ def look_at_node(connection: Any, known: Mapping[Run, Definition], with_pools: b
     volumes = {source for definition in definitions.values() for source in definition.sources.values() if source.pool}
     cells, traits = _capabilities(connection, lacking)
     return Node(
-        name=connection.getHostname(),
+        name=_name(connection),
         vcpus=vcpus,
         memory_mb=memory_mb,
         traits=traits,
@@ -78,6 +79,15 @@ def look_at_node(connection: Any, known: Mapping[Run, Definition], with_pools: b
         pools=storage_pools(connection) if with_pools or volumes else {},
         volume_bytes=volume_bytes(connection, volumes),
     )
+
+
+def _name(connection: Any) -> str:
+    try:
+        return str(connection.getHostname())
+    except libvirt.libvirtError as error:
+        if not is_of_itself(error, connection):
+            raise
+        return ""
 
 
 def _capabilities(connection: Any, lacking: list[str]) -> tuple[tuple[libvirt_xml.Cell, ...], frozenset[str]]:
