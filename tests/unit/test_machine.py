@@ -138,6 +138,9 @@ def test_without_its_memory_there_is_no_reading(machine: Machine, fault: str) ->
         collector.usage()
     if fault == "directory":
         (machine.proc / "meminfo").rmdir()
+    machine.write(machine.proc / "meminfo", PROC["meminfo"].replace("16777216", str(2**60)))
+    with pytest.raises(ValueError, match="no MemTotal that a machine can have"):
+        collector.usage()
     machine.write(machine.proc / "meminfo", PROC["meminfo"])
     assert collector.usage().memory_mb_available == 8192
 
