@@ -25,7 +25,7 @@ from tests.harness.servers import running_postgres
 from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres.connection import connect
 from vacancy.connectors.postgres.migrations import migrate
-from vacancy.connectors.postgres.schedulable_hosts import HostRow, fetch
+from vacancy.connectors.postgres.schedulable_hosts import HostRow, Selection, fetch
 from vacancy.jobs.commands.host_table import LiveTable, summarize
 from vacancy.jobs.local.postgres_server import PostgresServer
 
@@ -65,6 +65,42 @@ def vacancy_hosts(database: str, directory: Path, *arguments: str) -> subprocess
 def test_schedulable_hosts_come_first_then_by_name(connection: Connection) -> None:
     assert [row.name for row in fetch(connection)] == ["a", "b", "disabled", "stale"]
     assert [row.name for row in fetch(connection, 1)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        (Selection(out=True), ["disabled", "stale"]),
+        (Selection(reason="disabled"), ["disabled"]),
+        (Selection(reason="no such"), []),
+        (Selection(name="?"), ["a", "b"]),
+        (Selection(name="*a*"), ["a", "disabled", "stale"]),
+        (Selection(name="%"), []),
+        (Selection(name="_"), []),
+        (Selection(name="\\"), []),
+        (Selection(sort="name", descending=True), ["stale", "disabled", "b", "a"]),
+        (Selection(sort="age", descending=True, offset=1), ["disabled", "a", "b"]),
+        (Selection(offset=3), ["stale"]),
+    ],
+)
+def test_a_selection(connection: Connection, selection: Selection, names: list[str]) -> None:
+    found = [row.name for row in fetch(connection, selection=selection)]
+    assert found == names if selection.sort != "age" else set(found) == set(names)
+
+
+def test_the_command_selects(connection: Connection, database: str, tmp_path: Path) -> None:
+    del connection
+    for arguments, names in (
+        (("--out", "--json"), ["disabled", "stale"]),
+        (("--reason", "stale", "--json"), ["stale"]),
+        (("--name", "?", "--sort", "name", "--descending", "--json"), ["b", "a"]),
+        (("--why", "--vcpus", "1", "--out", "--json"), ["disabled", "stale"]),
+    ):
+        output, errors = vacancy_hosts(database, tmp_path, *arguments).communicate(timeout=LIMIT_SECONDS)
+        assert errors == ""
+        assert [row["name"] for row in json.loads(output)] == names, arguments
+    output, _ = vacancy_hosts(database, tmp_path, "--limit", "1").communicate(timeout=LIMIT_SECONDS)
+    assert "(3 more not shown; `vacancy hosts --out` shows the 2 that are out)" in " ".join(output.split())
 
 
 def test_the_summary_counts_all_and_adds_up_the_schedulable(connection: Connection) -> None:
@@ -186,7 +222,7 @@ def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database()
         ) as table:
             picture = redrawn()
             assert picture.count("compute-") == 20 - 7
-            assert "87 more hosts not shown" in picture
+            assert "87 more not shown" in picture
             assert len(picture.splitlines()) <= 20
             server.stop()
             picture = redrawn()
