@@ -45,6 +45,7 @@ def connection(database: str) -> Iterator[Connection]:
             age = timedelta(hours=1) if host == "stale" else timedelta()
             upsert_usage(opened, host_id=f"id-{host}", observed_at=now - age)
         retire(opened, host_id="id-retired", observed_at=now)
+        query(opened, "SELECT set_config('vacancy.max_age', '30 min', false)")
         yield opened
 
 
@@ -54,7 +55,8 @@ def vacancy_hosts(database: str, directory: Path, *arguments: str) -> subprocess
         [sys.executable, "-c", "from vacancy.jobs.commands.cli import main; main()", "hosts", *arguments],
         # Without a terminal a line is as wide as it has to be, unless somebody says otherwise by this.
         env={name: value for name, value in os.environ.items() if name != "COLUMNS"}
-        | {"VACANCY_POSTGRES__READER_DSN": database},
+        # A busy machine must not make the others stale.
+        | {"VACANCY_POSTGRES__READER_DSN": database, "VACANCY_SCHEDULER__MAX_AGE": "30 min"},
         cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
