@@ -14,17 +14,22 @@ import json
 import logging
 import math
 import threading
+import time
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from vacancy.connectors.postgres.connection import connect, explained
+from vacancy.connectors.postgres.connection import UnreachableError, connect, explained
+from vacancy.connectors.postgres.servers import Connection
 from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness, knows_load, over_limit
 from vacancy.schemas.errors import VacancyError
 
+READ_TIMEOUT = timedelta(seconds=2)
+"""How long a request waits for the table; kube-scheduler gives an extender 5 s if its httpTimeout does not say more."""
+PAUSE = timedelta(seconds=1)
+"""After a failure requests are answered without the table for so long, and do not wait behind each other."""
 MAX_PRIORITY = 10
 """extenderv1.MaxExtenderPriority"""
 _LONGEST_BODY = 64 * 1024 * 1024
@@ -55,37 +60,58 @@ class Nodes:
         self._dsn, self._connect_timeout, self._max_age = dsn, connect_timeout, max_age
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._paused_until = 0.0
 
     def read(self, names: list[str]) -> dict[str, tuple[Measured, Amount]]:
         """The rows of those nodes that have one, and the size of their machines.
 
         Raises:
-            VacancyError: the table cannot be read.
+            VacancyError: the table cannot be read within READ_TIMEOUT, or could not be a moment ago.
         """
-        with self._lock:
+        ends = time.monotonic() + READ_TIMEOUT.total_seconds()
+        if not self._lock.acquire(timeout=READ_TIMEOUT.total_seconds()):
+            raise VacancyError("the table is being read for other requests; lower the rate of requests")
+        try:
+            if time.monotonic() < self._paused_until:
+                raise VacancyError("the table could not be read a moment ago; see the warnings before this one")
+            kept = self._connection is not None
             try:
-                if self._connection is None:
-                    self._connection = connect(
-                        self._dsn,
-                        connect_timeout=self._connect_timeout,
-                        application_name="vacancy extender",
-                        read_only=True,
-                        max_age=self._max_age,
-                    )
-                with explained(self._dsn), self._connection.cursor() as cursor:
-                    cursor.execute(_NODES, (names,))
-                    return {
-                        name: (Measured(*figures), Amount(vcpus or 0, memory_mb or 0))
-                        for name, *figures, vcpus, memory_mb in cursor.fetchall()
-                    }
+                try:
+                    return self._read(names, ends)
+                except UnreachableError:
+                    self._forget()
+                    if not kept or time.monotonic() >= ends:
+                        raise
+                    return self._read(names, ends)  # the server may have been started again, or another promoted
             except VacancyError:
                 self._forget()
+                self._paused_until = time.monotonic() + PAUSE.total_seconds()
                 raise
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Closes the connection."""
         with self._lock:
             self._forget()
+
+    def _read(self, names: list[str], ends: float) -> dict[str, tuple[Measured, Amount]]:
+        if self._connection is None:
+            self._connection = connect(
+                self._dsn,
+                connect_timeout=min(self._connect_timeout, timedelta(seconds=max(0.0, ends - time.monotonic()))),
+                application_name="vacancy extender",
+                read_only=True,
+                max_age=self._max_age,
+                statement_timeout=READ_TIMEOUT,
+            )
+        self._connection.limit_s = max(0.0, ends - time.monotonic())
+        with explained(self._dsn), self._connection.cursor() as cursor:
+            cursor.execute(_NODES, (names,))
+            return {
+                name: (Measured(*figures), Amount(vcpus or 0, memory_mb or 0))
+                for name, *figures, vcpus, memory_mb in cursor.fetchall()
+            }
 
     def _forget(self) -> None:
         if self._connection is not None:

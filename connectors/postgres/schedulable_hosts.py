@@ -44,10 +44,14 @@ class HostRow:
     claims: int
 
 
+QUERY = sql.SQL("SELECT {} FROM vacancy.schedulable_host").format(
+    sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(HostRow))
+)
+"""The rows, as :class:`HostRow` has them, for ``ORDER``."""
+
+
 def fetch(connection: Connection, limit: int | None = None) -> list[HostRow]:
     """The hosts, schedulable ones first, then by name; at most limit of them."""
-    names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(HostRow))
-    query = sql.SQL("SELECT {} FROM vacancy.schedulable_host").format(names) + ORDER
     with connection.cursor() as cursor:
-        cursor.execute(query, {"limit": limit})
+        cursor.execute(QUERY + ORDER, {"limit": limit})
         return [HostRow(*row) for row in cursor.fetchall()]

@@ -27,13 +27,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg2
 import tenacity
-from psycopg2 import errors
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from psycopg2 import errors, sql
 from psycopg2.extras import register_uuid
 from pydantic import SecretStr
 
-from vacancy.connectors.postgres.connection import UnreachableError, dial, explained, where
-from vacancy.connectors.postgres.schedulable_hosts import HostRow, fetch
+from vacancy.connectors.postgres.connection import GRACE_S, UnreachableError, dial_one_of, explained, servers, where
+from vacancy.connectors.postgres.schedulable_hosts import ORDER, QUERY, HostRow
+from vacancy.connectors.postgres.servers import Connection, LimitError, set_local
 from vacancy.connectors.scheduler.answers import (
     Candidate,
     Claim,
@@ -58,9 +58,8 @@ class _TransientError(VacancyError):
     """The server says that the call may succeed when it is made again."""
 
 
-_PREPARE = """PREPARE claim (uuid[], jsonb) AS
-SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
-FROM vacancy.claim($1, $2)"""
+_CLAIM = """SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
+FROM vacancy.claim(%s::uuid[], %s)"""
 _AGAIN = (UnreachableError, _TransientError)
 """Errors after which the same call may succeed."""
 
@@ -98,6 +97,7 @@ class Scheduler:
         self._dsn = dsn if isinstance(dsn, SecretStr) else SecretStr(dsn)
         self._settings = settings or SchedulerSettings()
         self._place = where(self._dsn)  # an invalid connection string fails here, not in the first call
+        self._servers = servers(self._dsn, application_name="vacancy scheduler", writes=True)
         self._open()
         _SCHEDULERS.add(self)
 
@@ -107,7 +107,7 @@ class Scheduler:
         return self._call(
             lambda cursor: [Candidate(*row) for row in cursor.fetchall()],
             "SELECT host_id, host_name, score FROM vacancy.candidates(%s)",
-            request.document(self._settings),
+            (request.document(self._settings),),
         )
 
     @_timed
@@ -137,9 +137,8 @@ class Scheduler:
             return []
         rows = self._call(
             lambda cursor: cursor.fetchall(),
-            "EXECUTE claim(%s::uuid[], %s)",
-            ids,
-            request.document(self._settings),
+            _CLAIM,
+            (ids, request.document(self._settings)),
         )
         refusal, contended = rows[0][:2]
         if refusal is not None:
@@ -156,18 +155,18 @@ class Scheduler:
         """Releases claims; returns the consumers that had one. Repeating it is harmless."""
         ids = [str(consumer) for consumer in consumers]
         return self._call(
-            lambda cursor: [row[0] for row in cursor.fetchall()], "SELECT vacancy.release(%s::uuid[])", ids
+            lambda cursor: [row[0] for row in cursor.fetchall()], "SELECT vacancy.release(%s::uuid[])", (ids,)
         )
 
     @_timed
     def hosts(self, limit: int | None = None) -> list[HostRow]:
         """The table: schedulable hosts first, then by name; at most `limit` of them."""
-
-        def read(cursor: Any) -> list[HostRow]:
-            return fetch(cursor.connection, limit)
-
-        max_age = f"{milliseconds_of(self._settings.max_age)} ms"
-        return self._call(read, "SELECT set_config('vacancy.max_age', %s, false)", max_age)
+        return self._call(
+            lambda cursor: [HostRow(*row) for row in cursor.fetchall()],
+            QUERY + ORDER,
+            {"limit": limit},
+            **{"vacancy.max_age": f"{milliseconds_of(self._settings.max_age)} ms"},
+        )
 
     def close(self) -> None:
         """Closes the connections that no call is using."""
@@ -182,45 +181,63 @@ class Scheduler:
         self._idle: list[Connection] = []
 
     @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """A connection that no other thread uses, in autocommit mode."""
-        idle = self._idle
-        with self._places:
+    def _connection(self, ends: float) -> Iterator[Connection]:
+        """A connection that no other thread uses; `ends` is when the call does, in monotonic seconds."""
+        idle, left_s = self._idle, ends - time.monotonic()
+        limit_s = self._settings.statement_timeout.total_seconds() + GRACE_S
+        if not self._places.acquire(timeout=max(0.0, min(limit_s, left_s))):
+            raise TimedOutError(
+                f"{self._place}: all {self._settings.connections} connections of this scheduler were in use for "
+                f"{limit_s:g} s; raise scheduler.connections, or claim again with the same consumers"
+            )
+        try:
+            left_s = max(0.0, ends - time.monotonic())
             try:
                 connection = idle.pop()
             except IndexError:
-                connection = self._connect()
+                connection = self._connect(left_s)
             try:
+                connection.limit_s = min(limit_s, max(0.0, ends - time.monotonic()))
                 yield connection
             finally:
                 if not connection.closed:
                     idle.append(connection)
+        finally:
+            self._places.release()
 
-    def _connect(self) -> Connection:
-        connection = dial(self._dsn, connect_timeout=CONNECT_TIMEOUT, application_name="vacancy scheduler")
-        connection.autocommit = True
+    def _connect(self, left_s: float) -> Connection:
+        timeout = min(CONNECT_TIMEOUT, timedelta(seconds=left_s))
+        connection = dial_one_of(self._servers, self._dsn, timeout)
         register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]  # its stubs name no types
-        # The server may disappear between connecting and these statements.
-        with explained(self._dsn), connection.cursor() as cursor:
-            cursor.execute("SET statement_timeout = %s", (milliseconds_of(self._settings.statement_timeout),))
-            cursor.execute(_PREPARE)
         return connection
 
-    def _call(self, read: Callable[[Any], _T], statement: str, *values: object) -> _T:
-        """Runs a statement and reads its answer; after a transient error retries at once, then with growing pauses."""
+    def _call(self, read: Callable[[Any], _T], statement: str | sql.Composable, values: object, **settings: str) -> _T:
+        """Runs a statement and reads its answer; after a transient error retries at once, then with growing pauses.
+
+        Args:
+            read: takes the cursor.
+            statement: one statement, which is a transaction.
+            values: of its parameters.
+            settings: PostgreSQL's, for this statement, besides its time-out.
+        """
+        retry_for_s = self._settings.retry_for.total_seconds()
+        timeout = f"{milliseconds_of(self._settings.statement_timeout)} ms"
+        local = set_local(statement_timeout=timeout, **settings)
+        # The last try begins while calls are still retried, and this is when it ends.
+        ends = time.monotonic() + retry_for_s + self._settings.statement_timeout.total_seconds() + GRACE_S
         try:
-            return self._once(read, statement, values)
+            return self._once(read, statement, values, local, ends)
         except _AGAIN as error:
             self._count(error)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_AGAIN),
-            stop=tenacity.stop_after_delay(self._settings.retry_for.total_seconds()),
+            stop=tenacity.stop_after_delay(retry_for_s),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
             before_sleep=lambda state: self._count(state.outcome.exception() if state.outcome else None),
             reraise=True,
         )
         try:
-            answer: _T = retrying(self._once, read, statement, values)
+            answer: _T = retrying(self._once, read, statement, values, local, ends)
         except _TransientError as error:
             raise ContendedError(str(error)) from None
         return answer
@@ -228,9 +245,12 @@ class Scheduler:
     def _count(self, error: BaseException | None) -> None:
         self.counters.add(**{"retries" if isinstance(error, _TransientError) else "reconnects": 1})
 
-    def _once(self, read: Callable[[Any], _T], statement: str, values: Sequence[object]) -> _T:
-        with self._connection() as connection, explained(self._dsn):
+    def _once(
+        self, read: Callable[[Any], _T], statement: str | sql.Composable, values: object, local: str, ends: float
+    ) -> _T:
+        with self._connection(ends) as connection, explained(self._dsn):
             try:
+                connection.settings = local
                 with connection.cursor() as cursor:
                     cursor.execute(statement, values)
                     return read(cursor)
@@ -240,11 +260,17 @@ class Scheduler:
                     f"{self._place}: no answer within scheduler.statement_timeout = {limit:g} s; "
                     "claim again with the same consumers"
                 ) from None
-            except (errors.SerializationFailure, errors.DeadlockDetected) as error:
+            except (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable) as error:
                 raise _TransientError(f"{self._place}: {error.diag.message_primary}; claim again") from None
             except psycopg2.DataError as error:
                 raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None
-            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            except psycopg2.Error as error:
+                if isinstance(error, LimitError | errors.ReadOnlySqlTransaction):
+                    self._servers.failed(connection.place)  # it is gone, or a standby: another one is to be found
+                elif (
+                    not isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not connection.closed
+                ):
+                    raise
                 connection.close()
                 self.close()  # whatever broke this connection has broken the other idle ones too
                 raise

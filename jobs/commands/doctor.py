@@ -370,16 +370,14 @@ def _timeout(settings: Settings) -> timedelta:
 
 def _connect(settings: Settings, role: str) -> Any:
     dsn = _dsn(settings, role)
-    connection = connect(
+    return connect(
         dsn,
         connect_timeout=_timeout(settings),
         application_name="vacancy doctor",
         read_only=True,
         max_age=settings.scheduler.max_age,
+        statement_timeout=timedelta(seconds=TIMEOUT_SECONDS),
     )
-    with explained(dsn), connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{TIMEOUT_SECONDS:g}s",))
-    return connection
 
 
 def _get_json(url: str, remedy: str) -> Any:
