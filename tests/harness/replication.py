@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg2
 from psycopg2.extensions import make_dsn
@@ -83,14 +82,16 @@ def copy(primary: PostgresServer, standby: PostgresServer) -> None:
     user = _server_user()
     if user:
         os.chown(standby.directory, user.uid, user.gid)
-    program: Path = primary._reachable_binaries() / "pg_basebackup"  # the server's own
-    arguments = ["--dbname", primary.owner_dsn, "--pgdata", cluster, "--write-recovery-conf", "--checkpoint", "fast"]
+    program = primary._reachable_binaries() / "pg_basebackup"  # noqa: SLF001  # the server's own
+    arguments = ["--dbname", primary.owner_dsn, "--pgdata", str(cluster), "--write-recovery-conf"]
     subprocess.run(
-        [program, *arguments],
+        [str(program), *arguments, "--checkpoint", "fast"],
         check=True,
         timeout=REPLICATION_SECONDS,
         cwd="/",
-        **({"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}),  # type: ignore[arg-type]
+        user=user.uid if user else None,
+        group=user.gid if user else None,
+        extra_groups=[] if user else None,
     )
 
 

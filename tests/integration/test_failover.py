@@ -108,7 +108,7 @@ def test_a_server_that_becomes_a_standby_is_left(pair: Pair) -> None:
         table.note(str(uuid.uuid4()), "id-host-1", Amount(4, 8192), 60)
         table.read(["id-host-1"])
         table.note(str(uuid.uuid4()), "id-host-1", Amount(5, 8192), 60)
-        assert table.read(["id-host-1"])["id-host-1"].vcpus_claimed >= 5
+        assert (table.read(["id-host-1"])["id-host-1"].vcpus_claimed or 0) >= 5
 
 
 @pytest.mark.timeout(300)
