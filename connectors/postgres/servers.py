@@ -174,10 +174,14 @@ class Servers:
         wanted = self._common.pop("target_session_attrs", os.environ.get("PGTARGETSESSIONATTRS"))
         if wanted is None and writes and several > 1:
             wanted = "read-write"
-        self._passes = ["standby", "any"] if wanted == "prefer-standby" else [wanted or "any"]
+        # Asked of the server itself: what libpq looks at, a pooler may remember from before a failover.
+        self.must_write = wanted == "read-write"
+        wanted = "any" if self.must_write or not wanted else wanted
+        self._passes = ["standby", "any"] if wanted == "prefer-standby" else [wanted]
         self._random = self._common.pop("load_balance_hosts", "disable") == "random"
 
     def __len__(self) -> int:
+        """How many servers there are."""
         return len(self._places)
 
     @property
@@ -242,6 +246,8 @@ class Dialing:
         self._left = servers.places()
         self._lookup: _Lookup | None = None
         self._connection: Connection | None = None
+        self._asked: extensions.cursor | None = None
+        """Asks the server whether it takes writes."""
         self._place_ends = 0.0
 
     @property
@@ -269,7 +275,7 @@ class Dialing:
                 self._next(str(error))
             else:
                 if connection is not None:
-                    self._connection = None
+                    self._connection = self._asked = None
                     connection.place = self._left[0]
                     self._servers.worked(connection.place)
                     return connection
@@ -279,7 +285,7 @@ class Dialing:
         """Gives up a connection that is not established."""
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._asked = None
 
     def _begin(self) -> None:
         """Starts with the next server."""
@@ -301,6 +307,13 @@ class Dialing:
         if self._connection is None:
             self._connection = Connection(extensions.make_dsn(**self._left[0]), async_=1)
         wait(self._connection, deadline, self._clock)
+        if self._servers.must_write:
+            if self._asked is None:
+                self._asked = self._connection.cursor(cursor_factory=extensions.cursor)
+                self._asked.execute("SHOW transaction_read_only")
+                return None
+            if self._asked.fetchone() == ("on",):
+                raise psycopg2.OperationalError("session is read-only")
         return self._connection
 
     def _next(self, text: str) -> None:

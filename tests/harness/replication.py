@@ -82,7 +82,7 @@ def copy(primary: PostgresServer, standby: PostgresServer) -> None:
     user = _server_user()
     if user:
         os.chown(standby.directory, user.uid, user.gid)
-    program = primary._reachable_binaries() / "pg_basebackup"  # noqa: SLF001  # the server's own
+    program = primary._reachable_binaries() / "pg_basebackup"
     arguments = ["--dbname", primary.owner_dsn, "--pgdata", str(cluster), "--write-recovery-conf"]
     subprocess.run(
         [str(program), *arguments, "--checkpoint", "fast"],
