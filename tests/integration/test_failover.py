@@ -52,7 +52,7 @@ def test_everything_finds_the_new_primary(pair: Pair, tmp_path: Path) -> None:
         pair.dsn(target_session_attrs="primary"),
     ]
     schedulers = [Scheduler(dsn, SchedulerSettings(retry_for=timedelta(minutes=1))) for dsn in dsns]
-    table, nodes = Table(pair.dsn(), 5.0), Nodes(SecretStr(pair.dsn()), SECOND, timedelta(hours=1))
+    table, nodes = Table(pair.dsn(), 5.0), Nodes(SecretStr(pair.dsn()), 5 * SECOND, timedelta(hours=1), 30 * SECOND)
     for scheduler in schedulers:
         assert not scheduler.claim(SMALL)[0].already
     assert table.read(["id-host-0"])

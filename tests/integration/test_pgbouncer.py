@@ -69,7 +69,7 @@ def test_every_part_works_through_it_and_leaves_nothing_in_a_session(
         with (
             closing(Scheduler(dsn, settings)) as scheduler,
             closing(Table(dsn, 5.0)) as table,
-            closing(Nodes(SecretStr(dsn), 5 * SECOND, timedelta(hours=1))) as nodes,
+            closing(Nodes(SecretStr(dsn), 5 * SECOND, timedelta(hours=1), 30 * SECOND)) as nodes,
             ThreadPoolExecutor(THREADS) as threads,
         ):
             claims = list(threads.map(lambda _: scheduler.claim(SMALL)[0], range(THREADS * CLAIMS)))

@@ -72,11 +72,11 @@ def test_in_a_silent_network_every_call_ends(server: PostgresServer) -> None:
         closing(Nodes(dsn, SECOND, timedelta(hours=1))) as nodes,
         ThreadPoolExecutor(16) as threads,
     ):
-        scheduler.claim(SMALL)
-        assert nodes.read(["a"])
-        wait_until(lambda: reads(table), BUSY_S, "Nova's table is not read")
         extender = Extender(nodes)
         pods = {"Pod": {"spec": {}}, "NodeNames": ["a"]}
+        scheduler.claim(SMALL)
+        wait_until(lambda: known(extender), BUSY_S, "the extender's table is not read")
+        wait_until(lambda: reads(table), BUSY_S, "Nova's table is not read")
         with silence(server.port):
             began = time.monotonic()
             calls = [
@@ -94,7 +94,11 @@ def test_in_a_silent_network_every_call_ends(server: PostgresServer) -> None:
         assert scheduler.claim(SMALL)
         assert new.release(uuid.uuid4()) == []
         wait_until(lambda: reads(table), BUSY_S, "Nova's table is not read again")
-        wait_until(lambda: bool(extender._known(["a"])), BUSY_S, "the extender's table is not read again")
+        wait_until(lambda: known(extender), BUSY_S, "the extender's table is not read again")
+
+
+def known(extender: Extender) -> bool:
+    return bool(extender._known(["a"], None))
 
 
 def reads(table: Table) -> bool:
@@ -145,7 +149,7 @@ def test_a_locked_table_holds_nobody_up(server: PostgresServer, tmp_path: Path) 
         assert "if a table is locked, as by VACUUM FULL or a migration, pg_stat_activity shows by whom" in ended.output
         migration.rollback()
         assert scheduler.claim(SMALL)
-        wait_until(lambda: bool(extender._known(["a"])), BUSY_S, "the extender's table is not read again")
+        wait_until(lambda: known(extender), BUSY_S, "the extender's table is not read again")
         # No statement is left behind that waits for a lock.
         wait_until(lambda: not waiting(server), BUSY_S, "a statement still waits")
 
