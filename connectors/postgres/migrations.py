@@ -123,6 +123,7 @@ def migrate(dsn: SecretStr, *, dry_run: bool = False, connect_timeout: timedelta
     ):
         # The server releases a killed runner's locks within a second, even in the middle of a long statement.
         connection.settings = set_local(client_connection_check_interval="1s", statement_timeout="0")
+        _require_utf8(cursor, where(dsn))
         while True:
             try:
                 connection.begin()
@@ -165,6 +166,17 @@ def schema_state(dsn: SecretStr, *, connect_timeout: timedelta = _TIMEOUT) -> Sc
     ):
         connection.settings = set_local(statement_timeout=_milliseconds(_TIMEOUT))
         return _compare(cursor)
+
+
+def _require_utf8(cursor: Cursor, place: str) -> None:
+    """Refuses a database that cannot hold the functions' texts, nor every name of a host, before anything is done."""
+    cursor.execute("SHOW server_encoding")
+    ((encoding,),) = cursor.fetchall()
+    if encoding != "UTF8":
+        raise VacancyError(
+            f"{place}: its encoding is {encoding}, and Vacancy needs UTF8; nothing was changed; "
+            "make another database: CREATE DATABASE … ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"
+        )
 
 
 def refusal(state: SchemaState) -> str | None:

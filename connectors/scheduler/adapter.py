@@ -15,13 +15,15 @@ consumers, so that no claim is lost and none is made twice.
 from __future__ import annotations
 
 import functools
+import json
 import os
+import random
 import threading
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -43,6 +45,7 @@ from vacancy.connectors.scheduler.answers import (
     Refusal,
     TimedOutError,
 )
+from vacancy.connectors.scheduler.bulk import LONGEST, MOST, PART, parts, reservation_ids
 from vacancy.connectors.scheduler.counters import Counters
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
@@ -56,6 +59,18 @@ _T = TypeVar("_T")
 
 class _TransientError(VacancyError):
     """The server says that the call may succeed when it is made again."""
+
+
+class _ReservedError(_TransientError):
+    """Bulk claims under way have reserved what would fit.
+
+    Attributes:
+        older: whether one of them began before the bulk claim that is refused.
+    """
+
+    def __init__(self, message: str, *, older: bool) -> None:
+        super().__init__(message)
+        self.older = older
 
 
 _CLAIM = """SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
@@ -97,6 +112,7 @@ class Scheduler:
         self._dsn = dsn if isinstance(dsn, SecretStr) else SecretStr(dsn)
         self._settings = settings or SchedulerSettings()
         self._place = where(self._dsn)  # an invalid connection string fails here, not in the first call
+        self._limit = set_local(statement_timeout=f"{milliseconds_of(self._settings.statement_timeout)} ms")
         self._servers = servers(self._dsn, application_name="vacancy scheduler", writes=True)
         self._open()
         _SCHEDULERS.add(self)
@@ -116,7 +132,8 @@ class Scheduler:
     ) -> list[Claim]:
         """Claims a host for each consumer: for all of them or for none.
 
-        A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated.
+        A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated. A claim for many
+        consumers holds up others for no longer than one for `bulk.PART` does, and ends within a minute and a call.
 
         Args:
             request: what each of them needs.
@@ -135,28 +152,15 @@ class Scheduler:
         ids = [str(consumer) for consumer in given]
         if not ids:
             return []
-        rows = self._call(
-            lambda cursor: cursor.fetchall(),
-            _CLAIM,
-            (ids, request.document(self._settings)),
-        )
-        refusal, contended = rows[0][:2]
-        if refusal is not None:
-            self.counters.add(contended_hosts=contended)
-            self.counters.refuse(refusal["dimension"])
-            nearest = refusal["nearest"] and NearestMiss(**refusal["nearest"])
-            raise NoHostFitsError(Refusal(**refusal | {"nearest": nearest}))
-        claims = [Claim(*row[2:]) for row in rows]
-        self.counters.add(claims=sum(not claim.already for claim in claims), contended_hosts=contended)
-        return claims
+        if PART < len(ids) <= MOST and (different := _different(ids)):
+            return self._claim_in_bulk(request, different)
+        return self._claim_at_once(request, ids)
 
     @_timed
     def release(self, *consumers: uuid.UUID | str) -> list[uuid.UUID]:
         """Releases claims; returns the consumers that had one. Repeating it is harmless."""
         ids = [str(consumer) for consumer in consumers]
-        return self._call(
-            lambda cursor: [row[0] for row in cursor.fetchall()], "SELECT vacancy.release(%s::uuid[])", (ids,)
-        )
+        return self._call(_column, "SELECT vacancy.release(%s::uuid[])", (ids,))
 
     @_timed
     def hosts(self, limit: int | None = None) -> list[HostRow]:
@@ -165,8 +169,96 @@ class Scheduler:
             lambda cursor: [HostRow(*row) for row in cursor.fetchall()],
             QUERY + ORDER,
             {"limit": limit},
-            **{"vacancy.max_age": f"{milliseconds_of(self._settings.max_age)} ms"},
+            max_age=self._settings.max_age,
         )
+
+    def _claim_at_once(self, request: Request, ids: Sequence[str]) -> list[Claim]:
+        """Claims in one transaction."""
+        rows = self._call(lambda cursor: cursor.fetchall(), _CLAIM, (ids, request.document(self._settings)))
+        refusal, contended = rows[0][:2]
+        if refusal is not None:
+            raise self._refused(refusal, contended)
+        claims = [Claim(*row[2:]) for row in rows]
+        self.counters.add(claims=sum(not claim.already for claim in claims), contended_hosts=contended)
+        return claims
+
+    def _refused(self, refusal: dict[str, Any], contended: int) -> NoHostFitsError:
+        self.counters.add(contended_hosts=contended)
+        self.counters.refuse(refusal["dimension"])
+        nearest = refusal["nearest"] and NearestMiss(**refusal["nearest"])
+        return NoHostFitsError(Refusal(**refusal | {"nearest": nearest}))
+
+    def _claim_in_bulk(self, request: Request, ids: Sequence[str]) -> list[Claim]:
+        """Reserves part by part, then takes all of it in one transaction; gives back what it has not taken."""
+        ends = time.monotonic() + LONGEST.total_seconds()
+        while True:
+            made: list[str] = []
+            try:
+                return self._reserve_and_take(request, ids, made, ends)
+            except BaseException as error:
+                # Tried once: what stays expires.
+                with suppress(VacancyError):
+                    limit = time.monotonic() + self._settings.statement_timeout.total_seconds() + GRACE_S
+                    self._once(_column, "SELECT vacancy.release(%s::uuid[])", (made,), self._limit, limit)
+                # An older bulk claim needs what this one has reserved, and this one what the other has.
+                if not isinstance(error, _ReservedError) or time.monotonic() > ends:
+                    if isinstance(error, _TransientError):
+                        raise ContendedError(str(error)) from None
+                    raise
+            time.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # chance, not a secret
+
+    def _reserve_and_take(self, request: Request, ids: Sequence[str], made: list[str], ends: float) -> list[Claim]:
+        """As `_claim_in_bulk`, once; `made` gets what is to be given back if it fails."""
+        claimed = set(self._call(_column, "SELECT vacancy.claimed(%s::uuid[])::text", (ids,)))
+        claims: dict[str, Claim] = {}
+        for part in parts([consumer for consumer in ids if consumer in claimed]):
+            again = self._claim_at_once(request, part)
+            claims |= {str(claim.consumer): claim for claim in again}
+            made += [str(claim.consumer) for claim in again if not claim.already]
+        new = [consumer for consumer in ids if consumer not in claimed]
+        reserved = reservation_ids(len(new))
+        document = json.loads(request.document(self._settings)) | {"claim_ttl": f"{milliseconds_of(LONGEST)} ms"}
+        hosts = [claim.host_id for claim in claims.values()]
+        contended = 0
+        for part in parts(reserved):
+            if request.distinct_hosts:
+                document["avoid"] = [*request.avoid, *hosts]
+            made += part
+            rows = self._reserve(part, json.dumps(document), ends)
+            contended += rows[0][1]
+            if (refusal := rows[0][2]) is not None:
+                counts = {"claimable": len(hosts) - len(claims) + refusal["claimable"], "count": len(ids)}
+                raise self._refused(refusal | counts, contended)
+            hosts += [host for host, *_ in rows]
+        ttl = f"{milliseconds_of(request.claim_ttl or self._settings.claim_ttl)} ms"
+        taken = self._call(
+            lambda cursor: [Claim(*row) for row in cursor.fetchall()],
+            "SELECT * FROM vacancy.take_reserved(%s::uuid[], %s::uuid[], %s)",
+            (reserved, new, ttl),
+        )
+        self.counters.add(claims=sum(not claim.already for claim in taken), contended_hosts=contended)
+        claims |= {str(claim.consumer): claim for claim in taken}
+        return [claims[consumer] for consumer in ids]
+
+    def _reserve(self, part: Sequence[str], document: str, ends: float) -> list[tuple[Any, ...]]:
+        """Reserves a part; waits until younger bulk claims that are in its way have given up or are through."""
+        while True:
+            if time.monotonic() > ends:
+                raise TimedOutError(
+                    f"{self._place}: a claim for many consumers takes longer than {LONGEST.total_seconds():g} s; "
+                    "claim again with the same consumers, or for fewer"
+                )
+            try:
+                return self._call(
+                    lambda cursor: cursor.fetchall(),
+                    "SELECT host_id, contended, refusal FROM vacancy.reserve(%s::uuid[], %s)",
+                    (part, document),
+                    in_bulk=True,
+                )
+            except _ReservedError as error:
+                if error.older:
+                    raise
+            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # as above
 
     def close(self) -> None:
         """Closes the connections that no call is using."""
@@ -211,26 +303,40 @@ class Scheduler:
         register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]  # its stubs name no types
         return connection
 
-    def _call(self, read: Callable[[Any], _T], statement: str | sql.Composable, values: object, **settings: str) -> _T:
+    def _call(
+        self,
+        read: Callable[[Any], _T],
+        statement: str | sql.Composable,
+        values: object,
+        *,
+        in_bulk: bool = False,
+        max_age: timedelta | None = None,
+    ) -> _T:
         """Runs a statement and reads its answer; after a transient error retries at once, then with growing pauses.
 
         Args:
             read: takes the cursor.
             statement: one statement, which is a transaction.
             values: of its parameters.
-            settings: PostgreSQL's, for this statement, besides its time-out.
+            in_bulk: do not wait for what other bulk claims have reserved.
+            max_age: scheduler.max_age, where the statement reads the view.
         """
         retry_for_s = self._settings.retry_for.total_seconds()
-        timeout = f"{milliseconds_of(self._settings.statement_timeout)} ms"
-        local = set_local(statement_timeout=timeout, **settings)
+        local = self._limit
+        if max_age is not None:
+            local += set_local(**{"vacancy.max_age": f"{milliseconds_of(max_age)} ms"})
         # The last try begins while calls are still retried, and this is when it ends.
         ends = time.monotonic() + retry_for_s + self._settings.statement_timeout.total_seconds() + GRACE_S
         try:
             return self._once(read, statement, values, local, ends)
         except _AGAIN as error:
             self._count(error)
+            if in_bulk and isinstance(error, _ReservedError):
+                raise
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_AGAIN),
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, _AGAIN) and not (in_bulk and isinstance(error, _ReservedError))
+            ),
             stop=tenacity.stop_after_delay(retry_for_s),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
             before_sleep=lambda state: self._count(state.outcome.exception() if state.outcome else None),
@@ -239,6 +345,8 @@ class Scheduler:
         try:
             answer: _T = retrying(self._once, read, statement, values, local, ends)
         except _TransientError as error:
+            if in_bulk and isinstance(error, _ReservedError):
+                raise
             raise ContendedError(str(error)) from None
         return answer
 
@@ -261,7 +369,10 @@ class Scheduler:
                     "claim again with the same consumers"
                 ) from None
             except (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable) as error:
-                raise _TransientError(f"{self._place}: {error.diag.message_primary}; claim again") from None
+                message = f"{self._place}: {error.diag.message_primary}; claim again"
+                if error.diag.message_detail in ("older", "younger"):
+                    raise _ReservedError(message, older=error.diag.message_detail == "older") from None
+                raise _TransientError(message) from None
             except psycopg2.DataError as error:
                 raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None
             except psycopg2.Error as error:
@@ -274,6 +385,19 @@ class Scheduler:
                 connection.close()
                 self.close()  # whatever broke this connection has broken the other idle ones too
                 raise
+
+
+def _column(cursor: Any) -> list[Any]:
+    return [row[0] for row in cursor.fetchall()]
+
+
+def _different(ids: Sequence[str]) -> list[str] | None:
+    """The ids in the form in which PostgreSQL writes them; None if they are not ids or not all different."""
+    try:
+        written = [str(uuid.UUID(each)) for each in ids]
+    except ValueError:
+        return None
+    return written if len(set(written)) == len(written) else None
 
 
 _SCHEDULERS: weakref.WeakSet[Scheduler] = weakref.WeakSet()

@@ -22,7 +22,7 @@ READY_SECONDS = 30.0
 
 @contextmanager
 def running_pgbouncer(
-    server: PostgresServer, mode: Literal["transaction", "session"], **settings: str
+    server: PostgresServer, mode: Literal["transaction", "session"], *, connect_query: str = "SELECT 1", **settings: str
 ) -> Iterator[str]:
     """The server owner's connection string through a PgBouncer; the test is skipped where it is not installed."""
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
@@ -45,7 +45,8 @@ def running_pgbouncer(
     lines = "".join(f"{name} = {value}\n" for name, value in configured.items())
     (directory / "users").write_text(f'"{owner["user"]}" "{owner["password"]}"\n', encoding="utf-8")
     (directory / "pgbouncer.ini").write_text(
-        f"[databases]\n* = host={server.host} port={server.port}\n[pgbouncer]\n{lines}", encoding="utf-8"
+        f"[databases]\n* = host={server.host} port={server.port} connect_query='{connect_query}'\n[pgbouncer]\n{lines}",
+        encoding="utf-8",
     )
     if user:
         for name in (".", "users", "pgbouncer.ini"):

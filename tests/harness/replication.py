@@ -66,6 +66,14 @@ def running_pair() -> Iterator[Pair]:
     standby = PostgresServer(directories[1])
     try:
         primary.start()
+        with closing(_connect(primary)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            # The standby has these settings too.
+            cursor.execute("ALTER SYSTEM SET max_prepared_transactions = 5")
+            cursor.execute("ALTER SYSTEM SET hot_standby_feedback = on")
+            cursor.execute("ALTER SYSTEM SET wal_receiver_status_interval = 1")
+        primary.stop()
+        primary.start()
         copy(primary, standby)
         standby.start()
         yield Pair(primary, standby)

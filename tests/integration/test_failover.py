@@ -24,10 +24,13 @@ from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.ranking import Amount
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
+from vacancy.jobs.commands import doctor
+from vacancy.jobs.settings import load_settings
 
 FOUND_SECONDS = 60.0
 SMALL = Request(vcpus=1, max_age=timedelta(hours=1))
 SECOND = timedelta(seconds=1)
+BACKEND_XMIN = "SELECT count(*) FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"
 
 
 @pytest.fixture
@@ -109,6 +112,47 @@ def test_a_server_that_becomes_a_standby_is_left(pair: Pair) -> None:
         table.read(["id-host-1"])
         table.note(str(uuid.uuid4()), "id-host-1", Amount(5, 8192), 60)
         assert (table.read(["id-host-1"])["id-host-1"].vcpus_claimed or 0) >= 5
+
+
+@pytest.mark.timeout(300)
+def test_doctor_names_what_holds_back_old_rows(pair: Pair) -> None:
+    settings = load_settings(None, {"postgres": {"owner_dsn": pair.primary.owner_dsn}})
+
+    def found() -> str:
+        return "\n".join(f"{finding.message}: {finding.remedy}" for finding in doctor._transactions(settings))
+
+    assert "none is open for longer than 5 s: None" in found()
+    with (
+        closing(psycopg2.connect(pair.primary.owner_dsn, application_name="left open")) as left_open,
+        closing(psycopg2.connect(pair.primary.owner_dsn)) as preparing,
+        closing(psycopg2.connect(pair.standby.owner_dsn)) as reading,
+        closing(psycopg2.connect(pair.primary.owner_dsn)) as owner,
+    ):
+        owner.autocommit = True
+        query(left_open, "SELECT count(*) FROM vacancy.host")
+        preparing.cursor().execute("UPDATE vacancy.host SET samples = samples")
+        preparing.cursor().execute("PREPARE TRANSACTION 'for''gotten'")
+        reading.set_session("REPEATABLE READ")
+        query(reading, "SELECT count(*) FROM vacancy.host")
+        wait_until(lambda: query(owner, BACKEND_XMIN) == [(1,)], FOUND_SECONDS, "the standby says nothing of its query")
+        with owner.cursor() as cursor:
+            for _ in range(1100):
+                cursor.execute("SELECT pg_current_xact_id()")
+        words = (
+            f"postgres (left open at 127.0.0.1/32, process {left_open.info.backend_pid}) has had a transaction open",
+            "now idle in transaction: ",
+            f"SELECT pg_terminate_backend({left_open.info.backend_pid})",
+            "postgres has prepared the transaction for'gotten and not committed it since ",
+            "the standby walreceiver holds back the last 1,",
+            "turn hot_standby_feedback off there",
+        )
+        wait_until(lambda: all(each in found() for each in words), FOUND_SECONDS, lambda: found())
+        query(owner, "SELECT pg_create_physical_replication_slot('kept')")
+        pair.standby.stop()
+        with owner.cursor() as cursor:
+            cursor.execute("ROLLBACK PREPARED 'for''gotten'")
+        left_open.rollback()
+        assert "none is open for longer than 5 s: None" in found()
 
 
 @pytest.mark.timeout(300)
