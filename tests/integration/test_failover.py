@@ -16,7 +16,7 @@ from tests.harness.process import Ended
 from tests.harness.replication import Pair, running_pair
 from tests.harness.rows import add_roomy_host, query
 from tests.harness.waiting import wait_until
-from vacancy.connectors.kubernetes.extender import Nodes
+from vacancy.connectors.kubernetes.nodes import Nodes
 from vacancy.connectors.nova.table import Fault, Table
 from vacancy.connectors.postgres.connection import UnreachableError, dial
 from vacancy.connectors.postgres.migrations import migrate

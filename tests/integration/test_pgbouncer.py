@@ -22,7 +22,7 @@ from tests.harness.process import Ended
 from tests.harness.rows import add_roomy_host, query
 from tests.harness.servers import new_database, running_postgres
 from tests.harness.waiting import wait_until
-from vacancy.connectors.kubernetes.extender import Nodes
+from vacancy.connectors.kubernetes.nodes import Nodes
 from vacancy.connectors.nova.hot_traits import hosts
 from vacancy.connectors.nova.table import Table
 from vacancy.connectors.postgres.connection import UnreachableError, dial

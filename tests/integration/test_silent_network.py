@@ -23,7 +23,8 @@ from tests.harness.process import Ended
 from tests.harness.rows import add_roomy_host
 from tests.harness.servers import running_postgres
 from tests.harness.waiting import wait_until
-from vacancy.connectors.kubernetes.extender import Extender, Nodes
+from vacancy.connectors.kubernetes.extender import Extender
+from vacancy.connectors.kubernetes.nodes import Nodes
 from vacancy.connectors.nova.hot_traits import hosts
 from vacancy.connectors.nova.table import Fault, Table
 from vacancy.connectors.postgres.connection import UnreachableError
