@@ -34,7 +34,7 @@ from psycopg2.extras import register_uuid
 from pydantic import SecretStr
 
 from vacancy.connectors.postgres.connection import GRACE_S, UnreachableError, dial_one_of, explained, servers, where
-from vacancy.connectors.postgres.schedulable_hosts import ORDER, QUERY, HostRow
+from vacancy.connectors.postgres.schedulable_hosts import ALL, QUERY, HostRow
 from vacancy.connectors.postgres.servers import Connection, LimitError, set_local
 from vacancy.connectors.scheduler.answers import (
     Candidate,
@@ -45,7 +45,7 @@ from vacancy.connectors.scheduler.answers import (
     Refusal,
     TimedOutError,
 )
-from vacancy.connectors.scheduler.bulk import LONGEST, MOST, PART, parts, reservation_ids
+from vacancy.connectors.scheduler.bulk import LONGEST, MOST, PART, RESERVED, parts, reservation_ids
 from vacancy.connectors.scheduler.counters import Counters
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
@@ -65,12 +65,12 @@ class _ReservedError(_TransientError):
     """Bulk claims under way have reserved what would fit.
 
     Attributes:
-        older: whether one of them began before the bulk claim that is refused.
+        give_back: whether a bulk claim that is refused has to give back to an older one what it has reserved.
     """
 
-    def __init__(self, message: str, *, older: bool) -> None:
+    def __init__(self, message: str, *, give_back: bool) -> None:
         super().__init__(message)
-        self.older = older
+        self.give_back = give_back
 
 
 _CLAIM = """SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
@@ -133,7 +133,7 @@ class Scheduler:
         """Claims a host for each consumer: for all of them or for none.
 
         A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated. A claim for many
-        consumers holds up others for no longer than one for `bulk.PART` does, and ends within a minute and a call.
+        consumers holds up others for no longer than one for `bulk.PART` does, and ends within two minutes and a call.
 
         Args:
             request: what each of them needs.
@@ -165,10 +165,11 @@ class Scheduler:
     @_timed
     def hosts(self, limit: int | None = None) -> list[HostRow]:
         """The table: schedulable hosts first, then by name; at most `limit` of them."""
+        clauses, values = ALL.clauses(limit)
         return self._call(
             lambda cursor: [HostRow(*row) for row in cursor.fetchall()],
-            QUERY + ORDER,
-            {"limit": limit},
+            QUERY + clauses,
+            values,
             max_age=self._settings.max_age,
         )
 
@@ -217,7 +218,7 @@ class Scheduler:
             made += [str(claim.consumer) for claim in again if not claim.already]
         new = [consumer for consumer in ids if consumer not in claimed]
         reserved = reservation_ids(len(new))
-        document = json.loads(request.document(self._settings)) | {"claim_ttl": f"{milliseconds_of(LONGEST)} ms"}
+        document = json.loads(request.document(self._settings)) | {"claim_ttl": f"{milliseconds_of(RESERVED)} ms"}
         hosts = [claim.host_id for claim in claims.values()]
         contended = 0
         for part in parts(reserved):
@@ -241,7 +242,7 @@ class Scheduler:
         return [claims[consumer] for consumer in ids]
 
     def _reserve(self, part: Sequence[str], document: str, ends: float) -> list[tuple[Any, ...]]:
-        """Reserves a part; waits until younger bulk claims that are in its way have given up or are through."""
+        """Reserves a part; waits for its turn, and until younger bulk claims in its way have given up."""
         while True:
             if time.monotonic() > ends:
                 raise TimedOutError(
@@ -256,7 +257,7 @@ class Scheduler:
                     in_bulk=True,
                 )
             except _ReservedError as error:
-                if error.older:
+                if error.give_back:
                     raise
             time.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # as above
 
@@ -370,8 +371,8 @@ class Scheduler:
                 ) from None
             except (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable) as error:
                 message = f"{self._place}: {error.diag.message_primary}; claim again"
-                if error.diag.message_detail in ("older", "younger"):
-                    raise _ReservedError(message, older=error.diag.message_detail == "older") from None
+                if error.diag.message_detail in ("give back", "wait"):
+                    raise _ReservedError(message, give_back=error.diag.message_detail == "give back") from None
                 raise _TransientError(message) from None
             except psycopg2.DataError as error:
                 raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None

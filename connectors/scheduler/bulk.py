@@ -13,8 +13,10 @@ from typing import TypeVar
 
 PART = 16
 """Consumers that are claimed for in one transaction: other claims wait no longer than that takes."""
-LONGEST = timedelta(seconds=60)
-"""A bulk claim ends by then; this is how long a reservation counts that its maker has left behind."""
+LONGEST = timedelta(minutes=2)
+"""A bulk claim ends by then, with its waiting for others."""
+RESERVED = timedelta(minutes=1)
+"""How long a reservation counts that its maker has left behind."""
 MOST = 1000
 _ONES = (1 << 48) - 1
 _T = TypeVar("_T")

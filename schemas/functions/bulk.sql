@@ -4,15 +4,17 @@
 -- ids of reservations, which counts like any other claim. When all parts are there one last transaction gives the claims to
 -- their consumers: until then the consumers have nothing, and from then on everything. What is reserved and not taken is
 -- released, or expires.
+-- Bulk claims come one after the other, so that each is soon through: one that begins waits while another makes progress.
 -- What always holds: of two bulk claims that take from each other what both need, the older one goes on.
 -- The id of a reservation is 48 bits of ones, 64 bits of the bulk claim (when it began, so that ids are in the order of age)
 -- and 16 bits for the number of the consumer.
 
--- Whether reservations of other bulk claims than the one of these ids are under way: 'older', 'younger' or null. Those of
--- an older one come first in the index of ids. The ids of a claim that is no bulk claim are those of its consumers.
+-- Whether reservations of other bulk claims than the one of these ids are under way, and what to do therefore: 'give back' to
+-- an older one, whose ids come first, 'wait' for a younger one, or null. The ids of a claim that is no bulk claim are those
+-- of its consumers.
 CREATE OR REPLACE FUNCTION vacancy.other_reservations(ids uuid[]) RETURNS text
 LANGUAGE sql VOLATILE AS $$
-  SELECT CASE WHEN left(c.consumer::text, 32) < left(ids[1]::text, 32) THEN 'older' ELSE 'younger' END
+  SELECT CASE WHEN left(c.consumer::text, 32) < left(ids[1]::text, 32) THEN 'give back' ELSE 'wait' END
   FROM vacancy.claim AS c
   WHERE c.consumer >= 'ffffffff-ffff-0000-0000-000000000000'
     AND c.expires_at > statement_timestamp()
@@ -21,14 +23,32 @@ LANGUAGE sql VOLATILE AS $$
   LIMIT 1
 $$;
 
--- Reserves a part; as claim(), whose refusal it returns, and whose errors it raises.
+-- Whether another bulk claim than the one of these ids makes progress, and this one has not begun.
+CREATE OR REPLACE FUNCTION vacancy.must_wait_its_turn(ids uuid[]) RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+  SELECT coalesce(bool_and(left(c.consumer::text, 32) <> left(ids[1]::text, 32)), false)
+  FROM vacancy.claim AS c
+  WHERE c.consumer >= 'ffffffff-ffff-0000-0000-000000000000' AND c.claimed_at > clock_timestamp() - interval '5 s'
+$$;
+
+-- Reserves a part; as claim(), whose refusal it returns, and whose errors it raises. Raises serialization_failure with the
+-- detail 'wait' where it is another's turn.
 -- One part at a time in the whole database: the others wait here, where they hold nothing, and leave the hosts and the
 -- processors to ordinary claims.
 CREATE OR REPLACE FUNCTION vacancy.reserve(ids uuid[], request jsonb)
 RETURNS TABLE (host_id text, contended integer, refusal jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  PERFORM pg_advisory_xact_lock(hashtextextended('vacancy.reserve', 3));
+  FOR look IN 1..2 LOOP
+    -- Without the lock first: most of those that wait are told here.
+    IF look = 2 THEN
+      PERFORM pg_advisory_xact_lock(hashtextextended('vacancy.reserve', 3));
+    END IF;
+    IF vacancy.must_wait_its_turn(ids) THEN
+      RAISE EXCEPTION 'another bulk claim is under way'
+        USING ERRCODE = 'serialization_failure', DETAIL = 'wait', HINT = 'Reserve again.';
+    END IF;
+  END LOOP;
   RETURN QUERY SELECT c.host_id, c.contended, c.refusal FROM vacancy.claim(ids, request) AS c;
 END
 $$;
@@ -93,7 +113,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 REVOKE ALL ON FUNCTION
-  vacancy.other_reservations(uuid[]), vacancy.reserve(uuid[], jsonb),
+  vacancy.other_reservations(uuid[]), vacancy.must_wait_its_turn(uuid[]), vacancy.reserve(uuid[], jsonb),
   vacancy.take_reserved(uuid[], uuid[], interval), vacancy.claimed(uuid[])
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
