@@ -526,6 +526,7 @@ def test_a_guest_that_hangs_keeps_its_share_and_holds_up_nothing(guests: Hypervi
             assert (usage.disk_read_bytes or 0) >= (before.disk_read_bytes or 0)
             # First that all are late; from then on libvirt passes over the one.
             assert collector.unknown.keys() == ({"domain one"} if number else {"domains"})
+            assert {"vcpus_allocated", "disk_gb_allocated", "disk_read_bytes"} <= {*(usage.uncertain or ())}
             assert usage.recent_consumers == before.recent_consumers
         assert collector.inventory().name
     finally:
@@ -541,6 +542,7 @@ def test_a_guest_that_hangs_keeps_its_share_and_holds_up_nothing(guests: Hypervi
     after = [guests.domstats(name) for name in ("one", "two")]
     least, most = (sum(int(stats["block.0.rd.bytes"]) for stats in both) for both in (told, after))
     assert least <= (usage.disk_read_bytes or 0) <= most
+    assert usage.uncertain is None
 
 
 def test_several_guests_that_hang_at_once_do_not_hide_the_one_that_does_not(guests: Hypervisor) -> None:
