@@ -682,6 +682,21 @@ def test_a_volume_of_a_local_pool_takes_room_whether_its_guest_runs_or_not(guest
     wait_until(lambda: _read(collector.usage()) == (1, 1, 64, 4), LIMIT_S, "it does not count")
 
 
+def test_a_volume_whose_pool_is_away_counts_as_it_did_until_it_is_known_to_be_gone(
+    guests: Hypervisor, pool: Path
+) -> None:
+    guests.virsh("define", _with_volume(guests, "one"))
+    collector = make_collector(guests.uri)
+    assert _read(collector.usage()) == (0, 0, 0, 4)
+    guests.virsh("pool-destroy", "vms")
+    collector.inventory()
+    assert _read(collector.usage()) == (0, 0, 0, 4)
+    guests.virsh("pool-create-as", "vms", "dir", "--target", str(pool))
+    guests.virsh("vol-delete", "root", "--pool", "vms")
+    collector.inventory()
+    assert _read(collector.usage()) == (0, 0, 0, 1)
+
+
 def test_pools_that_are_the_hosts_disk(guests: Hypervisor, pool: Path, tmp_path: Path) -> None:
     """What they have is its capacity, and of guests' disks those count that are in them, by volume or by path."""
     guests.virsh("create", _with_volume(guests, "one"))
