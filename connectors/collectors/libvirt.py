@@ -155,9 +155,9 @@ class LibvirtCollector:
             **self._sum("net", running),
         )
         if self._settings.disk_pools:
-            for name in ("disk_gb_available", "disk_gb_capacity"):  # of another disk
-                unknown.pop(name, None)
-                uncertain.discard(name)
+            # Of another disk.
+            unknown.pop("disk_gb_available", None)
+            uncertain.discard("disk_gb_capacity")
             total, available = self._disk.read(node.pools, held_bytes, unknown)
             if "disk_gb_available" in unknown:
                 uncertain.add("disk_gb_capacity")
