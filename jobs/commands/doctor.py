@@ -119,8 +119,7 @@ SELECT disk_id, hosts, names[:%(names)s], promised_gb, capacity_gb
 FROM vacancy.shared_disk
 ORDER BY hosts DESC, disk_id
 LIMIT 20
-
-
+"""
 _LONGEST_TRANSACTION = timedelta(seconds=5)
 """Vacancy's own are shorter."""
 _MANY_TRANSACTIONS = 1000

@@ -112,7 +112,7 @@ def test_a_silent_host_keeps_its_note_and_a_retired_one_does_not(owner: Connecti
 
 def test_a_disk_that_several_hosts_promise_drifts_on_each_of_them(owner: Connection) -> None:
     """Until there is one of them, or they promise no more than there is."""
-    disk = {"inventories": '{"DISK_GB": {"total": 1024, "allocation_ratio": 1.0}}'}
+    disk: dict[str, Any] = {"inventories": '{"DISK_GB": {"total": 1024, "allocation_ratio": 1.0}}'}
     for name, disk_id in (("a", "nfs:1"), ("b", "nfs:1"), ("c", "local:c"), ("d", None)):
         add(owner, name, PLAIN | {"disk_gb_capacity": 1024}, disk_id=disk_id, **disk)
     assert query(owner, KINDS) == [("a", "shared_disk"), ("b", "shared_disk")]
