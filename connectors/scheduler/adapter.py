@@ -15,6 +15,7 @@ consumers, so that no claim is lost and none is made twice.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import threading
 import time
@@ -38,6 +39,8 @@ from vacancy.connectors.scheduler.answers import (
     Candidate,
     Claim,
     ContendedError,
+    Contradiction,
+    ContradictionError,
     NearestMiss,
     NoHostFitsError,
     Refusal,
@@ -58,9 +61,11 @@ class _TransientError(VacancyError):
     """The server says that the call may succeed when it is made again."""
 
 
-_PREPARE = """PREPARE claim (uuid[], jsonb) AS
+_PREPARE = """PREPARE claim (uuid[], jsonb, boolean) AS
 SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
-FROM vacancy.claim($1, $2)"""
+FROM vacancy.claim($1, $2, $3)"""
+_CONTRADICTION = "VC001"
+"""The SQLSTATE of claim() where consumers have claims for something else."""
 _AGAIN = (UnreachableError, _TransientError)
 """Errors after which the same call may succeed."""
 
@@ -112,23 +117,32 @@ class Scheduler:
 
     @_timed
     def claim(
-        self, request: Request, consumers: Sequence[uuid.UUID | str] | None = None, *, count: int = 1
+        self,
+        request: Request,
+        consumers: Sequence[uuid.UUID | str] | None = None,
+        *,
+        count: int = 1,
+        move: bool = False,
     ) -> list[Claim]:
         """Claims a host for each consumer: for all of them or for none.
 
-        A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated.
+        A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated; a claim that is not
+        true to the request is an error, or moves.
 
         Args:
             request: what each of them needs.
             consumers: ids of the instances that the claims are for; an empty sequence claims nothing. None: `count`
                 new ids.
             count: how many hosts to claim if `consumers` is None.
+            move: whether claims that are not true to the request move: the old ones are given back and new ones made in
+                one step, or, if no host fits, everything stays as it was.
 
         Returns:
             a claim for each consumer, in their order.
 
         Raises:
             NoHostFitsError: names the dimension that ran out, and the nearest miss.
+            ContradictionError: without `move`: consumers have claims for something else.
             ContendedError: others kept claiming the hosts that fit.
         """
         given = [uuid.uuid4() for _ in range(count)] if consumers is None else consumers
@@ -137,9 +151,10 @@ class Scheduler:
             return []
         rows = self._call(
             lambda cursor: cursor.fetchall(),
-            "EXECUTE claim(%s::uuid[], %s)",
+            "EXECUTE claim(%s::uuid[], %s, %s)",
             ids,
             request.document(self._settings),
+            move,
         )
         refusal, contended = rows[0][:2]
         if refusal is not None:
@@ -231,7 +246,7 @@ class Scheduler:
     def _once(self, read: Callable[[Any], _T], statement: str, values: Sequence[object]) -> _T:
         with self._connection() as connection, explained(self._dsn):
             try:
-                with connection.cursor() as cursor:
+                with connection.cursor() as cursor, _contradictions_told():
                     cursor.execute(statement, values)
                     return read(cursor)
             except errors.QueryCanceled:
@@ -248,6 +263,20 @@ class Scheduler:
                 connection.close()
                 self.close()  # whatever broke this connection has broken the other idle ones too
                 raise
+
+
+@contextmanager
+def _contradictions_told() -> Iterator[None]:
+    """Gives the error of claims that are not true to the request its type."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        if error.pgcode != _CONTRADICTION:
+            raise
+        found = json.loads(error.diag.message_detail or "[]")
+    else:
+        return
+    raise ContradictionError([Contradiction(**one | {"consumer": uuid.UUID(one["consumer"])}) for one in found])
 
 
 _SCHEDULERS: weakref.WeakSet[Scheduler] = weakref.WeakSet()
