@@ -59,7 +59,7 @@ def test_claim_claims_and_release(tmp_path: Path) -> None:
         "held": None,
     }
     assert claim["claimed_at"].endswith("Z")
-    again = Ended(tmp_path, "claim", "--vcpus", "4", "--consumer", consumer)
+    again = Ended(tmp_path, "claim", "--vcpus", "4", "--memory-mb", "8192", "--consumer", consumer)
     assert (again.status, again.output) == (0, f"{consumer}  big  already\n")
 
     (listed,) = vacancy_json(tmp_path, "claims")
@@ -97,6 +97,7 @@ def test_another_request_is_refused_in_one_line_or_moves(tmp_path: Path) -> None
     assert Ended(tmp_path, "claim", "--vcpus", "3", "--move").status == 2
 
 
+@pytest.mark.usefixtures("owner")
 def test_no_host_fits(tmp_path: Path) -> None:
     refused = Ended(tmp_path, "claim", "--vcpus", "33")
     assert refused.status == 3
