@@ -35,7 +35,7 @@ class Claim:
         host_name: the host's name; None if the host has been retired since.
         claimed_at: when it was made, by the database's clock.
         expires_at: when it stops to count unless the host reports the consumer earlier.
-        already: whether the claim existed before this call.
+        already: whether the claim existed before this call; one that this call has moved did not.
         held: amounts that it holds of resource classes, NUMA cells and PCI pools, by their labels, such as
             "numa 0 cpus"; None: none.
     """
@@ -99,6 +99,41 @@ class NoHostFitsError(VacancyError):
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal
         super().__init__(_explain(refusal))
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A consumer's claim that is not true to a request.
+
+    Attributes:
+        consumer: whose claim it is.
+        host_id: the host that it is on.
+        host_name: the host's name; None if the host has been retired since.
+        differs: the parts of the request that it is not true to, such as "vcpus" or "include"; "host" if the host has
+            been retired, "distinct_hosts" if another one of the consumers has its claim there.
+    """
+
+    consumer: uuid.UUID
+    host_id: str
+    host_name: str | None
+    differs: list[str]
+
+
+class ContradictionError(VacancyError):
+    """Consumers have claims that are not true to the request; nothing was claimed and nothing given back.
+
+    Attributes:
+        contradictions: those claims, 100 at most, in the order of the consumers.
+    """
+
+    def __init__(self, contradictions: list[Contradiction]) -> None:
+        self.contradictions = contradictions
+        first = contradictions[0]
+        more = f", and {len(contradictions) - 1} more like it" if len(contradictions) > 1 else ""
+        super().__init__(
+            f"consumer {first.consumer} has a claim on {first.host_name or first.host_id} which is not true to the "
+            f"request in: {', '.join(first.differs)}{more}; claim again with move (--move), or release it first"
+        )
 
 
 class ContendedError(VacancyError):

@@ -45,7 +45,7 @@ LEFT JOIN LATERAL (
     AND c.settled_at IS NULL
     AND (c.expires_at > statement_timestamp()) IS TRUE
     -- Listed already when the claim was made: the host's figures hold it.
-    AND NOT (c.consumer = ANY (h.recent_consumers))
+    AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
 ) AS claimed ON w.host_id IS NOT NULL
 $$;
 

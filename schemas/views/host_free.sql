@@ -53,8 +53,8 @@ CROSS JOIN LATERAL (
     AND c.settled_at IS NULL
     -- IS TRUE keeps this from the sweep's index, which a plan made while the table was empty would take.
     AND (c.expires_at > statement_timestamp()) IS TRUE
-    -- Listed already when the claim was made: the host's figures hold it.
-    AND NOT (c.consumer = ANY (h.recent_consumers))
+    -- Listed already when the claim was made: the host's figures hold it, but not the size to come of one that was resized.
+    AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
 ) AS claimed;
 
 
