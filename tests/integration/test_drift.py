@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -124,6 +125,15 @@ def test_a_disk_that_several_hosts_promise_drifts_on_each_of_them(owner: Connect
     assert len(query(owner, KINDS)) == 2
     retire(owner, host_id="b", observed_at=datetime.now(UTC))
     assert query(owner, KINDS) == []
+
+
+def test_no_figure_breaks_the_sum_of_a_disk(owner: Connection) -> None:
+    for total, ratio in itertools.product((0, 10**12, -(10**18), 10**300), (1.5, -1, 1e308)):
+        inventories = json.dumps({"DISK_GB": {"total": total, "allocation_ratio": ratio}})
+        for name, capacity in (("a", 2**63 - 1), ("b", -(2**63)), ("c", 2**63 - 1)):
+            add(owner, name, PLAIN | {"disk_gb_capacity": capacity}, disk_id="nfs:1", inventories=inventories)
+        assert len(query(owner, "SELECT * FROM vacancy.shared_disk")) <= 1
+        assert query(owner, RECORD)
 
 
 def test_storage_pools_do_not_drift(owner: Connection) -> None:
