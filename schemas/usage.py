@@ -68,6 +68,8 @@ HOST_COLUMNS: dict[str, str] = {
     **{gauge.column: gauge.type for gauge in GAUGES},
     **{counter.rate: "DOUBLE" for counter in COUNTERS},
     "anomalies": "INT NOT NULL",
+    "topic_partition": "INT NOT NULL",
+    "topic_offset": "BIGINT NOT NULL",
     "recent_consumers": "STRING",
 }
 """The columns of table ``host`` that the job writes, with Flink's types. An array is text that the server casts."""

@@ -38,6 +38,7 @@ CROSS JOIN LATERAL (
       figures.memory_mb_promised::double precision - h.memory_mb_available > figures.memory_mb_tolerance
     )
 ) AS kinds (kind, promised, measured, applies)
-WHERE NOT i.retired AND NOT i.shares AND kinds.applies AND statement_timestamp() - h.observed_at <= (SELECT vacancy.max_age());
+WHERE NOT i.retired AND NOT i.shares AND kinds.applies AND NOT h.clock_ahead
+  AND statement_timestamp() - h.observed_at <= (SELECT vacancy.max_age());
 
 GRANT SELECT ON vacancy.drifting TO vacancy_reader;

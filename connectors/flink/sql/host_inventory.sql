@@ -17,5 +17,7 @@ CREATE TEMPORARY TABLE host_inventory (
   agent_version STRING,
   allocated STRING,
   source STRING,
+  topic_partition INT NOT NULL,
+  topic_offset BIGINT NOT NULL,
   PRIMARY KEY (host_id) NOT ENFORCED
 ) WITH ($options)

@@ -94,7 +94,7 @@ public final class SinkBench {
                                             default -> new VarCharType(VarCharType.MAX_LENGTH);
                                         })
                         .toArray(LogicalType[]::new);
-        Upsert upsert = new Upsert("vacancy.host", columns, logical, "host_id", "observed_at");
+        Upsert upsert = new Upsert("vacancy.host", columns, logical, "host_id");
         Session session = new Session(database, upsert);
         return rows -> session.write(rows, (row, error) -> {
             throw new IllegalStateException(error);
