@@ -307,7 +307,7 @@ class FlinkCluster:
             "zookeeper.heap.mb": 64,
             "high-availability.storageDir": (self.directory / "high-availability").as_uri(),
             # A JobManager that is gone leads on for as long as its session lasts; the default is 1 min.
-            "high-availability.zookeeper.client.session-timeout": "3 s",
+            "high-availability.zookeeper.client.session-timeout": "5 s",
         }
         (self.conf / "zoo.cfg").write_text("".join(f"{k}={v}\n" for k, v in zookeeper.items()), encoding="utf-8")
         with (self.conf / "config.yaml").open("a", encoding="utf-8") as file:

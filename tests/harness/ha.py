@@ -354,7 +354,7 @@ class HighlyAvailable(Live):
 FLINK = {
     # A JobManager or TaskManager that is gone is found out after so long ...
     "heartbeat.interval": "500 ms",
-    "heartbeat.timeout": "3 s",
+    "heartbeat.timeout": "5 s",
     "high-availability.zookeeper.client.connection-timeout": "3 s",
     "high-availability.zookeeper.client.retry-wait": "500 ms",
     # ... and what fails starts again at once.
