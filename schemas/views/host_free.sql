@@ -40,6 +40,7 @@ SELECT
   claimed.disk_gb AS disk_gb_claimed,
   h.anomalies,
   h.anomalies & 1 <> 0 AS is_cloned,
+  h.uncertain,
   ahead.is_ahead
 FROM vacancy.host AS h
 CROSS JOIN LATERAL (

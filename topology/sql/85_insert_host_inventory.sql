@@ -18,6 +18,7 @@ SELECT
   event.agent_version,
   event.allocated,
   event.source,
+  event.disk_id,
   `partition` AS topic_partition,
   `offset` AS topic_offset
 FROM inventory_decoded

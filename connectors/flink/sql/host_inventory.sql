@@ -17,6 +17,7 @@ CREATE TEMPORARY TABLE host_inventory (
   agent_version STRING,
   allocated STRING,
   source STRING,
+  disk_id STRING,
   topic_partition INT NOT NULL,
   topic_offset BIGINT NOT NULL,
   PRIMARY KEY (host_id) NOT ENFORCED
