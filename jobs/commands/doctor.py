@@ -93,7 +93,8 @@ UNION ALL
 SELECT p.proname || '()', 'EXECUTE'
 FROM pg_proc p
 JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = 'vacancy' AND p.proname <> 'max_age' AND has_function_privilege(p.oid, 'EXECUTE')
+WHERE n.nspname = 'vacancy' AND p.proname NOT IN ('max_age', 'max_clock_ahead')
+  AND has_function_privilege(p.oid, 'EXECUTE')
 """
 _FRESHNESS = """
 SELECT hosts, hosts_schedulable, hosts_stale, hosts_without_inventory, age_min_seconds, age_p99_seconds
@@ -106,6 +107,13 @@ SELECT anomaly.bit, count(*), (array_agg(s.name ORDER BY s.name))[:%(names)s]
 FROM vacancy.schedulable_host AS s, unnest(ARRAY[1, 2, 4]) AS anomaly (bit)
 WHERE s.anomalies & anomaly.bit <> 0
 GROUP BY anomaly.bit
+"""
+_AHEAD = """
+SELECT
+  count(*), (array_agg(s.name ORDER BY s.name))[:%(names)s],
+  max(greatest(s.observed_at, s.inventory_observed_at) - now())
+FROM vacancy.schedulable_host AS s
+WHERE s.reason = 'clock ahead'
 """
 _UNCERTAIN = """
 SELECT (array_agg(s.name ORDER BY s.name))[:%(names)s], count(*), figure.name
@@ -200,9 +208,10 @@ def _isolated(name: str, check: Check, settings: Settings) -> list[Finding]:
 
 
 def _topics(settings: Settings) -> Iterator[Finding]:
-    from vacancy.connectors.kafka.client import topic_problems
+    from vacancy.connectors.kafka.client import open_transactions, topic_problems
 
     problems = topic_problems(settings.kafka, TIMEOUT_SECONDS)
+    problems += open_transactions(settings.kafka, timeout_s=TIMEOUT_SECONDS)
     yield Finding("broker", f"{settings.kafka.bootstrap_servers} answers")
     for problem in problems:
         yield Finding("topics", problem.what, problem.mend)
@@ -361,6 +370,15 @@ def _anomalies(settings: Settings) -> Iterator[Finding]:
         ((hosts,),) = cursor.fetchall()
         cursor.execute(_ANOMALIES, {"names": _NAMED_HOSTS})
         found = {bit: (count, _named(names, count)) for bit, count, names in cursor.fetchall()}
+        cursor.execute(_AHEAD, {"names": _NAMED_HOSTS})
+        ((ahead, ahead_names, furthest),) = cursor.fetchall()
+    if ahead:
+        yield Finding(
+            "clocks",
+            f"the newest events of {ahead} hosts say times ahead of this database's, by up to {duration(furthest)}; "
+            f"these hosts are out (clock ahead): {_named(ahead_names, ahead)}",
+            "set the clocks of brokers and database (NTP); a host is back with its next event and its next inventory",
+        )
     if not found:
         yield Finding("anomalies", "the events of no host contradict each other")
     if _CLONED_ID in found:

@@ -38,6 +38,7 @@ class Summary:
     disk_gb_free: int
     pools: int = 0
     duplicate_id: int = 0
+    clock_ahead: int = 0
 
 
 _SUMMARY = """
@@ -52,7 +53,8 @@ SELECT
   greatest(least(coalesce(sum(memory_mb_free) FILTER (WHERE reason IS NULL), 0), 9e18), -9e18)::bigint,
   greatest(least(coalesce(sum(disk_gb_free) FILTER (WHERE reason IS NULL), 0), 9e18), -9e18)::bigint,
   count(*) FILTER (WHERE shares),
-  count(*) FILTER (WHERE reason = 'duplicate id' AND NOT shares)
+  count(*) FILTER (WHERE reason = 'duplicate id' AND NOT shares),
+  count(*) FILTER (WHERE reason = 'clock ahead' AND NOT shares)
 FROM vacancy.schedulable_host
 """
 
@@ -136,6 +138,7 @@ def summary_line(summary: Summary) -> str:
         for count, what in (
             (summary.stale, "stale"),
             (summary.duplicate_id, "with a duplicate id"),
+            (summary.clock_ahead, "from the future"),
             (summary.disabled, "disabled"),
             (summary.without_usage, "without usage yet"),
             (summary.pools, "storage pools"),

@@ -116,7 +116,7 @@ WITH simple_fit AS MATERIALIZED (
     (1, 'disabled', NULL::double precision), (2, 'include', NULL), (3, 'avoid', NULL), (4, 'zone', NULL),
     (5, 'aggregates', NULL), (5.5, 'near ' || request.near, NULL), (6, 'required', NULL), (7, 'any_of', NULL),
     (8, 'forbidden', NULL), (9, 'vcpus_unit', NULL), (10, 'memory_mb_unit', NULL), (11, 'disk_gb_unit', NULL),
-    (12, 'no usage yet', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (13.5, 'duplicate id', NULL),
+    (12, 'no usage yet', NULL), (12.5, 'clock ahead', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (13.5, 'duplicate id', NULL),
     (14, 'vcpus_free', request.vcpus),
     (15, 'memory_mb_free', request.memory_mb), (16, 'disk_gb_free', request.disk_gb),
     (

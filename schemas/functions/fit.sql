@@ -48,6 +48,7 @@ LANGUAGE sql STABLE AS $$
 SELECT
   f.host_id,
   array_remove(ARRAY[
+    CASE WHEN f.is_ahead THEN 'clock ahead' END,
     CASE WHEN f.age > asked.default_max_age THEN 'stale' END,
     CASE WHEN f.is_cloned THEN 'duplicate id' END,
     CASE WHEN asked.vcpus > greatest(f.vcpus_free, 0) THEN 'vcpus_free' END,
@@ -94,7 +95,7 @@ SELECT
       0
     ), 1)
     -- date_part() and not extract(), which gives the slower numeric.
-    + asked.age_weight * greatest(date_part('epoch', f.age) / date_part('epoch', asked.default_max_age), 0)
+    + asked.age_weight * greatest(coalesce(date_part('epoch', f.age), 0) / date_part('epoch', asked.default_max_age), 0)
   END,
   f.age,
   f.vcpus_free,
@@ -185,7 +186,8 @@ SELECT
     CASE WHEN asked.disk_gb > 0 AND NOT (
       asked.disk_gb BETWEEN i.disk_gb_min_unit AND i.disk_gb_max_unit AND asked.disk_gb % nullif(i.disk_gb_step_size, 0) = 0
     ) THEN 'disk_gb_unit' END
-  ], NULL) || coalesce(u.ruled_out_by, ARRAY['no usage yet']),
+  ], NULL) || coalesce(u.ruled_out_by, ARRAY['no usage yet'])
+    || CASE WHEN i.clock_ahead AND NOT 'clock ahead' = ANY (coalesce(u.ruled_out_by, '{}')) THEN ARRAY['clock ahead'] ELSE '{}' END,
   u.score,
   u.age,
   u.vcpus_free,

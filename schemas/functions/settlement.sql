@@ -15,7 +15,7 @@ BEGIN
     listed_before := OLD.recent_consumers;
   END IF;
   UPDATE vacancy.claim
-  SET settled_at = clock_timestamp(), shown_at = CASE WHEN held IS NOT NULL THEN NEW.observed_at END
+  SET settled_at = clock_timestamp(), shown_at = CASE WHEN held IS NOT NULL THEN least(NEW.observed_at, clock_timestamp()) END
   WHERE consumer = ANY (ARRAY(
     SELECT consumer FROM vacancy.claim
     WHERE consumer = ANY (NEW.recent_consumers || listed_before)

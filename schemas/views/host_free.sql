@@ -5,7 +5,8 @@
 CREATE OR REPLACE VIEW vacancy.host_free AS
 SELECT
   h.host_id,
-  statement_timestamp() - h.observed_at AS age,
+  -- Null: not known, since the row is from the future.
+  CASE WHEN NOT ahead.is_ahead THEN statement_timestamp() - h.observed_at END AS age,
   h.observed_at,
   h.window_start,
   h.window_end,
@@ -39,8 +40,12 @@ SELECT
   claimed.disk_gb AS disk_gb_claimed,
   h.anomalies,
   h.anomalies & 1 <> 0 AS is_cloned,
-  h.uncertain
+  h.uncertain,
+  ahead.is_ahead
 FROM vacancy.host AS h
+CROSS JOIN LATERAL (
+  SELECT h.clock_ahead OR h.observed_at > statement_timestamp() + vacancy.max_clock_ahead() AS is_ahead
+) AS ahead
 CROSS JOIN LATERAL (
   SELECT
     count(*) AS claims,

@@ -1,4 +1,4 @@
--- What each host is. Grain: an inventory event. Key of the sink: host_id; it keeps the newest by observed_at.
+-- What each host is. Grain: an inventory event. Key of the sink: host_id; it keeps the newest by its place in the topic.
 INSERT INTO host_inventory
 SELECT
   event.host_id,
@@ -18,6 +18,8 @@ SELECT
   event.agent_version,
   event.allocated,
   event.source,
-  event.disk_id
+  event.disk_id,
+  `partition` AS topic_partition,
+  `offset` AS topic_offset
 FROM inventory_decoded
 WHERE event.reason IS NULL

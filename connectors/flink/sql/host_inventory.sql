@@ -18,5 +18,7 @@ CREATE TEMPORARY TABLE host_inventory (
   allocated STRING,
   source STRING,
   disk_id STRING,
+  topic_partition INT NOT NULL,
+  topic_offset BIGINT NOT NULL,
   PRIMARY KEY (host_id) NOT ENFORCED
 ) WITH ($options)

@@ -56,6 +56,8 @@ public final class HostWindow {
     /** No time. */
     private static final long NEVER = -1;
 
+    private static final int NO_PARTITION = -1;
+
     // The figures of a step: what it took on the node's clock; the same times the CPUs; what each counter grew by.
     private static final int ELAPSED_NS = 0;
     private static final int CPU_TIME_NS = 1;
@@ -101,10 +103,13 @@ public final class HostWindow {
     /** Whether the present boot's clock has gone back for good. */
     private boolean clockWentBack;
 
-    /** The latest append time there was. */
-    private long latestMs = NEVER;
+    /** When the newest event was appended, as the broker said. */
+    private long observedMs = NEVER;
 
-    /** The latest append time when a former boot last went on. */
+    /** In which partition the newest event stands; NO_PARTITION if that is not known. */
+    private int partition = NO_PARTITION;
+
+    /** The append time with which an event counted when a former boot last went on. */
     private long clonedMs = NEVER;
 
     /** What has come since the newest event and may be a clock that has gone back; null if nothing has. */
@@ -139,11 +144,17 @@ public final class HostWindow {
      * appended with the newest one before it. By more than a window they go back for good: the window begins anew,
      * lest it grow until the clock has caught up.
      *
+     * <p>A host whose key has moved has events in two partitions, between which nothing keeps an order when both are read
+     * from their beginnings. The node's clock tells it within a boot. An event of another boot, from another partition,
+     * that was appended before the newest one is late, unless the newest one is from the future.
+     *
      * <p>An event that is behind its boot's clock is late or repeated. Where such events go on, each later than the one
      * before, for half a window by the broker's clock and by the node's, the node's clock has gone back for good: the
      * window begins anew with the one that shows it.
      *
      * @param appendMs when the broker appended it, in ms since 1970
+     * @param inPartition where it stands
+     * @param nowMs no clock that is right says more
      * @param windowMs how far the window reaches back
      * @param free what is free, by resource
      * @param boot which boot of the host it is of; it is kept
@@ -153,6 +164,8 @@ public final class HostWindow {
      */
     Outcome add(
             long appendMs,
+            int inPartition,
+            long nowMs,
             long windowMs,
             long[] free,
             byte[] boot,
@@ -161,23 +174,33 @@ public final class HostWindow {
             long[] newCounters) {
         active = true;
         int bootIndex = clocks.find(boot);
+        if (bootIndex != 0
+                && size > 0
+                && inPartition != partition
+                && partition != NO_PARTITION
+                && appendMs < observedMs
+                && observedMs <= nowMs) {
+            return Outcome.LATE;
+        }
         boolean back = !clocks.isAhead(bootIndex, monotonicNs);
         if (back && !goesOnBehind(bootIndex, appendMs, monotonicNs, windowMs)) {
             return Outcome.LATE;
         }
         behind = null;
-        latestMs = Math.max(latestMs, appendMs);
+        observedMs = appendMs;
+        partition = inPartition;
         boolean rebooted = bootIndex != 0;
-        if (rebooted && bootIndex < BootClocks.BOOTS && !back) {
-            clonedMs = latestMs;
-        }
         clockWentBack = back || clockWentBack && !rebooted;
         if (size > 0 && appendMs < appendMs()) {
             if (appendMs < appendMs() - windowMs) {
+                clonedMs = Math.min(clonedMs, appendMs);
                 clear();
             } else {
                 appendMs = appendMs();
             }
+        }
+        if (rebooted && bootIndex < BootClocks.BOOTS && !back) {
+            clonedMs = appendMs;
         }
         if (rebooted || back) {
             clear();
@@ -206,7 +229,8 @@ public final class HostWindow {
         if (clockNs <= behind.lastNs) {
             return false;
         }
-        behind = new Behind(boot, behind.firstMs, behind.firstNs, clockNs);
+        // Where append times go back, half a window is counted from there.
+        behind = new Behind(boot, Math.min(behind.firstMs, appendMs), behind.firstNs, clockNs);
         return appendMs - behind.firstMs >= windowMs / 2 && clockNs - behind.firstNs >= windowMs * NS_PER_MS / 2;
     }
 
@@ -217,9 +241,9 @@ public final class HostWindow {
         return idle;
     }
 
-    /** The latest append time of an event that was taken, in ms since 1970: it never goes back. */
-    long latestMs() {
-        return latestMs;
+    /** When the newest event was appended, in ms since 1970: as the broker said, so it may go back. */
+    long observedMs() {
+        return observedMs;
     }
 
     /** How many events the window holds. */
@@ -229,7 +253,7 @@ public final class HostWindow {
 
     /** The anomalies of the host, as bits, but for those of figures. */
     int anomalies(long windowMs) {
-        boolean cloned = clonedMs != NEVER && latestMs - clonedMs <= windowMs;
+        boolean cloned = clonedMs != NEVER && appendMs() - clonedMs <= windowMs;
         return (cloned ? CLONED_ID : 0) | (clockWentBack ? CLOCK_WENT_BACK : 0);
     }
 
@@ -258,7 +282,8 @@ public final class HostWindow {
         HostWindow copy = new HostWindow();
         copy.active = active;
         copy.clockWentBack = clockWentBack;
-        copy.latestMs = latestMs;
+        copy.observedMs = observedMs;
+        copy.partition = partition;
         copy.clonedMs = clonedMs;
         copy.behind = behind;
         copy.clocks = clocks.copy();
@@ -274,9 +299,16 @@ public final class HostWindow {
     void write(VarLongWriter out) {
         out.write(RESOURCES);
         out.write(COUNTERS);
-        out.write((active ? 1 : 0) | (clockWentBack ? 2 : 0) | (behind != null ? 4 : 0));
-        out.writeSigned(latestMs);
-        out.write(clonedMs == NEVER ? 0 : latestMs - clonedMs + 1);
+        out.write(
+                (active ? 1 : 0)
+                        | (clockWentBack ? 2 : 0)
+                        | (behind != null ? 4 : 0)
+                        | (partition != NO_PARTITION ? 8 : 0));
+        if (partition != NO_PARTITION) {
+            out.write(partition);
+        }
+        out.writeSigned(observedMs);
+        out.write(clonedMs == NEVER ? 0 : appendMs() - clonedMs + 1);
         if (behind != null) {
             out.write(behind.boot);
             out.writeSigned(behind.firstMs);
@@ -335,9 +367,11 @@ public final class HostWindow {
         long flags = in.read();
         window.active = (flags & 1) != 0;
         window.clockWentBack = (flags & 2) != 0;
-        window.latestMs = in.readSigned();
+        if ((flags & 8) != 0) {
+            window.partition = (int) in.read();
+        }
+        window.observedMs = in.readSigned();
         long clonedAgo = in.read() - 1;
-        window.clonedMs = clonedAgo < 0 ? NEVER : window.latestMs - clonedAgo;
         if ((flags & 4) != 0) {
             int boot = (int) in.read();
             long firstMs = in.readSigned();
@@ -373,6 +407,7 @@ public final class HostWindow {
             window.forgetLaterLeast();
         }
         window.folded = folded;
+        window.clonedMs = clonedAgo < 0 ? NEVER : window.appendMs() - clonedAgo;
         return window;
     }
 

@@ -40,11 +40,15 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
 
     private static final DataTypes.Field CONSUMERS =
             DataTypes.FIELD(UsageColumns.CONSUMERS, DataTypes.STRING());
+    private static final DataTypes.Field PARTITION = DataTypes.FIELD("topic_partition", DataTypes.INT());
+    private static final DataTypes.Field OFFSET = DataTypes.FIELD("topic_offset", DataTypes.BIGINT());
 
     // The table's columns: these, and behind them what is free of each resource.
     private static final int APPEND_TIME = 1;
-    private static final int EVENT = 2;
-    private static final int FIRST_FREE = 3;
+    private static final int TOPIC_PARTITION = 2;
+    private static final int TOPIC_OFFSET = 3;
+    private static final int EVENT = 4;
+    private static final int FIRST_FREE = 5;
 
     private static final DataTypes.Field UNCERTAIN =
             DataTypes.FIELD(UsageColumns.UNCERTAIN, DataTypes.STRING());
@@ -65,7 +69,7 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
 
     /** How many columns a row has beside the host and its time. */
     private static final int WIDTH =
-            4 + 3 * HostWindow.RESOURCES + GAUGES.length + HostWindow.COUNTERS + 3;
+            6 + 3 * HostWindow.RESOURCES + GAUGES.length + HostWindow.COUNTERS + 3;
 
     /** Room for a row at first; it grows. */
     private static final int ROW_BYTES = 512;
@@ -111,6 +115,8 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
         List<DataTypes.Field> events = new ArrayList<>();
         events.add(DataTypes.FIELD("host_id", DataTypes.STRING()));
         events.add(DataTypes.FIELD("append_time", DataTypes.TIMESTAMP_LTZ(3)));
+        events.add(PARTITION);
+        events.add(OFFSET);
         events.add(DataTypes.FIELD("event", row(event)));
         UsageColumns.RESOURCES.forEach(name -> events.add(DataTypes.FIELD(name + "_free", DataTypes.BIGINT())));
 
@@ -130,6 +136,8 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
                                 DataTypes.FIELD(gauge.column(), gauge.isInt() ? DataTypes.INT() : DataTypes.BIGINT())));
         UsageColumns.COUNTERS.forEach(counter -> rows.add(DataTypes.FIELD(counter.rate(), DataTypes.DOUBLE())));
         rows.add(DataTypes.FIELD("anomalies", DataTypes.INT()));
+        rows.add(PARTITION);
+        rows.add(OFFSET);
         rows.add(CONSUMERS);
         rows.add(UNCERTAIN);
 
@@ -182,6 +190,8 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
         HostWindow.Outcome outcome =
                 window.add(
                         appendMs,
+                        arrived.getInt(TOPIC_PARTITION),
+                        System.currentTimeMillis(),
                         windowMs,
                         amounts(arrived, FIRST_FREE, HostWindow.RESOURCES),
                         event.getString(BOOT_ID).toBytes(),
@@ -229,9 +239,9 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
     private RowData row(RowData arrived, RowData event, HostWindow window) {
         writer.reset();
         int column = 0;
-        TimestampData observedAt = TimestampData.fromEpochMillis(window.latestMs());
+        TimestampData observedAt = TimestampData.fromEpochMillis(window.observedMs());
         writer.writeTimestamp(column++, observedAt, 3);
-        writer.writeTimestamp(column++, TimestampData.fromEpochMillis(window.latestMs() - windowMs), 3);
+        writer.writeTimestamp(column++, TimestampData.fromEpochMillis(window.observedMs() - windowMs), 3);
         writer.writeTimestamp(column++, observedAt, 3);
         writer.writeLong(column++, window.size());
         for (int resource = 0; resource < HostWindow.RESOURCES; resource++) {
@@ -261,6 +271,8 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
             }
         }
         writer.writeInt(column++, anomalies);
+        writer.writeInt(column++, arrived.getInt(TOPIC_PARTITION));
+        writer.writeLong(column++, arrived.getLong(TOPIC_OFFSET));
         writer.writeString(column++, event.getString(RECENT_CONSUMERS));
         if (event.isNullAt(NOT_CERTAIN)) {
             writer.setNullAt(column++);
