@@ -272,7 +272,7 @@ class Scheduler:
             except _ReservedError as error:
                 if error.give_back:
                     raise
-            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # as above
+            time.sleep(random.uniform(0.05, 0.3))  # noqa: S311  # as above
 
     def close(self) -> None:
         """Closes the connections that no call is using."""

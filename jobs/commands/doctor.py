@@ -476,7 +476,8 @@ def _transactions(settings: Settings) -> Iterator[Finding]:
         )
     if not (transactions or prepared or replication):
         unseen = f"; {hidden} sessions hide theirs: GRANT pg_read_all_stats TO {user} shows them" if hidden else ""
-        yield Finding("transactions", f"none is open for longer than {duration(_LONGEST_TRANSACTION)}{unseen}")
+        longest_s = _LONGEST_TRANSACTION.total_seconds()
+        yield Finding("transactions", f"none is open for longer than {longest_s:g} s{unseen}")
 
 
 def _moment(time: datetime) -> str:
