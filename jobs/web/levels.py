@@ -6,10 +6,9 @@ second: that is what keeps the frames small and the map quiet.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any
-
-from vacancy.jobs.web.table import FIGURES
 
 LEVELS = 16
 UNKNOWN = 255
@@ -36,44 +35,47 @@ PAINTED = (*(name for name, _ in _SHARES), *_FRACTIONS, *_RARE)
 DIMENSIONS = (*BASE, *PAINTED, "claims", "age", "drift")
 """A byte of each host for each. A frame has those of BASE and the one that a browser paints."""
 PLACE = {name: place for place, name in enumerate(DIMENSIONS)}
-FIRST_PAINTED = PLACE[PAINTED[0]]
 
 AGES = (0.5, 1, 2, 10, 30, 120, 720, 2880, 20160)
 """Borders of the levels of age, in times max_age. A healthy host is at level 0, so that ages cost no bytes."""
 STALE_AGE = 2
 """The level of age from which a host is stale."""
 
-_NUMBER = {name: number for number, name in enumerate(FIGURES)}
-_SHARE_NUMBERS = tuple((_NUMBER[name], _NUMBER[capacity]) for name, capacity in _SHARES)
-_FRACTION_NUMBERS = tuple(_NUMBER[name] for name in _FRACTIONS)
-_RARE_NUMBERS = tuple(_NUMBER[name] for name in _RARE)
+_SHARE_OF = dict(_SHARES)
 
 
-def fine(figures: tuple[Any, ...]) -> bytes:
-    """The painted figures of a host in 255 steps each, in the order of :data:`PAINTED`; 255: not known."""
-    steps = []
-    for number, whole in _SHARE_NUMBERS:
-        free, capacity = figures[number], figures[whole]
-        if free is None or capacity is None or capacity <= 0:
-            steps.append(UNKNOWN)
-        elif free <= 0:
-            steps.append(0)
-        else:
-            steps.append(_FINEST if free >= capacity else free * 255 // capacity)
-    steps.extend([_step(figures[number]) for number in _FRACTION_NUMBERS])
-    for number in _RARE_NUMBERS:
-        value = figures[number]
-        # Most are 0, or not known.
-        steps.append(_step(sqrt(value) if value and value > 0 else value))
-    return bytes(steps)
+def steps(name: str, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+    """A painted figure of many hosts in 255 steps; 255: not known.
 
-
-def _step(fraction: float | None) -> int:
-    if fraction is None or fraction != fraction:  # not even itself: NaN
-        return UNKNOWN
-    if fraction <= 0:
-        return 0
-    return _FINEST if fraction >= 1 else int(fraction * 255)
+    Args:
+        name: one of :data:`PAINTED`.
+        columns: the figures by their names, a host each.
+    """
+    values = columns[name]
+    if name in _SHARE_OF:
+        return [
+            UNKNOWN
+            if free is None or not capacity or capacity < 0
+            else 0
+            if free <= 0
+            else _FINEST
+            if free >= capacity
+            else free * 255 // capacity
+            for free, capacity in zip(values, columns[_SHARE_OF[name]], strict=True)
+        ]
+    if name in _RARE:
+        values = [sqrt(value) if value and value > 0 else value for value in values]
+    # A number that is not even itself is none.
+    return [
+        UNKNOWN
+        if fraction is None or fraction != fraction
+        else 0
+        if fraction <= 0
+        else _FINEST
+        if fraction >= 1
+        else int(fraction * 255)
+        for fraction in values
+    ]
 
 
 def level(step: int) -> int:

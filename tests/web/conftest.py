@@ -57,7 +57,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             fleet = (ROOT / "bench" / "web_fleet.sql").read_text("utf-8")
             cursor.execute(fleet, {"hosts": HOSTS})
             # Those that are stale stay so, and the others fresh, for as long as the tests take.
-            cursor.execute("UPDATE vacancy.host SET observed_at = now() - interval '2 h' WHERE observed_at < now()")
+            cursor.execute(
+                "UPDATE vacancy.host SET observed_at = now() - interval '2 h' "
+                " WHERE observed_at < now() - interval '5 min'"
+            )
         (directory / "vacancy.toml").write_text(
             f'[postgres]\nowner_dsn = "{owner_dsn}"\nscheduler_dsn = "{owner_dsn}"\n'
             f'reader_dsn = "{postgres.dsn("page", "vacancy", "page")}"\n[scheduler]\nmax_age = "1 h"\n',

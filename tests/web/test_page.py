@@ -22,7 +22,7 @@ from playwright.sync_api import Browser
 
 from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
 from tests.harness.seeds import draws, seed_of
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PATIENCE, wait_until
 from tests.web.conftest import HOSTS, Sight, Stack
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
@@ -125,7 +125,7 @@ def test_a_claim_counts_on_the_page_and_hosts_come_and_go(sight: Sight, stack: S
         assert get(stack, "/api/rows", slots=str(slot))[0]["vcpus_free"] == 24
         sight.page.get_by_role("link", name="Claims").click()
         sight.page.get_by_role("button", name="late-comer").click()
-        sight.page.locator("#host").get_by_text("Claims in flight").wait_for()
+        sight.page.locator("#host").get_by_role("heading", name="Claims in flight").wait_for()
         query(connection, "DELETE FROM vacancy.claim RETURNING 1")
         sight.wait("vacancy.summary.claims === 0")
         wait_until(lambda: get(stack, "/api/rows", slots=str(slot))[0]["vcpus_free"] == 32, 10, "it still counts")

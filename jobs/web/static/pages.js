@@ -30,7 +30,7 @@ function letters(list) {
 
 function sources(list) {
   return html`<h2>Sources</h2><p class="soft">Who speaks for the hosts, storage pools as well, and whether it is heard.</p>
-    ${table('Sources', [['source'], ['hosts', 1], ['should report', 1], ['silent', 1], ['newest', 1], ['oldest', 1], ['']], list.map((s) => { const silent = s.hosts_silent && s.hosts_silent >= s.hosts_expected / 2; return html`<tr><td><bdi>${clean(s.source)}</bdi></td><td class="n">${count(s.hosts)}</td><td class="n">${count(s.hosts_expected)}</td><td class="n ${s.hosts_silent ? 'hot' : ''}">${count(s.hosts_silent)}</td><td class="n">${duration(s.age_min_seconds)}</td><td class="n">${duration(s.age_max_seconds)}</td><td class=${silent ? 'hot' : ''}>${silent ? 'silent as a whole' : s.hosts_silent ? 'some are silent' : 'heard'}</td></tr>`; }), 'No source has been heard.')}`;
+    ${table('Sources', [['source'], ['hosts', 1], ['should report', 1], ['silent', 1], ['newest', 1], ['oldest', 1], ['verdict']], list.map((s) => { const silent = s.hosts_silent && s.hosts_silent >= s.hosts_expected / 2; return html`<tr><td><bdi>${clean(s.source)}</bdi></td><td class="n">${count(s.hosts)}</td><td class="n">${count(s.hosts_expected)}</td><td class="n ${s.hosts_silent ? 'hot' : ''}">${count(s.hosts_silent)}</td><td class="n">${duration(s.age_min_seconds)}</td><td class="n">${duration(s.age_max_seconds)}</td><td class=${silent ? 'hot' : ''}>${silent ? 'silent as a whole' : s.hosts_silent ? 'some are silent' : 'heard'}</td></tr>`; }), 'No source has been heard.')}`;
 }
 
 function chart(points, lines, unit) {
