@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from vacancy.connectors.kafka.dead_letters import DeadLetter, read
 from vacancy.jobs.options import load, settings_options
-from vacancy.jobs.rendering import PlainTable
+from vacancy.jobs.rendering import PlainTable, table_console
 from vacancy.jobs.terminal import dumps
 
 _SHOWN_BYTES = 8
@@ -73,7 +72,7 @@ def _print_table(letters: Iterable[DeadLetter]) -> None:
         shown = letter.payload[:_SHOWN_BYTES].hex() + more
         cells = (letter.append_time, *where, letter.reason, letter.payload_bytes, shown)
         table.add_row(*("" if cell is None else str(cell) for cell in cells))
-    console = Console()
+    console = table_console()
     if table.row_count:
         console.print(table)
     console.print(f"{table.row_count} dead letters")
