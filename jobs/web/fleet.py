@@ -98,8 +98,8 @@ class Fleet:
         new = [row for row in rows if row.host_id not in self.slot_of]
         # In the order of zones and names, so that what is alike lies side by side and compresses.
         new.sort(key=lambda row: (row.zone, row.name, row.host_id))
-        zones = _numbers(self.zones, (row.zone for row in rows), _MAX_ZONES)
-        sources = _numbers(self.sources, (row.source for row in rows), _MAX_SOURCES)
+        zones = _numbers(self.zones, (row.zone for row in rows if not row.gone), _MAX_ZONES)
+        sources = _numbers(self.sources, (row.source for row in rows if not row.gone), _MAX_SOURCES)
         touched = []
         for row in [*(row for row in rows if row.host_id in self.slot_of), *new]:
             slot = self.slot_of.get(row.host_id)
