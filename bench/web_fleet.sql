@@ -46,8 +46,8 @@ SELECT
     || CASE WHEN n %% 10 = 0 THEN ARRAY['HW_CPU_X86_AVX512F'] ELSE '{}' END,
   ARRAY[(ARRAY['a6cbb1bb-3c0a-4b0c-8a54-0d7d4d3c0a01', 'b2a1e0de-77aa-4c0e-9f51-3f3f3b1c0b02', 'c9f8a7b6-1111-4d2e-8888-5c5c5c5c0c03'])[1 + n %% 3]],
   CASE WHEN n %% 10 = 0 THEN '[
-    {"id": 0, "cpus": [{"id": 0, "instances": 0}, {"id": 1, "instances": 1}, {"id": 2, "instances": 0}, {"id": 3, "instances": 0}], "memory_mb": 131072, "pages": [{"size_kb": 2048, "total": 8192, "free": 6144}]},
-    {"id": 1, "cpus": [{"id": 4, "instances": 0}, {"id": 5, "instances": 1}, {"id": 6, "instances": 1}, {"id": 7, "instances": 1}], "memory_mb": 131072, "pages": [{"size_kb": 2048, "total": 8192, "free": 1024}]}
+    {"id": 0, "cpus": [0, 1, 2, 3], "free_cpus": [0, 2, 3], "memory_mb": 131072, "pages": [{"size_kb": 2048, "total": 8192, "free": 6144}]},
+    {"id": 1, "cpus": [4, 5, 6, 7], "free_cpus": [4], "memory_mb": 131072, "pages": [{"size_kb": 2048, "total": 8192, "free": 1024}]}
   ]'::jsonb ELSE '[]' END,
   CASE WHEN n %% 20 = 0
     THEN '[{"vendor_id": "10de", "product_id": "20b5", "numa_node": 0, "tags": {}, "total": 4, "free": 3}]'::jsonb ELSE '[]' END,

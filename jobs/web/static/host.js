@@ -141,9 +141,9 @@ const tags = (label, list) => (list?.length ? html`<h3>${label}</h3><p class="ta
 
 function cells(told, free) {
   return html`<div class="cells">${free.map((cell) => {
-    const cpus = told?.find((c) => c.id === cell.id)?.cpus ?? [], size = 12;
-    return html`<figure><figcaption>cell ${cell.id}: ${count(cell.cpus_free)} CPUs free${Object.entries(cell.pages_free ?? {}).map(([kb, n]) => html`<br><span class="soft">${count(n)} pages of ${kb >= 1048576 ? `${kb / 1048576} GiB` : kb >= 1024 ? `${kb / 1024} MiB` : `${kb} KiB`} free</span>`)}</figcaption>
-      <svg width=${Math.min(cpus.length, 12) * size} height=${Math.ceil(cpus.length / 12) * size} role="img" aria-label="CPUs of cell ${cell.id}">${cpus.map((cpu, i) => svg`<rect class=${cpu.instances ? 'back' : 'promise'} x=${(i % 12) * size} y=${Math.floor(i / 12) * size} width=${size - 2} height=${size - 2}><title>CPU ${cpu.id}: ${cpu.instances ? `${cpu.instances} instances` : 'free'}</title></rect>`)}</svg></figure>`;
+    const { cpus = [], free_cpus: unpinned = [] } = told?.find((c) => c.id === cell.id) ?? {}, size = 12;
+    return html`<figure><figcaption>cell ${cell.id}: ${count(cell.cpus_free)} of ${cpus.length} CPUs free${Object.entries(cell.pages_free ?? {}).map(([kb, n]) => html`<br><span class="soft">${count(n)} pages of ${kb >= 1048576 ? `${kb / 1048576} GiB` : kb >= 1024 ? `${kb / 1024} MiB` : `${kb} KiB`} free</span>`)}</figcaption>
+      <svg width=${Math.min(cpus.length, 12) * size} height=${Math.ceil(cpus.length / 12) * size} role="img" aria-label="CPUs of cell ${cell.id}">${cpus.map((cpu, i) => svg`<rect class=${unpinned.includes(cpu) ? 'promise' : 'back'} x=${(i % 12) * size} y=${Math.floor(i / 12) * size} width=${size - 2} height=${size - 2}><title>CPU ${cpu}: ${unpinned.includes(cpu) ? 'free' : 'in use'}</title></rect>`)}</svg></figure>`;
   })}</div>`;
 }
 
