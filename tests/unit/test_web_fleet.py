@@ -50,7 +50,8 @@ def test_states_and_totals_follow_from_the_newest_rows(moves: list[tuple[Any, ..
     known: dict[str, InventoryRow] = {}
     wanted: list[str] = []
     for kind, what, first, second in moves:
-        usage_rows, inventories = [], ()
+        usage_rows: list[UsageRow] = []
+        inventories: tuple[InventoryRow, ...] = ()
         if kind == "wait":
             now += what
         elif kind == "usage":

@@ -136,7 +136,7 @@ def answer(
         for name, value in ({"host": "fleet.example.org"} | headers).items()
     ]
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": raw}
-    asyncio.run(Guard(app, ("Fleet.example.org",), token, secure=True)(scope, receive, send))  # type: ignore[arg-type]  # a stub of an application
+    asyncio.run(Guard(app, ("Fleet.example.org",), token, secure=True)(scope, receive, send))
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     assert found["content-security-policy"].startswith("default-src 'none'")
     return int(sent[0]["status"]), found

@@ -49,10 +49,12 @@ def ask(stack: Stack, path: str, method: str = "GET", **headers: str) -> Answer:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         body = answer.read()
-        unpack = {"gzip": gzip.decompress, "deflate": zlib.decompress}.get(
-            answer.headers.get("content-encoding", ""), bytes
-        )
-        return Answer(answer.status, answer.headers, unpack(body))
+        match answer.headers.get("content-encoding"):
+            case "gzip":
+                body = gzip.decompress(body)
+            case "deflate":
+                body = zlib.decompress(body)
+        return Answer(answer.status, answer.headers, body)
 
 
 def get(stack: Stack, path: str, **parameters: str) -> Any:
