@@ -17,9 +17,7 @@ from playwright.sync_api import sync_playwright
 from bench.web_stack import CHROMIUM, wait_for, web_stack
 
 DOCS = Path(__file__).parents[1] / "docs"
-REQUEST = json.dumps(
-    {"vcpus": 64, "memory_mb": 81_920, "disk_gb": 900, "required": ["HW_CPU_X86_AVX2"], "max_cpu_utilization": 0.6}
-)
+REQUEST = json.dumps({"vcpus": 64, "memory_mb": 81_920, "disk_gb": 900, "required": ["HW_CPU_X86_AVX2"]})
 PICTURES = {
     "web-map": {"theme": "dark"},
     "web-fits": {"theme": "light", "request": REQUEST},
