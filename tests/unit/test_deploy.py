@@ -268,8 +268,9 @@ def test_a_service_of_compose_gets_its_settings(name: str, clean: Path, monkeypa
     settings = load_settings(None)
     assert settings.kafka.bootstrap_servers == "kafka:9092"
     for secret in service.get("secrets", []):
-        role = secret.rpartition("__")[2].lower()
-        assert getattr(settings.postgres, role).get_secret_value() == variables[secret]
+        section, _, key = secret.removeprefix("VACANCY_").lower().partition("__")
+        variable = COMPOSE["secrets"][secret]["environment"]
+        assert getattr(getattr(settings, section), key).get_secret_value() == variables[variable]
 
 
 @pytest.mark.parametrize(
