@@ -289,7 +289,8 @@ def test_the_settings_for_kubernetes_are_settings(settings_map: str, secret: str
 
 def test_whatever_kubernetes_objects_refer_to_is_in_the_examples() -> None:
     examples = {(item["kind"], item["metadata"]["name"]) for item in kubernetes()}
-    text = json.dumps([named("FlinkDeployment", "vacancy"), named("DaemonSet", "vacancy-agent")])
+    objects = (("FlinkDeployment", "vacancy"), ("DaemonSet", "vacancy-agent"), ("Deployment", "vacancy-web"))
+    text = json.dumps([named(kind, name) for kind, name in objects])
     secrets = set(re.findall(r'"secretName": "([^"]+)"', text)) | set(
         re.findall(r'"secretKeyRef": {"name": "([^"]+)"', text)
     )
