@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
-
 from vacancy.connectors.postgres.documents import documents
+from vacancy.connectors.postgres.servers import Connection
 from vacancy.connectors.scheduler.answers import dimension_label
 from vacancy.connectors.scheduler.request import Numa, Pci, Request
 from vacancy.connectors.settings import SchedulerSettings

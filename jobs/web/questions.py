@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
 from vacancy.connectors.postgres.connection import connect, explained
 from vacancy.connectors.postgres.documents import documents
+from vacancy.connectors.postgres.servers import Connection
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.errors import ConfigError, VacancyError
 
@@ -112,9 +113,8 @@ class Asking:
                 application_name=self._name,
                 read_only=True,
                 max_age=self._settings.scheduler.max_age,
+                statement_timeout=timedelta(seconds=self._limit_s),
             )
-            with explained(dsn), self._connection.cursor() as cursor:
-                cursor.execute("SET jit = off; SET statement_timeout = %s", (int(self._limit_s * 1000),))
         try:
             with explained(dsn):
                 try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from vacancy.connectors.postgres.servers import Connection
 
 FIGURES = (
     "vcpus_capacity",

@@ -6,11 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
-
 from vacancy.connectors.postgres.connection import connect, explained
+from vacancy.connectors.postgres.servers import Connection
 from vacancy.jobs.settings import Settings
 from vacancy.jobs.web.fleet import GONE, TOTALS, Fleet
 from vacancy.jobs.web.frames import Frames
@@ -23,7 +23,7 @@ FRESHNESS_STEP_SECONDS = 10.0
 FRESHNESS_SECONDS = 3600
 _WATCHED_SECONDS = 30.0
 """Somebody looks: a browser has asked within this time."""
-_STATEMENT_TIMEOUT_MS = 20_000
+_STATEMENT_TIMEOUT = timedelta(seconds=20)
 
 
 class Watch:
@@ -111,10 +111,8 @@ class Watch:
                 application_name="vacancy web",
                 read_only=True,
                 max_age=self._settings.scheduler.max_age,
+                statement_timeout=_STATEMENT_TIMEOUT,
             )
-            with explained(dsn), self._connection.cursor() as cursor:
-                # Compiling a scan of a second would cost more than the scan.
-                cursor.execute("SET jit = off; SET statement_timeout = %s", (_STATEMENT_TIMEOUT_MS,))
             self._table = Table(self._connection)
             self._inventory.due = True
         table = self._table

@@ -148,6 +148,7 @@ DECLARE
   next_consumer uuid;
   result record;
   contended_hosts integer := 0;
+  bulk_claims text;
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     -- An older snapshot would not see what was claimed meanwhile.
@@ -176,6 +177,12 @@ BEGIN
     result := vacancy.claim_host(prepared, next_consumer, newly_claimed <> '{}');
     contended_hosts := contended_hosts + result.contended;
     IF result.host IS NULL THEN
+      -- A bulk claim may give back what it has reserved, and then this fits; plpgsql looks the function up when it runs.
+      bulk_claims := vacancy.other_reservations(consumers);
+      IF bulk_claims IS NOT NULL THEN
+        RAISE EXCEPTION 'bulk claims under way have reserved what would fit'
+          USING ERRCODE = 'serialization_failure', DETAIL = bulk_claims, HINT = 'Claim again with the same consumers.';
+      END IF;
       -- All or none.
       DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (newly_claimed);
       contended := contended_hosts;

@@ -33,7 +33,7 @@ APPLIED = "\n".join(f"applied: {name}" for name in MIGRATIONS)
 BEFORE_SQUASH = Path(__file__).with_name("data") / "before_squash.sql"
 PG_DUMP = postgres_server._wheel_binaries() / "pg_dump"
 TABLES = ("host", "host_inventory", "claim", "drift")
-NEW = ["anomalies"]
+NEW = ["anomalies", "uncertain", "disk_id"]
 """Columns that a database of the earlier version does not have."""
 SLOW = "CREATE TABLE vacancy.half (); SELECT pg_sleep(300)"
 ADD_SLOW = f"""
@@ -319,7 +319,7 @@ def test_the_command_says_what_it_did_and_when_there_is_nothing_to_do(database: 
 
 def test_status_says_what_is_applied_and_what_would_be(database: str, tmp_path: Path) -> None:
     fresh = run_migrate(database, tmp_path, "--status").splitlines()
-    assert fresh[:3] == [*(f"pending: {name}" for name in MIGRATIONS), "differs: functions/max_age"]
+    assert fresh[: len(MIGRATIONS) + 1] == [*(f"pending: {name}" for name in MIGRATIONS), "differs: functions/max_age"]
     load_earlier(database)
     earlier = run_migrate(database, tmp_path, "--status").splitlines()
     assert earlier[:2] == [f"pending: {MIGRATIONS[0]}", "to be replaced: 0001_host"]
@@ -409,3 +409,20 @@ def test_an_owner_without_superuser_needs_the_roles_made_before(database: str) -
         finally:
             query_none(connection, f"DROP DATABASE {name} WITH (FORCE)")
             query_none(connection, f"DROP ROLE {owner}")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP"])
+def test_a_database_that_is_not_utf8_is_refused_in_one_line(database: str, encoding: str) -> None:
+    name = f"{database.rpartition('/')[2]}_{encoding.lower()}"
+    with closing(psycopg2.connect(database)) as owner, owner.cursor() as cursor:
+        owner.autocommit = True
+        cursor.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+        try:
+            other = f"{database.rpartition('/')[0]}/{name}"
+            for dry_run in (True, False):
+                with pytest.raises(VacancyError, match=rf"its encoding is {encoding}, and Vacancy needs UTF8; nothing"):
+                    migrate(SecretStr(other), dry_run=dry_run)
+            with closing(psycopg2.connect(other)) as there:
+                assert query(there, "SELECT count(*) FROM pg_namespace WHERE nspname = 'vacancy'") == [(0,)]
+        finally:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
