@@ -144,7 +144,7 @@ class TimedOutError(VacancyError):
     """The database took longer than `scheduler.statement_timeout`. Claiming again with the same consumers is safe."""
 
 
-def _label(dimension: str) -> str:
+def dimension_label(dimension: str) -> str:
     """A dimension's name for people."""
     if dimension.startswith("near "):
         return f"no aggregate shared with the storage pool {dimension.removeprefix('near ')}"
@@ -164,7 +164,7 @@ def _explain(refusal: Refusal) -> str:
     if not refusal.hosts:
         return "no host fits: the table has no hosts; do agents report (`vacancy doctor`)?"
     last = refusal.ruled_out[refusal.dimension]
-    text = f"no host fits: {_label(refusal.dimension)} ruled out the last {last} of "
+    text = f"no host fits: {dimension_label(refusal.dimension)} ruled out the last {last} of "
     text += f"{refusal.hosts} hosts"
     if refusal.count > 1:
         text = f"no host fits for {refusal.count - refusal.claimable} of {refusal.count}: {text.partition(': ')[2]}"

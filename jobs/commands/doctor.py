@@ -54,6 +54,8 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
             (function, "EXECUTE")
             for function in (
                 "why()",
+                "what_fits()",
+                "fit_of()",
                 "claimed_amounts()",
                 "pci_free()",
                 "cells_free()",
@@ -65,7 +67,7 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         | {
             (relation, "SELECT")
             for relation in (
-                *("host", "host_inventory", "claim", "schedulable_host", "freshness"),
+                *("host", "host_inventory", "claim", "host_free", "schedulable_host", "freshness"),
                 *(
                     "schema_migration",
                     "schema_source",

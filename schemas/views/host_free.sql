@@ -62,4 +62,5 @@ CROSS JOIN LATERAL (
     AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
 ) AS claimed;
 
-
+-- The fleet page reads it.
+GRANT SELECT ON vacancy.host_free TO vacancy_reader;
