@@ -48,10 +48,6 @@ class UsageReading:
     recent_consumers: Sequence[str] = ()
 
 
-NULLABLE = tuple(name for name, kind in UsageReading.__annotations__.items() if kind == "int | None")
-"""The counters of a UsageReading that may be None."""
-
-
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """One resource class, in Placement's terms and the class's unit."""

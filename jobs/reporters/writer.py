@@ -11,11 +11,10 @@ from datetime import timedelta
 from importlib import metadata
 from typing import Any
 
-from vacancy.connectors.collectors.collector import NULLABLE, InventoryReading, UsageReading
-from vacancy.connectors.collectors.kernel_files import MOST
+from vacancy.connectors.collectors.collector import InventoryReading, UsageReading
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
-from vacancy.schemas.fitting import FittingEncoder
+from vacancy.schemas.fitting import FittingEncoder, no_counts
 from vacancy.schemas.units import milliseconds_of
 
 _LOG = logging.getLogger("vacancy.agent")
@@ -46,8 +45,8 @@ class EventWriter:
         self._busy: defaultdict[str, NeverNull] = defaultdict(NeverNull)
 
     def usage(self, host_id: str, reading: UsageReading) -> bytes:
-        """A host's next usage event; without the counters that no event can hold."""
-        without = dict.fromkeys(beyond_an_event(reading))
+        """A host's next usage event; without the counters that are none."""
+        without = dict.fromkeys(no_counts(dataclasses.asdict(reading)))
         busy_ns = self._busy[host_id].take(None if "cpu_busy_ns" in without else reading.cpu_busy_ns)
         more = {**without, "cpu_busy_ns": busy_ns, "seq": self._seq[host_id]}
         payload = self._encode(Event.USAGE, host_id, reading, more)
@@ -63,15 +62,6 @@ class EventWriter:
     ) -> bytes:
         sender = {"host_id": host_id, "agent_time": round(self._wall_clock() * 1000)}
         return self._encoders[event].encode({**dataclasses.asdict(reading), **sender, **more})
-
-
-def beyond_an_event(reading: UsageReading) -> dict[str, str]:
-    """The counters that no event can hold, such as that of a driver that says 2^64 - 1, and why not."""
-    return {
-        name: f"{value} is no count"
-        for name in NULLABLE
-        if (value := getattr(reading, name)) is not None and not 0 <= value <= MOST
-    }
 
 
 class NeverNull:
