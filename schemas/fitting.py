@@ -32,7 +32,7 @@ class Fitted(NamedTuple):
 
 
 class _Limits(NamedTuple):
-    """A schema's bounds by field: of texts, and of lists and maps; and its counters, by what becomes of too large ones."""
+    """A schema's bounds by field: of texts, of lists and maps; and its counters by what becomes of too large ones."""
 
     characters: Mapping[str, int]
     items: Mapping[str, int]
@@ -41,7 +41,7 @@ class _Limits(NamedTuple):
 
 
 def no_counts(record: Mapping[str, Any]) -> dict[str, str]:
-    """The counters of a usage event's record that are no counts, such as a driver's 2^64 - 1, and why not: each is null.
+    """The counters of a usage event that are no counts, such as a driver's 2^64 - 1, and why not: each is null.
 
     Honest counters end before :data:`~schemas.bounds.COUNTER_END`, but for those of time that all CPUs add to: 256 CPUs
     come to it in 208 days. These are counts all the same, and begin again at 0.
@@ -58,8 +58,8 @@ def no_counts(record: Mapping[str, Any]) -> dict[str, str]:
 def encode_fitting(encoder: Encoder, event: Event, record: Mapping[str, Any]) -> Fitted:
     """Encodes a record, cut to the schema's bounds and the largest event.
 
-    A counter that has come to its end begins again at 0, which is a reset to those who read it; what is none becomes null
-    (:func:`no_counts`).
+    A counter that has come to its end begins again at 0, which is a reset to those who read it; what is no count
+    becomes null (:func:`no_counts`).
 
     Raises:
         ValueError: as :meth:`Encoder.encode`; or it is too large without anything that may be left out.

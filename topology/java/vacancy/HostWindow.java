@@ -50,9 +50,6 @@ public final class HostWindow {
     /** Anomaly: a fraction in the row was above 1 and is shown as 1. */
     static final int FRACTION_BOUNDED = 4;
 
-    /** What a counter has grown by in a step that is void for it. */
-    private static final long VOID = Long.MIN_VALUE;
-
     /** No time. */
     private static final long NEVER = -1;
 
@@ -62,11 +59,15 @@ public final class HostWindow {
     private static final int GROWTH = 2;
     private static final int FIGURES = GROWTH + COUNTERS;
 
+    // A step's columns in the ring: its figures, and as bits the counters that it is void for, which have grown by 0.
+    private static final int VOID = FIGURES;
+    private static final int STEP = FIGURES + 1;
+
     // An entry's columns in the ring, but for its step's. Without a step it took no time.
     private static final int APPEND_MS = 0;
     private static final int FREE = 1;
     private static final int HEAD = FREE + RESOURCES;
-    private static final int WIDTH = HEAD + FIGURES;
+    private static final int WIDTH = HEAD + STEP;
 
     // What stands where in the totals. A sum is that of what stands at its place and 2^64 times what stands SUMS later.
     private static final int NEWEST = 0;
@@ -75,6 +76,8 @@ public final class HostWindow {
     private static final int VOID_TIME = SUM + FIGURES;
     private static final int SUMS = FIGURES + COUNTERS;
     private static final int TOTALS = SUM + 2 * SUMS;
+
+    private static final long ALL_COUNTERS = (1L << COUNTERS) - 1;
 
     /** By counter, the figure that is its time. */
     private static final int[] TIME =
@@ -317,13 +320,9 @@ public final class HostWindow {
             return;
         }
         out.write(ring[step + CPU_TIME_NS]);
-        long lacking = 0;
+        out.write(ring[step + VOID]);
         for (int i = 0; i < COUNTERS; i++) {
-            lacking |= ring[step + GROWTH + i] == VOID ? 1L << i : 0;
-        }
-        out.write(lacking);
-        for (int i = 0; i < COUNTERS; i++) {
-            if (ring[step + GROWTH + i] != VOID) {
+            if ((ring[step + VOID] & 1L << i) == 0) {
                 out.writeSigned(ring[step + GROWTH + i]);
             }
         }
@@ -393,16 +392,15 @@ public final class HostWindow {
             return;
         }
         ring[step + CPU_TIME_NS] = in.read();
-        long lacking = in.read();
-        Arrays.fill(ring, step + GROWTH, step + FIGURES, VOID);
-        for (int i = 0; i < counters; i++) {
-            if ((lacking & 1L << i) == 0) {
-                long growth = in.readSigned();
-                if (i < COUNTERS) {
-                    ring[step + GROWTH + i] = growth;
-                }
+        // A counter that is new since is in no step.
+        long isVoid = in.read() | -1L << counters;
+        for (int i = 0; i < Math.max(counters, COUNTERS); i++) {
+            long growth = (isVoid & 1L << i) == 0 ? in.readSigned() : 0;
+            if (i < COUNTERS) {
+                ring[step + GROWTH + i] = growth;
             }
         }
+        ring[step + VOID] = isVoid & ALL_COUNTERS;
     }
 
     /** Gives the entry whose step stands there one from the newest event, of which the counters are known. */
@@ -410,13 +408,16 @@ public final class HostWindow {
         ring[step + ELAPSED_NS] = elapsedNs;
         // More than 292 years of CPU time are that long.
         ring[step + CPU_TIME_NS] = elapsedNs > Long.MAX_VALUE / cpuCount ? Long.MAX_VALUE : elapsedNs * cpuCount;
+        long isVoid = 0;
         for (int i = 0; i < COUNTERS; i++) {
             long before = totals[NEWEST + i];
             long after = counters[i];
             // What falls to less than half begins anew; a smaller fall is taken off what the counter has grown by.
             boolean has = before != ABSENT && after != ABSENT && after >= before - after;
-            ring[step + GROWTH + i] = has ? after - before : VOID;
+            ring[step + GROWTH + i] = has ? after - before : 0;
+            isVoid |= has ? 0 : 1L << i;
         }
+        ring[step + VOID] = isVoid;
         count(step, 1);
     }
 
@@ -431,7 +432,7 @@ public final class HostWindow {
 
     /** Where the step of an entry stands in the ring. */
     private int step(int index) {
-        return capacity() * HEAD + place(index) * FIGURES;
+        return capacity() * HEAD + place(index) * STEP;
     }
 
     private int place(int index) {
@@ -505,24 +506,38 @@ public final class HostWindow {
         if (ring[step + ELAPSED_NS] == 0) {
             return;
         }
+        long over = 0;
         for (int figure = 0; figure < FIGURES; figure++) {
-            long value = ring[step + figure];
-            if (value == VOID) {
-                int counter = figure - GROWTH;
-                addTo(VOID_TIME + counter, sign * ring[step + TIME[counter]]);
-            } else {
-                addTo(SUM + figure, sign * value);
-            }
+            long before = totals[SUM + figure];
+            long value = sign * ring[step + figure];
+            long sum = before + value;
+            totals[SUM + figure] = sum;
+            over |= (before ^ sum) & (value ^ sum);
+        }
+        if (over < 0) {
+            countTheEnds(step, sign);
+        }
+        for (long left = ring[step + VOID]; left != 0; left &= left - 1) {
+            int counter = Long.numberOfTrailingZeros(left);
+            int sum = VOID_TIME + counter;
+            long value = sign * ring[step + TIME[counter]];
+            totals[sum] += value;
+            countTheEnd(sum, value);
         }
     }
 
-    private void addTo(int place, long value) {
-        long before = totals[place];
-        long sum = before + value;
-        totals[place] = sum;
-        if (((before ^ sum) & (value ^ sum)) < 0) {
-            // It has gone over the end of a long.
-            totals[place + SUMS] += value < 0 ? -1 : 1;
+    /** Notes of the sums that a step was just added to which of them went over the end of a long. */
+    private void countTheEnds(int step, int sign) {
+        for (int figure = 0; figure < FIGURES; figure++) {
+            countTheEnd(SUM + figure, sign * ring[step + figure]);
+        }
+    }
+
+    /** Notes whether a sum, to which a value was just added, went over the end of a long. */
+    private void countTheEnd(int sum, long added) {
+        long before = totals[sum] - added;
+        if (((before ^ totals[sum]) & (added ^ totals[sum])) < 0) {
+            totals[sum + SUMS] += added < 0 ? -1 : 1;
             isWide = true;
         }
     }
@@ -530,7 +545,7 @@ public final class HostWindow {
     private void resize(int capacity) {
         long[] resized = new long[capacity * WIDTH];
         copyRing(0, HEAD, resized, 0);
-        copyRing(capacity() * HEAD, FIGURES, resized, capacity * HEAD);
+        copyRing(capacity() * HEAD, STEP, resized, capacity * HEAD);
         ring = resized;
         oldest = 0;
     }

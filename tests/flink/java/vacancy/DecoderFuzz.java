@@ -28,6 +28,7 @@ import org.apache.flink.avro.shaded.org.apache.avro.SchemaNormalization;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
 
 /**
  * Structured fuzzing of both decoders: events that are drawn from the schema's text, on and beyond its bounds, and then
@@ -126,12 +127,14 @@ public final class DecoderFuzz {
             write(out, key == null ? new byte[0] : key.getBytes(StandardCharsets.UTF_8));
             write(out, payload);
         }
+        long appendMs = random.nextInt(100) > 0 ? 1_700_000_000_000L : random.nextLong();
+        TimestampData time = TimestampData.fromEpochMillis(appendMs);
         StringData hostKey = key == null ? null : StringData.fromString(key);
         try {
             RowData row =
                     isUsage
-                            ? ((DecodeUsage) decoder).eval(hostKey, payload, readsAs)
-                            : ((DecodeInventory) decoder).eval(hostKey, payload, readsAs);
+                            ? ((DecodeUsage) decoder).eval(hostKey, payload, readsAs, time)
+                            : ((DecodeInventory) decoder).eval(hostKey, payload, readsAs, time);
             String reason = row.isNullAt(0) ? null : row.getString(0).toString();
             if (reason != null) {
                 refused++;
@@ -145,7 +148,9 @@ public final class DecoderFuzz {
                 require(hostId.equals(key), "another's key", key);
                 checkRow(row);
             }
-            boolean isGood = number % GOOD_EVERY < 2 && hostId.equals(key);
+            boolean isTime = appendMs >= 0 && appendMs <= schema.field("agent_time").most;
+            require(isTime || reason != null, "a time beyond all events", appendMs);
+            boolean isGood = number % GOOD_EVERY < 2 && hostId.equals(key) && isTime;
             require(!isGood || reason == null, "a good event is refused", reason);
         } catch (RuntimeException | Error | IOException error) {
             throw new IllegalStateException(
