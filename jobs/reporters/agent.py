@@ -158,8 +158,9 @@ class Agent:
     def _usage(self) -> None:
         with self._going_on(Event.USAGE):
             reading = self._read(Event.USAGE, self._collector.usage)
-            self._take_note({**getattr(self._collector, "unknown", {}), **no_counts(dataclasses.asdict(reading))})
-            self._outbox.add_usage(self._writer.usage(self._host_id, reading))
+            unknown = {**getattr(self._collector, "unknown", {}), **no_counts(dataclasses.asdict(reading))}
+            self._take_note(unknown)
+            self._outbox.add_usage(self._writer.usage(self._host_id, reading, unknown))
             self.readings[Event.USAGE].produced += 1
             listed = frozenset(reading.recent_consumers)
             if listed - self._listed:

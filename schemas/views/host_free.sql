@@ -38,7 +38,8 @@ SELECT
   claimed.memory_mb AS memory_mb_claimed,
   claimed.disk_gb AS disk_gb_claimed,
   h.anomalies,
-  h.anomalies & 1 <> 0 AS is_cloned
+  h.anomalies & 1 <> 0 AS is_cloned,
+  h.uncertain
 FROM vacancy.host AS h
 CROSS JOIN LATERAL (
   SELECT

@@ -30,8 +30,9 @@ INVENTORY_COLUMNS = (
     "agent_version",
     "allocated",
     "source",
+    "disk_id",
 )
-AMOUNTS = {"reporting_interval_ms", *USAGE_COLUMNS} - {"reason", "host_id", "boot_id", "recent_consumers"}
+AMOUNTS = {"reporting_interval_ms", *USAGE_COLUMNS} - {"reason", "host_id", "boot_id", "recent_consumers", "uncertain"}
 
 
 class Decoder:
