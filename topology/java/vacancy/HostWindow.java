@@ -257,10 +257,15 @@ public final class HostWindow {
         int time = SUM + TIME[counter];
         int without = VOID_TIME + counter;
         double grown = totals[growth];
-        double ns = totals[time] - totals[without];
+        long left = totals[time] - totals[without];
+        double ns = left;
         if (isWide) {
             grown += totals[growth + SUMS] * HIGH_UNIT;
-            ns = (totals[time + SUMS] - totals[without + SUMS]) * HIGH_UNIT + totals[time] - totals[without];
+            long high = totals[time + SUMS] - totals[without + SUMS];
+            if (((totals[time] ^ totals[without]) & (totals[time] ^ left)) < 0) {
+                high += totals[time] < 0 ? -1 : 1;
+            }
+            ns += high * HIGH_UNIT;
         }
         return totals[NEWEST + counter] == ABSENT || ns == 0 || grown < 0 ? Double.NaN : grown * SCALE[counter] / ns;
     }
