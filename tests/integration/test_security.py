@@ -445,7 +445,8 @@ def wait_for_rows(dsn: str, count: int) -> None:
         connection = connect(SecretStr(dsn), connect_timeout=TIMEOUT, application_name="test", read_only=True)
         with closing(connection) as reader, reader.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM vacancy.schedulable_host WHERE age IS NOT NULL")
-            return int(cursor.fetchone()[0])
+            (rows,) = cursor.fetchall()
+            return int(rows[0])
 
     wait_until(lambda: rows() == count, 60, f"there are not {count} rows")
 
