@@ -27,10 +27,11 @@ from typing import TypeVar
 from vacancy.connectors.collectors.collector import Collector, InventoryReading
 from vacancy.connectors.kafka.outbox import Outbox
 from vacancy.connectors.settings import AgentSettings
-from vacancy.jobs.reporters.writer import EventWriter, beyond_an_event
+from vacancy.jobs.reporters.writer import EventWriter
 from vacancy.jobs.signals import StopSignal
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
+from vacancy.schemas.fitting import no_counts
 
 FLUSH_LIMIT_S = 5.0
 EXTRA_EVENTS_PER_S = 20
@@ -157,7 +158,7 @@ class Agent:
     def _usage(self) -> None:
         with self._going_on(Event.USAGE):
             reading = self._read(Event.USAGE, self._collector.usage)
-            unknown = {**getattr(self._collector, "unknown", {}), **beyond_an_event(reading)}
+            unknown = {**getattr(self._collector, "unknown", {}), **no_counts(dataclasses.asdict(reading))}
             self._take_note(unknown)
             self._outbox.add_usage(self._writer.usage(self._host_id, reading, unknown))
             self.readings[Event.USAGE].produced += 1
