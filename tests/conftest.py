@@ -43,7 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Workers begin with the slow layers, so that none is left with minutes of work while the others are done."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        slow_first = {layer: place for place, layer in enumerate(("faults", "nova", "cinder", "web", "integration", "flink"))}
+        layers = ("faults", "nova", "cinder", "web", "integration", "flink")
+        slow_first = {layer: place for place, layer in enumerate(layers)}
         items.sort(key=lambda item: slow_first.get(item.path.parent.name, len(slow_first)))
 
 
