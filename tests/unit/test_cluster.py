@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vacancy.jobs.commands.job import as_object, as_text
+from vacancy.jobs.commands.job import as_object, as_text, load_for_cluster, require_cluster
 from vacancy.jobs.flink.cluster import newest_state, recovery, shipping
 from vacancy.jobs.flink.mini_cluster import savepoint_directory
 from vacancy.jobs.flink.rest import Checkpoint, Failure, FlinkRest, Job, Status, explained, innermost_cause
@@ -109,3 +109,15 @@ def test_a_status_says_how_the_job_is() -> None:
 def test_a_cluster_that_does_not_answer() -> None:
     with pytest.raises(VacancyError, match=r"no Flink cluster answers at http://127\.0\.0\.1:1: .*; start it, or set"):
         FlinkRest("http://127.0.0.1:1/").jobs()
+
+
+def test_the_local_stack_s_flink_is_found_and_its_job_is_left_to_it(tmp_path: Path) -> None:
+    file = tmp_path / "vacancy.toml"
+    file.write_text("[local]\nflink_port = 18081\n", encoding="utf-8")
+    settings, cluster = load_for_cluster(file, None, None)
+    assert cluster.url == "http://127.0.0.1:18081"
+    with pytest.raises(ConfigError, match="`vacancy up`"):
+        require_cluster(settings)
+    settings, cluster = load_for_cluster(file, None, "http://jobmanager:8081")
+    assert cluster.url == "http://jobmanager:8081"
+    require_cluster(settings)
