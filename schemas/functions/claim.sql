@@ -1,10 +1,12 @@
 -- Claiming in one round trip, and giving back.
 -- What always holds: hosts' rows are read and never locked, so a claim waits for no batch of the sink and the sink for no
--- claim. There are two locks, both advisory and held until the transaction ends:
+-- claim. There are three locks, all advisory and held until the transaction ends:
 -- 1. of a consumer, so that the same consumer's requests come one after the other. Taken first, in one order, so that
 --    there is no cycle;
--- 2. of a host, so that a claim sees every other one on its host. Only tried, and where it is held the next best host is
---    taken; waited for at most once, while no other host is held, so that there is no cycle either.
+-- 2. of the storage pool that a host's disk comes from, so that a claim sees every other one on the pool. Waited for only
+--    while neither a pool nor a host is held, else only tried;
+-- 3. of a host, so that a claim sees every other one on its host. Only tried, and where it is held the next best host is
+--    taken; waited for at most once, while no other host is held. Who holds a host waits for nobody, so there is no cycle.
 
 -- Waits for calls under way for the same consumers, and keeps others out until the transaction ends; in one order.
 -- Returns how many different consumers they are.
@@ -41,11 +43,16 @@ $$;
 -- holds. SKIP LOCKED: nobody waits here.
 -- One call in 16 of claim(), note_claim() and release() sweeps 64 rows, four times what the calls between can have left
 -- expired. Not each call sweeps, since each sweep passes over rows that were deleted lately and are not vacuumed yet.
+-- Of a storage pool that nobody claims from any more it writes off what has expired, if nobody holds the pool at the moment.
 CREATE OR REPLACE FUNCTION vacancy.sweep_claims() RETURNS void
 LANGUAGE sql VOLATILE AS $$
+  SELECT vacancy.write_off_pool(due.pool_id)
+  FROM (SELECT p.pool_id FROM vacancy.pool_claimed AS p WHERE p.claimed_gb > 0 ORDER BY random() LIMIT 1 OFFSET 0) AS due
+  WHERE vacancy.lock_pool(due.pool_id, false);
   DELETE FROM vacancy.claim WHERE consumer = ANY (ARRAY(
     SELECT c.consumer FROM vacancy.claim AS c
     WHERE c.expires_at <= statement_timestamp()
+      AND c.pool_id IS NULL
       AND (c.shown_at IS NULL OR NOT EXISTS (
         SELECT FROM vacancy.host_inventory AS i WHERE i.host_id = c.host_id AND i.observed_at <= c.shown_at
       ))
@@ -55,10 +62,11 @@ $$;
 
 -- Claims one host for one consumer, whose lock the caller holds. Where none fits host is null and refusal says why;
 -- contended counts the hosts that others were claiming from at that moment.
--- holds_host: whether this transaction holds the lock of a host already.
+-- holds_host: whether this transaction holds the lock of a host already. held_pools: of which storage pools it holds the lock.
 -- Raises serialization_failure where hosts fit but others were always there first.
 CREATE OR REPLACE FUNCTION vacancy.claim_host(
-  request vacancy.request, for_consumer uuid, holds_host boolean, OUT host text, OUT contended integer, OUT refusal jsonb
+  request vacancy.request, for_consumer uuid, holds_host boolean, INOUT held_pools text[],
+  OUT host text, OUT contended integer, OUT refusal jsonb
 )
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -66,6 +74,7 @@ DECLARE
   candidates text[];
   candidate text;
   lock_key bigint;
+  pool text;
 BEGIN
   contended := 0;
   FOR round IN 1..6 LOOP
@@ -85,6 +94,19 @@ BEGIN
       END IF;
     END IF;
     FOREACH candidate IN ARRAY candidates LOOP
+      IF request.disk_gb > 0 THEN
+        SELECT named.pool_id INTO pool
+        FROM vacancy.host_inventory AS i, vacancy.pool_of(i.disk_pool) AS named
+        WHERE i.host_id = candidate AND i.disk_pool IS NOT NULL;
+        IF pool <> ALL (held_pools) THEN
+          IF NOT vacancy.lock_pool(pool, NOT holds_host AND held_pools = '{}') THEN
+            contended := contended + 1;
+            CONTINUE;
+          END IF;
+          held_pools := held_pools || pool;
+          PERFORM vacancy.write_off_pool(pool);
+        END IF;
+      END IF;
       lock_key := hashtextextended(candidate, 1);
       IF NOT pg_try_advisory_xact_lock(lock_key) THEN
         contended := contended + 1;
@@ -94,20 +116,29 @@ BEGIN
       holds_host := true;
       -- A statement of its own, whose snapshot is newer than the lock: it sees every claim on the host.
       IF complex THEN
-        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, held)
+        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, pool_id, held)
         SELECT
-          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, placed.held
+          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, h.pool_id,
+          placed.held
         FROM vacancy.host_fit(request) AS h
         CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS placed
         CROSS JOIN clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL;
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool;
       ELSE
-        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at)
-        SELECT for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl
+        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, pool_id)
+        SELECT
+          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, h.pool_id
         FROM vacancy.host_fit(request) AS h, clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}';
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND h.pool_id IS NOT DISTINCT FROM pool;
       END IF;
       IF FOUND THEN
+        IF pool IS NOT NULL THEN
+          PERFORM vacancy.draw_from_pool(pool, request.disk_gb);
+          -- Its host shows it already: it counts until the pool's sum shows it, too.
+          UPDATE vacancy.claim AS c SET settled_at = clock_timestamp(), settled_xid = pg_current_xact_id()
+          FROM vacancy.host AS h
+          WHERE c.consumer = for_consumer AND h.host_id = candidate AND for_consumer = ANY (h.recent_consumers);
+        END IF;
         host := candidate;
         RETURN;
       END IF;
@@ -148,6 +179,7 @@ DECLARE
   next_consumer uuid;
   result record;
   contended_hosts integer := 0;
+  held_pools text[] := '{}';
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     -- An older snapshot would not see what was claimed meanwhile.
@@ -165,6 +197,7 @@ BEGIN
   FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
   IF expired <> '{}' THEN
     PERFORM vacancy.keep_unshown_amounts(expired);
+    PERFORM vacancy.leave_to_pool(expired);
     DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (expired);
   END IF;
 
@@ -173,10 +206,13 @@ BEGIN
     IF prepared.distinct_hosts THEN
       prepared.avoid := prepared.avoid || claimed_hosts;
     END IF;
-    result := vacancy.claim_host(prepared, next_consumer, newly_claimed <> '{}');
+    result := vacancy.claim_host(prepared, next_consumer, newly_claimed <> '{}', held_pools);
+    held_pools := result.held_pools;
     contended_hosts := contended_hosts + result.contended;
     IF result.host IS NULL THEN
-      -- All or none.
+      -- All or none; of pools that this transaction holds.
+      PERFORM vacancy.draw_from_pool(c.pool_id, -sum(c.disk_gb))
+      FROM vacancy.claim AS c WHERE c.consumer = ANY (newly_claimed) AND c.pool_id IS NOT NULL GROUP BY c.pool_id;
       DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (newly_claimed);
       contended := contended_hosts;
       refusal := result.refusal
@@ -208,6 +244,7 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan S
 BEGIN
   PERFORM vacancy.lock_consumers(consumers);
   PERFORM vacancy.keep_unshown_amounts(consumers);
+  RETURN QUERY SELECT vacancy.leave_to_pool(consumers);
   RETURN QUERY
     WITH deleted AS (
       DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers) RETURNING c.consumer, c.expires_at
@@ -222,15 +259,29 @@ $$;
 -- Notes that a scheduler has claimed a host elsewhere: it counts here as a claim in flight, until the host shows its
 -- consumer or the time is over. It refuses nothing, since the other claim stands already. A consumer that had a claim,
 -- here or on another host, has this one from now on: it moved. Of pools, cells and classes it notes nothing: whoever
--- claims elsewhere counts them there.
+-- claims elsewhere counts them there; its disk comes from the storage pool of its host, if it has one.
 CREATE OR REPLACE FUNCTION vacancy.note_claim(
   for_consumer uuid, on_host text, vcpus integer, memory_mb integer, disk_gb integer, claim_ttl interval
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+  pool text;
 BEGIN
-  INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at)
-  SELECT for_consumer, on_host, vcpus, memory_mb, disk_gb, at, at + claim_ttl FROM clock_timestamp() AS at
+  PERFORM vacancy.lock_consumers(ARRAY[for_consumer]);
+  IF disk_gb > 0 THEN
+    SELECT named.pool_id INTO pool
+    FROM vacancy.host_inventory AS i, vacancy.pool_of(i.disk_pool) AS named
+    WHERE i.host_id = on_host AND i.disk_pool IS NOT NULL;
+    IF pool IS NOT NULL THEN
+      PERFORM vacancy.lock_pool(pool, true);
+      PERFORM vacancy.write_off_pool(pool);
+      PERFORM vacancy.draw_from_pool(pool, disk_gb);
+    END IF;
+  END IF;
+  PERFORM vacancy.leave_to_pool(ARRAY[for_consumer]);
+  INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, pool_id)
+  SELECT for_consumer, on_host, vcpus, memory_mb, disk_gb, at, at + claim_ttl, pool FROM clock_timestamp() AS at
   ON CONFLICT (consumer) DO UPDATE SET
     host_id = EXCLUDED.host_id,
     vcpus = EXCLUDED.vcpus,
@@ -240,6 +291,8 @@ BEGIN
     expires_at = EXCLUDED.expires_at,
     settled_at = NULL,
     shown_at = NULL,
+    pool_id = EXCLUDED.pool_id,
+    settled_xid = NULL,
     held = NULL;
   IF random() < 1.0 / 16 THEN
     PERFORM vacancy.sweep_claims();
@@ -249,7 +302,7 @@ $$;
 
 REVOKE ALL ON FUNCTION
   vacancy.lock_consumers(uuid[]), vacancy.keep_unshown_amounts(uuid[]), vacancy.sweep_claims(),
-  vacancy.claim_host(vacancy.request, uuid, boolean), vacancy.claim(uuid[], jsonb), vacancy.release(uuid[]),
+  vacancy.claim_host(vacancy.request, uuid, boolean, text[]), vacancy.claim(uuid[], jsonb), vacancy.release(uuid[]),
   vacancy.note_claim(uuid, text, integer, integer, integer, interval)
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION

@@ -27,6 +27,8 @@ $$;
 -- `*_free` is Placement's rule, used + n <= (total - reserved) * ratio, and `*_available` what the kernel measured.
 -- A measured figure that is not known rules a host out where the request limits it, and is named `…_unknown`. In the score it
 -- counts as the median of a random sample, so that a host does not look idle because it cannot tell.
+-- A host with a storage pool has no disk of its own (disk_gb_capacity is 0), and its figures of disk here are the pool's;
+-- what rules the pool out is named disk_pool_… and ends with the pool's name. Who asks for no disk is not asked for the pool.
 CREATE OR REPLACE FUNCTION vacancy.usage_fit(request vacancy.request)
 RETURNS TABLE (
   host_id text,
@@ -42,7 +44,9 @@ RETURNS TABLE (
   cpu_steal double precision,
   cpu_pressure double precision,
   memory_pressure double precision,
-  io_pressure double precision
+  io_pressure double precision,
+  disk_pool text,
+  pool_id text
 )
 LANGUAGE sql STABLE AS $$
 SELECT
@@ -52,10 +56,23 @@ SELECT
     CASE WHEN f.is_cloned THEN 'duplicate id' END,
     CASE WHEN asked.vcpus > greatest(f.vcpus_free, 0) THEN 'vcpus_free' END,
     CASE WHEN asked.memory_mb > greatest(f.memory_mb_free, 0) THEN 'memory_mb_free' END,
-    CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END,
+    CASE
+      WHEN pool.name IS NULL THEN CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END
+      WHEN pool.pool_id IS NULL THEN 'disk_pool_missing ' || pool.name
+      WHEN pool.status = 'DISABLED' THEN 'disk_pool_disabled ' || pool.name
+      WHEN pool.aggregates <> '{}' AND (pool.aggregates && pool.host_aggregates) IS NOT TRUE THEN 'disk_pool_elsewhere ' || pool.name
+      WHEN pool.age IS NULL THEN 'disk_pool_no_usage ' || pool.name
+      WHEN pool.age > asked.default_max_age THEN 'disk_pool_stale ' || pool.name
+      WHEN pool.is_cloned THEN 'disk_pool_duplicate_id ' || pool.name
+      WHEN NOT (
+        asked.disk_gb BETWEEN pool.min_unit AND pool.max_unit AND asked.disk_gb % nullif(pool.step_size, 0) = 0
+      ) THEN 'disk_pool_unit ' || pool.name
+      WHEN asked.disk_gb > greatest(pool.gb_free, 0) THEN 'disk_pool_free ' || pool.name
+      WHEN asked.disk_gb > greatest(pool.gb_available, 0) THEN 'disk_pool_available ' || pool.name
+    END,
     CASE WHEN asked.memory_mb_not_in_pages + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0)
       THEN 'memory_mb_available' END,
-    CASE WHEN asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
+    CASE WHEN pool.name IS NULL AND asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
     CASE WHEN asked.max_cpu_utilization IS NOT NULL THEN
       CASE WHEN f.cpu_utilization IS NULL THEN 'cpu_utilization_unknown' WHEN f.cpu_utilization > asked.max_cpu_utilization THEN 'cpu_utilization' END
     END,
@@ -99,14 +116,16 @@ SELECT
   f.age,
   f.vcpus_free,
   f.memory_mb_free,
-  f.disk_gb_free,
+  CASE WHEN pool.name IS NULL THEN f.disk_gb_free ELSE pool.gb_free END,
   f.memory_mb_available,
-  f.disk_gb_available,
+  CASE WHEN pool.name IS NULL THEN f.disk_gb_available ELSE pool.gb_available END,
   f.cpu_utilization,
   f.cpu_steal,
   f.cpu_pressure,
   f.memory_pressure,
-  f.io_pressure
+  f.io_pressure,
+  pool.name,
+  pool.pool_id
 FROM vacancy.host_free AS f
 CROSS JOIN (
   SELECT
@@ -120,14 +139,39 @@ CROSS JOIN (
     vacancy.max_age() AS default_max_age
   OFFSET 0
 ) AS asked
+LEFT JOIN LATERAL (
+  SELECT
+    i.disk_pool AS name,
+    i.aggregates AS host_aggregates,
+    p.host_id AS pool_id,
+    p.status,
+    p.aggregates,
+    p.disk_gb_min_unit AS min_unit,
+    p.disk_gb_max_unit AS max_unit,
+    p.disk_gb_step_size AS step_size,
+    u.age,
+    u.is_cloned,
+    u.disk_gb_capacity AS gb_capacity,
+    u.disk_gb_free AS gb_free,
+    u.disk_gb_available AS gb_available
+  FROM vacancy.host_inventory AS i
+  LEFT JOIN LATERAL vacancy.pool_of(i.disk_pool) AS named ON true
+  LEFT JOIN vacancy.host_inventory AS p ON p.host_id = named.pool_id
+  LEFT JOIN vacancy.host_free AS u ON u.host_id = p.host_id AND u.vcpus_capacity = 0
+    -- Before the first sum nobody knows what its hosts hold.
+    AND EXISTS (SELECT FROM vacancy.pool_allocated AS a WHERE a.pool_id = p.host_id)
+  WHERE i.host_id = f.host_id AND i.disk_pool IS NOT NULL
+) AS pool ON f.disk_gb_capacity = 0 AND asked.disk_gb > 0
 CROSS JOIN LATERAL (
   -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
   SELECT
     1 - (f.vcpus_free::double precision - asked.vcpus) / nullif(f.vcpus_capacity, 0) AS vcpus,
     1 - least(f.memory_mb_free::double precision - asked.memory_mb, f.memory_mb_available::double precision - asked.memory_mb_not_in_pages)
       / nullif(f.memory_mb_capacity, 0) AS memory_mb,
-    1 - (least(f.disk_gb_free, f.disk_gb_available)::double precision - asked.disk_gb)
-      / nullif(f.disk_gb_capacity, 0) AS disk_gb
+    CASE WHEN pool.name IS NULL
+      THEN 1 - (least(f.disk_gb_free, f.disk_gb_available)::double precision - asked.disk_gb) / nullif(f.disk_gb_capacity, 0)
+      ELSE 1 - (least(pool.gb_free, pool.gb_available)::double precision - asked.disk_gb) / nullif(pool.gb_capacity, 0)
+    END AS disk_gb
 ) AS used
 CROSS JOIN LATERAL (
   -- In a subquery of its own, which OFFSET 0 keeps, so that one call does for all hosts and figures.
@@ -156,7 +200,8 @@ RETURNS TABLE (
   cpu_steal double precision,
   cpu_pressure double precision,
   memory_pressure double precision,
-  io_pressure double precision
+  io_pressure double precision,
+  pool_id text
 )
 LANGUAGE sql STABLE AS $$
 SELECT
@@ -182,9 +227,12 @@ SELECT
       asked.memory_mb BETWEEN i.memory_mb_min_unit AND i.memory_mb_max_unit
       AND asked.memory_mb % nullif(i.memory_mb_step_size, 0) = 0
     ) THEN 'memory_mb_unit' END,
-    CASE WHEN asked.disk_gb > 0 AND NOT (
+    CASE WHEN asked.disk_gb > 0 AND i.disk_pool IS NULL AND NOT (
       asked.disk_gb BETWEEN i.disk_gb_min_unit AND i.disk_gb_max_unit AND asked.disk_gb % nullif(i.disk_gb_step_size, 0) = 0
-    ) THEN 'disk_gb_unit' END
+    ) THEN 'disk_gb_unit' END,
+    -- Its last usage is of before it was told of the pool, or of an agent that does not know of pools.
+    CASE WHEN asked.disk_gb > 0 AND i.disk_pool IS NOT NULL AND u.disk_pool IS NULL AND u.host_id IS NOT NULL
+      THEN 'disk_pool_own_disk ' || i.disk_pool END
   ], NULL) || coalesce(u.ruled_out_by, ARRAY['no usage yet']),
   u.score,
   u.age,
@@ -197,7 +245,8 @@ SELECT
   u.cpu_steal,
   u.cpu_pressure,
   u.memory_pressure,
-  u.io_pressure
+  u.io_pressure,
+  u.pool_id
 FROM vacancy.host_inventory AS i
 CROSS JOIN (SELECT (request).* OFFSET 0) AS asked
 LEFT JOIN vacancy.usage_fit(request) AS u ON u.host_id = i.host_id

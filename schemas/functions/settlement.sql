@@ -4,6 +4,7 @@
 -- even for a moment, and not again when the host no longer lists the consumer. A consumer that leaves the list is settled
 -- as well, for the claim that committed while it was listed.
 -- Of a claim that holds devices, cells or classes it notes which usage settled it (claim.shown_at).
+-- Of one that draws from a storage pool it notes which transaction settled it: the pool's sum may not have seen it yet.
 -- SKIP LOCKED: the sink never waits for a scheduler. What it skips is being released.
 CREATE OR REPLACE FUNCTION vacancy.settle_claims() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -14,7 +15,10 @@ BEGIN
     listed_consumers := listed_consumers || OLD.recent_consumers;
   END IF;
   UPDATE vacancy.claim
-  SET settled_at = clock_timestamp(), shown_at = CASE WHEN held IS NOT NULL THEN NEW.observed_at END
+  SET
+    settled_at = clock_timestamp(),
+    shown_at = CASE WHEN held IS NOT NULL THEN NEW.observed_at END,
+    settled_xid = CASE WHEN pool_id IS NOT NULL THEN pg_current_xact_id() END
   WHERE consumer = ANY (ARRAY(
     SELECT consumer FROM vacancy.claim
     WHERE consumer = ANY (listed_consumers)

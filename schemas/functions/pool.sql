@@ -1,0 +1,133 @@
+-- Storage pools that hosts take their disk from, and what claims hold of them.
+-- What always holds: pool_claimed is the sum over the claims that name the pool, in every snapshot. Whoever changes one or
+-- the other holds the lock of the pool until the transaction ends; nobody else writes these rows, so nobody waits for them.
+
+-- The pool that a host's disk_pool names, by name or by id; no row: there is none. Of pools with one name always the same.
+-- Grain: one row at most. A function of this form becomes part of the query that calls it.
+CREATE OR REPLACE FUNCTION vacancy.pool_of(name_or_id text) RETURNS TABLE (pool_id text)
+LANGUAGE sql STABLE AS $$
+SELECT p.host_id FROM (
+  (
+    SELECT n.host_id FROM vacancy.host_inventory AS n
+    WHERE n.name = name_or_id AND n.shares AND NOT n.retired ORDER BY n.host_id LIMIT 1
+  )
+  UNION ALL
+  SELECT d.host_id FROM vacancy.host_inventory AS d WHERE d.host_id = name_or_id AND d.shares AND NOT d.retired
+) AS p
+LIMIT 1
+$$;
+
+-- Keeps other claims on a pool out until the transaction ends; false: another one is there, and `wait` is false.
+CREATE OR REPLACE FUNCTION vacancy.lock_pool(pool text, wait boolean) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  lock_key bigint := hashtextextended(pool, 3);
+BEGIN
+  IF pg_try_advisory_xact_lock(lock_key) THEN
+    RETURN true;
+  END IF;
+  IF wait THEN
+    PERFORM pg_advisory_xact_lock(lock_key);
+  END IF;
+  RETURN wait;
+END
+$$;
+
+-- Adds to what claims hold of a pool, whose lock the caller holds.
+CREATE OR REPLACE FUNCTION vacancy.draw_from_pool(pool text, gb bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  INSERT INTO vacancy.pool_claimed AS p (pool_id, claimed_gb) VALUES (pool, gb)
+  ON CONFLICT (pool_id) DO UPDATE SET claimed_gb = p.claimed_gb + EXCLUDED.claimed_gb;
+END
+$$;
+
+-- Takes some claims that count no more out of the count of a pool, whose lock the caller holds. SKIP LOCKED: a claim that
+-- somebody is changing is left for the next time. Twice as many as claims come, so that none are left in the end.
+-- A claim that was settled long ago is taken out in any case: after a restore from a dump its transaction says nothing.
+CREATE OR REPLACE FUNCTION vacancy.write_off_pool(pool text) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  due uuid[];
+  gb bigint;
+BEGIN
+  due := ARRAY(
+    SELECT c.consumer FROM vacancy.claim AS c
+    WHERE c.pool_id = pool AND c.settled_at IS NULL AND c.expires_at <= statement_timestamp()
+    ORDER BY c.expires_at LIMIT 16 FOR UPDATE SKIP LOCKED
+  ) || ARRAY(
+    SELECT c.consumer FROM vacancy.pool_allocated AS a
+    JOIN vacancy.claim AS c ON c.pool_id = a.pool_id AND c.settled_xid < pg_snapshot_xmax(a.as_of)
+    WHERE a.pool_id = pool AND c.settled_at IS NOT NULL
+      AND (pg_visible_in_snapshot(c.settled_xid, a.as_of) OR c.settled_at < a.summed_at - interval '1 hour')
+    ORDER BY c.settled_xid LIMIT 16 FOR UPDATE OF c SKIP LOCKED
+  );
+  IF due <> '{}' THEN
+    WITH written_off AS (
+      UPDATE vacancy.claim AS c SET pool_id = NULL WHERE c.consumer = ANY (due) RETURNING c.disk_gb
+    )
+    SELECT sum(w.disk_gb) INTO gb FROM written_off AS w;
+    PERFORM vacancy.draw_from_pool(pool, -gb);
+  END IF;
+END
+$$;
+
+-- The claims of these consumers on pools give up their names and count on until they are written off: those in flight at the
+-- next claim on the pool, settled ones when the pool's sum shows them. So nobody waits for the lock of a pool to give back.
+-- Returns the consumers whose claims had not expired.
+CREATE OR REPLACE FUNCTION vacancy.leave_to_pool(consumers uuid[]) RETURNS SETOF uuid
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  RETURN QUERY
+    WITH leaving AS (
+      SELECT c.consumer, gen_random_uuid() AS stand_in, c.expires_at > statement_timestamp() AS counted
+      FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers) AND c.pool_id IS NOT NULL FOR UPDATE
+    ), renamed AS (
+      UPDATE vacancy.claim AS c
+      SET consumer = l.stand_in, vcpus = 0, memory_mb = 0, held = NULL, shown_at = NULL,
+        expires_at = least(c.expires_at, statement_timestamp())
+      FROM leaving AS l WHERE c.consumer = l.consumer
+      RETURNING l.consumer, l.counted
+    )
+    SELECT r.consumer FROM renamed AS r WHERE r.counted;
+END
+$$;
+
+-- Sums what the hosts of a pool hold of it, when its usage row is written, at most twice a second. The sum and as_of are of
+-- one snapshot: a claim is in the sum if as_of has seen the transaction that settled it.
+CREATE OR REPLACE FUNCTION vacancy.sum_pool() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+  pool_name text;
+BEGIN
+  SELECT p.name INTO pool_name FROM vacancy.host_inventory AS p
+  WHERE p.host_id = NEW.host_id AND p.shares AND NOT p.retired
+    AND NOT EXISTS (
+      SELECT FROM vacancy.pool_allocated AS a
+      WHERE a.pool_id = p.host_id AND a.summed_at > clock_timestamp() - interval '0.5 s'
+    );
+  IF FOUND THEN
+    INSERT INTO vacancy.pool_allocated AS a (pool_id, allocated_gb, as_of, summed_at)
+    SELECT
+      NEW.host_id,
+      least(coalesce(sum(greatest(h.disk_gb_capacity - greatest(h.disk_gb_free, -4000000000000000000), 0)), 0), 4e18),
+      pg_current_snapshot(),
+      clock_timestamp()
+    FROM vacancy.host_inventory AS i
+    JOIN vacancy.host AS h ON h.host_id = i.host_id
+    WHERE i.disk_pool = ANY (ARRAY[pool_name, NEW.host_id]) AND NOT i.retired AND NOT i.shares
+    ON CONFLICT (pool_id) DO UPDATE
+    SET allocated_gb = EXCLUDED.allocated_gb, as_of = EXCLUDED.as_of, summed_at = EXCLUDED.summed_at;
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+-- A pool has no CPUs, which spares all hosts the look.
+CREATE OR REPLACE TRIGGER sum_pool AFTER INSERT OR UPDATE ON vacancy.host
+FOR EACH ROW WHEN (NEW.vcpus_capacity = 0) EXECUTE FUNCTION vacancy.sum_pool();
+
+REVOKE ALL ON FUNCTION
+  vacancy.pool_of(text), vacancy.lock_pool(text, boolean), vacancy.draw_from_pool(text, bigint),
+  vacancy.write_off_pool(text), vacancy.leave_to_pool(uuid[]), vacancy.sum_pool()
+FROM PUBLIC;

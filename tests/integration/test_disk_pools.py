@@ -1,0 +1,312 @@
+"""Storage pools that hosts take their disk from: claims draw from the pool, once, and never more than it has."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from pydantic import SecretStr
+
+from tests.harness.rows import NO_DISK, query, retire, upsert_inventory, upsert_pool, upsert_usage
+from tests.harness.servers import new_database
+from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.scheduler.adapter import Scheduler
+from vacancy.connectors.scheduler.answers import NoHostFitsError, Refusal
+from vacancy.connectors.scheduler.request import Request, Weights
+from vacancy.connectors.settings import SchedulerSettings
+from vacancy.jobs.local.postgres_server import PostgresServer
+
+EMPTY = (
+    "TRUNCATE vacancy.host, vacancy.host_inventory, vacancy.claim, vacancy.pool_claimed, vacancy.pool_allocated"
+)
+CEPH, NFS = "ceph-vms", "nfs-vms"
+
+
+@pytest.fixture(scope="module")
+def tables(postgres_server: PostgresServer) -> Iterator[str]:
+    """The tables of all tests here, by their owner's DSN."""
+    with new_database(postgres_server) as dsn:
+        migrate(SecretStr(dsn))
+        yield dsn
+
+
+@pytest.fixture
+def owner(tables: str) -> Iterator[Connection]:
+    """The owner's connection to empty tables; each statement commits."""
+    with closing(psycopg2.connect(tables)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(EMPTY)
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def scheduler(tables: str) -> Iterator[Scheduler]:
+    made = Scheduler(tables, SchedulerSettings(max_age=timedelta(minutes=5)))
+    yield made
+    made.close()
+
+
+def add_pool(owner: Connection, pool: str = CEPH, gb: int = 100, **values: Any) -> None:
+    upsert_pool(owner, pool, datetime.now(UTC), gb=gb, **values)
+
+
+def add_host(
+    owner: Connection, name: str, pool: str | None = CEPH, *, holds_gb: int = 0, consumers: str = "{}", **inventory: Any
+) -> None:
+    """A host of a pool whose instances hold so much of it; or one with 100 GiB of its own."""
+    now = datetime.now(UTC)
+    upsert_inventory(owner, host_id=name, name=name, observed_at=now, disk_pool=pool, inventories="{}", **inventory)
+    own = {"disk_gb_capacity": 100, "disk_gb_free": 100, "disk_gb_free_min": 100, "disk_gb_available": 100}
+    disk = NO_DISK | {"disk_gb_free": -holds_gb} if pool else own
+    upsert_usage(owner, host_id=name, observed_at=now, recent_consumers=consumers, **disk)
+
+
+def refusal_of(scheduler: Scheduler, request: Request, count: int = 1) -> tuple[Refusal, str]:
+    with pytest.raises(NoHostFitsError) as caught:
+        scheduler.claim(request, count=count)
+    return caught.value.refusal, str(caught.value)
+
+
+def free(owner: Connection, pool: str = CEPH) -> tuple[int, int]:
+    """GiB of the pool that are free, and available."""
+    ((of_promise, of_measure),) = query(
+        owner, "SELECT disk_gb_free, disk_gb_available FROM vacancy.schedulable_host WHERE host_id = %s", pool
+    )
+    return of_promise, of_measure
+
+
+def counts(owner: Connection, pool: str = CEPH) -> None:
+    """What always holds of the count of a pool."""
+    ((counted, summed),) = query(
+        owner,
+        "SELECT coalesce((SELECT claimed_gb FROM vacancy.pool_claimed WHERE pool_id = %s), 0),"
+        " (SELECT coalesce(sum(disk_gb), 0) FROM vacancy.claim WHERE pool_id = %s)",
+        pool,
+        pool,
+    )
+    assert counted == summed
+
+
+def test_two_hosts_do_not_promise_one_pool_twice(owner: Connection, scheduler: Scheduler) -> None:
+    add_pool(owner)
+    for name in ("a", "b"):
+        add_host(owner, name)
+    claims = [scheduler.claim(Request(vcpus=1, disk_gb=40))[0] for _ in range(2)]
+    assert {claim.host_id for claim in claims} <= {"a", "b"}
+    assert free(owner) == (20, 20)
+    refusal, text = refusal_of(scheduler, Request(vcpus=1, disk_gb=40))
+    assert (refusal.dimension, refusal.ruled_out) == (f"disk_pool_free {CEPH}", {f"disk_pool_free {CEPH}": 2})
+    assert (refusal.nearest and refusal.nearest.had, refusal.requested) == (20, 40)
+    assert f"disk_gb of the storage pool {CEPH}, by what is promised, ruled out the last 2 of 2 hosts" in text
+    assert query(owner, "SELECT DISTINCT ruled_out_by FROM vacancy.why(%s)", '{"disk_gb": 40}') == [
+        ([f"disk_pool_free {CEPH}"],)
+    ]
+    scheduler.claim(Request(vcpus=1, disk_gb=20))
+    assert free(owner) == (0, 0)
+    counts(owner)
+
+
+def test_a_claim_without_disk_does_not_touch_the_pool(owner: Connection, scheduler: Scheduler) -> None:
+    add_host(owner, "a", "nowhere")
+    assert scheduler.claim(Request(vcpus=1))[0].host_id == "a"
+    assert query(owner, "SELECT pool_id FROM vacancy.claim") == [(None,)]
+    refusal, text = refusal_of(scheduler, Request(vcpus=1, disk_gb=1))
+    assert refusal.dimension == "disk_pool_missing nowhere"
+    assert "the storage pool nowhere, which is not in the table, ruled out the last 1 of 1 hosts" in text
+
+
+def test_released_and_expired_claims_give_back_at_once(owner: Connection, scheduler: Scheduler) -> None:
+    add_pool(owner)
+    add_host(owner, "a")
+    (claim,) = scheduler.claim(Request(disk_gb=100))
+    assert free(owner) == (0, 0)
+    assert scheduler.release(claim.consumer) == [claim.consumer]
+    assert scheduler.release(claim.consumer) == []
+    assert free(owner) == (100, 100)
+    (claim,) = scheduler.claim(Request(disk_gb=100))
+    with owner.cursor() as cursor:
+        cursor.execute("UPDATE vacancy.claim SET expires_at = claimed_at")
+    assert free(owner) == (100, 100)
+    (again,) = scheduler.claim(Request(disk_gb=100), [claim.consumer])
+    assert not again.already
+    assert free(owner) == (0, 0)
+    counts(owner)
+    assert query(owner, "SELECT count(*) FROM vacancy.claim WHERE pool_id IS NOT NULL") == [(1,)]
+
+
+def test_many_instances_draw_together_or_not_at_all(owner: Connection, scheduler: Scheduler) -> None:
+    add_pool(owner)
+    add_pool(owner, NFS, 50)
+    add_host(owner, "a", CEPH)
+    add_host(owner, "b", NFS)
+    refusal, _ = refusal_of(scheduler, Request(disk_gb=50), count=4)
+    assert (refusal.claimable, refusal.count) == (3, 4)
+    assert (free(owner), free(owner, NFS)) == ((100, 100), (50, 50))
+    assert query(owner, "SELECT claimed_gb FROM vacancy.pool_claimed WHERE claimed_gb <> 0") == []
+    assert len(scheduler.claim(Request(disk_gb=50), count=3)) == 3
+    assert (free(owner), free(owner, NFS)) == ((0, 0), (0, 0))
+    for pool in (CEPH, NFS):
+        counts(owner, pool)
+
+
+def test_pools_and_hosts_with_a_disk_of_their_own_in_one_fleet(owner: Connection, scheduler: Scheduler) -> None:
+    add_pool(owner)
+    add_pool(owner, NFS, 60)
+    for name, pool in (("a", CEPH), ("b", CEPH), ("c", NFS), ("d", None)):
+        add_host(owner, name, pool)
+    for strategy in ("spread", "pack", "random"):
+        claims = scheduler.claim(Request(disk_gb=20, strategy=strategy), count=13)
+        drawn = {pool: 100 - free(owner)[0] if pool == CEPH else 60 - free(owner, NFS)[0] for pool in (CEPH, NFS)}
+        own = sum(claim.host_id == "d" for claim in claims)
+        assert (drawn[CEPH], drawn[NFS], own) == (100, 60, 5)
+        refusal, _ = refusal_of(scheduler, Request(disk_gb=20))
+        assert refusal.ruled_out == {"disk_gb_free": 1, f"disk_pool_free {CEPH}": 2, f"disk_pool_free {NFS}": 1}
+        scheduler.release(*(claim.consumer for claim in claims))
+
+
+def test_the_score_takes_the_disk_of_the_pool(owner: Connection, scheduler: Scheduler) -> None:
+    add_pool(owner, CEPH, 1000, free_gb=100)
+    add_pool(owner, NFS, 1000, free_gb=900)
+    add_host(owner, "full", CEPH)
+    add_host(owner, "empty", NFS)
+    for strategy, best in (("spread", "empty"), ("pack", "full")):
+        request = Request(disk_gb=10, strategy=strategy, weights=Weights(vcpus=0, memory_mb=0))
+        assert scheduler.candidates(request)[0].host_id == best
+        assert scheduler.claim(request)[0].host_id == best
+
+
+@pytest.mark.parametrize(
+    ("trouble", "dimension", "words"),
+    [
+        ("UPDATE vacancy.host SET observed_at = now() - interval '1 h' WHERE host_id = 'ceph-vms'", "stale", "stale"),
+        (
+            "UPDATE vacancy.host_inventory SET status = 'DISABLED' WHERE host_id = 'ceph-vms'",
+            "disabled",
+            "which is disabled",
+        ),
+        ("UPDATE vacancy.host SET anomalies = 1 WHERE host_id = 'ceph-vms'", "duplicate_id", "several nodes"),
+        ("DELETE FROM vacancy.host WHERE host_id = 'ceph-vms'", "no_usage", "no usage"),
+        ("UPDATE vacancy.host_inventory SET aggregates = '{x}' WHERE host_id = 'ceph-vms'", "elsewhere", "aggregate"),
+        (
+            "UPDATE vacancy.host_inventory SET inventories = jsonb_set(inventories, '{DISK_GB,step_size}', '7')"
+            " WHERE host_id = 'ceph-vms'",
+            "unit",
+            "min_unit, max_unit and step_size",
+        ),
+        (
+            "UPDATE vacancy.host SET disk_gb_available = 5 WHERE host_id = 'ceph-vms'",
+            "available",
+            "by what is measured",
+        ),
+        ("UPDATE vacancy.host SET disk_gb_free = 5 WHERE host_id = 'ceph-vms'", "free", "by what is promised"),
+        ("UPDATE vacancy.host SET disk_gb_free = -95 WHERE host_id = 'b'", "free", "by what is promised"),
+        ("UPDATE vacancy.host SET disk_gb_capacity = 9, disk_gb_free = 9", "own_disk", "a disk of their own"),
+        ("DELETE FROM vacancy.host_inventory WHERE host_id = 'ceph-vms'", "missing", "not in the table"),
+        ("DELETE FROM vacancy.pool_allocated", "no_usage", "no usage"),
+    ],
+)
+def test_a_pool_that_cannot_be_drawn_from_rules_its_hosts_out(
+    owner: Connection, scheduler: Scheduler, trouble: str, dimension: str, words: str
+) -> None:
+    add_pool(owner)
+    add_host(owner, "a")
+    add_host(owner, "b")
+    with owner.cursor() as cursor:
+        cursor.execute(trouble)
+        if "'b'" in trouble:  # the sum follows the pool's next report
+            cursor.execute("UPDATE vacancy.pool_allocated SET summed_at = '-infinity'")
+            cursor.execute("UPDATE vacancy.host SET samples = samples WHERE host_id = 'ceph-vms'")
+    refusal, text = refusal_of(scheduler, Request(disk_gb=10))
+    assert refusal.dimension == f"disk_pool_{dimension} {CEPH}"
+    assert (CEPH in text, words in text) == (True, True), text
+    assert scheduler.candidates(Request(disk_gb=10)) == []
+    assert scheduler.claim(Request(vcpus=1))[0].host_id in {"a", "b"}  # that asks for none of it
+
+
+def test_a_claim_counts_until_the_pool_shows_it_and_not_longer(owner: Connection, scheduler: Scheduler) -> None:
+    add_pool(owner)
+    add_host(owner, "a")
+    (claim,) = scheduler.claim(Request(disk_gb=60))
+    add_host(owner, "a", holds_gb=60, consumers=f"{{{claim.consumer}}}")
+    assert query(owner, "SELECT settled_at IS NOT NULL FROM vacancy.claim") == [(True,)]
+    # Its host shows it, and the pool's last report is older: it counts on, even when it is given back.
+    assert free(owner) == (40, 40)
+    assert scheduler.release(claim.consumer) == [claim.consumer]
+    assert free(owner) == (40, 40)
+    refusal_of(scheduler, Request(disk_gb=60))
+    report(owner)
+    assert free(owner) == (40, 100)  # held, not written yet
+    refusal_of(scheduler, Request(disk_gb=60))
+    scheduler.claim(Request(disk_gb=40))
+    assert free(owner) == (0, 60)
+    counts(owner)
+    add_host(owner, "a")
+    report(owner)
+    assert free(owner) == (60, 60)
+
+
+def report(owner: Connection, name: str = CEPH) -> None:
+    """The pool's next report, some time after the last."""
+    with owner.cursor() as cursor:
+        cursor.execute("UPDATE vacancy.pool_allocated SET summed_at = summed_at - interval '1 min'")
+    add_pool(owner, name)
+
+
+def test_a_claim_that_its_host_lists_already_counts_until_the_pool_shows_it(
+    owner: Connection, scheduler: Scheduler
+) -> None:
+    consumer = uuid.uuid4()
+    add_pool(owner)
+    add_host(owner, "a", holds_gb=60, consumers=f"{{{consumer}}}")
+    scheduler.claim(Request(disk_gb=30), [consumer])
+    assert free(owner) == (70, 70)
+    report(owner)
+    assert free(owner) == (40, 100)
+
+
+def test_a_claim_noted_from_elsewhere_draws_from_the_pool_and_moves(owner: Connection, scheduler: Scheduler) -> None:
+    add_pool(owner)
+    add_pool(owner, NFS)
+    for name, pool in (("a", CEPH), ("b", NFS), ("c", None)):
+        add_host(owner, name, pool)
+    consumer = str(uuid.uuid4())
+    for host, expected in (("a", (40, 100)), ("b", (100, 40)), ("c", (100, 100)), ("a", (40, 100))):
+        query(owner, "SELECT vacancy.note_claim(%s, %s, 1, 1, 60, '1 h')", consumer, host)
+        assert (free(owner)[0], free(owner, NFS)[0]) == expected
+    for pool in (CEPH, NFS):
+        counts(owner, pool)
+
+
+def test_a_pool_is_found_by_its_id_and_leaves_with_its_rows(owner: Connection, scheduler: Scheduler) -> None:
+    add_pool(owner, CEPH, name="Ceph of rack 1")
+    add_host(owner, "a", CEPH)
+    add_host(owner, "b", "Ceph of rack 1")
+    assert len(scheduler.claim(Request(disk_gb=50), count=2)) == 2
+    assert free(owner) == (0, 0)
+    retire(owner, host_id=CEPH, observed_at=datetime.now(UTC))
+    refusal, _ = refusal_of(scheduler, Request(disk_gb=50))
+    assert set(refusal.ruled_out) == {f"disk_pool_missing {CEPH}", "disk_pool_missing Ceph of rack 1"}
+    # Its claims go once they have expired, though nobody claims from it any more.
+    with owner.cursor() as cursor:
+        cursor.execute("UPDATE vacancy.claim SET expires_at = claimed_at")
+        cursor.execute("SELECT vacancy.sweep_claims(), vacancy.sweep_claims()")
+        cursor.execute("SELECT vacancy.sweep_claims()")
+    assert query(owner, "SELECT count(*) FROM vacancy.claim") == [(0,)]
+
+
+def test_nobody_sums_up_one_pool_in_many_rows(owner: Connection) -> None:
+    add_pool(owner)
+    for name in ("a", "b"):
+        add_host(owner, name, holds_gb=10)
+    rows = query(
+        owner,
+        "SELECT name, disk_pool, disk_gb_capacity, disk_gb_free, disk_gb_available FROM vacancy.schedulable_host"
+        " ORDER BY name",
+    )
+    assert rows == [("a", CEPH, 0, 0, 0), ("b", CEPH, 0, 0, 0), (CEPH, None, 100, 100, 100)]
