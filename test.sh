@@ -36,4 +36,4 @@ fi
 .venv/bin/ruff check -q .
 .venv/bin/mypy
 .venv/bin/lint-imports
-exec .venv/bin/pytest -q --numprocesses 2 --dist loadfile "$@"
+exec .venv/bin/pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@"

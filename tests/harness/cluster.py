@@ -323,7 +323,7 @@ class FlinkCluster:
         java_options = re.search(r"^ +all: (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
         assert java_options is not None
         options: dict[str, str] = {
-            "env.java.opts.all": java_options[1],
+            "env.java.opts.all": f"{java_options[1]} -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
             "jobmanager.rpc.address": ports.HOST,
             "jobmanager.rpc.port": str(ports.free_port(self.port)),
             "jobmanager.bind-host": ports.HOST,
