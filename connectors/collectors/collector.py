@@ -123,6 +123,7 @@ class InventoryReading:
     pci_pools: Sequence[PciPool] = ()
     allocated: dict[str, int] | None = None
     source: str = "unknown"
+    disk_pool: str | None = None
 
 
 class Collector(Protocol):

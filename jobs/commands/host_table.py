@@ -44,7 +44,7 @@ _SUMMARY = """
 SELECT
   count(*) FILTER (WHERE NOT shares),
   count(*) FILTER (WHERE reason IS NULL),
-  count(*) FILTER (WHERE reason LIKE 'disabled%'),
+  count(*) FILTER (WHERE reason LIKE 'disabled%' AND NOT shares),
   count(*) FILTER (WHERE reason = 'no usage yet' AND NOT shares),
   count(*) FILTER (WHERE reason = 'stale' AND NOT shares),
   max(age),

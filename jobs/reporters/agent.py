@@ -25,8 +25,10 @@ from types import TracebackType
 from typing import TypeVar
 
 from vacancy.connectors.collectors.collector import Collector, InventoryReading
+from vacancy.connectors.collectors.disk_pool import inventory_of_node, usage_of_node
 from vacancy.connectors.kafka.outbox import Outbox
 from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.reporters.disk_pool import PoolReporter
 from vacancy.jobs.reporters.writer import EventWriter, beyond_an_event
 from vacancy.jobs.signals import StopSignal
 from vacancy.schemas.codec import Encoder
@@ -84,6 +86,7 @@ class Agent:
         collector: reads the figures.
         outbox: takes the events.
         encoders: one for each event.
+        pool: reports the storage pool that the disk comes from, if this agent is to.
         clock: monotonic seconds.
         wall_clock: seconds since 1970.
         rng: picks the phases.
@@ -96,6 +99,7 @@ class Agent:
         collector: Collector,
         outbox: Outbox,
         encoders: Mapping[Event, Encoder],
+        pool: PoolReporter | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -106,6 +110,7 @@ class Agent:
         self._collector = collector
         self._outbox = outbox
         self._writer = EventWriter(encoders, settings.interval, wall_clock)
+        self._pool = pool
         self._clock = clock
         self._sent: InventoryReading | None = None
         self._listed: frozenset[str] = frozenset()
@@ -158,6 +163,10 @@ class Agent:
         with self._going_on(Event.USAGE):
             reading = self._read(Event.USAGE, self._collector.usage)
             self._take_note({**getattr(self._collector, "unknown", {}), **beyond_an_event(reading)})
+            if self._pool is not None:
+                self._pool.usage(reading)
+            if self._settings.disk_pool is not None:
+                reading = usage_of_node(reading)
             self._outbox.add_usage(self._writer.usage(self._host_id, reading))
             self.readings[Event.USAGE].produced += 1
             listed = frozenset(reading.recent_consumers)
@@ -168,6 +177,10 @@ class Agent:
     def _inventory(self, even_if_same: bool) -> None:
         with self._going_on(Event.INVENTORY):
             reading = self._read(Event.INVENTORY, self._collector.inventory)
+            if self._pool is not None:
+                self._pool.inventory(reading, even_if_same)
+            if self._settings.disk_pool is not None:
+                reading = inventory_of_node(reading, self._settings.disk_pool)
             if reading == self._sent and not even_if_same:
                 return
             self._outbox.set_inventory(self._writer.inventory(self._host_id, reading))

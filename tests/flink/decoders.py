@@ -30,6 +30,7 @@ INVENTORY_COLUMNS = (
     "agent_version",
     "allocated",
     "source",
+    "disk_pool",
 )
 AMOUNTS = {"reporting_interval_ms", *USAGE_COLUMNS} - {"reason", "host_id", "boot_id", "recent_consumers"}
 

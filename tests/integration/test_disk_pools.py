@@ -22,9 +22,7 @@ from vacancy.connectors.scheduler.request import Request, Weights
 from vacancy.connectors.settings import SchedulerSettings
 from vacancy.jobs.local.postgres_server import PostgresServer
 
-EMPTY = (
-    "TRUNCATE vacancy.host, vacancy.host_inventory, vacancy.claim, vacancy.pool_claimed, vacancy.pool_allocated"
-)
+EMPTY = "TRUNCATE vacancy.host, vacancy.host_inventory, vacancy.claim, vacancy.pool_claimed, vacancy.pool_allocated"
 CEPH, NFS = "ceph-vms", "nfs-vms"
 
 

@@ -17,6 +17,7 @@ SELECT
   event.reporting_interval_ms,
   event.agent_version,
   event.allocated,
-  event.source
+  event.source,
+  event.disk_pool
 FROM inventory_decoded
 WHERE event.reason IS NULL

@@ -17,5 +17,6 @@ CREATE TEMPORARY TABLE host_inventory (
   agent_version STRING,
   allocated STRING,
   source STRING,
+  disk_pool STRING,
   PRIMARY KEY (host_id) NOT ENFORCED
 ) WITH ($options)
