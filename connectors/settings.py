@@ -158,7 +158,7 @@ class AgentSettings(Section):
         default=None,
         min_length=1,
         max_length=255,
-        description="Name or host id of the storage pool that the instances' disks come from and that other hosts share."
+        description="Name or host id of the storage pool that the instances' disks come from and that hosts share."
         " The host then has no disk of its own, and a claim takes its disk from the pool. Unset: the disk is its own.",
     )
     reports_disk_pool: bool = Field(

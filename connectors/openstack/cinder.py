@@ -3,8 +3,8 @@
 What always holds: a pool's free figure agrees with Cinder's own capacity filter, for a volume with the pool's own kind
 of provisioning (thin where the pool supports it): a volume of that many GiB passes the filter, a larger one does not.
 
-A pool is what Placement calls a sharing provider: it holds volumes for the hosts in its aggregates, and for hosts that name
-it as their `agent.disk_pool` their instances' disks.
+A pool is what Placement calls a sharing provider: it holds volumes for the hosts in its aggregates, and the disks of
+instances for hosts that name it as their `agent.disk_pool`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an agent sends of the storage pool that its node's disk comes from, if it is the one that speaks for the pool."""
+"""What an agent sends of the storage pool that its node's disk comes from, if it is the one that reports the pool."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 -- claim. There are three locks, all advisory and held until the transaction ends:
 -- 1. of a consumer, so that the same consumer's requests come one after the other. Taken first, in one order, so that
 --    there is no cycle;
--- 2. of the storage pool that a host's disk comes from, so that a claim sees every other one on the pool. Waited for only
---    while neither a pool nor a host is held, else only tried;
+-- 2. of the storage pool that a host's disk comes from, or of one of its slots (pool.sql). Waited for only while neither a pool
+--    nor a host is held, else only tried;
 -- 3. of a host, so that a claim sees every other one on its host. Only tried, and where it is held the next best host is
 --    taken; waited for at most once, while no other host is held. Who holds a host waits for nobody, so there is no cycle.
 
@@ -46,9 +46,9 @@ $$;
 -- Of a storage pool that nobody claims from any more it writes off what has expired, if nobody holds the pool at the moment.
 CREATE OR REPLACE FUNCTION vacancy.sweep_claims() RETURNS void
 LANGUAGE sql VOLATILE AS $$
-  SELECT vacancy.write_off_pool(due.pool_id)
+  SELECT vacancy.write_off_pool(due.pool_id, 0)
   FROM (SELECT p.pool_id FROM vacancy.pool_claimed AS p WHERE p.claimed_gb > 0 ORDER BY random() LIMIT 1 OFFSET 0) AS due
-  WHERE vacancy.lock_pool(due.pool_id, false);
+  WHERE pg_try_advisory_xact_lock(hashtextextended(due.pool_id, 3));
   DELETE FROM vacancy.claim WHERE consumer = ANY (ARRAY(
     SELECT c.consumer FROM vacancy.claim AS c
     WHERE c.expires_at <= statement_timestamp()
@@ -62,10 +62,11 @@ $$;
 
 -- Claims one host for one consumer, whose lock the caller holds. Where none fits host is null and refusal says why;
 -- contended counts the hosts that others were claiming from at that moment.
--- holds_host: whether this transaction holds the lock of a host already. held_pools: of which storage pools it holds the lock.
+-- claims: how many this transaction makes. holds_host: whether this transaction holds the lock of a host already. held_pools: the slots that it
+-- holds, by storage pool.
 -- Raises serialization_failure where hosts fit but others were always there first.
 CREATE OR REPLACE FUNCTION vacancy.claim_host(
-  request vacancy.request, for_consumer uuid, holds_host boolean, INOUT held_pools text[],
+  request vacancy.request, for_consumer uuid, claims integer, holds_host boolean, INOUT held_pools jsonb,
   OUT host text, OUT contended integer, OUT refusal jsonb
 )
 LANGUAGE plpgsql VOLATILE AS $$
@@ -75,6 +76,7 @@ DECLARE
   candidate text;
   lock_key bigint;
   pool text;
+  slot integer;
 BEGIN
   contended := 0;
   FOR round IN 1..6 LOOP
@@ -98,13 +100,15 @@ BEGIN
         SELECT named.pool_id INTO pool
         FROM vacancy.host_inventory AS i, vacancy.pool_of(i.disk_pool) AS named
         WHERE i.host_id = candidate AND i.disk_pool IS NOT NULL;
-        IF pool <> ALL (held_pools) THEN
-          IF NOT vacancy.lock_pool(pool, NOT holds_host AND held_pools = '{}') THEN
+        slot := (held_pools->>pool)::integer;
+        IF pool IS NOT NULL AND slot IS NULL THEN
+          slot := vacancy.lock_pool(pool, request.disk_gb * claims, NOT holds_host AND held_pools = '{}');
+          IF slot IS NULL THEN
             contended := contended + 1;
             CONTINUE;
           END IF;
-          held_pools := held_pools || pool;
-          PERFORM vacancy.write_off_pool(pool);
+          held_pools := held_pools || jsonb_build_object(pool, slot);
+          PERFORM vacancy.write_off_pool(pool, slot);
         END IF;
       END IF;
       lock_key := hashtextextended(candidate, 1);
@@ -123,17 +127,19 @@ BEGIN
         FROM vacancy.host_fit(request) AS h
         CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS placed
         CROSS JOIN clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool;
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool
+          AND (slot > 0 AND least(h.disk_gb_free, h.disk_gb_available) < h.disk_gb_capacity / 16) IS NOT TRUE;
       ELSE
         INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, pool_id)
         SELECT
           for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, h.pool_id
         FROM vacancy.host_fit(request) AS h, clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND h.pool_id IS NOT DISTINCT FROM pool;
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND h.pool_id IS NOT DISTINCT FROM pool
+          AND (slot > 0 AND least(h.disk_gb_free, h.disk_gb_available) < h.disk_gb_capacity / 16) IS NOT TRUE;
       END IF;
       IF FOUND THEN
         IF pool IS NOT NULL THEN
-          PERFORM vacancy.draw_from_pool(pool, request.disk_gb);
+          PERFORM vacancy.draw_from_pool(pool, slot, request.disk_gb);
           -- Its host shows it already: it counts until the pool's sum shows it, too.
           UPDATE vacancy.claim AS c SET settled_at = clock_timestamp(), settled_xid = pg_current_xact_id()
           FROM vacancy.host AS h
@@ -179,7 +185,7 @@ DECLARE
   next_consumer uuid;
   result record;
   contended_hosts integer := 0;
-  held_pools text[] := '{}';
+  held_pools jsonb := '{}';
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     -- An older snapshot would not see what was claimed meanwhile.
@@ -206,12 +212,12 @@ BEGIN
     IF prepared.distinct_hosts THEN
       prepared.avoid := prepared.avoid || claimed_hosts;
     END IF;
-    result := vacancy.claim_host(prepared, next_consumer, newly_claimed <> '{}', held_pools);
+    result := vacancy.claim_host(prepared, next_consumer, cardinality(consumers), newly_claimed <> '{}', held_pools);
     held_pools := result.held_pools;
     contended_hosts := contended_hosts + result.contended;
     IF result.host IS NULL THEN
       -- All or none; of pools that this transaction holds.
-      PERFORM vacancy.draw_from_pool(c.pool_id, -sum(c.disk_gb))
+      PERFORM vacancy.draw_from_pool(c.pool_id, (held_pools->>c.pool_id)::integer, -sum(c.disk_gb))
       FROM vacancy.claim AS c WHERE c.consumer = ANY (newly_claimed) AND c.pool_id IS NOT NULL GROUP BY c.pool_id;
       DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (newly_claimed);
       contended := contended_hosts;
@@ -267,6 +273,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
   pool text;
+  slot integer;
 BEGIN
   PERFORM vacancy.lock_consumers(ARRAY[for_consumer]);
   IF disk_gb > 0 THEN
@@ -274,9 +281,9 @@ BEGIN
     FROM vacancy.host_inventory AS i, vacancy.pool_of(i.disk_pool) AS named
     WHERE i.host_id = on_host AND i.disk_pool IS NOT NULL;
     IF pool IS NOT NULL THEN
-      PERFORM vacancy.lock_pool(pool, true);
-      PERFORM vacancy.write_off_pool(pool);
-      PERFORM vacancy.draw_from_pool(pool, disk_gb);
+      slot := vacancy.lock_pool(pool, disk_gb, true);
+      PERFORM vacancy.write_off_pool(pool, slot);
+      PERFORM vacancy.draw_from_pool(pool, slot, disk_gb);
     END IF;
   END IF;
   PERFORM vacancy.leave_to_pool(ARRAY[for_consumer]);
@@ -302,7 +309,7 @@ $$;
 
 REVOKE ALL ON FUNCTION
   vacancy.lock_consumers(uuid[]), vacancy.keep_unshown_amounts(uuid[]), vacancy.sweep_claims(),
-  vacancy.claim_host(vacancy.request, uuid, boolean, text[]), vacancy.claim(uuid[], jsonb), vacancy.release(uuid[]),
+  vacancy.claim_host(vacancy.request, uuid, integer, boolean, jsonb), vacancy.claim(uuid[], jsonb), vacancy.release(uuid[]),
   vacancy.note_claim(uuid, text, integer, integer, integer, interval)
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION

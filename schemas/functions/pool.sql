@@ -1,6 +1,9 @@
 -- Storage pools that hosts take their disk from, and what claims hold of them.
--- What always holds: pool_claimed is the sum over the claims that name the pool, in every snapshot. Whoever changes one or
--- the other holds the lock of the pool until the transaction ends; nobody else writes these rows, so nobody waits for them.
+-- What always holds, in every snapshot: pool_claimed, summed over its slots, is the sum over the claims that name the pool.
+-- Whoever changes one or the other holds the pool alone or one of its slots until the transaction ends, and changes only the
+-- row of that slot; so nobody waits for a row.
+-- Who holds the pool alone sees every other claim on it. Those who hold slots do not see each other, but there are eight at
+-- most, each takes a 256th of the pool at most, and only while a sixteenth of it is free: twice what all of them can take.
 
 -- The pool that a host's disk_pool names, by name or by id; no row: there is none. Of pools with one name always the same.
 -- Grain: one row at most. A function of this form becomes part of the query that calls it.
@@ -17,35 +20,63 @@ SELECT p.host_id FROM (
 LIMIT 1
 $$;
 
--- Keeps other claims on a pool out until the transaction ends; false: another one is there, and `wait` is false.
-CREATE OR REPLACE FUNCTION vacancy.lock_pool(pool text, wait boolean) RETURNS boolean
+-- Takes the lock of a pool until the transaction ends: of one of its slots where so many GiB are little to what is free, else of
+-- the whole pool. Returns the slot, 0 for the whole pool; null: others are there, and `wait` is false.
+CREATE OR REPLACE FUNCTION vacancy.lock_pool(pool text, gb bigint, wait boolean) RETURNS integer
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   lock_key bigint := hashtextextended(pool, 3);
+  chosen integer;
 BEGIN
-  IF pg_try_advisory_xact_lock(lock_key) THEN
-    RETURN true;
+  -- Half as much again as claim_host() wants to be free: that it falls below meanwhile is rare.
+  IF NOT EXISTS (
+    SELECT FROM vacancy.host_free AS u
+    WHERE u.host_id = pool AND gb <= u.disk_gb_capacity / 256
+      AND least(u.disk_gb_free, u.disk_gb_available) >= u.disk_gb_capacity / 32 * 3
+  ) THEN
+    IF pg_try_advisory_xact_lock(lock_key) THEN
+      RETURN 0;
+    END IF;
+    IF wait THEN
+      PERFORM pg_advisory_xact_lock(lock_key);
+      RETURN 0;
+    END IF;
+    RETURN NULL;
   END IF;
+  IF NOT pg_try_advisory_xact_lock_shared(lock_key) THEN
+    IF NOT wait THEN
+      RETURN NULL;
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared(lock_key);
+  END IF;
+  chosen := 1 + floor(random() * 8)::integer;
+  FOR tried IN 1..8 LOOP
+    IF pg_try_advisory_xact_lock(hashtextextended(pool, 16 + chosen)) THEN
+      RETURN chosen;
+    END IF;
+    chosen := 1 + chosen % 8;
+  END LOOP;
   IF wait THEN
-    PERFORM pg_advisory_xact_lock(lock_key);
+    PERFORM pg_advisory_xact_lock(hashtextextended(pool, 16 + chosen));
+    RETURN chosen;
   END IF;
-  RETURN wait;
+  RETURN NULL;
 END
 $$;
 
--- Adds to what claims hold of a pool, whose lock the caller holds.
-CREATE OR REPLACE FUNCTION vacancy.draw_from_pool(pool text, gb bigint) RETURNS void
+-- Adds to what claims hold of a pool, by a slot whose lock the caller holds.
+CREATE OR REPLACE FUNCTION vacancy.draw_from_pool(pool text, by_slot integer, gb bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-  INSERT INTO vacancy.pool_claimed AS p (pool_id, claimed_gb) VALUES (pool, gb)
-  ON CONFLICT (pool_id) DO UPDATE SET claimed_gb = p.claimed_gb + EXCLUDED.claimed_gb;
+  INSERT INTO vacancy.pool_claimed AS p (pool_id, slot, claimed_gb) VALUES (pool, by_slot, gb)
+  ON CONFLICT (pool_id, slot) DO UPDATE SET claimed_gb = p.claimed_gb + EXCLUDED.claimed_gb;
 END
 $$;
 
--- Takes some claims that count no more out of the count of a pool, whose lock the caller holds. SKIP LOCKED: a claim that
--- somebody is changing is left for the next time. Twice as many as claims come, so that none are left in the end.
+-- Takes some claims that count no more out of the count of a pool, by a slot whose lock the caller holds. SKIP LOCKED: a claim
+-- that somebody is changing is left for the next time. More than claims come, so that none are left in the end.
 -- A claim that was settled long ago is taken out in any case: after a restore from a dump its transaction says nothing.
-CREATE OR REPLACE FUNCTION vacancy.write_off_pool(pool text) RETURNS void
+CREATE OR REPLACE FUNCTION vacancy.write_off_pool(pool text, by_slot integer) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   due uuid[];
@@ -67,7 +98,7 @@ BEGIN
       UPDATE vacancy.claim AS c SET pool_id = NULL WHERE c.consumer = ANY (due) RETURNING c.disk_gb
     )
     SELECT sum(w.disk_gb) INTO gb FROM written_off AS w;
-    PERFORM vacancy.draw_from_pool(pool, -gb);
+    PERFORM vacancy.draw_from_pool(pool, by_slot, -gb);
   END IF;
 END
 $$;
@@ -128,6 +159,6 @@ CREATE OR REPLACE TRIGGER sum_pool AFTER INSERT OR UPDATE ON vacancy.host
 FOR EACH ROW WHEN (NEW.vcpus_capacity = 0) EXECUTE FUNCTION vacancy.sum_pool();
 
 REVOKE ALL ON FUNCTION
-  vacancy.pool_of(text), vacancy.lock_pool(text, boolean), vacancy.draw_from_pool(text, bigint),
-  vacancy.write_off_pool(text), vacancy.leave_to_pool(uuid[]), vacancy.sum_pool()
+  vacancy.pool_of(text), vacancy.lock_pool(text, bigint, boolean), vacancy.draw_from_pool(text, integer, bigint),
+  vacancy.write_off_pool(text, integer), vacancy.leave_to_pool(uuid[]), vacancy.sum_pool()
 FROM PUBLIC;

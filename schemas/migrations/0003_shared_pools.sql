@@ -20,15 +20,18 @@ CREATE INDEX claim_pool_settled ON vacancy.claim (pool_id, settled_xid) WHERE po
 DROP INDEX vacancy.claim_expiry;
 CREATE INDEX claim_expiry ON vacancy.claim (expires_at) WHERE pool_id IS NULL;
 
--- What claims hold of a storage pool. Grain: one row a pool from which a claim has drawn. Written by claims alone, each of
--- which holds the pool's lock: claimed_gb is the sum of disk_gb of all claims with this pool_id.
+-- What claims hold of a storage pool. Grain: one row a pool and slot. Written by claims alone, each of which holds the lock of
+-- the slot, so that nobody waits for a row. Over all slots claimed_gb is the sum of disk_gb of all claims with this pool_id.
 CREATE TABLE vacancy.pool_claimed (
   claimed_gb bigint NOT NULL,
-  pool_id text PRIMARY KEY
+  slot integer NOT NULL,
+  pool_id text NOT NULL,
+  PRIMARY KEY (pool_id, slot)
 ) WITH (fillfactor = 10, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 
 COMMENT ON TABLE vacancy.pool_claimed IS 'What claims hold of each storage pool. Written by claim(), note_claim() and the sweep alone.';
-COMMENT ON COLUMN vacancy.pool_claimed.claimed_gb IS 'GiB of all claims with this pool_id, those that are due to be written off included.';
+COMMENT ON COLUMN vacancy.pool_claimed.claimed_gb IS 'Summed over the slots: GiB of all claims with this pool_id, those that are due to be written off included.';
+COMMENT ON COLUMN vacancy.pool_claimed.slot IS '0: of who has the pool alone; else one of those who draw at the same time.';
 
 -- What the hosts of a storage pool hold of it. Grain: one row a pool. Written by the trigger sum_pool alone, when the pool's
 -- usage row is written.

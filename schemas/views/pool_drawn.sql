@@ -5,7 +5,7 @@
 CREATE OR REPLACE VIEW vacancy.pool_drawn AS
 SELECT
   p.pool_id,
-  p.claimed_gb
+  (sum(p.claimed_gb)
     - coalesce((
       SELECT sum(c.disk_gb) FROM vacancy.claim AS c
       WHERE c.pool_id = p.pool_id AND c.settled_at IS NULL AND c.expires_at <= statement_timestamp()
@@ -14,5 +14,6 @@ SELECT
       SELECT sum(c.disk_gb) FROM vacancy.pool_allocated AS a
       JOIN vacancy.claim AS c ON c.pool_id = a.pool_id AND c.settled_xid < pg_snapshot_xmax(a.as_of)
       WHERE a.pool_id = p.pool_id AND c.settled_at IS NOT NULL AND pg_visible_in_snapshot(c.settled_xid, a.as_of)
-    ), 0) AS claimed_gb
-FROM vacancy.pool_claimed AS p;
+    ), 0))::bigint AS claimed_gb
+FROM vacancy.pool_claimed AS p
+GROUP BY p.pool_id;
