@@ -64,7 +64,7 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         | {
             (relation, "SELECT")
             for relation in (
-                *("host", "host_inventory", "claim", "schedulable_host", "freshness"),
+                *("host", "host_inventory", "claim", "pool_claimed", "pool_allocated", "schedulable_host", "freshness"),
                 *(
                     "schema_migration",
                     "schema_source",

@@ -33,7 +33,7 @@ APPLIED = "\n".join(f"applied: {name}" for name in MIGRATIONS)
 BEFORE_SQUASH = Path(__file__).with_name("data") / "before_squash.sql"
 PG_DUMP = postgres_server._wheel_binaries() / "pg_dump"
 TABLES = ("host", "host_inventory", "claim", "drift")
-NEW = ["anomalies"]
+NEW = ["anomalies", "disk_pool", "pool_id", "settled_xid"]
 """Columns that a database of the earlier version does not have."""
 SLOW = "CREATE TABLE vacancy.half (); SELECT pg_sleep(300)"
 ADD_SLOW = f"""
