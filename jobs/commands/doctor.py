@@ -105,6 +105,18 @@ FROM vacancy.schedulable_host AS s, unnest(ARRAY[1, 2, 4]) AS anomaly (bit)
 WHERE s.anomalies & anomaly.bit <> 0
 GROUP BY anomaly.bit
 """
+_DISK_POOLS = """
+WITH named AS (
+  SELECT disk_pool, count(*) AS hosts FROM vacancy.schedulable_host WHERE disk_pool IS NOT NULL GROUP BY disk_pool
+)
+SELECT named.disk_pool, named.hosts, pool.host_id, pool.status, pool.reason, pool.disk_gb_free
+FROM named
+LEFT JOIN LATERAL (
+  SELECT * FROM vacancy.schedulable_host AS p
+  WHERE p.shares AND (p.name = named.disk_pool OR p.host_id = named.disk_pool) ORDER BY p.host_id LIMIT 1
+) AS pool ON true
+ORDER BY named.disk_pool
+"""
 _NAMED_HOSTS = 10
 _CLONED_ID, _CLOCK_WENT_BACK, _FRACTION_BOUNDED = 1, 2, 4
 """The bits of host.anomalies."""
@@ -341,6 +353,29 @@ def _anomalies(settings: Settings) -> Iterator[Finding]:
         yield Finding("anomalies", what, "look at their counters and their CPU counts there" if many else None)
 
 
+def _disk_pools(settings: Settings) -> Iterator[Finding]:
+    with (
+        closing(_connect(settings, "reader")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.reader_dsn),
+    ):
+        cursor.execute(_DISK_POOLS)
+        pools = cursor.fetchall()
+    for name, hosts, pool_id, status, reason, free_gb in pools:
+        what = f"{hosts} hosts take their disk from the storage pool {one_line(name)}"
+        if pool_id is None:
+            remedy = "set agent.reports_disk_pool on one of them, or start what reports it (docs/storage.md)"
+            yield Finding("storage pools", f"{what}, which nobody reports", remedy)
+        elif status == "DISABLED" or reason in {"no usage yet", "stale", "duplicate id"}:
+            remedy = "see what reports it: an agent with agent.reports_disk_pool, `vacancy storage` or the simulator"
+            yield Finding("storage pools", f"{what}, which gives none: {one_line(reason)}", remedy)
+        elif free_gb < 0:
+            remedy = "move instances to other pools, or enlarge it"
+            yield Finding("storage pools", f"{what}, which has promised {-free_gb} GiB more than it may", remedy)
+        else:
+            yield Finding("storage pools", f"{what}, {free_gb} GiB free")
+
+
 def _named(names: Sequence[str], count: int) -> str:
     shown = ", ".join(str(one_line(name)) for name in names)
     return shown if count <= len(names) else f"{shown} and {count - len(names)} more"
@@ -356,6 +391,7 @@ _CHECKS: Mapping[str, Check] = {
     "table": _ages,
     "sources": _sources,
     "anomalies": _anomalies,
+    "storage pools": _disk_pools,
 }
 
 

@@ -312,7 +312,8 @@ def write_all(connection: Connection, chance: random.Random, batch_hosts: int = 
         for consumer, host, *held, lasting, started_at in cursor.fetchall():
             running[host].append((consumer, Amounts(*held), lasting, started_at))
         cursor.execute(
-            "SELECT consumer::text, host_id, vcpus, memory_mb, disk_gb FROM vacancy.claim WHERE settled_at IS NULL"
+            "SELECT consumer::text, host_id, vcpus, memory_mb, disk_gb FROM vacancy.claim"
+            " WHERE settled_at IS NULL AND vcpus > 0"
         )
         starting = defaultdict(list)
         for consumer, host, *held in cursor.fetchall():
