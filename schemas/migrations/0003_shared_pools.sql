@@ -7,7 +7,7 @@ COMMENT ON COLUMN vacancy.host_inventory.disk_pool IS 'Name or id of the storage
 CREATE INDEX host_inventory_disk_pool ON vacancy.host_inventory (disk_pool) WHERE disk_pool IS NOT NULL AND NOT retired;
 -- A pool may be enabled, and is no host even so.
 DROP INDEX vacancy.host_inventory_sample;
-CREATE INDEX host_inventory_sample ON vacancy.host_inventory (sample_key) INCLUDE (host_id)
+CREATE INDEX host_inventory_hosts ON vacancy.host_inventory (sample_key) INCLUDE (host_id)
 WHERE NOT retired AND status = 'ENABLED' AND NOT shares;
 
 ALTER TABLE vacancy.claim ADD COLUMN pool_id text, ADD COLUMN settled_xid xid8;
@@ -18,7 +18,7 @@ CREATE INDEX claim_pool_expiry ON vacancy.claim (pool_id, expires_at) WHERE pool
 CREATE INDEX claim_pool_settled ON vacancy.claim (pool_id, settled_xid) WHERE pool_id IS NOT NULL AND settled_at IS NOT NULL;
 -- What has expired and may go: not what still counts against a pool.
 DROP INDEX vacancy.claim_expiry;
-CREATE INDEX claim_expiry ON vacancy.claim (expires_at) WHERE pool_id IS NULL;
+CREATE INDEX claim_expired ON vacancy.claim (expires_at) WHERE pool_id IS NULL;
 
 -- What claims hold of a storage pool. Grain: one row a pool and slot. Written by claims alone, each of which holds the lock of
 -- the slot, so that nobody waits for a row. Over all slots claimed_gb is the sum of disk_gb of all claims with this pool_id.
