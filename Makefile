@@ -38,7 +38,7 @@ lock: venv  ## updates the lock files to the newest versions that the ranges in 
 		--no-emit-index-url --no-emit-find-links -o requirements/dev.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra local -c requirements/dev.lock --generate-hashes \
 		--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/local.lock
-	$(BIN)/uv pip compile -q pyproject.toml --extra agent --extra cinder --extra registry --extra scheduler -c requirements/dev.lock \
+	$(BIN)/uv pip compile -q pyproject.toml --extra agent --extra cinder --extra extender --extra registry --extra scheduler -c requirements/dev.lock \
 		--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/agent.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra libvirt -c requirements/dev.lock \
 		--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/libvirt.lock

@@ -291,3 +291,13 @@ class SchedulerSettings(Section):
     retry_for: Duration = Field(
         default=timedelta(seconds=15), description="How long a call is retried while the database is away or busy."
     )
+
+
+class ExtenderSettings(Section):
+    """The scheduler extender for Kubernetes."""
+
+    answer_within: Duration = Field(
+        default=timedelta(milliseconds=700),
+        description="How long reading the table may take for one request of kube-scheduler; without it all nodes pass."
+        " Must be shorter than the `httpTimeout` of the extender in kube-scheduler's configuration.",
+    )

@@ -7,9 +7,11 @@ Docker, Kubernetes and systemd hand over secrets), the TOML file, the defaults.
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +29,7 @@ from pydantic_settings.sources import InitSettingsSource
 from vacancy.connectors.settings import (
     AgentSettings,
     BridgeSettings,
+    ExtenderSettings,
     KafkaSettings,
     PostgresSettings,
     SchedulerSettings,
@@ -37,6 +40,8 @@ from vacancy.schemas.errors import ConfigError
 from vacancy.topology.settings import JobSettings
 
 CONFIG_NAME = "vacancy.toml"
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_|$)")
+"""What Kubernetes adds to the environment of a pod for a Service with a name such as vacancy-agent."""
 
 
 class LocalSettings(Section):
@@ -82,6 +87,7 @@ class Settings(BaseSettings):
     job: JobSettings = JobSettings()
     postgres: PostgresSettings = PostgresSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    extender: ExtenderSettings = ExtenderSettings()
     local: LocalSettings = LocalSettings()
     log: LogSettings = LogSettings()
 
@@ -112,8 +118,9 @@ class Settings(BaseSettings):
 
 
 def default_data_dir() -> Path:
-    """The local stack's default directory: the platform's state directory."""
-    return platformdirs.user_state_path("vacancy")
+    """The local stack's default directory: that of VACANCY_DATA_DIR, else the platform's state directory."""
+    named = os.environ.get("VACANCY_DATA_DIR")
+    return Path(named) if named else platformdirs.user_state_path("vacancy")
 
 
 def find_config(config: Path | None, data_dir: Path | None) -> Path | None:
@@ -141,6 +148,7 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
     Raises:
         ConfigError: lists every mistake in one line, without values, since these may be secret.
     """
+    _refuse_misspelt(os.environ)
     document: dict[str, Any] = {}
     if file is not None:
         try:
@@ -156,6 +164,24 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
     except ValidationError as error:
         mistakes = "; ".join(_mistake(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors())
         raise ConfigError(f"{file or 'settings'}: {mistakes}") from None
+
+
+def _refuse_misspelt(names: Iterable[str]) -> None:
+    """Raises ConfigError for a variable that looks like a setting and is none; pydantic passes over these."""
+    settings = [
+        f"VACANCY_{section}__{key}".upper()
+        for section, field in Settings.model_fields.items()
+        for key in type(field.default).model_fields
+    ]
+    sections = "|".join(Settings.model_fields).upper()
+    unknown = re.compile(rf"VACANCY_(?!({sections})__).*__|VACANCY_({sections})_(?!_)")
+    mistakes = []
+    for name in sorted(names):
+        if unknown.match(name.upper()) and not _OF_KUBERNETES.search(name.upper()):
+            near = difflib.get_close_matches(name.upper(), settings, 1, cutoff=0.75)
+            mistakes.append(f"{name}: no such setting ({f'is it {near[0]}?' if near else 'see docs/settings.md'})")
+    if mistakes:
+        raise ConfigError(f"environment: {'; '.join(mistakes)}")
 
 
 def _mistake(location: tuple[int | str, ...], kind: str, message: str) -> str:

@@ -1,127 +1,74 @@
 """The scheduler extender: filters and ranks nodes for kube-scheduler by their measured load.
 
 An example of another scheduler that uses the table (docs/other-schedulers.md). It speaks the scheduler extender's
-protocol, k8s.io/kube-scheduler/extender/v1 over HTTP: ``POST /filter`` and ``POST /prioritize``. A node is the host of
-the same name. Kubernetes binds the pod; nothing is claimed here.
+protocol, k8s.io/kube-scheduler/extender/v1; ``server`` has its HTTP. A node is the host of the same name. Kubernetes
+binds the pod; nothing is claimed here.
 
 What always holds: a node without a fresh row in the table passes and ranks in the middle; so do all nodes when the
-table cannot be read.
+table cannot be read in time.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import threading
-from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
-from pydantic import SecretStr
-
-from vacancy.connectors.postgres.connection import connect, explained
+from vacancy.connectors.kubernetes.nodes import Nodes
+from vacancy.connectors.kubernetes.requests import pod_needs
 from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness, knows_load, over_limit
 from vacancy.schemas.errors import VacancyError
 
 MAX_PRIORITY = 10
 """extenderv1.MaxExtenderPriority"""
-_LONGEST_BODY = 64 * 1024 * 1024
 _LOG = logging.getLogger("vacancy.extender")
-_UNITS = {
-    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
-}  # fmt: skip
-_NODES = """
-SELECT name, date_part('epoch', age), cpu_utilization, cpu_steal, cpu_pressure, memory_pressure, io_pressure,
-  memory_mb_available, coalesce(vcpus_claimed, 0), (inventories->'VCPU'->>'total')::float8,
-  (inventories->'MEMORY_MB'->>'total')::float8
-FROM vacancy.schedulable_host
-WHERE name = ANY(%s) AND reason IS NULL
-"""
-
-
-class Nodes:
-    """Reads the table for one request after another, over one connection.
-
-    Args:
-        dsn: of a login in the role ``vacancy_reader``, or ``vacancy_scheduler``.
-        connect_timeout: how long to wait for the server.
-        max_age: a host that has not reported for this long counts as unknown.
-    """
-
-    def __init__(self, dsn: SecretStr, connect_timeout: timedelta, max_age: timedelta) -> None:
-        self._dsn, self._connect_timeout, self._max_age = dsn, connect_timeout, max_age
-        self._lock = threading.Lock()
-        self._connection: Connection | None = None
-
-    def read(self, names: list[str]) -> dict[str, tuple[Measured, Amount]]:
-        """The rows of those nodes that have one, and the size of their machines.
-
-        Raises:
-            VacancyError: the table cannot be read.
-        """
-        with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = connect(
-                        self._dsn,
-                        connect_timeout=self._connect_timeout,
-                        application_name="vacancy extender",
-                        read_only=True,
-                        max_age=self._max_age,
-                    )
-                with explained(self._dsn), self._connection.cursor() as cursor:
-                    cursor.execute(_NODES, (names,))
-                    return {
-                        name: (Measured(*figures), Amount(vcpus or 0, memory_mb or 0))
-                        for name, *figures, vcpus, memory_mb in cursor.fetchall()
-                    }
-            except VacancyError:
-                self._forget()
-                raise
-
-    def close(self) -> None:
-        """Closes the connection."""
-        with self._lock:
-            self._forget()
-
-    def _forget(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+_Rows = dict[str, tuple[Measured, Amount]]
 
 
 class Extender:
-    """The two verbs: ExtenderArgs in, their results out."""
+    """The two verbs: ExtenderArgs in, their results out.
+
+    Args:
+        nodes: reads the table.
+        limits: beyond which a node is full.
+
+    Attributes:
+        on_unread: is called whenever an answer has to do without the table.
+
+    Each verb takes the time, by time.monotonic(), by which the table must have been read (None: as `nodes` says), and
+    raises KeyError, TypeError, AttributeError or ValueError if its arguments are no ExtenderArgs.
+    """
 
     def __init__(self, nodes: Nodes, limits: Limits | None = None) -> None:
-        self._nodes = nodes
+        self.nodes = nodes
+        self.on_unread: Callable[[], object] = lambda: None
         self._limits = limits or Limits()
+        self._reads = True
 
-    def filter(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def filter(self, arguments: dict[str, Any], by: float | None = None) -> dict[str, Any]:
         """ExtenderFilterResult: the nodes that are within all limits, and for every other node the limit it exceeds."""
         names, needs = node_names(arguments), pod_needs(arguments)
         failed = {}
-        for name, (row, _) in self._known(names).items():
-            if by := over_limit(row, needs, self._limits, 0):
-                failed[name] = f"vacancy: {by} is beyond its limit"
+        for name, (row, machine) in self._known(names, by).items():
+            if too_much := [what for what in Amount._fields if 0 < getattr(machine, what) < getattr(needs, what)]:
+                failed[name] = f"vacancy: the machine has fewer {' and '.join(too_much)} than the pod requests"
+            elif beyond := over_limit(row, needs, self._limits, 0):
+                failed[name] = f"vacancy: {beyond} is beyond its limit"
         result: dict[str, Any] = {"Nodes": None, "NodeNames": None, "FailedNodes": failed, "Error": ""}
         if arguments.get("NodeNames") is not None:
             result["NodeNames"] = [name for name in names if name not in failed]
         else:
             nodes = arguments["Nodes"]
-            items = [node for node in nodes["items"] if node["metadata"]["name"] not in failed]
+            items = [node for node in nodes["items"] or [] if node["metadata"]["name"] not in failed]
             result["Nodes"] = nodes | {"items": items}
         return result
 
-    def prioritize(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    def prioritize(self, arguments: dict[str, Any], by: float | None = None) -> list[dict[str, Any]]:
         """HostPriorityList: 10 for an empty node, 0 for one at a limit."""
         names, needs = node_names(arguments), pod_needs(arguments)
         known: dict[str, int] = {}
         partly: dict[str, int] = {}
-        for name, (row, machine) in self._known(names).items():
+        for name, (row, machine) in self._known(names, by).items():
             full = fullness(row, needs, machine, self._limits)
             if full is not None:
                 scores = known if knows_load(row) else partly
@@ -130,93 +77,26 @@ class Extender:
         known |= {name: min(score, middle) for name, score in partly.items()}
         return [{"Host": name, "Score": known.get(name, middle)} for name in names]
 
-    def _known(self, names: list[str]) -> dict[str, tuple[Measured, Amount]]:
+    def _known(self, names: list[str], by: float | None) -> _Rows:
         try:
-            return self._nodes.read(names)
+            rows = self.nodes.read(names, by)
         except VacancyError as error:
-            _LOG.warning("all nodes pass, and rank the same: %s", error)
+            self.on_unread()
+            if self._reads:
+                _LOG.warning("all nodes pass, and rank the same, until the table can be read: %s", error)
+            self._reads = False
             return {}
-
-
-def serve(extender: Extender, address: str, port: int) -> ThreadingHTTPServer:
-    """Starts a server that answers in threads until it is shut down.
-
-    Raises:
-        OSError: it cannot listen there.
-    """
-    verbs = {"/filter": extender.filter, "/prioritize": extender.prioritize}
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            verb = verbs.get(self.path)
-            length = int(self.headers.get("Content-Length") or 0)
-            if verb is None or not 0 < length <= _LONGEST_BODY:
-                self.close_connection = True
-                self._answer(404 if verb is None else 400, {"Error": "POST ExtenderArgs to /filter or /prioritize"})
-                return
-            try:
-                arguments = json.loads(self.rfile.read(length))
-                answer: Any = verb(arguments)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                self._answer(400, {"Error": f"these are no ExtenderArgs: {type(error).__name__}: {error}"})
-                return
-            self._answer(200, answer)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name is the base class's
-            _LOG.debug(format, *args)
-
-        def _answer(self, status: int, document: Any) -> None:
-            body = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer((address, port), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="extender", daemon=True).start()
-    return server
+        if not self._reads:
+            _LOG.info("the table can be read again")
+        self._reads = True
+        return rows
 
 
 def node_names(arguments: dict[str, Any]) -> list[str]:
     """The candidates' names; kube-scheduler sends names if the extender is ``nodeCacheCapable``, else whole nodes."""
-    if (names := arguments.get("NodeNames")) is not None:
-        return [str(name) for name in names]
-    return [str(node["metadata"]["name"]) for node in arguments["Nodes"]["items"]]
-
-
-def pod_needs(arguments: dict[str, Any]) -> Amount:
-    """What a pod requests: the larger of the sum over its containers and its largest init container."""
-    spec = arguments["Pod"]["spec"]
-    containers = [_requests(container) for container in spec.get("containers") or []]
-    together = Amount(sum(one.vcpus for one in containers), sum(one.memory_mb for one in containers))
-    first = [_requests(container) for container in spec.get("initContainers") or []]
-    return Amount(
-        max([together.vcpus, *(one.vcpus for one in first)]),
-        max([together.memory_mb, *(one.memory_mb for one in first)]),
-    )
-
-
-def _requests(container: dict[str, Any]) -> Amount:
-    requests = (container.get("resources") or {}).get("requests") or {}
-    return Amount(quantity(requests.get("cpu", 0)), quantity(requests.get("memory", 0)) / 2**20)
-
-
-def quantity(text: object) -> float:
-    """A Kubernetes quantity (``1500m``, ``2Gi``, ``1e3``) as a number.
-
-    Raises:
-        ValueError: the text is not a quantity.
-    """
-    number = str(text)
-    unit = next((unit for unit in ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei", *"mkMGTPE") if number.endswith(unit)), "")
-    try:
-        value = float(number.removesuffix(unit)) * _UNITS[unit]
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is no quantity")
-    return value
+    names = arguments.get("NodeNames")
+    if names is None:
+        names = [node["metadata"]["name"] for node in arguments["Nodes"]["items"] or []]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError("the nodes are no list of names")
+    return names

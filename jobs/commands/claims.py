@@ -43,9 +43,10 @@ def command(config: Path | None, data_dir: Path | None, as_json: bool, limit: in
         say_json(rows)
         return
     table = PlainTable()
-    for head in ("consumer", "host"):
-        table.add_column(head, no_wrap=True)
-    for head in ("VCPUs", "memory, MiB", "disk, GiB", "age"):
+    # `vacancy release` needs the whole of a consumer's name: a UUID fits the line, and a longer one is folded.
+    table.add_column("consumer", width=36, overflow="fold")
+    table.add_column("host", min_width=10, overflow="fold")
+    for head in ("VCPUs", "memory\nMiB", "disk\nGiB", "age"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         amounts = (f"{row[name]:,}" for name in ("vcpus", "memory_mb", "disk_gb"))

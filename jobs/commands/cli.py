@@ -37,7 +37,7 @@ _COMMANDS = {
     "claim": _Command("scheduler", "Pick hosts and claim them."),
     "release": _Command("scheduler", "Give claims back."),
     "claims": _Command("scheduler", "List the claims in flight."),
-    "extender": _Command("scheduler", "Filter and rank nodes for kube-scheduler."),
+    "extender": _Command("extender", "Filter and rank nodes for kube-scheduler."),
     "dead-letters": _Command("kafka", "Show what was put aside: bad records, refused rows."),
     "drift": _Command("scheduler", "Show hosts whose allocations and measurements disagree."),
     "migrate": _Command("scheduler", "Bring the tables to this version."),

@@ -19,12 +19,11 @@ from typing import Any
 
 import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from rich.console import Console
 
 from vacancy.connectors.kafka.client import LastError, client_config, failed, refused, unreachable
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.options import load, settings_options
-from vacancy.jobs.rendering import PlainTable
+from vacancy.jobs.rendering import PlainTable, table_console
 from vacancy.jobs.terminal import dumps
 from vacancy.schemas.errors import VacancyError
 
@@ -229,7 +228,7 @@ def _print_table(letters: Iterable[DeadLetter]) -> None:
         shown = letter.payload[:_SHOWN_BYTES].hex() + more
         cells = (letter.append_time, *where, letter.reason, letter.payload_bytes, shown)
         table.add_row(*("" if cell is None else str(cell) for cell in cells))
-    console = Console()
+    console = table_console()
     if table.row_count:
         console.print(table)
     console.print(f"{table.row_count} dead letters")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
-from vacancy.connectors.kubernetes.extender import Extender, Nodes, serve
+from vacancy.connectors.kubernetes.extender import Extender
+from vacancy.connectors.kubernetes.nodes import Nodes
+from vacancy.connectors.kubernetes.server import serve
 from vacancy.jobs.logs import configure, log_format_option
 from vacancy.jobs.options import load, settings_options
 from vacancy.jobs.signals import StopSignal
@@ -34,13 +36,17 @@ def command(config: Path | None, data_dir: Path | None, listen: str, log_format:
     address, _, port = listen.rpartition(":")
     if not port.isdecimal() or not address:
         raise ConfigError(f"--listen {listen}: write it as address:port")
-    nodes = Nodes(settings.postgres.reader_dsn, settings.postgres.connect_timeout, settings.scheduler.max_age)
-    try:
-        server = serve(Extender(nodes), address, int(port))
-    except OSError as error:
-        raise VacancyError(f"--listen {listen}: {error.strerror}; choose another port") from None
-    with StopSignal() as stop, closing(nodes), server:
-        _LOG.info("listens on %s", listen)
-        while not stop.is_set():
-            stop.wait(3600)
-        server.shutdown()
+    nodes = Nodes(
+        settings.postgres.reader_dsn,
+        settings.postgres.connect_timeout,
+        settings.scheduler.max_age,
+        settings.extender.answer_within,
+    )
+    with StopSignal() as stop, closing(nodes):
+        try:
+            with serve(Extender(nodes), address, int(port)):
+                _LOG.info("listens on %s", listen)
+                while not stop.is_set():
+                    stop.wait(3600)
+        except OSError as error:
+            raise VacancyError(f"--listen {listen}: {error.strerror}; choose another address or port") from None

@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from vacancy.jobs import ports
 from vacancy.jobs.flink.cluster import (
     find_job,
     newest_state,
+    require_slots,
     submit_job,
     wait_until_ended,
     wait_until_running,
@@ -55,9 +57,25 @@ def cluster_options(function: F) -> F:
     return settings_options(function)
 
 
-def load_for_cluster(config: Path | None, data_dir: Path | None, flink_url: str | None) -> Settings:
-    """The settings, with the flags applied."""
-    return load(config, data_dir, {"job": {"flink_url": flink_url}} if flink_url else None)
+def load_for_cluster(config: Path | None, data_dir: Path | None, flink_url: str | None) -> tuple[Settings, FlinkRest]:
+    """The settings, with the flags applied, and the cluster: that of the local stack, unless another one is named."""
+    settings = load(config, data_dir, {"job": {"flink_url": flink_url}} if flink_url else None)
+    return settings, FlinkRest(local_flink_url(settings) or settings.job.flink_url)
+
+
+def local_flink_url(settings: Settings) -> str | None:
+    """Where the Flink of `vacancy up` and `vacancy job run` listens; None if the settings name a cluster."""
+    named = "flink_url" in settings.job.model_fields_set
+    return None if named or not settings.local.flink_port else f"http://{ports.HOST}:{settings.local.flink_port}"
+
+
+def require_cluster(settings: Settings) -> None:
+    """Raises ConfigError if the settings are those of the local stack."""
+    if local_flink_url(settings):
+        raise ConfigError(
+            "these settings are a local stack's, whose job starts and ends with `vacancy up` or `vacancy job run`; "
+            "name a cluster with --flink-url or job.flink_url"
+        )
 
 
 @click.command()
@@ -98,8 +116,8 @@ def submit(
     vacancy job submit --resume
     vacancy job submit --from-savepoint s3://bucket/savepoints/savepoint-4f2a1c-0d9e8b7a6c5d
     """
-    settings = load_for_cluster(config, data_dir, flink_url)
-    cluster = FlinkRest(settings.job.flink_url)
+    settings, cluster = load_for_cluster(config, data_dir, flink_url)
+    require_cluster(settings)
     if resume and from_savepoint:
         raise ConfigError("--resume and --from-savepoint exclude each other: the newest one, or the one that is named")
     running = [job.job_id for job in cluster.jobs() if job.name == settings.job.name and not job.ended]
@@ -113,6 +131,7 @@ def submit(
     else:
         check_edges(settings)
         former = newest_state(settings.job) if resume else from_savepoint
+        require_slots(cluster, settings.job.parallelism)
         job_id = submit_job(settings, former, allow_non_restored_state=allow_non_restored_state)
         wait_until_running(cluster, job_id)
     watch = f"{cluster.url}/#/job/running/{job_id}/overview"
@@ -120,6 +139,8 @@ def submit(
         say_json({"job_id": job_id, "watch": watch})
     else:
         say(f"{settings.job.name} runs as {job_id}; watch it at {watch}")
+        if flink_url:
+            say(f"Later commands need --flink-url {flink_url} too, unless job.flink_url names it in the settings.")
 
 
 @click.command()
@@ -135,8 +156,8 @@ def stop(config: Path | None, data_dir: Path | None, flink_url: str | None, job_
     vacancy job stop
     vacancy job submit --from-savepoint "$(vacancy job stop --json | jq -r .savepoint)"
     """
-    settings = load_for_cluster(config, data_dir, flink_url)
-    cluster = FlinkRest(settings.job.flink_url)
+    settings, cluster = load_for_cluster(config, data_dir, flink_url)
+    require_cluster(settings)
     job = find_job(cluster, settings.job.name, job_id)
     if job.ended:
         raise VacancyError(f"{job.job_id} has ended already ({job.state}); there is nothing to stop")
@@ -163,8 +184,7 @@ def status(
     vacancy job status
     vacancy job status --json | jq .restarts
     """
-    settings = load_for_cluster(config, data_dir, flink_url)
-    cluster = FlinkRest(settings.job.flink_url)
+    settings, cluster = load_for_cluster(config, data_dir, flink_url)
     found = cluster.status(find_job(cluster, settings.job.name, job_id).job_id)
     if as_json:
         say_json(as_object(found))

@@ -99,6 +99,16 @@ def recovery(savepoint: str | None, *, allow_non_restored_state: bool) -> dict[s
     }
 
 
+def require_slots(cluster: FlinkRest, parallelism: int) -> None:
+    """Raises VacancyError if a cluster of a fixed size has too few task slots for the job."""
+    free, slots = cluster.free_slots()
+    if free < parallelism and not cluster.adds_task_managers():
+        raise VacancyError(
+            f"the job needs {parallelism} task slots, and {free} of the {slots} at {cluster.url} are free; raise "
+            "taskmanager.numberOfTaskSlots there, start task managers, or lower job.parallelism"
+        )
+
+
 def wait_until_running(cluster: FlinkRest, job_id: str) -> None:
     """Waits until all tasks of a job run.
 

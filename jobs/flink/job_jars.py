@@ -119,7 +119,16 @@ def _compile(files: list[Path], classes: Path) -> None:
     libraries = [*sorted((flink_home() / "lib").glob("*.jar")), *ensure_jars("flink")]
     java = java_home() / "bin" / "java"
     places = ["-d", str(classes), "-cp", os.pathsep.join(map(str, libraries))]
-    command = [str(java), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar", str(compiler), *_COMPILER_OPTIONS, *places, *map(str, files)]
+    command = [
+        str(java),
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-jar",
+        str(compiler),
+        *_COMPILER_OPTIONS,
+        *places,
+        *map(str, files),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:

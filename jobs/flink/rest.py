@@ -82,6 +82,11 @@ class FlinkRest:
         overview = self._ask("/overview")
         return overview["slots-available"], overview["slots-total"]
 
+    def adds_task_managers(self) -> bool:
+        """Whether the cluster starts task managers by itself when a job needs slots, as on Kubernetes and YARN."""
+        keys = {option["key"] for option in self._ask("/jobmanager/config")}
+        return any(key.startswith(("kubernetes.", "yarn.")) for key in keys)
+
     def status(self, job_id: str) -> Status:
         """How a job is."""
         job = self._ask(f"/jobs/{job_id}")
@@ -152,6 +157,8 @@ _EXPLANATIONS = {
     "Cannot map checkpoint/savepoint state for operator": "the savepoint holds state of an operator that this job does "
     "not have, so it is another version's; start from one of its own, or give it up: `vacancy job submit "
     "--allow-non-restored-state`, `vacancy job run --fresh`",
+    "Cannot find checkpoint or savepoint": "the cluster finds no savepoint or retained checkpoint there; `vacancy job "
+    "status` shows the last ones, and a job manager elsewhere reads its own disk",
     "Unexpected state handle type": "the state to go on from is of another job.state_backend; set it back, start from "
     "a savepoint of `vacancy job stop`, which goes with any, or start without",
     "The new state serializer": "the savepoint's state is of another version, which this one cannot read; start from "

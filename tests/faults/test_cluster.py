@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -234,6 +235,23 @@ def test_changed_code_goes_on_from_a_savepoint(
     refused = vacancy_on.run("submit", "--from-savepoint", savepoint, code=incompatible(tmp_path / "incompatible"))
     assert refused.status == 1
     assert "the savepoint holds state of an operator that this job does not have" in refused.error()
+
+
+def test_what_cannot_run_is_said_at_once(
+    cluster: FlinkCluster, kafka: KafkaSettings, database: str, tmp_path: Path
+) -> None:
+    """A savepoint that is not there, and fewer slots than the job needs: one error, and no job is left behind."""
+    vacancy_on = Deployment(tmp_path, cluster, kafka, database)
+    missing = tmp_path / "savepoints" / "savepoint-none"
+    refused = vacancy_on.run("submit", "--from-savepoint", missing.as_uri())
+    assert refused.status == 1
+    assert "the cluster finds no savepoint or retained checkpoint there" in refused.error()
+    assert str(missing) in refused.error()
+    vacancy_on.configure(parallelism=64)
+    refused = vacancy_on.run("submit")
+    assert refused.status == 1
+    assert re.search(r"the job needs 64 task slots, and \d of the \d at .* are free", refused.error())
+    assert all(job.ended for job in FlinkRest(cluster.url).jobs())
 
 
 def upgraded(directory: Path) -> Path:

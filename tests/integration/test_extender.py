@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
+import psutil
+import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
+from tests.harness.process import END_SECONDS, Process, vacancy
 from tests.harness.rows import query, upsert_inventory, upsert_usage
-from vacancy.connectors.kubernetes.extender import Extender, Nodes, node_names, pod_needs, quantity, serve
+from tests.harness.waiting import PATIENCE, wait_until
+from vacancy.connectors.kubernetes import server as http_server
+from vacancy.connectors.kubernetes.extender import Extender, node_names
+from vacancy.connectors.kubernetes.nodes import Nodes
+from vacancy.connectors.kubernetes.requests import pod_needs
+from vacancy.connectors.kubernetes.server import serve
 from vacancy.jobs.ports import free_port
 
 RECORDED = Path(__file__).with_name("extender")
@@ -50,9 +63,18 @@ def url(owner: Connection, database: str) -> Iterator[str]:
         )
     nodes = Nodes(SecretStr(database), timedelta(seconds=5), timedelta(minutes=5))
     port = free_port()
-    with closing(nodes), serve(Extender(nodes), "127.0.0.1", port) as server:
+    with closing(nodes), serve(Extender(nodes), "127.0.0.1", port):
         yield f"http://127.0.0.1:{port}"
-        server.shutdown()
+
+
+@pytest.fixture
+def port(url: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The extender's, with limits that a test can reach."""
+    monkeypatch.setattr(http_server, "REQUEST_S", 1.0)
+    monkeypatch.setattr(http_server, "MAX_BODY_BYTES", 2**20)
+    monkeypatch.setattr(http_server, "MAX_BODIES_BYTES", 2**20 + 2**19)
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 16)
+    return int(url.rpartition(":")[2])
 
 
 def recorded(name: str) -> Any:
@@ -110,14 +132,247 @@ def test_a_pod_needs_its_containers_together_or_its_greatest_init_container() ->
     assert needs.memory_mb == pytest.approx(2048 + 500e6 / 2**20)
 
 
-@pytest.mark.parametrize(
-    ("text", "number"), [("1500m", 1.5), ("2Gi", 2**31), ("1e3", 1000), ("1G", 1e9), (4, 4), ("0.5", 0.5), ("3E", 3e18)]
+def test_a_node_refuses_a_pod_that_is_more_than_its_machine(owner: Connection, url: str) -> None:
+    small = '{"VCPU": {"total": 4}, "MEMORY_MB": {"total": 4096}}'
+    [(now,)] = query(owner, "SELECT now()")
+    upsert_inventory(owner, host_id="small", name="small", inventories=small, observed_at=now)
+    upsert_usage(owner, host_id="small", memory_mb_available=4096, recent_consumers="{}", observed_at=now)
+    main, sidecar = ({"name": name, "resources": {"requests": {"memory": "3Gi"}}} for name in ("main", "sidecar"))
+
+    def passed(spec: Any) -> Any:
+        arguments = {"Pod": {"spec": spec}, "NodeNames": ["small"]}
+        return post(f"{url}/filter", json.dumps(arguments).encode())["NodeNames"]
+
+    assert passed({"containers": [main]}) == ["small"]
+    assert passed({"containers": [main], "initContainers": [sidecar]}) == ["small"]  # it has ended when main starts
+    assert passed({"containers": [main], "initContainers": [sidecar | {"restartPolicy": "Always"}]}) == []
+    assert passed({"containers": [main], "overhead": {"memory": "1025Mi"}}) == []
+    assert passed({"containers": [main], "resources": {"requests": {"memory": "6Gi"}}}) == []
+    assert passed({"containers": [{"name": "cpus", "resources": {"requests": {"cpu": "4001m"}}}]}) == []
+
+
+NO_ARGUMENTS = (
+    "[]",
+    "null",
+    "NaN",
+    "[" * 100_000,
+    '{"Pod": {"spec": {}}, "NodeNames": "node-1"}',
+    '{"Pod": {"spec": {}}, "NodeNames": ["\\u0000"]}',
+    '{"Pod": {"spec": {}}, "NodeNames": ["\\ud800"]}',
+    '{"Pod": {"spec": {}}, "NodeNames": [1]}',
+    '{"Pod": {"spec": {}}, "Nodes": {"items": [{"metadata": {"name": "node-1"}, "weight": NaN}]}}',
+    '{"Pod": {"spec": {"containers": [{"resources": {"requests": {"cpu": "1x"}}}]}}, "NodeNames": []}',
+    f'{{"Pod": {{"spec": {{}}}}, "NodeNames": [], "number": {"9" * 5000}}}',
 )
-def test_quantities(text: object, number: float) -> None:
-    assert quantity(text) == pytest.approx(number)
 
 
-@pytest.mark.parametrize("text", ["", "Gi", "two", "nan", "1e999"])
-def test_what_is_no_quantity_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError, match="is no quantity"):
-        quantity(text)
+def test_arguments_that_make_no_sense_are_the_clients_fault(url: str) -> None:
+    for arguments in NO_ARGUMENTS:
+        for verb in ("filter", "prioritize"):
+            with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+                post(f"{url}/{verb}", arguments.encode())
+            assert "ExtenderArgs" in json.loads(refused.value.read())["Error"], arguments
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # http, to ourselves
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_health_readiness_and_metrics(url: str) -> None:
+    body = (RECORDED / "names.request.json").read_bytes()
+    post(f"{url}/filter", body)
+    with pytest.raises(urllib.error.HTTPError):
+        post(f"{url}/prioritize", b"[]")
+    assert get(f"{url}/healthz") == (200, "ok\n")
+    assert get(f"{url}/readyz") == (200, "ok\n")
+    metrics = dict(
+        line.rsplit(" ", 1) for line in get(f"{url}/metrics")[1].splitlines() if line.startswith("vacancy_extender")
+    )
+    assert metrics['vacancy_extender_requests_total{status="200",verb="filter"}'] == "1.0"
+    assert metrics['vacancy_extender_requests_total{status="400",verb="prioritize"}'] == "1.0"
+    assert metrics['vacancy_extender_request_duration_seconds_count{verb="filter"}'] == "1.0"
+    assert metrics["vacancy_extender_unread_total"] == "0.0"
+
+
+def test_unknown_paths_and_methods(url: str) -> None:
+    assert get(f"{url}/bind")[0] == 404
+    assert get(f"{url}/filter")[0] == 405
+    with pytest.raises(urllib.error.HTTPError, match="405"):
+        post(f"{url}/healthz", b"{}")
+
+
+def test_a_locked_table_lets_all_nodes_pass_in_time(url: str, owner: Connection, database: str) -> None:
+    names = recorded("names.request.json")["NodeNames"]
+    body = (RECORDED / "names.request.json").read_bytes()
+    with closing(psycopg2.connect(database)) as locking, locking.cursor() as cursor:
+        cursor.execute("LOCK TABLE vacancy.host")
+        with ThreadPoolExecutor(40) as callers:
+            answers = [callers.submit(post, f"{url}/filter", body) for _ in range(120)]
+            ready = callers.submit(get, f"{url}/readyz")
+            assert get(f"{url}/healthz") == (200, "ok\n")
+            assert all(answer.result()["NodeNames"] == names for answer in answers)
+            assert ready.result()[0] == 503
+        assert "vacancy_extender_unread_total 120.0" in get(f"{url}/metrics")[1]
+        wait_until(
+            lambda: query(owner, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                          " AND application_name = 'vacancy extender' AND wait_event_type = 'Lock'") == [(0,)],
+            10, "no session of the extender waits for the lock any more",
+        )  # fmt: skip
+    assert post(f"{url}/filter", body)["NodeNames"] == ["node-1", "node-2", "node-4"]
+    assert get(f"{url}/readyz")[0] == 200
+
+
+def answered(connection: socket.socket) -> bytes:
+    """All that is sent until the end of the connection."""
+    answer = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            answer += part
+    return answer
+
+
+def opened(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def test_connections_that_keep_waiting_end(port: int) -> None:
+    head = b"POST /filter HTTP/1.1\r\nHost: x\r\n"
+    beginnings = (
+        b"",
+        b"POST",
+        head,
+        head + b"Content-Length: 100\r\n\r\n{",
+        head + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+    )
+    with ExitStack() as together:
+        waiting = [together.enter_context(opened(port)) for _ in beginnings]
+        for connection, beginning in zip(waiting, beginnings, strict=True):
+            connection.sendall(beginning)
+        for connection, beginning in zip(waiting, beginnings, strict=True):
+            assert answered(connection) == b"", beginning
+    # Each byte in time, but all of them not: it is the request that has a limit.
+    with opened(port) as connection, suppress(ConnectionError):
+        began = time.monotonic()
+        connection.settimeout(0.05)
+        connection.sendall(head)
+        while time.monotonic() - began < 10:
+            connection.sendall(b"X-Slow: yes\r\n")
+            try:
+                assert connection.recv(1) == b""
+                break
+            except TimeoutError:
+                pass
+        assert time.monotonic() - began < 8
+
+
+def test_slow_clients_do_not_keep_others_out(port: int, url: str) -> None:
+    with ExitStack() as slow:
+        for _ in range(200):
+            slow.enter_context(opened(port)).sendall(
+                b"POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+            )
+        assert get(f"{url}/healthz") == (200, "ok\n")
+        assert post(f"{url}/filter", (RECORDED / "names.request.json").read_bytes())["Error"] == ""
+
+
+def test_a_client_that_does_not_read_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MAX_BODY_BYTES", 2**25)
+    monkeypatch.setattr(http_server, "MAX_BODIES_BYTES", 2**25)
+    nodes = {"items": [{"metadata": {"name": f"n{number}"}, "padding": "x" * 10_000} for number in range(1000)]}
+    body = json.dumps({"Pod": {"spec": {}}, "Nodes": nodes}).encode()
+    head = b"POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(10)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(head + body)
+        wait_until(lambda: open_connections(port) == 0, 10, "the server has ended the connection")
+
+
+def open_connections(port: int) -> int:
+    """Connections that the server on a port of this process has open."""
+    return sum(
+        1 for one in psutil.Process().net_connections("tcp") if one.laddr.port == port and one.status == "ESTABLISHED"
+    )
+
+
+def test_what_is_too_much_is_refused(port: int, url: str) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="413"):
+        post(f"{url}/filter", b"x" * (2**20 + 1))
+    with opened(port) as connection:
+        connection.sendall(b"POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+    with opened(port) as connection:
+        connection.sendall(b"POST /filter HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(17):
+            connection.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+    with opened(port) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\n")
+        assert connection.recv(4096)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
+    with ExitStack() as together:  # two bodies that are each small enough
+        for _ in range(2):
+            connection = together.enter_context(opened(port))
+            connection.sendall(
+                b"POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n" + b"x" * 1_000_000
+            )
+        wait_until(lambda: 'status="503"' in get(f"{url}/metrics")[1], 10, "the second is refused")
+    assert get(f"{url}/healthz")[0] == 200
+
+
+def test_ways_of_http(port: int) -> None:
+    body = (RECORDED / "names.request.json").read_bytes()
+    verb = b"POST /prioritize HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with opened(port) as connection:  # one connection for several requests, three of them at once
+        connection.sendall(verb)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        scores = answer.read()
+        connection.sendall(verb * 3 + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert answered(connection).count(scores) == 3
+    with opened(port) as connection:
+        connection.sendall(verb.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert answered(connection).endswith(scores)
+    with opened(port) as connection:
+        pieces = b"".join(b"%x\r\n%s\r\n" % (1, body[place : place + 1]) for place in range(len(body)))
+        head = b"POST /prioritize HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + pieces + b"0\r\n\r\n")
+        assert answered(connection).endswith(scores)
+    for nonsense in (
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET\r\n\r\n",
+        b"POST /filter HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    ):
+        with opened(port) as connection:
+            connection.sendall(nonsense + b"\r\n\r\n")
+            assert answered(connection)[:12] in (b"HTTP/1.1 400", b"")
+
+
+def test_sigterm_lets_requests_end_and_exits_with_0(owner: Connection, database: str, tmp_path: Path) -> None:
+    body, port = (RECORDED / "names.request.json").read_bytes(), free_port()
+    (tmp_path / "vacancy.toml").write_text(
+        f'[postgres]\nreader_dsn = "{database}"\n[extender]\nanswer_within = "3 s"\n', encoding="utf-8"
+    )
+    program = vacancy("extender", "--config", "vacancy.toml", "--listen", f"127.0.0.1:{port}")
+    with Process(program, tmp_path, tmp_path / "extender.log") as extender:
+        extender.wait_for("listens on")
+        with (
+            closing(psycopg2.connect(database)) as locking,
+            locking.cursor() as cursor,
+            ThreadPoolExecutor(1) as caller,
+        ):
+            cursor.execute("LOCK TABLE vacancy.host")
+            answer = caller.submit(post, f"http://127.0.0.1:{port}/filter", body)
+            wait_until(
+                lambda: query(owner, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                              " AND application_name = 'vacancy extender' AND wait_event_type = 'Lock'") == [(1,)],
+                10, "the request waits for the table",
+            )  # fmt: skip
+            with opened(port):  # this one has no request under way
+                extender.process.send_signal(signal.SIGTERM)
+                assert answer.result()["NodeNames"] == json.loads(body)["NodeNames"]
+                assert extender.process.wait(END_SECONDS * PATIENCE) == 0, extender.output

@@ -19,11 +19,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 INTRODUCTION = """# Settings
 
 One TOML file: by default `vacancy.toml` in the working directory, else the local stack's (in `--data-dir`, by default
-the platform's state directory). Environment variables override it: `VACANCY_` + section + `__` + key
-(`VACANCY_KAFKA__USAGE_TOPIC`). Flags override variables. A secret may also be in a file with the name of its variable,
-in the directory that `VACANCY_SECRETS_DIR` names; the file overrides the settings file, and the variable overrides the
-file ([how](deploy.md#secrets)). Durations are written `"100 ms"`, `"1 s"`, `"5 min"`, `"1 h"`, or as a number of
-seconds. All mistakes are reported at once, including unknown keys. Passwords are never printed.
+`VACANCY_DATA_DIR` or the platform's state directory). Environment variables override it: `VACANCY_` + section + `__` +
+key (`VACANCY_KAFKA__USAGE_TOPIC`); one that is misspelt is refused. Flags override variables. A secret may also be in a
+file with the name of its variable, in the directory that `VACANCY_SECRETS_DIR` names; the file overrides the settings
+file, and the variable overrides the file ([how](deploy.md#secrets)). Durations are written `"100 ms"`, `"1 s"`, `"5
+min"`, `"1 h"`, or as a number of seconds. All mistakes are reported at once, including unknown keys. Passwords are
+never printed.
 """
 
 
@@ -86,6 +87,38 @@ def test_all_mistakes_at_once_and_no_secret(file: Path) -> None:
     assert "hunter2" not in message
     assert str(file) in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("VACANCY_KAFKA_BOOTSTRAP_SERVERS", "is it VACANCY_KAFKA__BOOTSTRAP_SERVERS?"),
+        ("VACANCY_KAFAK__BOOTSTRAP_SERVERS", "is it VACANCY_KAFKA__BOOTSTRAP_SERVERS?"),
+        ("vacancy_agents__interval", "is it VACANCY_AGENT__INTERVAL?"),
+        ("VACANCY_SOMETHING__ELSE_ENTIRELY", "see docs/settings.md"),
+    ],
+)
+def test_a_misspelt_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigError) as error:
+        load_settings(None)
+    assert str(error.value) == f"environment: {name}: no such setting ({meant})"
+
+
+@pytest.mark.parametrize(
+    "name", ["VACANCY_TEST_SEED", "VACANCY_AGENT_SERVICE_HOST", "VACANCY_JOB_PORT", "VACANCY_JOB_PORT_8081_TCP_ADDR"]
+)
+def test_a_variable_of_others_is_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The last three are what Kubernetes sets for Services that are named as our parts are."""
+    monkeypatch.setenv(name, "tcp://10.0.0.1")
+    load_settings(None)
+
+
+def test_a_variable_names_the_data_directory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("", encoding="utf-8")
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("VACANCY_DATA_DIR", str(file.parent))
+    assert find_config(None, None) == file
 
 
 def test_options_of_flink_are_written_as_in_its_own_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
