@@ -56,7 +56,13 @@ def usage_of_pool(reading: UsageReading) -> UsageReading:
 
 
 def inventory_of_pool(reading: InventoryReading, pool: str, aggregates: Sequence[str]) -> InventoryReading:
-    """The pool's inventory, by that of a node that has it."""
+    """The pool's inventory, by that of a node that has it.
+
+    Raises:
+        ValueError: the node has no disk.
+    """
+    if "DISK_GB" not in reading.inventories:
+        raise ValueError(f"no DISK_GB is told, and so nothing of the storage pool {pool}")
     return InventoryReading(
         boot_id=reading.boot_id,
         name=pool,

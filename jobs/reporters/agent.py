@@ -163,11 +163,10 @@ class Agent:
         with self._going_on(Event.USAGE):
             reading = self._read(Event.USAGE, self._collector.usage)
             self._take_note({**getattr(self._collector, "unknown", {}), **beyond_an_event(reading)})
+            own = reading if self._settings.disk_pool is None else usage_of_node(reading)
+            self._outbox.add_usage(self._writer.usage(self._host_id, own))
             if self._pool is not None:
                 self._pool.usage(reading)
-            if self._settings.disk_pool is not None:
-                reading = usage_of_node(reading)
-            self._outbox.add_usage(self._writer.usage(self._host_id, reading))
             self.readings[Event.USAGE].produced += 1
             listed = frozenset(reading.recent_consumers)
             if listed - self._listed:
@@ -177,15 +176,14 @@ class Agent:
     def _inventory(self, even_if_same: bool) -> None:
         with self._going_on(Event.INVENTORY):
             reading = self._read(Event.INVENTORY, self._collector.inventory)
+            pool = self._settings.disk_pool
+            own = reading if pool is None else inventory_of_node(reading, pool)
+            if own != self._sent or even_if_same:
+                self._outbox.set_inventory(self._writer.inventory(self._host_id, own))
+                self._sent = own
+                self.readings[Event.INVENTORY].produced += 1
             if self._pool is not None:
                 self._pool.inventory(reading, even_if_same)
-            if self._settings.disk_pool is not None:
-                reading = inventory_of_node(reading, self._settings.disk_pool)
-            if reading == self._sent and not even_if_same:
-                return
-            self._outbox.set_inventory(self._writer.inventory(self._host_id, reading))
-            self._sent = reading
-            self.readings[Event.INVENTORY].produced += 1
 
     def _read(self, event: Event, read: Callable[[], _T]) -> _T:
         """Has the collector read, and keeps how long that took."""
