@@ -353,7 +353,8 @@ def _anomalies(settings: Settings) -> Iterator[Finding]:
         yield Finding("anomalies", what, "look at their counters and their CPU counts there" if many else None)
 
 
-def _disk_pools(settings: Settings) -> Iterator[Finding]:
+def disk_pools(settings: Settings) -> Iterator[Finding]:
+    """The check of the storage pools that hosts take their disk from."""
     with (
         closing(_connect(settings, "reader")) as connection,
         connection.cursor() as cursor,
@@ -391,7 +392,7 @@ _CHECKS: Mapping[str, Check] = {
     "table": _ages,
     "sources": _sources,
     "anomalies": _anomalies,
-    "storage pools": _disk_pools,
+    "storage pools": disk_pools,
 }
 
 

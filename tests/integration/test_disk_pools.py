@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,15 +13,20 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
+from rich.console import Console
 
 from tests.harness.rows import NO_DISK, query, retire, upsert_inventory, upsert_pool, upsert_usage
 from tests.harness.servers import new_database
 from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.postgres.schedulable_hosts import fetch
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.answers import NoHostFitsError, Refusal
 from vacancy.connectors.scheduler.request import Request, Weights
-from vacancy.connectors.settings import SchedulerSettings
+from vacancy.connectors.settings import PostgresSettings, SchedulerSettings
+from vacancy.jobs.commands.doctor import disk_pools
+from vacancy.jobs.commands.host_table import render, summarize
 from vacancy.jobs.local.postgres_server import PostgresServer
+from vacancy.jobs.settings import Settings
 
 EMPTY = "TRUNCATE vacancy.host, vacancy.host_inventory, vacancy.claim, vacancy.pool_claimed, vacancy.pool_allocated"
 CEPH, NFS = "ceph-vms", "nfs-vms"
@@ -308,3 +314,43 @@ def test_nobody_sums_up_one_pool_in_many_rows(owner: Connection) -> None:
         " ORDER BY name",
     )
     assert rows == [("a", CEPH, 0, 0, 0), ("b", CEPH, 0, 0, 0), (CEPH, None, 100, 100, 100)]
+
+
+def test_hosts_and_doctor_show_the_pools(owner: Connection, tables: str) -> None:
+    add_pool(owner, free_gb=80)
+    add_pool(owner, NFS, 50)
+    add_pool(owner, "of volumes alone", 1000)
+    for name, pool in (("a", CEPH), ("b", CEPH), ("c", "nowhere"), ("d", None)):
+        add_host(owner, name, pool)
+    summary = summarize(owner)
+    assert (summary.hosts, summary.schedulable, summary.pools) == (4, 4, 3)
+    assert summary.disk_gb_free == 80 + 100  # the pool once, and the disk of d
+    console = Console(width=160, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(render(fetch(owner), summary, width=160))
+    lines = {line.split()[0]: line for line in capture.get().splitlines() if line.strip()}
+    assert CEPH in lines["a"]
+    assert "nowhere" in lines["c"]
+    assert "100 (100) / 100" in lines["d"]
+    assert "80 (80) / 100" in lines[CEPH]
+
+    settings = Settings(postgres=PostgresSettings(reader_dsn=SecretStr(tables)))
+    found = {finding.message: finding.remedy for finding in disk_pools(settings)}
+    assert found.pop(f"2 hosts take their disk from the storage pool {CEPH}, 80 GiB free") is None
+    ((message, remedy),) = found.items()
+    assert message == "1 hosts take their disk from the storage pool nowhere, which nobody reports"
+    assert remedy is not None
+    assert "agent.reports_disk_pool" in remedy
+    with owner.cursor() as cursor:
+        cursor.execute("UPDATE vacancy.host_inventory SET status = 'DISABLED', status_reason = 'moving' WHERE shares")
+    assert f"the storage pool {CEPH}, which gives none: disabled: moving" in [*disk_pools(settings)][0].message
+
+
+def test_measured_leaves_out_a_host_of_which_nobody_knows_whose_figures_it_has(owner: Connection) -> None:
+    for name in ("a", "b"):
+        add_host(owner, name, None)
+    positions = "SELECT position FROM vacancy.measured('{a,b}')"
+    assert sorted(query(owner, positions)[0][0]) == [1, 2]
+    with owner.cursor() as cursor:
+        cursor.execute("UPDATE vacancy.host SET anomalies = 3 WHERE host_id = 'a'")
+    assert query(owner, positions) == [([2],)]
