@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -316,6 +318,34 @@ def test_nobody_sums_up_one_pool_in_many_rows(owner: Connection) -> None:
     assert rows == [("a", CEPH, 0, 0, 0), ("b", CEPH, 0, 0, 0), (CEPH, None, 100, 100, 100)]
 
 
+def test_many_at_once_take_all_of_a_pool_and_no_more(owner: Connection, tables: str) -> None:
+    """First side by side, while there is plenty, then one after the other to the last GiB."""
+    gb, each_gb, clients = 2560, 10, 8
+    add_pool(owner, CEPH, gb)
+    for number in range(40):
+        add_host(owner, f"host-{number}")
+
+    def claim_all() -> int:
+        with closing(Scheduler(tables, SchedulerSettings(connections=1, max_age=timedelta(minutes=5)))) as scheduler:
+            claimed = 0
+            with contextlib.suppress(NoHostFitsError):
+                while True:
+                    claimed += len(scheduler.claim(Request(disk_gb=each_gb), count=1 + (claimed % 7 == 6)))
+            with contextlib.suppress(NoHostFitsError):
+                while True:
+                    claimed += len(scheduler.claim(Request(disk_gb=each_gb)))
+            return claimed
+
+    with ThreadPoolExecutor(clients) as threads:
+        claimed = sum(answer.result(120) for answer in [threads.submit(claim_all) for _ in range(clients)])
+    assert claimed * each_gb == gb
+    assert free(owner) == (0, 0)
+    counts(owner)
+    slots = {slot for (slot,) in query(owner, "SELECT slot FROM vacancy.pool_claimed")}
+    assert 0 in slots
+    assert len(slots) > 2
+
+
 def test_hosts_and_doctor_show_the_pools(owner: Connection, tables: str) -> None:
     add_pool(owner, free_gb=80)
     add_pool(owner, NFS, 50)
@@ -343,7 +373,7 @@ def test_hosts_and_doctor_show_the_pools(owner: Connection, tables: str) -> None
     assert "agent.reports_disk_pool" in remedy
     with owner.cursor() as cursor:
         cursor.execute("UPDATE vacancy.host_inventory SET status = 'DISABLED', status_reason = 'moving' WHERE shares")
-    assert f"the storage pool {CEPH}, which gives none: disabled: moving" in [*disk_pools(settings)][0].message
+    assert f"the storage pool {CEPH}, which gives none: disabled: moving" in next(iter(disk_pools(settings))).message
 
 
 def test_measured_leaves_out_a_host_of_which_nobody_knows_whose_figures_it_has(owner: Connection) -> None:
