@@ -75,7 +75,6 @@ $$;
 
 -- Takes some claims that count no more out of the count of a pool, by a slot whose lock the caller holds. SKIP LOCKED: a claim
 -- that somebody is changing is left for the next time. More than claims come, so that none are left in the end.
--- A claim that was settled long ago is taken out in any case: after a restore from a dump its transaction says nothing.
 CREATE OR REPLACE FUNCTION vacancy.write_off_pool(pool text, by_slot integer) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -89,8 +88,7 @@ BEGIN
   ) || ARRAY(
     SELECT c.consumer FROM vacancy.pool_allocated AS a
     JOIN vacancy.claim AS c ON c.pool_id = a.pool_id AND c.settled_xid < pg_snapshot_xmax(a.as_of)
-    WHERE a.pool_id = pool AND c.settled_at IS NOT NULL
-      AND (pg_visible_in_snapshot(c.settled_xid, a.as_of) OR c.settled_at < a.summed_at - interval '1 hour')
+    WHERE a.pool_id = pool AND c.settled_at IS NOT NULL AND pg_visible_in_snapshot(c.settled_xid, a.as_of)
     ORDER BY c.settled_xid LIMIT 16 FOR UPDATE OF c SKIP LOCKED
   );
   IF due <> '{}' THEN
@@ -149,6 +147,12 @@ BEGIN
     WHERE i.disk_pool = ANY (ARRAY[pool_name, NEW.host_id]) AND NOT i.retired AND NOT i.shares
     ON CONFLICT (pool_id) DO UPDATE
     SET allocated_gb = EXCLUDED.allocated_gb, as_of = EXCLUDED.as_of, summed_at = EXCLUDED.summed_at;
+    -- After a restore from a dump the number of an old transaction says nothing: 3 is one that everybody has seen.
+    UPDATE vacancy.claim SET settled_xid = '3' WHERE consumer = ANY (ARRAY(
+      SELECT c.consumer FROM vacancy.claim AS c
+      WHERE c.pool_id = NEW.host_id AND c.settled_at < clock_timestamp() - interval '1 hour' AND c.settled_xid > '3'
+      LIMIT 64 FOR UPDATE SKIP LOCKED
+    ));
   END IF;
   RETURN NULL;
 END

@@ -264,6 +264,22 @@ def report(owner: Connection, name: str = CEPH) -> None:
     add_pool(owner, name)
 
 
+def test_a_claim_of_another_server_s_transaction_does_not_count_for_ever(
+    owner: Connection, scheduler: Scheduler
+) -> None:
+    """As after a restore from a dump: the transaction that settled it has a number that this server has not come to."""
+    add_pool(owner)
+    add_host(owner, "a")
+    (claim,) = scheduler.claim(Request(disk_gb=60))
+    add_host(owner, "a", holds_gb=60, consumers=f"{{{claim.consumer}}}")
+    with owner.cursor() as cursor:
+        cursor.execute("UPDATE vacancy.claim SET settled_xid = '999999999999', settled_at = now() - interval '2 h'")
+    add_host(owner, "a")
+    report(owner)
+    report(owner)
+    assert free(owner) == (100, 100)
+
+
 def test_a_claim_that_its_host_lists_already_counts_until_the_pool_shows_it(
     owner: Connection, scheduler: Scheduler
 ) -> None:
