@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from typing import Any
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
@@ -45,10 +47,57 @@ class HostRow:
     disk_pool: str | None
 
 
-def fetch(connection: Connection, limit: int | None = None) -> list[HostRow]:
-    """The hosts, schedulable ones first, then by name; at most limit of them."""
-    names = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(HostRow))
-    query = sql.SQL("SELECT {} FROM vacancy.schedulable_host").format(names) + ORDER
+QUERY = sql.SQL("SELECT {} FROM vacancy.schedulable_host").format(
+    sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(HostRow))
+)
+"""The rows, as :class:`HostRow` has them, for ``ORDER``."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which hosts to show, and in which order.
+
+    Attributes:
+        name: a pattern with ``*`` and ``?``.
+        out: only those that are not schedulable.
+        reason: only those whose reason begins with this.
+        sort: a column of the view; None: schedulable ones first, then by name.
+        descending: the largest first, the unknown last.
+        offset: how many to leave out at the beginning.
+    """
+
+    name: str | None = None
+    out: bool = False
+    reason: str | None = None
+    sort: str | None = None
+    descending: bool = False
+    offset: int = 0
+
+    def clauses(self, limit: int | None) -> tuple[sql.Composable, dict[str, Any]]:
+        """What follows a query's FROM, and its parameters."""
+        conditions = [sql.SQL("true")]
+        if self.name is not None:
+            conditions.append(sql.SQL("name LIKE %(name)s"))
+        if self.out or self.reason is not None:
+            conditions.append(sql.SQL("reason IS NOT NULL AND starts_with(reason, %(reason)s)"))
+        by: sql.Composable = sql.SQL("reason IS NOT NULL")
+        if self.sort is not None:
+            by = sql.SQL("{}{} NULLS LAST").format(
+                sql.Identifier(self.sort), sql.SQL(" DESC" if self.descending else "")
+            )
+        text = sql.SQL(" WHERE {} ORDER BY {}, name, host_id LIMIT %(limit)s OFFSET %(offset)s").format(
+            sql.SQL(" AND ").join(conditions), by
+        )
+        pattern = re.sub(r"[%_\\]", r"\\\g<0>", self.name or "").replace("*", "%").replace("?", "_")
+        return text, {"name": pattern, "reason": self.reason or "", "limit": limit, "offset": self.offset}
+
+
+ALL = Selection()
+
+
+def fetch(connection: Connection, limit: int | None = None, selection: Selection = ALL) -> list[HostRow]:
+    """The selected hosts, at most limit of them."""
+    clauses, values = selection.clauses(limit)
     with connection.cursor() as cursor:
-        cursor.execute(query, {"limit": limit})
+        cursor.execute(QUERY + clauses, values)
         return [HostRow(*row) for row in cursor.fetchall()]

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from vacancy.connectors.postgres.connection import UnreachableError, explained
-from vacancy.connectors.postgres.schedulable_hosts import HostRow, fetch
+from vacancy.connectors.postgres.schedulable_hosts import ALL, HostRow, Selection, fetch
 from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, duration, one_line, percent, size
 from vacancy.jobs.terminal import safe
 
@@ -132,7 +132,9 @@ def render(
         table.add_row(one_line(row.name), state, *(column.cell(row) for column in columns), style="dim" if out else "")
     line = Text(summary_line(summary), "bold")
     if hidden := summary.hosts + summary.pools - len(rows):
-        line.append(f" ({hidden:,} more hosts not shown)", "dim")
+        n_out = summary.hosts - summary.schedulable
+        which = f"; `vacancy hosts --out` shows the {n_out:,} that are out" if n_out else ""
+        line.append(f" ({hidden:,} more not shown{which})", "dim")
     lines: list[RenderableType] = [table, line]
     if message:
         lines.append(Text(safe(message), "bold yellow"))
@@ -193,17 +195,25 @@ class LiveTable:
     line.
     """
 
-    def __init__(self, connect_: Callable[[], Connection], console: Console, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        connect_: Callable[[], Connection],
+        console: Console,
+        limit: int | None = None,
+        selection: Selection = ALL,
+    ) -> None:
         """Describes the table.
 
         Args:
             connect_: opens the connection, and reopens it after it broke.
             console: where to draw.
             limit: most hosts to show; None: as many as fit.
+            selection: which hosts, and in which order.
         """
         self._connect = connect_
         self._console = console
         self._limit = limit
+        self._selection = selection
         self._connection: Connection | None = None
         self._rows: list[HostRow] = []
         self._summary: Summary | None = None
@@ -245,7 +255,9 @@ class LiveTable:
         fits = max(1, self._console.height - _CHROME_LINES)
         with explained(SecretStr(self._connection.dsn)):
             summary = summarize(self._connection)
-            self._rows = fetch(self._connection, fits if self._limit is None else min(fits, self._limit))
+            self._rows = fetch(
+                self._connection, fits if self._limit is None else min(fits, self._limit), self._selection
+            )
             self._summary = summary
 
     def _disconnect(self) -> None:

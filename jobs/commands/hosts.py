@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from vacancy.connectors.postgres.connection import explained
 from vacancy.connectors.postgres.documents import documents
-from vacancy.connectors.postgres.schedulable_hosts import ORDER, fetch
+from vacancy.connectors.postgres.schedulable_hosts import HostRow, Selection, fetch
 from vacancy.connectors.scheduler.request import Request
 from vacancy.jobs.commands.connections import open_reader
 from vacancy.jobs.commands.host_table import LiveTable, render, summarize
@@ -26,6 +27,7 @@ from vacancy.jobs.rendering import PlainTable, one_line, table_console
 from vacancy.jobs.terminal import say_json
 
 REFRESH_SECONDS = 1.0
+_SORTABLE = [field.name for field in fields(HostRow)]
 _ALL = sql.SQL("SELECT * FROM vacancy.schedulable_host")
 _WHY = sql.SQL(
     "SELECT name, host_id, reason, ruled_out_by"
@@ -41,10 +43,28 @@ _ALL_AND_WHY = sql.SQL(
 @click.option("--watch", is_flag=True, help="Redraw every second until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print only a JSON array.")
 @click.option("--limit", type=click.IntRange(min=1), help="Show at most this many hosts.")
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out this many at the beginning.")
+@click.option("--name", "pattern", help="Only hosts whose name matches this pattern, such as 'compute-1*'.")
+@click.option("--out", is_flag=True, help="Only hosts that are not schedulable.")
+@click.option("--reason", help="Only hosts that are out for this reason, such as stale; its first words will do.")
+@click.option("--sort", type=click.Choice(_SORTABLE), metavar="COLUMN", help="Sort by a column of the view.")
+@click.option("--descending", is_flag=True, help="With --sort: the largest first.")
 @click.option("--why", is_flag=True, help="Say for each host what rules it out for the request in the flags below.")
 @request_options
 def command(
-    config: Path | None, data_dir: Path | None, watch: bool, as_json: bool, limit: int | None, why: bool, **flags: Any
+    config: Path | None,
+    data_dir: Path | None,
+    watch: bool,
+    as_json: bool,
+    limit: int | None,
+    offset: int,
+    pattern: str | None,
+    out: bool,
+    reason: str | None,
+    sort: str | None,
+    descending: bool,
+    why: bool,
+    **flags: Any,
 ) -> None:
     """Show the table: free, rates, age, why a host is out.
 
@@ -56,6 +76,8 @@ def command(
     Examples:
       vacancy hosts
       vacancy hosts --watch
+      vacancy hosts --out
+      vacancy hosts --name 'rack7-*' --sort vcpus_free --descending --limit 20
       vacancy hosts --json | jq '.[] | select(.reason == null) | .name'
       vacancy hosts --why --vcpus 4 --memory-mb 8192
     """
@@ -64,26 +86,29 @@ def command(
         raise click.UsageError("--watch goes with neither --json nor --why: call `vacancy hosts` as often as needed")
     if not why and request != Request():
         raise click.UsageError("what an instance needs goes with --why")
+    selection = Selection(pattern, out, reason, sort, descending, offset)
     settings = load(config, data_dir)
     if watch:
-        with LiveTable(lambda: open_reader(settings), table_console(), limit) as table:
+        with LiveTable(lambda: open_reader(settings), table_console(), limit, selection) as table:
             try:
                 while True:
                     table.refresh()
                     time.sleep(REFRESH_SECONDS)
             except KeyboardInterrupt:
                 return
-    values = {"limit": limit, "request": request.document(settings.scheduler)}
+    clauses, values = selection.clauses(None if why and not as_json else limit)
+    values["request"] = request.document(settings.scheduler)
     with closing(open_reader(settings)) as connection, explained(settings.postgres.reader_dsn):
         if as_json:
             query = _ALL_AND_WHY if why else _ALL
-            say_json(list(documents(connection, query + ORDER, values)))
+            say_json(list(documents(connection, query + clauses, values)))
         elif why:
-            rows = list(documents(connection, _WHY + ORDER, values | {"limit": None}))
+            rows = list(documents(connection, _WHY + clauses, values))
             table_console().print(_render_why(rows, limit))
         else:
             console = table_console()
-            console.print(render(fetch(connection, limit), summarize(connection), width=console.width))
+            shown = fetch(connection, limit, selection)
+            console.print(render(shown, summarize(connection), width=console.width))
 
 
 def _render_why(rows: Sequence[dict[str, Any]], limit: int | None) -> RenderableType:

@@ -25,7 +25,7 @@ from tests.harness.servers import running_postgres
 from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres.connection import connect
 from vacancy.connectors.postgres.migrations import migrate
-from vacancy.connectors.postgres.schedulable_hosts import HostRow, fetch
+from vacancy.connectors.postgres.schedulable_hosts import HostRow, Selection, fetch
 from vacancy.jobs.commands.host_table import LiveTable, summarize
 from vacancy.jobs.local.postgres_server import PostgresServer
 
@@ -45,6 +45,7 @@ def connection(database: str) -> Iterator[Connection]:
             age = timedelta(hours=1) if host == "stale" else timedelta()
             upsert_usage(opened, host_id=f"id-{host}", observed_at=now - age)
         retire(opened, host_id="id-retired", observed_at=now)
+        query(opened, "SELECT set_config('vacancy.max_age', '30 min', false)")
         yield opened
 
 
@@ -54,7 +55,8 @@ def vacancy_hosts(database: str, directory: Path, *arguments: str) -> subprocess
         [sys.executable, "-c", "from vacancy.jobs.commands.cli import main; main()", "hosts", *arguments],
         # Without a terminal a line is as wide as it has to be, unless somebody says otherwise by this.
         env={name: value for name, value in os.environ.items() if name != "COLUMNS"}
-        | {"VACANCY_POSTGRES__READER_DSN": database},
+        # A busy machine must not make the others stale.
+        | {"VACANCY_POSTGRES__READER_DSN": database, "VACANCY_SCHEDULER__MAX_AGE": "30 min"},
         cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -65,6 +67,42 @@ def vacancy_hosts(database: str, directory: Path, *arguments: str) -> subprocess
 def test_schedulable_hosts_come_first_then_by_name(connection: Connection) -> None:
     assert [row.name for row in fetch(connection)] == ["a", "b", "disabled", "stale"]
     assert [row.name for row in fetch(connection, 1)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        (Selection(out=True), ["disabled", "stale"]),
+        (Selection(reason="disabled"), ["disabled"]),
+        (Selection(reason="no such"), []),
+        (Selection(name="?"), ["a", "b"]),
+        (Selection(name="*a*"), ["a", "disabled", "stale"]),
+        (Selection(name="%"), []),
+        (Selection(name="_"), []),
+        (Selection(name="\\"), []),
+        (Selection(sort="name", descending=True), ["stale", "disabled", "b", "a"]),
+        (Selection(sort="age", descending=True, offset=1), ["disabled", "a", "b"]),
+        (Selection(offset=3), ["stale"]),
+    ],
+)
+def test_a_selection(connection: Connection, selection: Selection, names: list[str]) -> None:
+    found = [row.name for row in fetch(connection, selection=selection)]
+    assert found == names if selection.sort != "age" else set(found) == set(names)
+
+
+def test_the_command_selects(connection: Connection, database: str, tmp_path: Path) -> None:
+    del connection
+    for arguments, names in (
+        (("--out", "--json"), ["disabled", "stale"]),
+        (("--reason", "stale", "--json"), ["stale"]),
+        (("--name", "?", "--sort", "name", "--descending", "--json"), ["b", "a"]),
+        (("--why", "--vcpus", "1", "--out", "--json"), ["disabled", "stale"]),
+    ):
+        output, errors = vacancy_hosts(database, tmp_path, *arguments).communicate(timeout=LIMIT_SECONDS)
+        assert errors == ""
+        assert [row["name"] for row in json.loads(output)] == names, arguments
+    output, _ = vacancy_hosts(database, tmp_path, "--limit", "1").communicate(timeout=LIMIT_SECONDS)
+    assert "(3 more not shown; `vacancy hosts --out` shows the 2 that are out)" in " ".join(output.split())
 
 
 def test_the_summary_counts_all_and_adds_up_the_schedulable(connection: Connection) -> None:
@@ -186,7 +224,7 @@ def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database()
         ) as table:
             picture = redrawn()
             assert picture.count("compute-") == 20 - 7
-            assert "87 more hosts not shown" in picture
+            assert "87 more not shown" in picture
             assert len(picture.splitlines()) <= 20
             server.stop()
             picture = redrawn()

@@ -92,7 +92,7 @@ def test_the_summary_counts_what_is_not_shown() -> None:
         "10,000 hosts, 9,990 schedulable, 7 stale, 3 disabled, oldest 5 h; "
         "free: 64,000 VCPUs, 1,024 GiB memory, 8,000 GiB disk"
     )
-    assert "9,999 more hosts not shown" in shown([ROW], 250)
+    assert "9,999 more not shown; `vacancy hosts --out` shows the 10 that are out" in shown([ROW], 250)
 
 
 def test_no_colours_off_a_terminal_and_a_message_below() -> None:
