@@ -142,28 +142,31 @@ CROSS JOIN (
   OFFSET 0
 ) AS asked
 LEFT JOIN LATERAL (
-  SELECT
-    i.disk_pool AS name,
-    i.aggregates AS host_aggregates,
-    p.host_id AS pool_id,
-    p.status,
-    p.aggregates,
-    p.disk_gb_min_unit AS min_unit,
-    p.disk_gb_max_unit AS max_unit,
-    p.disk_gb_step_size AS step_size,
-    u.age,
-    u.is_cloned,
-    u.disk_gb_capacity AS gb_capacity,
-    u.disk_gb_free AS gb_free,
-    u.disk_gb_available AS gb_available
+  SELECT i.disk_pool AS name, i.aggregates AS host_aggregates, pool.*
   FROM vacancy.host_inventory AS i
-  LEFT JOIN LATERAL vacancy.pool_of(i.disk_pool) AS named ON true
-  LEFT JOIN vacancy.host_inventory AS p ON p.host_id = named.pool_id
-  LEFT JOIN vacancy.host_free AS u ON u.host_id = p.host_id AND u.vcpus_capacity = 0
-    -- Before the first sum nobody knows what its hosts hold.
-    AND EXISTS (SELECT FROM vacancy.pool_allocated AS a WHERE a.pool_id = p.host_id)
-  WHERE i.host_id = f.host_id AND i.disk_pool IS NOT NULL
-) AS pool ON f.disk_gb_capacity = 0 AND asked.disk_gb > 0
+  LEFT JOIN LATERAL (
+    SELECT
+      p.host_id AS pool_id,
+      p.status,
+      p.aggregates,
+      p.disk_gb_min_unit AS min_unit,
+      p.disk_gb_max_unit AS max_unit,
+      p.disk_gb_step_size AS step_size,
+      u.age,
+      u.is_cloned,
+      u.disk_gb_capacity AS gb_capacity,
+      u.disk_gb_free AS gb_free,
+      u.disk_gb_available AS gb_available
+    FROM vacancy.pool_of(i.disk_pool) AS named
+    JOIN vacancy.host_inventory AS p ON p.host_id = named.pool_id
+    LEFT JOIN vacancy.host_free AS u ON u.host_id = p.host_id AND u.vcpus_capacity = 0
+      -- Before the first sum nobody knows what its hosts hold.
+      AND EXISTS (SELECT FROM vacancy.pool_allocated AS a WHERE a.pool_id = p.host_id)
+    OFFSET 0  -- in one piece, so that each pool is looked at once for all of its hosts (Memoize)
+  ) AS pool ON true
+  WHERE i.host_id = f.host_id AND i.disk_pool IS NOT NULL AND f.disk_gb_capacity = 0 AND asked.disk_gb > 0
+  OFFSET 0  -- so that nothing is looked up for a host with a disk of its own
+) AS pool ON true
 CROSS JOIN LATERAL (
   -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
   SELECT

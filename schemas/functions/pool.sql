@@ -139,7 +139,8 @@ BEGIN
     INSERT INTO vacancy.pool_allocated AS a (pool_id, allocated_gb, as_of, summed_at)
     SELECT
       NEW.host_id,
-      least(coalesce(sum(greatest(h.disk_gb_capacity - greatest(h.disk_gb_free, -4000000000000000000), 0)), 0), 4e18),
+      -- In double precision and within bounds: nothing overflows, whatever a host says.
+      least(coalesce(sum(greatest(least(h.disk_gb_capacity::double precision - h.disk_gb_free, 1e18), 0)), 0), 4e18)::bigint,
       pg_current_snapshot(),
       clock_timestamp()
     FROM vacancy.host_inventory AS i
