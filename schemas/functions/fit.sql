@@ -22,6 +22,48 @@ FROM vacancy.host AS h
 WHERE h.host_id = ANY ((SELECT vacancy.random_hosts(24))::text[])
 $$;
 
+-- What a storage pool is and has, by the name or id that a host has for it. Grain: one row at most.
+-- plpgsql, so that its plan is made once a session, and nothing of it is set up where no host has a pool; Memoize calls it once
+-- for all hosts of a pool.
+CREATE OR REPLACE FUNCTION vacancy.pool_state(name_or_id text)
+RETURNS TABLE (
+  pool_id text,
+  status text,
+  aggregates text[],
+  min_unit bigint,
+  max_unit bigint,
+  step_size bigint,
+  age interval,
+  is_cloned boolean,
+  gb_capacity bigint,
+  gb_free bigint,
+  gb_available bigint
+)
+LANGUAGE plpgsql STABLE STRICT ROWS 1
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+    SELECT
+      p.host_id,
+      p.status,
+      p.aggregates,
+      p.disk_gb_min_unit,
+      p.disk_gb_max_unit,
+      p.disk_gb_step_size,
+      u.age,
+      u.is_cloned,
+      u.disk_gb_capacity,
+      u.disk_gb_free,
+      u.disk_gb_available
+    FROM vacancy.pool_of(name_or_id) AS named
+    JOIN vacancy.host_inventory AS p ON p.host_id = named.pool_id
+    LEFT JOIN vacancy.host_free AS u ON u.host_id = p.host_id AND u.vcpus_capacity = 0
+      -- Before the first sum nobody knows what its hosts hold.
+      AND EXISTS (SELECT FROM vacancy.pool_allocated AS a WHERE a.pool_id = p.host_id);
+END
+$$;
+
 -- What rules each host out by its usage, in the order in which it is looked at, and how good it is.
 -- Grain: one row a host that has usage. ruled_out_by is empty where the request fits.
 -- `*_free` is Placement's rule, used + n <= (total - reserved) * ratio, and `*_available` what the kernel measured.
@@ -58,22 +100,22 @@ SELECT
     CASE WHEN asked.vcpus > greatest(f.vcpus_free, 0) THEN 'vcpus_free' END,
     CASE WHEN asked.memory_mb > greatest(f.memory_mb_free, 0) THEN 'memory_mb_free' END,
     CASE
-      WHEN pool.name IS NULL THEN CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END
-      WHEN pool.pool_id IS NULL THEN 'disk_pool_missing ' || pool.name
-      WHEN pool.status = 'DISABLED' THEN 'disk_pool_disabled ' || pool.name
-      WHEN pool.aggregates <> '{}' AND (pool.aggregates && pool.host_aggregates) IS NOT TRUE THEN 'disk_pool_elsewhere ' || pool.name
-      WHEN pool.age IS NULL THEN 'disk_pool_no_usage ' || pool.name
-      WHEN pool.age > asked.default_max_age THEN 'disk_pool_stale ' || pool.name
-      WHEN pool.is_cloned THEN 'disk_pool_duplicate_id ' || pool.name
+      WHEN named.name IS NULL THEN CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END
+      WHEN pool.pool_id IS NULL THEN 'disk_pool_missing ' || named.name
+      WHEN pool.status = 'DISABLED' THEN 'disk_pool_disabled ' || named.name
+      WHEN pool.aggregates <> '{}' AND (pool.aggregates && named.aggregates) IS NOT TRUE THEN 'disk_pool_elsewhere ' || named.name
+      WHEN pool.age IS NULL THEN 'disk_pool_no_usage ' || named.name
+      WHEN pool.age > asked.default_max_age THEN 'disk_pool_stale ' || named.name
+      WHEN pool.is_cloned THEN 'disk_pool_duplicate_id ' || named.name
       WHEN NOT (
         asked.disk_gb BETWEEN pool.min_unit AND pool.max_unit AND asked.disk_gb % nullif(pool.step_size, 0) = 0
-      ) THEN 'disk_pool_unit ' || pool.name
-      WHEN asked.disk_gb > greatest(pool.gb_free, 0) THEN 'disk_pool_free ' || pool.name
-      WHEN asked.disk_gb > greatest(pool.gb_available, 0) THEN 'disk_pool_available ' || pool.name
+      ) THEN 'disk_pool_unit ' || named.name
+      WHEN asked.disk_gb > greatest(pool.gb_free, 0) THEN 'disk_pool_free ' || named.name
+      WHEN asked.disk_gb > greatest(pool.gb_available, 0) THEN 'disk_pool_available ' || named.name
     END,
     CASE WHEN asked.memory_mb_not_in_pages + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0)
       THEN 'memory_mb_available' END,
-    CASE WHEN pool.name IS NULL AND asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
+    CASE WHEN named.name IS NULL AND asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
     CASE WHEN asked.max_cpu_utilization IS NOT NULL THEN
       CASE WHEN f.cpu_utilization IS NULL THEN 'cpu_utilization_unknown' WHEN f.cpu_utilization > asked.max_cpu_utilization THEN 'cpu_utilization' END
     END,
@@ -117,16 +159,16 @@ SELECT
   f.age,
   f.vcpus_free,
   f.memory_mb_free,
-  CASE WHEN pool.name IS NULL THEN f.disk_gb_capacity ELSE pool.gb_capacity END,
-  CASE WHEN pool.name IS NULL THEN f.disk_gb_free ELSE pool.gb_free END,
+  CASE WHEN named.name IS NULL THEN f.disk_gb_capacity ELSE pool.gb_capacity END,
+  CASE WHEN named.name IS NULL THEN f.disk_gb_free ELSE pool.gb_free END,
   f.memory_mb_available,
-  CASE WHEN pool.name IS NULL THEN f.disk_gb_available ELSE pool.gb_available END,
+  CASE WHEN named.name IS NULL THEN f.disk_gb_available ELSE pool.gb_available END,
   f.cpu_utilization,
   f.cpu_steal,
   f.cpu_pressure,
   f.memory_pressure,
   f.io_pressure,
-  pool.name,
+  named.name,
   pool.pool_id
 FROM vacancy.host_free AS f
 CROSS JOIN (
@@ -142,38 +184,18 @@ CROSS JOIN (
   OFFSET 0
 ) AS asked
 LEFT JOIN LATERAL (
-  SELECT i.disk_pool AS name, i.aggregates AS host_aggregates, pool.*
-  FROM vacancy.host_inventory AS i
-  LEFT JOIN LATERAL (
-    SELECT
-      p.host_id AS pool_id,
-      p.status,
-      p.aggregates,
-      p.disk_gb_min_unit AS min_unit,
-      p.disk_gb_max_unit AS max_unit,
-      p.disk_gb_step_size AS step_size,
-      u.age,
-      u.is_cloned,
-      u.disk_gb_capacity AS gb_capacity,
-      u.disk_gb_free AS gb_free,
-      u.disk_gb_available AS gb_available
-    FROM vacancy.pool_of(i.disk_pool) AS named
-    JOIN vacancy.host_inventory AS p ON p.host_id = named.pool_id
-    LEFT JOIN vacancy.host_free AS u ON u.host_id = p.host_id AND u.vcpus_capacity = 0
-      -- Before the first sum nobody knows what its hosts hold.
-      AND EXISTS (SELECT FROM vacancy.pool_allocated AS a WHERE a.pool_id = p.host_id)
-    OFFSET 0  -- in one piece, so that each pool is looked at once for all of its hosts (Memoize)
-  ) AS pool ON true
+  SELECT i.disk_pool AS name, i.aggregates FROM vacancy.host_inventory AS i
   WHERE i.host_id = f.host_id AND i.disk_pool IS NOT NULL AND f.disk_gb_capacity = 0 AND asked.disk_gb > 0
   OFFSET 0  -- so that nothing is looked up for a host with a disk of its own
-) AS pool ON true
+) AS named ON true
+LEFT JOIN LATERAL vacancy.pool_state(named.name) AS pool ON true
 CROSS JOIN LATERAL (
   -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
   SELECT
     1 - (f.vcpus_free::double precision - asked.vcpus) / nullif(f.vcpus_capacity, 0) AS vcpus,
     1 - least(f.memory_mb_free::double precision - asked.memory_mb, f.memory_mb_available::double precision - asked.memory_mb_not_in_pages)
       / nullif(f.memory_mb_capacity, 0) AS memory_mb,
-    CASE WHEN pool.name IS NULL
+    CASE WHEN named.name IS NULL
       THEN 1 - (least(f.disk_gb_free, f.disk_gb_available)::double precision - asked.disk_gb) / nullif(f.disk_gb_capacity, 0)
       ELSE 1 - (least(pool.gb_free, pool.gb_available)::double precision - asked.disk_gb) / nullif(pool.gb_capacity, 0)
     END AS disk_gb
@@ -261,5 +283,5 @@ WHERE NOT i.retired AND NOT i.shares
 $$;
 
 REVOKE ALL ON FUNCTION
-  vacancy.typical_load(), vacancy.usage_fit(vacancy.request), vacancy.host_fit(vacancy.request)
+  vacancy.typical_load(), vacancy.pool_state(text), vacancy.usage_fit(vacancy.request), vacancy.host_fit(vacancy.request)
 FROM PUBLIC;

@@ -57,14 +57,19 @@ CROSS JOIN LATERAL (
     -- Listed already when the claim was made: the host's figures hold it.
     AND NOT (c.consumer = ANY (h.recent_consumers))
 ) AS claimed
-LEFT JOIN LATERAL (
-  SELECT
-    greatest(h.disk_gb_capacity, 0) - coalesce((SELECT a.allocated_gb FROM vacancy.pool_allocated AS a WHERE a.pool_id = h.host_id), 0) AS gb_free,
-    coalesce((SELECT d.claimed_gb FROM vacancy.pool_drawn AS d WHERE d.pool_id = h.host_id), 0) AS gb_claimed
-) AS pool ON h.vcpus_capacity = 0
 CROSS JOIN LATERAL (
   SELECT
-    greatest(least(h.disk_gb_free, pool.gb_free), -4000000000000000000) - claimed.disk_gb - coalesce(pool.gb_claimed, 0) AS gb_free,
+    CASE WHEN h.vcpus_capacity = 0 THEN
+      (SELECT a.allocated_gb FROM vacancy.pool_allocated AS a WHERE a.pool_id = h.host_id)
+    END AS gb_allocated,
+    CASE WHEN h.vcpus_capacity = 0 THEN
+      (SELECT d.claimed_gb FROM vacancy.pool_drawn AS d WHERE d.pool_id = h.host_id)
+    END AS gb_claimed
+  OFFSET 0
+) AS pool
+CROSS JOIN LATERAL (
+  SELECT
+    greatest(least(h.disk_gb_free, greatest(h.disk_gb_capacity, 0) - pool.gb_allocated), -4000000000000000000) - claimed.disk_gb - coalesce(pool.gb_claimed, 0) AS gb_free,
     claimed.disk_gb + coalesce(pool.gb_claimed, 0) AS gb_claimed
 ) AS disk;
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,9 @@ from typing import Any
 
 import psycopg2
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 from rich.console import Console
@@ -257,11 +260,11 @@ def test_a_claim_counts_until_the_pool_shows_it_and_not_longer(owner: Connection
     assert free(owner) == (60, 60)
 
 
-def report(owner: Connection, name: str = CEPH) -> None:
+def report(owner: Connection, name: str = CEPH, gb: int = 100) -> None:
     """The pool's next report, some time after the last."""
     with owner.cursor() as cursor:
         cursor.execute("UPDATE vacancy.pool_allocated SET summed_at = summed_at - interval '1 min'")
-    add_pool(owner, name)
+    add_pool(owner, name, gb)
 
 
 def test_a_claim_of_another_server_s_transaction_does_not_count_for_ever(
@@ -334,6 +337,96 @@ def test_nobody_sums_up_one_pool_in_many_rows(owner: Connection) -> None:
     assert rows == [("a", CEPH, 0, 0, 0), ("b", CEPH, 0, 0, 0), (CEPH, None, 100, 100, 100)]
 
 
+@pytest.mark.timeout(600)
+def test_free_is_what_neither_instances_nor_claims_hold(owner: Connection, scheduler: Scheduler) -> None:
+    """Claims, releases, expiries, instances that start and end and the pool's reports in any order, against a model."""
+    gb = 60
+    hosts = ("a", "b")
+    some = st.integers(0, 2**8 - 1)
+
+    def subset(things: Iterable[uuid.UUID], chosen: int) -> list[uuid.UUID]:
+        return [thing for index, thing in enumerate(sorted(things)) if chosen >> index % 8 & 1]
+
+    class Machine(RuleBasedStateMachine):
+        @initialize()
+        def empty(self) -> None:
+            with owner.cursor() as cursor:
+                cursor.execute(EMPTY)
+            self.in_flight: dict[uuid.UUID, tuple[str, int]] = {}
+            self.running: dict[uuid.UUID, tuple[str, int]] = {}
+            self.settled: set[uuid.UUID] = set()
+            self.summed = self.unseen = 0
+            for host in hosts:
+                self.write(host)
+            self.report()
+
+        @rule(each_gb=st.integers(0, 25), count=st.integers(1, 3))
+        def claim(self, each_gb: int, count: int) -> None:
+            try:
+                claims = scheduler.claim(Request(disk_gb=each_gb), count=count)
+            except NoHostFitsError:
+                assert each_gb * count > self.free()
+                return
+            assert each_gb * count <= self.free()
+            self.in_flight |= {claim.consumer: (claim.host_id, each_gb) for claim in claims}
+
+        @rule(chosen=some)
+        def release(self, chosen: int) -> None:
+            known = subset(self.in_flight.keys() | self.settled, chosen)
+            if known:
+                assert set(scheduler.release(*known)) == set(known)
+            for consumer in known:
+                self.in_flight.pop(consumer, None)
+                self.settled.discard(consumer)
+
+        @rule(chosen=some)
+        def expire(self, chosen: int) -> None:
+            gone = subset(self.in_flight, chosen)
+            with owner.cursor() as cursor:
+                cursor.execute(
+                    "UPDATE vacancy.claim SET expires_at = claimed_at WHERE consumer = ANY (%s::uuid[])",
+                    ([str(consumer) for consumer in gone],),
+                )
+            for consumer in gone:
+                del self.in_flight[consumer]
+
+        @rule(chosen=some)
+        def start(self, chosen: int) -> None:
+            for consumer in subset(self.in_flight, chosen):
+                host, each_gb = self.in_flight.pop(consumer)
+                self.running[consumer] = host, each_gb
+                self.settled.add(consumer)
+                self.unseen += each_gb
+                self.write(host)
+
+        @rule(chosen=some)
+        def end(self, chosen: int) -> None:
+            for consumer in subset(self.running, chosen):
+                host, _ = self.running.pop(consumer)
+                self.write(host)
+
+        @rule()
+        def report(self) -> None:
+            report(owner, gb=gb)
+            self.summed = sum(each_gb for _, each_gb in self.running.values())
+            self.unseen = 0
+
+        @invariant()
+        def holds(self) -> None:
+            assert free(owner)[0] == self.free()
+            assert sum(each_gb for _, each_gb in (self.running | self.in_flight).values()) <= gb
+            counts(owner)
+
+        def free(self) -> int:
+            return gb - self.summed - self.unseen - sum(each_gb for _, each_gb in self.in_flight.values())
+
+        def write(self, host: str) -> None:
+            mine = {consumer: each_gb for consumer, (place, each_gb) in self.running.items() if place == host}
+            add_host(owner, host, holds_gb=sum(mine.values()), consumers=f"{{{','.join(map(str, mine))}}}")
+
+    run_state_machine_as_test(Machine, settings=settings(max_examples=25, stateful_step_count=25, deadline=None))
+
+
 def test_many_at_once_take_all_of_a_pool_and_no_more(owner: Connection, tables: str) -> None:
     """First side by side, while there is plenty, then one after the other to the last GiB."""
     gb, each_gb, clients = 2560, 10, 8
@@ -380,8 +473,8 @@ def test_hosts_and_doctor_show_the_pools(owner: Connection, tables: str) -> None
     assert "100 (100) / 100" in lines["d"]
     assert "80 (80) / 100" in lines[CEPH]
 
-    settings = Settings(postgres=PostgresSettings(reader_dsn=SecretStr(tables)))
-    found = {finding.message: finding.remedy for finding in disk_pools(settings)}
+    configured = Settings(postgres=PostgresSettings(reader_dsn=SecretStr(tables)))
+    found = {finding.message: finding.remedy for finding in disk_pools(configured)}
     assert found.pop(f"2 hosts take their disk from the storage pool {CEPH}, 80 GiB free") is None
     ((message, remedy),) = found.items()
     assert message == "1 hosts take their disk from the storage pool nowhere, which nobody reports"
@@ -389,7 +482,7 @@ def test_hosts_and_doctor_show_the_pools(owner: Connection, tables: str) -> None
     assert "agent.reports_disk_pool" in remedy
     with owner.cursor() as cursor:
         cursor.execute("UPDATE vacancy.host_inventory SET status = 'DISABLED', status_reason = 'moving' WHERE shares")
-    assert f"the storage pool {CEPH}, which gives none: disabled: moving" in next(iter(disk_pools(settings))).message
+    assert f"the storage pool {CEPH}, which gives none: disabled: moving" in next(iter(disk_pools(configured))).message
 
 
 def test_measured_leaves_out_a_host_of_which_nobody_knows_whose_figures_it_has(owner: Connection) -> None:
