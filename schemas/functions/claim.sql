@@ -62,8 +62,8 @@ $$;
 
 -- Claims one host for one consumer, whose lock the caller holds. Where none fits host is null and refusal says why;
 -- contended counts the hosts that others were claiming from at that moment.
--- claims: how many this transaction makes. holds_host: whether this transaction holds the lock of a host already. held_pools: the slots that it
--- holds, by storage pool.
+-- claims: how many this transaction makes. holds_host: whether it holds the lock of a host already. held_pools: the slots that
+-- it holds, by storage pool.
 -- Raises serialization_failure where hosts fit but others were always there first.
 CREATE OR REPLACE FUNCTION vacancy.claim_host(
   request vacancy.request, for_consumer uuid, claims integer, holds_host boolean, INOUT held_pools jsonb,
