@@ -33,6 +33,7 @@ SOURCES = (
     "views/pci_pool",
     "views/numa_cell",
     "views/resource_class",
+    "views/shared_disk",
     "views/drifting",
     "views/host_drift",
     "functions/drift",

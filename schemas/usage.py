@@ -55,6 +55,7 @@ DECODED_COLUMNS: dict[str, str] = {
     **{gauge.field: "BIGINT" for gauge in GAUGES},
     **{counter.field: "BIGINT" for counter in COUNTERS},
     "recent_consumers": "STRING",
+    "uncertain": "STRING",
 }
 """The columns that ``decode_usage`` gives behind ``reason``, with Flink's types. A counter that is null is -1."""
 
@@ -69,5 +70,6 @@ HOST_COLUMNS: dict[str, str] = {
     **{counter.rate: "DOUBLE" for counter in COUNTERS},
     "anomalies": "INT NOT NULL",
     "recent_consumers": "STRING",
+    "uncertain": "STRING",
 }
 """The columns of table ``host`` that the job writes, with Flink's types. An array is text that the server casts."""

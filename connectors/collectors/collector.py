@@ -16,7 +16,8 @@ from typing import Literal, Protocol
 class UsageReading:
     """The fields of HostUsage that a collector knows, by the names, units and meanings of its schema.
 
-    A counter that cannot be had now is None.
+    A counter that cannot be had now is None. ``uncertain`` names those fields that are, in whole or in part, what they
+    were at an earlier reading; None: none.
     """
 
     boot_id: str
@@ -46,8 +47,11 @@ class UsageReading:
     memory_pressure_us: int | None = None
     io_pressure_us: int | None = None
     recent_consumers: Sequence[str] = ()
+    uncertain: Sequence[str] | None = None
 
 
+FIGURES = frozenset(UsageReading.__annotations__)
+"""The names of a UsageReading."""
 NULLABLE = tuple(name for name, kind in UsageReading.__annotations__.items() if kind == "int | None")
 """The counters of a UsageReading that may be None."""
 
@@ -123,6 +127,7 @@ class InventoryReading:
     pci_pools: Sequence[PciPool] = ()
     allocated: dict[str, int] | None = None
     source: str = "unknown"
+    disk_id: str | None = None
     disk_pool: str | None = None
 
 
@@ -131,7 +136,7 @@ class Collector(Protocol):
 
     Either method may raise OSError or ValueError when what a host cannot do without cannot be read now. A collector may
     have an attribute ``unknown``: what its last usage reading does not know for certain, and why, by the figure or by
-    what else it is (``domain one``). The agent logs each once and counts such readings.
+    what else it is (``domain one``). The agent logs each once and counts such readings; the event names the figures.
     """
 
     def usage(self) -> UsageReading:

@@ -41,10 +41,10 @@ def cpu_times(proc: Path = Path("/proc")) -> CpuTimes:
         text = read(f"{proc}/stat")
     except OSError:
         text = ""
-    cpus = text.count("\ncpu") or os.cpu_count()
+    name, *columns = text.partition("\n")[0].split() or [""]
+    cpus = f"\n{text}".count("\ncpu") - (name == "cpu") or os.cpu_count()
     if not cpus:
         raise OSError("the number of CPUs is not to be had")
-    name, *columns = text.partition("\n")[0].split() or [""]
     ticks = [count(column) for column in columns] if name == "cpu" else []
     busy = [ticks[index] for index in _BUSY if index < len(ticks)]
     return CpuTimes(

@@ -32,8 +32,10 @@ _WIDTH = 4
 _LOOPBACK, _TUNNELS = "772", {"65534", "768", "769", "776", "778", "823"}
 """ARPHRD_*: none (TUN, WireGuard), IPIP, IP6IP6, SIT, GRE, GRE over IPv6."""
 _TUNNEL_KINDS = {"wireguard", "vxlan", "geneve", "gretap", "ip6gretap", "bareudp", "amt"}
-_REPRESENTOR = re.compile(r"\d+|(c\d+)?(pf\d+)?(vf|sf)\d+|(c\d+)?pf\d+|hpf")
-"""The name of a switch's port that leads to a function and not out; p0 and p0s1 lead out."""
+_REPRESENTOR = re.compile(r"\d+|hpf|.*(pf|vfr?|sf)\d+")
+"""The name of a switch's port that leads to a function and not out: pf0vf1 with devlink, p0pf0vf1 and pf0vfr1 with
+drivers that name theirs themselves, 1 with old ones. p0 and p0s1 lead out.
+"""
 
 
 def disk_rows(proc: Path = Path("/proc")) -> dict[str, Row]:

@@ -8,7 +8,6 @@ server of NFS that is gone) the kernel lets go.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import weakref
 from collections.abc import Callable
@@ -16,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from vacancy.connectors.collectors.kernel_files import MOST, read_if_there
+from vacancy.connectors.collectors.kernel_files import MOST
 from vacancy.connectors.collectors.limited import Limited
+from vacancy.connectors.collectors.mounts import mount_of
 
 _PROGRAM = """
 import os, sys
@@ -55,17 +55,8 @@ def kind_of(path: Path, mounts: str = "/proc/self/mountinfo") -> str:
 
     It does not look at the path, which may hang.
     """
-    absolute, kind, longest = os.path.abspath(path), "", -1  # noqa: PTH100  # Path.resolve() would look at it
-    for line in (read_if_there(mounts) or "").splitlines():
-        before, _, after = line.partition(" - ")
-        columns = before.split(" ")
-        if len(columns) < 5:
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), columns[4])
-        inside = absolute == point or absolute.startswith(f"{point.rstrip('/')}/")
-        if inside and len(point) >= longest:  # of two at one place the later hides the former
-            kind, longest = after.partition(" ")[0], len(point)
-    return kind
+    mount = mount_of(path, mounts)
+    return mount.kind if mount else ""
 
 
 def _ask(path: Path) -> Room:

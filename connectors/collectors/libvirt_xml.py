@@ -15,6 +15,8 @@ from xml.etree import ElementTree as ET
 from vacancy.connectors.collectors.collector import PciPool
 from vacancy.connectors.collectors.machine import parse_cpu_list
 
+_PCI_ID = re.compile("[0-9a-f]{4}")
+
 
 @dataclass(frozen=True)
 class Definition:
@@ -75,10 +77,12 @@ class Pool:
     Attributes:
         type: such as ``dir`` and ``logical``.
         target: the directory that its volumes are under, file systems and /dev alike.
+        source: of storage on the network, what it is called there, the same on all hosts; "" for all other.
     """
 
     type: str
     target: str
+    source: str = ""
 
     @property
     def is_of_files(self) -> bool:
@@ -192,7 +196,20 @@ def cpu_set(text: str) -> set[int]:
 def pool(document: str) -> Pool:
     """A storage pool."""
     root = parse(document)
-    return Pool(root.get("type", ""), _text(root, "target/path"))
+    kind = root.get("type", "")
+    return Pool(kind, _text(root, "target/path"), _network_source(root) if kind in _ON_THE_NETWORK else "")
+
+
+_ON_THE_NETWORK = {"rbd", "gluster", "iscsi", "iscsi-direct", "sheepdog"}
+
+
+def _network_source(pool: ET.Element) -> str:
+    """The servers and what the pool is on them; of Gluster the volume alone, which any server of the cluster gives."""
+    hosts = sorted(host.get("name", "") for host in pool.iterfind("source/host"))
+    name = _text(pool, "source/name") or _attribute(pool, "source/device", "path")
+    if not name or pool.get("type") == "gluster":
+        return name
+    return f"{','.join(hosts)}/{name}"
 
 
 def cells(capabilities: ET.Element) -> tuple[Cell, ...]:
@@ -236,7 +253,7 @@ def pools(documents: Iterable[str], given: Set[str], given_mdevs: Set[str]) -> t
         given: addresses of PCI devices that running domains have.
         given_mdevs: UUIDs of mediated devices that running domains have.
     """
-    devices = [parse(document) for document in documents]
+    devices = list(_readable(documents))
     mdevs = [
         (_text(device, "parent"), _text(mdev, "uuid"), _attribute(mdev, "type", "id"))
         for device in devices
@@ -279,6 +296,31 @@ def pools(documents: Iterable[str], given: Set[str], given_mdevs: Set[str]) -> t
     )
 
 
+def _readable(documents: Iterable[str]) -> Iterator[ET.Element]:
+    """The roots of those documents that are whole and say what they are of: of others nothing is offered."""
+    for document in documents:
+        try:
+            device = parse(document)
+            is_known = all(_is_known(pci) for pci in device.iterfind("capability[@type='pci']"))
+        except (ValueError, ET.ParseError):
+            continue
+        if is_known:
+            yield device
+
+
+def _is_known(pci: ET.Element) -> bool:
+    """Whether a PCI device says of which kind it is.
+
+    Raises:
+        ValueError: a number of it is garbled.
+    """
+    kind = _Kind.of(pci)
+    for address in (pci, *pci.iterfind("capability/address")):
+        _pci_address(address)
+    list(_mdev_types(pci))
+    return all(_PCI_ID.fullmatch(part) for part in (kind.vendor_id, kind.product_id))
+
+
 def _is_for_guests(driver: str) -> bool:
     """Whether a driver is there to give a device away: vfio-pci, what is made of it for one card, and older ones."""
     return re.search(r"vfio[-_]pci$", driver) is not None or driver in {"pci-stub", "pciback"}
@@ -310,7 +352,7 @@ class _Kind:
         return cls(
             vendor_id=_attribute(pci, "vendor", "id").removeprefix("0x").lower(),
             product_id=_attribute(pci, "product", "id").removeprefix("0x").lower(),
-            numa_node=None if numa is None else int(numa.get("node", 0)),
+            numa_node=None if numa is None or int(numa.get("node", 0)) < 0 else int(numa.get("node", 0)),
         )
 
     def split(self, mdev_type: str) -> _Kind:

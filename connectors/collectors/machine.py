@@ -33,6 +33,7 @@ from vacancy.connectors.collectors.devices import (
     disk_rows,
     interface_rows,
 )
+from vacancy.connectors.collectors.disk_id import disk_id
 from vacancy.connectors.collectors.file_system import room_of
 from vacancy.connectors.collectors.guest_counters import Row
 from vacancy.connectors.collectors.kernel_files import count, read_if_there
@@ -43,6 +44,7 @@ from vacancy.schemas.errors import ConfigError
 _LINUX = sys.platform == "linux"
 _MIB = 2**20
 _GIB = 2**30
+_MOST_CPUS = 65_536
 _PAGE_KB = mmap.PAGESIZE // 1024
 _DISK_FIGURES = ("disk_read_bytes", "disk_write_bytes", "disk_read_ops", "disk_write_ops")
 _NO_COUNTERS: Row = (None,) * 4
@@ -127,6 +129,8 @@ class HostCollector:
         except OSError:
             pass  # each reading says so
         self._disk_gb = 0
+        self._device: int | None = None
+        self._disk_ids: dict[tuple[Path, int | None], str] = {}
         self.unknown: dict[str, str] = {}
         self._boot_id = boot_id(proc)
         self._name = settings.name or socket.gethostname()
@@ -186,6 +190,7 @@ class HostCollector:
             memory_pressure_us=self._pressure_us("memory"),
             io_pressure_us=self._pressure_us("io"),
             instances=0,
+            uncertain=("disk_gb_capacity",) if disk_gb and "disk_gb_available" in unknown else None,
         )
 
     def inventory(self) -> InventoryReading:
@@ -207,7 +212,17 @@ class HostCollector:
             numa_cells=numa_cells(self._sysfs),
             allocated={},  # it has no instances
             source="host",
+            disk_id=self.disk_id(settings.disk_path, self._device),
         )
+
+    def disk_id(self, path: Path, device: int | None) -> str | None:
+        """Which file system a path is on, as other nodes know it too; device is what stat() says of it, if known."""
+        if (path, device) in self._disk_ids:  # on nodes with thousands of mounts it takes a while to find out
+            return self._disk_ids[path, device]
+        found = disk_id(path, device, self._boot_id, proc=self._proc, sysfs=self._sysfs)
+        if found is not None:
+            self._disk_ids[path, device] = found
+        return found
 
     def _inventories(self, cpus: int, memory_bytes: int, disk_gb: int) -> dict[str, Inventory]:
         return inventories(self._settings, cpus, memory_bytes // _MIB, disk_gb)
@@ -215,11 +230,13 @@ class HostCollector:
     def _disk(self, unknown: dict[str, str]) -> tuple[int, int]:
         """GiB of the file system and GiB free on it; while that does not answer what it was, and none free."""
         try:
-            _, total, free = self._file_system()
+            device, total, free = self._file_system()
         except OSError as error:
             unknown["disk_gb_available"] = str(error)
+            if not self._disk_gb:
+                unknown["disk_gb_capacity"] = str(error)
             return self._disk_gb, 0
-        self._disk_gb = total // _GIB
+        self._device, self._disk_gb = device, total // _GIB
         return self._disk_gb, free // _GIB
 
     def _counters(self, counters: Counters, figures: Sequence[str], unknown: dict[str, str]) -> Row:
@@ -362,11 +379,18 @@ def _page_counts(directory: Path, second: str) -> list[tuple[int, int, int | Non
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """The kernel's list format: ``"0-2,5"`` is (0, 1, 2, 5)."""
+    """The kernel's list format: ``"0-2,5"`` is (0, 1, 2, 5).
+
+    Raises:
+        ValueError: it is garbled, or has numbers that no CPU has.
+    """
     cpus: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
-        cpus.extend(range(int(first), int(last or first) + 1))
+        numbers = range(int(first), int(last or first) + 1)
+        if numbers and not 0 <= numbers[0] <= numbers[-1] < _MOST_CPUS:
+            raise ValueError(f"{part} is no range of CPUs")
+        cpus.extend(numbers)
     return tuple(cpus)
 
 

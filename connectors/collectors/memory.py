@@ -19,6 +19,8 @@ from pathlib import Path
 from vacancy.connectors.collectors.kernel_files import count, read, read_if_there
 
 _KIB = 1024
+_MOST_KIB = 2**49
+"""512 PiB; an event holds no more than twice as much."""
 _INITS = {"tini", "dumb-init", "docker-init", "catatonit", "pause"}
 """First processes of containers that have one program beside them, and nothing to say."""
 
@@ -53,8 +55,8 @@ class MemoryReader:
         """
         figures = _figures(read(self._meminfo))
         total, free, available = figures.get("MemTotal"), figures.get("MemFree"), figures.get("MemAvailable")
-        if not total:
-            raise ValueError(f"{self._meminfo} has no MemTotal")
+        if not total or total > _MOST_KIB:
+            raise ValueError(f"{self._meminfo} has no MemTotal that a machine can have: {total}")
         if available is None:  # before Linux 3.14, and in some containers
             if free is None:
                 raise ValueError(f"{self._meminfo} has neither MemAvailable nor MemFree")

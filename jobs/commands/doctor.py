@@ -75,6 +75,7 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
                     "drift",
                     "drifting",
                     "host_drift",
+                    "shared_disk",
                 ),
             )
         }
@@ -116,6 +117,19 @@ LEFT JOIN LATERAL (
   WHERE p.shares AND (p.name = named.disk_pool OR p.host_id = named.disk_pool) ORDER BY p.host_id LIMIT 1
 ) AS pool ON true
 ORDER BY named.disk_pool
+"""
+_UNCERTAIN = """
+SELECT (array_agg(s.name ORDER BY s.name))[:%(names)s], count(*), figure.name
+FROM vacancy.schedulable_host AS s, unnest(s.uncertain) AS figure (name)
+GROUP BY figure.name
+ORDER BY figure.name
+LIMIT 20
+"""
+_SHARED_DISKS = """
+SELECT disk_id, hosts, names[:%(names)s], promised_gb, capacity_gb
+FROM vacancy.shared_disk
+ORDER BY hosts DESC, disk_id
+LIMIT 20
 """
 _NAMED_HOSTS = 10
 _CLONED_ID, _CLOCK_WENT_BACK, _FRACTION_BOUNDED = 1, 2, 4
@@ -377,6 +391,37 @@ def disk_pools(settings: Settings) -> Iterator[Finding]:
             yield Finding("storage pools", f"{what}, {free_gb} GiB free")
 
 
+def _figures(settings: Settings) -> Iterator[Finding]:
+    with (
+        closing(_connect(settings, "reader")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.reader_dsn),
+    ):
+        cursor.execute(_UNCERTAIN, {"names": _NAMED_HOSTS})
+        for names, count, figure in cursor.fetchall():
+            yield Finding(
+                "figures",
+                f"{one_line(figure)} of {count} hosts is not known for certain: {_named(names, count)};"
+                " the logs of their agents say why",
+            )
+
+
+def _disks(settings: Settings) -> Iterator[Finding]:
+    with (
+        closing(_connect(settings, "reader")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.reader_dsn),
+    ):
+        cursor.execute(_SHARED_DISKS, {"names": _NAMED_HOSTS})
+        for disk, count, names, promised_gb, capacity_gb in cursor.fetchall():
+            yield Finding(
+                "disks",
+                f"{count} hosts promise {promised_gb:,} GiB of one disk of {capacity_gb:,} GiB, {one_line(disk)}:"
+                f" {_named(names, count)}",
+                "set agent.disk_pool to one name on all of them",
+            )
+
+
 def _named(names: Sequence[str], count: int) -> str:
     shown = ", ".join(str(one_line(name)) for name in names)
     return shown if count <= len(names) else f"{shown} and {count - len(names)} more"
@@ -393,6 +438,9 @@ _CHECKS: Mapping[str, Check] = {
     "sources": _sources,
     "anomalies": _anomalies,
     "storage pools": disk_pools,
+"""
+    "figures": _figures,
+    "disks": _disks,
 }
 
 

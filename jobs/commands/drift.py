@@ -22,7 +22,10 @@ from vacancy.jobs.terminal import say_json
 
 _LOG = logging.getLogger("vacancy")
 _ROWS = "SELECT * FROM vacancy.host_drift ORDER BY since, name, kind"
-_UNITS = {"memory_missing": ("MiB promised", "MiB there")}
+_UNITS = {"memory_missing": ("MiB promised", "MiB there"), "shared_disk": ("GiB promised", "GiB there")}
+_SHARED_DISK = (
+    "shared disk: these hosts have one disk with others, which `vacancy doctor` names; declare it by agent.disk_pool"
+)
 
 
 @click.command("drift")
@@ -103,3 +106,5 @@ def _show(rows: list[dict[str, Any]]) -> None:
     console = table_console()
     console.print(table)
     console.print(f"{len(rows):,} drift", style="bold")
+    if any(row["kind"] == "shared_disk" for row in rows):
+        console.print(_SHARED_DISK, soft_wrap=True)

@@ -162,11 +162,12 @@ class Agent:
     def _usage(self) -> None:
         with self._going_on(Event.USAGE):
             reading = self._read(Event.USAGE, self._collector.usage)
-            self._take_note({**getattr(self._collector, "unknown", {}), **beyond_an_event(reading)})
+            unknown = {**getattr(self._collector, "unknown", {}), **beyond_an_event(reading)}
+            self._take_note(unknown)
             own = reading if self._settings.disk_pool is None else usage_of_node(reading)
-            self._outbox.add_usage(self._writer.usage(self._host_id, own))
+            self._outbox.add_usage(self._writer.usage(self._host_id, own, unknown))
             if self._pool is not None:
-                self._pool.usage(reading)
+                self._pool.usage(reading, unknown)
             self.readings[Event.USAGE].produced += 1
             listed = frozenset(reading.recent_consumers)
             if listed - self._listed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from vacancy.connectors.collectors.collector import InventoryReading, UsageReading
 from vacancy.connectors.collectors.disk_pool import inventory_of_pool, pool_id, usage_of_pool
@@ -33,9 +33,9 @@ class PoolReporter:
         self._writer = EventWriter(encoders, settings.interval)
         self._sent: InventoryReading | None = None
 
-    def usage(self, reading: UsageReading) -> None:
-        """Sends the pool's usage."""
-        payload = self._writer.usage(self._host_id, usage_of_pool(reading))
+    def usage(self, reading: UsageReading, unknown: Collection[str] = ()) -> None:
+        """Sends the pool's usage, by a reading of the node and what is not known of it."""
+        payload = self._writer.usage(self._host_id, usage_of_pool(reading), {"disk_gb_available"} & {*unknown})
         self._events.send(Event.USAGE, self._host_id, payload)
         self._events.serve()
 

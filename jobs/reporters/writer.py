@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from importlib import metadata
 from typing import Any
 
-from vacancy.connectors.collectors.collector import NULLABLE, InventoryReading, UsageReading
+from vacancy.connectors.collectors.collector import FIGURES, NULLABLE, InventoryReading, UsageReading
 from vacancy.connectors.collectors.kernel_files import MOST
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
@@ -43,13 +43,23 @@ class EventWriter:
         }
         self._wall_clock = wall_clock
         self._seq: Counter[str] = Counter()
-        self._busy: defaultdict[str, NeverNull] = defaultdict(NeverNull)
 
-    def usage(self, host_id: str, reading: UsageReading) -> bytes:
-        """A host's next usage event; without the counters that no event can hold."""
-        without = dict.fromkeys(beyond_an_event(reading))
-        busy_ns = self._busy[host_id].take(None if "cpu_busy_ns" in without else reading.cpu_busy_ns)
-        more = {**without, "cpu_busy_ns": busy_ns, "seq": self._seq[host_id]}
+    def usage(self, host_id: str, reading: UsageReading, unknown: Collection[str] = ()) -> bytes:
+        """A host's next usage event; the counters that no event can hold are not known in it either.
+
+        Args:
+            host_id: the host.
+            reading: its figures.
+            unknown: what of them, or else, is not known.
+        """
+        more: dict[str, Any] = dict.fromkeys(beyond_an_event(reading))
+        unknown = FIGURES & {*unknown, *more}
+        if more.get("cpu_busy_ns", reading.cpu_busy_ns) is None:
+            more["cpu_busy_ns"] = 0  # it has no null
+            unknown |= {"cpu_busy_ns"}
+        # Lists: of a tuple the encoder would take the first for the name of a type.
+        more |= {"unknown": sorted(unknown) or None, "uncertain": sorted(reading.uncertain or ()) or None}
+        more["seq"] = self._seq[host_id]
         payload = self._encode(Event.USAGE, host_id, reading, more)
         self._seq[host_id] += 1
         return payload
@@ -72,27 +82,3 @@ def beyond_an_event(reading: UsageReading) -> dict[str, str]:
         for name in NULLABLE
         if (value := getattr(reading, name)) is not None and not 0 <= value <= MOST
     }
-
-
-class NeverNull:
-    """A counter for an event that has no null for it: over a step that is not known it goes back, as after a reset.
-
-    No rate is formed of such a step (docs/semantics.md), neither from what was known to what is not nor back.
-    """
-
-    _HIGH = 10**9  # ns: less than any machine has been busy for since its boot, and more than readings can take away
-
-    def __init__(self) -> None:
-        self._sent: int | None = None
-        self._known: int | None = None
-
-    def take(self, value: int | None) -> int:
-        """What to send for a reading."""
-        if self._sent is None:
-            self._sent = self._HIGH if value is None else value
-        elif value is None or self._known is None:
-            self._sent = max(0, self._sent - 1)
-        else:
-            self._sent = max(0, self._sent + value - self._known)
-        self._known = value
-        return self._sent

@@ -7,6 +7,7 @@
 --   memory_missing: the host has less memory than it may still promise, by more than a tolerance. What it may still promise
 --     is divided by the allocation ratio. The tolerance is a fraction of the host's memory:
 --     ALTER DATABASE … SET vacancy.drift_tolerance = '0.2' (without: 0.1).
+--   shared_disk: the host promises a disk that others promise as well.
 CREATE OR REPLACE VIEW vacancy.drifting AS
 SELECT i.host_id, i.name, i.source, h.observed_at, kinds.kind, kinds.promised, kinds.measured
 FROM vacancy.host_inventory AS i
@@ -23,6 +24,7 @@ CROSS JOIN LATERAL (
     SELECT greatest(least(coalesce((i.inventories->'MEMORY_MB'->>'allocation_ratio')::double precision, 1), 1e6), 1e-6) AS ratio
   ) AS ratio
 ) AS figures
+LEFT JOIN vacancy.shared_disk AS disk ON disk.disk_id = i.disk_id
 CROSS JOIN LATERAL (
   VALUES
     (
@@ -36,7 +38,8 @@ CROSS JOIN LATERAL (
     (
       'memory_missing', figures.memory_mb_promised, h.memory_mb_available,
       figures.memory_mb_promised::double precision - h.memory_mb_available > figures.memory_mb_tolerance
-    )
+    ),
+    ('shared_disk', disk.promised_gb, disk.capacity_gb, disk.hosts > 1)
 ) AS kinds (kind, promised, measured, applies)
 WHERE NOT i.retired AND NOT i.shares AND kinds.applies AND statement_timestamp() - h.observed_at <= (SELECT vacancy.max_age());
 

@@ -40,7 +40,8 @@ SELECT
   claimed.memory_mb AS memory_mb_claimed,
   disk.gb_claimed AS disk_gb_claimed,
   h.anomalies,
-  h.anomalies & 1 <> 0 AS is_cloned
+  h.anomalies & 1 <> 0 AS is_cloned,
+  h.uncertain
 FROM vacancy.host AS h
 CROSS JOIN LATERAL (
   SELECT

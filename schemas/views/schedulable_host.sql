@@ -58,6 +58,8 @@ SELECT
   coalesce(i.source, 'unknown') AS source,
   i.shares,
   f.anomalies,
+  f.uncertain,
+  i.disk_id,
   i.disk_pool
 FROM vacancy.host_inventory AS i
 LEFT JOIN vacancy.host_free AS f ON f.host_id = i.host_id
@@ -73,5 +75,7 @@ COMMENT ON COLUMN vacancy.schedulable_host.claims IS 'Claims in flight on the ho
 COMMENT ON COLUMN vacancy.schedulable_host.disk_pool IS 'The storage pool that its disk comes from: its own disk_gb_free is 0, the pool''s is in the pool''s row. Null: it has a disk of its own.';
 COMMENT ON COLUMN vacancy.schedulable_host.shares IS 'True: a storage pool, which is never picked.';
 COMMENT ON COLUMN vacancy.schedulable_host.anomalies IS 'Bits: 1 several nodes report under this id, 2 the node''s clock went back, 4 a fraction was above 1.';
+COMMENT ON COLUMN vacancy.schedulable_host.uncertain IS 'Fields of the newest event that are not known for certain. Null: none.';
+COMMENT ON COLUMN vacancy.schedulable_host.disk_id IS 'The disk that it has: the same on all hosts that see the same file system. Null: not known.';
 
 GRANT SELECT ON vacancy.schedulable_host TO vacancy_scheduler, vacancy_reader;

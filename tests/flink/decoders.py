@@ -30,9 +30,10 @@ INVENTORY_COLUMNS = (
     "agent_version",
     "allocated",
     "source",
+    "disk_id",
     "disk_pool",
 )
-AMOUNTS = {"reporting_interval_ms", *USAGE_COLUMNS} - {"reason", "host_id", "boot_id", "recent_consumers"}
+AMOUNTS = {"reporting_interval_ms", *USAGE_COLUMNS} - {"reason", "host_id", "boot_id", "recent_consumers", "uncertain"}
 
 
 class Decoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -79,6 +80,7 @@ def as_oracle(row: dict[str, Any]) -> dict[str, Any]:
     return row | {
         "observed_ms": round(observed_at.timestamp() * 1000),
         "recent_consumers": literal.split(",") if literal else [],
+        "uncertain": row["uncertain"] and json.loads(f"[{row['uncertain'][1:-1]}]"),
     }
 
 

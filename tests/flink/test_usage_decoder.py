@@ -47,6 +47,15 @@ def test_a_good_event_in_columns(decoder: Decoder) -> None:
     assert row["recent_consumers"] == "{}"
 
 
+def test_what_an_event_does_not_know_is_no_count_and_is_named(decoder: Decoder) -> None:
+    """An amount that is not known stands as it is: 0, since nothing is free of it; so does what is from earlier."""
+    doubts = {"unknown": ["cpu_busy_ns", "net_rx_bytes", "disk_gb_available"], "uncertain": ["disk_read_bytes", "a\\b"]}
+    event = usage_event(cpu_busy_ns=0, net_rx_bytes=7, disk_gb_available=0, disk_read_bytes=5)
+    row, certain = (decoder.row(encode_usage(event | more)) for more in (doubts, {}))
+    assert row["uncertain"] == r'{"a\\b","cpu_busy_ns","disk_gb_available","disk_read_bytes","net_rx_bytes"}'
+    assert row == {**certain, "cpu_busy_ns": ABSENT, "net_rx_bytes": ABSENT, "uncertain": row["uncertain"]}
+
+
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
@@ -63,7 +72,10 @@ def test_a_good_event_in_columns(decoder: Decoder) -> None:
         (GOOD[:50], "undecodable: "),
         (GOOD + b"\x00", "undecodable: 1 bytes left over"),
         (HEADER + GIB + GOOD[11:], "undecodable: 1073741824 bytes where "),
-        (GOOD[:-1] + GIB, "undecodable: 1073741824 items where 0 bytes are left"),
+        (GOOD[:-3] + GIB, "undecodable: 1073741824 items where 0 bytes are left"),
+        (GOOD[:-1] + GIB, "undecodable: "),
+        (encode_usage(usage_event(unknown=["a b"])), 'invalid: unknown is "a b", not 1 to 64 printable ASCII'),
+        (encode_usage(usage_event(uncertain=["a"] * 65)), "invalid: uncertain has 65 items, more than 64"),
         (HEADER + b"\x01" + GOOD[11:], "undecodable: -1 bytes where "),
         (HEADER + b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01" + GOOD[11:], "undecodable: "),
         (HEADER + b"\xff" * 11 + GOOD[11:], "undecodable: a number of more than 10 bytes"),
@@ -149,16 +161,16 @@ def test_newer_and_older_writers_get_their_defaults() -> None:
     def with_more(fields: list[dict[str, Any]]) -> None:
         fields.insert(3, {"name": "gpus", "type": {"type": "array", "items": "string"}, "default": []})
 
-    older, ours, newer = version(0, without_pressure), newest(Event.USAGE), version(2, with_more)
+    older, ours, newer = version(0, without_pressure), newest(Event.USAGE), version(3, with_more)
     assert older.fingerprint != ours.fingerprint != newer.fingerprint
     decoder = Decoder(Event.USAGE, [older, newer, ours])
     payloads = []
     for writer, extra in ((older, {}), (ours, {}), (newer, {"gpus": ["a"]})):
         event = usage_event(host_id=f"v{writer.version}", cpu_pressure_us=5) | extra
         payloads.append(writer.header + _datum(writer, event))
-    rows = [decoder.row(f"v{number}", payload) for number, payload in enumerate(payloads)]
+    rows = [decoder.row(f"v{number}", payload) for number, payload in zip((0, 2, 3), payloads, strict=True)]
     assert [row["reason"] for row in rows] == [None] * 3
-    assert [row["host_id"] for row in rows] == ["v0", "v1", "v2"]
+    assert [row["host_id"] for row in rows] == ["v0", "v2", "v3"]
     assert [row["cpu_pressure_us"] for row in rows] == [ABSENT, 5, 5]
     # What is skipped is looked at as well.
     forged = newer.header + _datum(newer, usage_event() | {"gpus": ["a"]}).replace(b"\x02\x02a\x00", GIB + b"\x02a\x00")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -109,6 +109,7 @@ def host_history(random: Random, host_id: str) -> list[Record]:
     skew_ms = random.choice((0, -3_600_000, 86_400_000))
     absent = random.sample(OPTIONAL_COUNTERS, random.randint(0, 3))
     faulty = random.sample(tuple(COUNTERS), random.choice((0, 0, 1, 3, len(COUNTERS))))
+    doubtful = random.sample((*COUNTERS, "disk_gb_available", "of_a_later_release"), random.choice((0, 0, 1, 4)))
     slow_ms = random.choice((200, 4_000))
     append_ms = BASE_MS + random.randint(0, 5_000)
     records: list[Record] = []
@@ -149,9 +150,16 @@ def host_history(random: Random, host_id: str) -> list[Record]:
             for counter in faulty:
                 if random.random() < 0.5:
                     event = event | {counter: _faulty(random, counter, event[counter], random.choice(FAULTS))}
-        event = event | {"seq": event["seq"] + 1, "agent_time": append_ms + skew_ms}
+        event = event | {"seq": event["seq"] + 1, "agent_time": append_ms + skew_ms, **_doubts(random, doubtful)}
         records.append(Record(append_ms, event))
     return records
+
+
+def _doubts(random: Random, doubtful: Sequence[str]) -> dict[str, Any]:
+    """What an event says of its own figures, of which some are doubtful now and then."""
+    return {
+        kind: random.sample(doubtful, random.randint(0, len(doubtful))) or None for kind in ("unknown", "uncertain")
+    }
 
 
 def _faulty(random: Random, counter: str, value: int | None, fault: str) -> int | None:

@@ -150,6 +150,7 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
         "memory_mb_available": newest.event["memory_mb_available"],
         "disk_gb_available": newest.event["disk_gb_available"],
         "recent_consumers": list(newest.event["recent_consumers"]),
+        "uncertain": sorted({*(newest.event["unknown"] or []), *(newest.event["uncertain"] or [])}) or None,
     }
     for resource in RESOURCES:
         free = [record.event[f"{resource}_capacity"] - record.event[f"{resource}_allocated"] for record in window]
@@ -160,7 +161,7 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
     if newest.cloned_ms is not None and newest.latest_ms - newest.cloned_ms <= window_ms:
         anomalies |= CLONED_ID
     for counter, column in COUNTERS.items():
-        rate = None if newest.event[counter] is None else _rate(counter, steps)
+        rate = None if _told(counter, newest.event) is None else _rate(counter, steps)
         if rate is not None and not column.endswith("_per_s") and rate > 1:
             rate = Fraction(1)
             anomalies |= FRACTION_BOUNDED
@@ -171,13 +172,20 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
 def _rate(counter: str, steps: list[tuple[dict[str, Any], dict[str, Any]]]) -> Fraction | None:
     """What a counter grew by, exactly, over the time of the steps that are not void for it; None: not known."""
     amount = time_ns = 0
-    for before, after in steps:
-        if before[counter] is None or after[counter] is None or 2 * after[counter] < before[counter]:
+    for first, second in steps:
+        before, after = _told(counter, first), _told(counter, second)
+        if before is None or after is None or 2 * after < before:
             continue
-        cpus = after["cpu_count"] if counter in CPU_FRACTIONS else 1
-        amount += after[counter] - before[counter]
-        time_ns += (after["monotonic_ns"] - before["monotonic_ns"]) * cpus
+        cpus = second["cpu_count"] if counter in CPU_FRACTIONS else 1
+        amount += after - before
+        time_ns += (second["monotonic_ns"] - first["monotonic_ns"]) * cpus
     if not time_ns or amount < 0:
         return None
     unit = 1_000_000_000 if "bytes" in counter else {"ns": 1, "us": 1_000}[counter[-2:]]
     return Fraction(amount * unit, time_ns)
+
+
+def _told(counter: str, event: dict[str, Any]) -> int | None:
+    """A counter as an event has it; None: not known."""
+    value: int | None = event[counter]
+    return None if counter in (event["unknown"] or ()) else value

@@ -122,6 +122,47 @@ def test_hosts_whose_events_contradict_each_other_are_named_and_counted(dsns: di
     assert wrong(findings, "anomalies") == [said[0], said[2]]
 
 
+def test_figures_that_are_not_certain_are_said_and_are_no_fault(dsns: dict[str, str]) -> None:
+    with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner:
+        for host, uncertain in (
+            ("hung\x1b[2J", "{disk_gb_available,cpu_busy_ns}"),
+            ("busy", "{cpu_busy_ns}"),
+            ("sound", None),
+        ):
+            upsert_inventory(owner, host_id=host, name=host)
+            upsert_usage(owner, host_id=host, uncertain=uncertain, observed_at=datetime.now(UTC))
+    findings = diagnose(settings(dsns))
+    assert [finding.message for finding in findings if finding.check == "figures"] == [
+        "cpu_busy_ns of 2 hosts is not known for certain: busy, hung\\x1b[2J; the logs of their agents say why",
+        "disk_gb_available of 1 hosts is not known for certain: hung\\x1b[2J; the logs of their agents say why",
+    ]
+    assert wrong(findings, "figures") == []
+
+
+def test_a_disk_that_several_hosts_promise_is_found(dsns: dict[str, str]) -> None:
+    """Not one that is a host's own, nor one of which each host promises a part."""
+    nfs, parted = "nfs:0a000005:1:2", "ceph:a,b"
+    disks = {
+        "one": nfs,
+        "two": nfs,
+        "own": "local:1",
+        "other": "local:2",
+        "left": parted,
+        "right": parted,
+        "unknown": None,
+    }
+    total = '{"DISK_GB": {"total": 1024, "allocation_ratio": 1.0}}'
+    with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner:
+        for host, disk_id in disks.items():
+            capacity = 512 if disk_id == parted else 1024
+            upsert_inventory(owner, host_id=host, name=host, disk_id=disk_id, inventories=total)
+            upsert_usage(owner, host_id=host, disk_gb_capacity=capacity, observed_at=datetime.now(UTC))
+        upsert_inventory(owner, host_id="gone", name="gone", disk_id="local:1", inventories=total)
+        upsert_usage(owner, host_id="gone", observed_at=datetime.now(UTC) - timedelta(days=1))
+    found = wrong(diagnose(settings(dsns)), "disks")
+    assert found == ["2 hosts promise 2,048 GiB of one disk of 1,024 GiB, nfs:0a000005:1:2: one, two"]
+
+
 def test_a_silent_source_is_named_and_a_partly_silent_one_is_said(dsns: dict[str, str]) -> None:
     now = datetime.now(UTC)
     with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner:

@@ -160,6 +160,49 @@ def test_devices_are_pools_and_those_of_running_domains_are_not_free(node: str) 
     assert "CUSTOM_NVIDIA_36" not in inventory.inventories
 
 
+@pytest.mark.parametrize("call", ["getCapabilities", "baselineCPU", "getFreePages", "listAllDevices", "getHostname"])
+@pytest.mark.parametrize("fault", ["an error", "no document"])
+def test_what_libvirt_does_not_tell_of_the_node_costs_itself_alone(
+    node: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str, fault: str
+) -> None:
+    """As on ARM, where it expands no CPU."""
+    before = make_collector(node).inventory()
+    import libvirt
+
+    def fail(*_: Any) -> Any:
+        if fault == "an error" or call in {"getFreePages", "listAllDevices"}:
+            raise libvirt.libvirtError("this function is not supported by the connection driver")
+        return "<no document"
+
+    monkeypatch.setattr(libvirt.virConnect, call, fail)
+    collector = make_collector(node)
+    assert _read(collector.usage()) == (2, 3, 768, 1024)
+    inventory = collector.inventory()
+    assert inventory.inventories["VCPU"] == before.inventories["VCPU"]
+    assert inventory.inventories["MEMORY_MB"] == before.inventories["MEMORY_MB"]
+    assert inventory.name
+    assert bool(inventory.pci_pools) == (call != "listAllDevices")
+    collector.inventory()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == (call in {"getCapabilities", "listAllDevices"})
+
+
+def test_a_disk_that_several_domains_have_counts_once(tmp_path: Path) -> None:
+    """The test driver's disks are of 1 TiB less 5 MB."""
+    domain = """
+      <domain type='test'>
+        <name>{name}</name><uuid>{uuid}</uuid><memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type></os>
+        <devices>
+          <disk type='file' device='disk'><source file='/shared'/><target dev='vda'/><shareable/></disk>
+          <disk type='file' device='disk'><source file='/own/{name}'/><target dev='vdb'/></disk>
+        </devices>
+      </domain>"""
+    require_libvirt()
+    domains = "".join(domain.format(name=name, uuid=uuid.uuid4()) for name in ("one", "two"))
+    (tmp_path / "node.xml").write_text(f"<node>{domains}</node>", encoding="utf-8")
+    assert make_collector(f"test://{tmp_path}/node.xml").usage().disk_gb_allocated == 3072
+
+
 @pytest.fixture
 def driver() -> Iterator[Any]:
     """libvirt's default test node: 2 cells of 8 CPUs, one domain of 2 VCPUs; one for the process while it is open."""

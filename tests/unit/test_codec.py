@@ -120,7 +120,7 @@ def test_every_field_of_a_reading_is_one_of_its_schema_and_the_agent_adds_the_re
     fields = {event: {field["name"] for field in newest(event).document["fields"]} for event in Event}
     usage = {field.name for field in dataclasses.fields(UsageReading)}
     inventory = {field.name for field in dataclasses.fields(InventoryReading)}
-    assert fields[Event.USAGE] - usage == {"host_id", "seq", "agent_time"}
+    assert fields[Event.USAGE] - usage == {"host_id", "seq", "agent_time", "unknown"}
     assert fields[Event.INVENTORY] - inventory == {"host_id", "agent_time", "reporting_interval_ms", "agent_version"}
     assert usage <= fields[Event.USAGE]
     assert inventory <= fields[Event.INVENTORY]

@@ -308,6 +308,26 @@ def test_which_paths_a_foundhas(kind: str, target: str, path: str, has: bool) ->
     assert Pool(kind, target).has(path) is has
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "",
+        "<device>",
+        "<device><capability type='pci'/></device>",
+        "<device><capability type='pci'><product id='0x1'/><vendor id='0x8086'/></capability></device>",
+        "<device><capability type='pci'><bus>x</bus><product id='0x154c'/><vendor id='0x8086'/></capability></device>",
+        "<device><capability type='pci'><numa node='x'/><product id='0x1'/><vendor id='0x8086'/></capability></device>",
+        "<device><capability type='mdev'/></device>",
+    ],
+)
+def test_a_device_that_is_not_told_whole_offers_nothing_and_hides_no_other(broken: str) -> None:
+    whole = (
+        "<device><name>a</name><driver><name>vfio-pci</name></driver><capability type='pci'><numa node='-1'/>"
+        "<product id='0x154c'/><vendor id='0x8086'/></capability></device>"
+    )
+    assert pools([broken, whole, broken], set(), set()) == (PciPool("8086", "154c", None, 1, 1),)
+
+
 def test_a_pool() -> None:
     document = "<pool type='netfs'><name>a</name><target><path>/mnt/a</path></target></pool>"
     assert pool(document) == Pool("netfs", "/mnt/a")

@@ -138,6 +138,9 @@ def test_without_its_memory_there_is_no_reading(machine: Machine, fault: str) ->
         collector.usage()
     if fault == "directory":
         (machine.proc / "meminfo").rmdir()
+    machine.write(machine.proc / "meminfo", PROC["meminfo"].replace("16777216", str(2**60)))
+    with pytest.raises(ValueError, match="no MemTotal that a machine can have"):
+        collector.usage()
     machine.write(machine.proc / "meminfo", PROC["meminfo"])
     assert collector.usage().memory_mb_available == 8192
 
@@ -298,8 +301,10 @@ def test_a_switch_in_a_card_counts_where_it_leads_out(machine: Machine) -> None:
     switch = {"phys_switch_id": "5ab63d0003a9b8e8"}
     card = "pci0000:00/0000:01:00.0"
     machine.interface("enp1s0f0np0", f"{card}/net/enp1s0f0np0", **switch, phys_port_name="p0")
-    for name, port in (("eth1", "pf0vf0"), ("eth2", "pf0sf88"), ("eth3", "c1pf0vf2"), ("eth4", "0"), ("eth5", "pf0")):
-        machine.interface(name, f"{card}/net/{name}", **switch, phys_port_name=port)
+    # By devlink, by mlx5 before that, and as sfc and ice name theirs.
+    ports = ("pf0vf0", "pf0sf88", "c1pf0vf2", "c1pf0", "0", "pf0", "vf3", "hpf", "p0pf0vf1", "p0if1pf2vf3", "pf0vfr1")
+    for number, port in enumerate(ports):
+        machine.interface(f"eth{number}", f"{card}/net/eth{number}", **switch, phys_port_name=port)
     function = machine.interface("enp1s0f0v0", "pci0000:00/0000:01:00.2/net/enp1s0f0v0")
     (function.parent.parent / "physfn").symlink_to(machine.sysfs / "devices" / card)
     sub = machine.interface("enp1s0f0s88", f"{card}/mlx5_core.sf.2/net/enp1s0f0s88")

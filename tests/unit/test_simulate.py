@@ -25,6 +25,7 @@ def test_encoded_usage_reads_as_the_fleet_has_it() -> None:
             if report.without_pressure[position]:
                 expected |= dict.fromkeys(PRESSURE)
             assert round(record.pop("agent_time").timestamp() * 1000) == expected.pop("agent_time")
+            expected |= {"unknown": None, "uncertain": None}
             assert record == expected | {"recent_consumers": list(expected["recent_consumers"])}
             assert message["key"] == expected["host_id"].encode()
             recent += len(record["recent_consumers"])

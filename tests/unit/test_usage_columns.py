@@ -13,7 +13,7 @@ from vacancy.schemas.events import Event, newest
 from vacancy.schemas.usage import COUNTERS, GAUGES, HOST_COLUMNS, RESOURCES
 
 FIELDS: dict[str, dict[str, Any]] = {field["name"]: field for field in newest(Event.USAGE).document["fields"]}
-THE_AGENTS = {"host_id", "seq", "agent_time"}
+THE_AGENTS = {"host_id", "seq", "agent_time", "unknown"}
 """The fields that the agent adds to a collector's reading."""
 
 

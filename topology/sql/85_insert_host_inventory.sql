@@ -18,6 +18,7 @@ SELECT
   event.agent_version,
   event.allocated,
   event.source,
+  event.disk_id,
   event.disk_pool
 FROM inventory_decoded
 WHERE event.reason IS NULL

@@ -17,6 +17,7 @@ CREATE TEMPORARY TABLE host_inventory (
   agent_version STRING,
   allocated STRING,
   source STRING,
+  disk_id STRING,
   disk_pool STRING,
   PRIMARY KEY (host_id) NOT ENFORCED
 ) WITH ($options)

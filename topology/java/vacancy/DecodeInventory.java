@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.stream.Collectors;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericData;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
@@ -46,6 +45,7 @@ public final class DecodeInventory extends EventDecoder {
                     DataTypes.FIELD("agent_version", DataTypes.STRING()),
                     DataTypes.FIELD("allocated", DataTypes.STRING()),
                     DataTypes.FIELD("source", DataTypes.STRING()),
+                    DataTypes.FIELD("disk_id", DataTypes.STRING()),
                     DataTypes.FIELD("disk_pool", DataTypes.STRING()));
     private static final List<String> ARRAYS = List.of("traits", "aggregates");
     private static final int HOST_ID = 1;
@@ -171,12 +171,5 @@ public final class DecodeInventory extends EventDecoder {
             return arrayLiteral((List<?>) field);
         }
         return field instanceof List || field instanceof Map ? GenericData.get().toString(field) : field.toString();
-    }
-
-    /** Texts as a PostgreSQL array literal. */
-    private static String arrayLiteral(List<?> texts) {
-        return texts.stream()
-                .map(text -> '"' + text.toString().replace("\\", "\\\\").replace("\"", "\\\"") + '"')
-                .collect(Collectors.joining(",", "{", "}"));
     }
 }

@@ -2,8 +2,11 @@ package vacancy;
 
 import java.io.IOException;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.TreeSet;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
 import org.apache.flink.avro.shaded.org.apache.avro.util.Utf8;
@@ -19,7 +22,7 @@ import org.apache.flink.table.types.inference.TypeInference;
  * The SQL function {@code decode_usage}: host_key STRING, payload BYTES to ROW(reason, the columns of a usage event).
  *
  * <p>What comes out fits the tables: all is within the bounds that the schema says, but for a counter that the writer's
- * kernel does not have: that is -1.
+ * kernel does not have or cannot tell now: that is -1.
  *
  * <p>Avro reads what a writer wrote into a schema of these columns alone, so that nothing is made that nobody wants. A
  * field that the writer does not know has the newest version's default.
@@ -32,16 +35,25 @@ public final class DecodeUsage extends EventDecoder {
     private static final int BOOT_ID = UsageColumns.IDS.indexOf("boot_id");
     private static final int FIRST_AMOUNT = UsageColumns.IDS.size();
     private static final int CONSUMERS = FIRST_AMOUNT + UsageColumns.AMOUNTS.size();
+    private static final int UNKNOWN = CONSUMERS + 1;
+    private static final int UNCERTAIN = CONSUMERS + 2;
+    private static final int FIRST_OTHER = CONSUMERS + 3;
     private static final int UUID_LENGTH = 36;
     private static final Set<Schema.Type> NUMBERS = Set.of(Schema.Type.INT, Schema.Type.LONG);
     private static final BinaryStringData NO_CONSUMERS = BinaryStringData.fromString("{}");
 
+    private static final Map<String, Integer> COUNTERS = new HashMap<>();
+
     private static final List<DataTypes.Field> FIELDS = new ArrayList<>();
 
     static {
+        for (UsageColumns.Counter counter : UsageColumns.COUNTERS) {
+            COUNTERS.put(counter.name(), FIRST_AMOUNT + UsageColumns.AMOUNTS.indexOf(counter.name()));
+        }
         UsageColumns.IDS.forEach(name -> FIELDS.add(DataTypes.FIELD(name, DataTypes.STRING())));
         UsageColumns.AMOUNTS.forEach(name -> FIELDS.add(DataTypes.FIELD(name, DataTypes.BIGINT())));
         FIELDS.add(DataTypes.FIELD(UsageColumns.CONSUMERS, DataTypes.STRING()));
+        FIELDS.add(DataTypes.FIELD(UsageColumns.UNCERTAIN, DataTypes.STRING()));
     }
 
     // Of what is read of an event: the columns, then the others, by position.
@@ -80,6 +92,9 @@ public final class DecodeUsage extends EventDecoder {
             columns.add(column(newest, name, newest.getField(name).schema().isNullable() ? counter : amount));
         }
         columns.add(column(newest, UsageColumns.CONSUMERS, Schema.createArray(text)));
+        Schema fields = Schema.createUnion(Schema.create(Schema.Type.NULL), Schema.createArray(text));
+        columns.add(column(newest, UsageColumns.UNKNOWN, fields));
+        columns.add(column(newest, UsageColumns.UNCERTAIN, fields));
         // The numbers that no column shows are read as well, to be looked at.
         for (Schema.Field field : newest.getFields()) {
             boolean isNumber = NUMBERS.contains(Bounds.withoutNull(field.schema()).getType());
@@ -106,9 +121,48 @@ public final class DecodeUsage extends EventDecoder {
             row.writeLong(position + 1, amount(event, position));
         }
         row.writeString(CONSUMERS + 1, uuidLiteral((List<?>) event.get(CONSUMERS)));
-        for (int position = CONSUMERS + 1; position < bounds.length; position++) {
+        List<?> unknown = (List<?>) event.get(UNKNOWN);
+        List<?> uncertain = (List<?>) event.get(UNCERTAIN);
+        if (unknown == null && uncertain == null) {
+            row.setNullAt(CONSUMERS + 2);
+        } else {
+            row.writeString(CONSUMERS + 2, doubts(row, unknown, uncertain));
+        }
+        for (int position = FIRST_OTHER; position < bounds.length; position++) {
             amount(event, position);
         }
+    }
+
+    /** Takes from an event the counters that are not known, and names all that is not certain, as a PostgreSQL array. */
+    private StringData doubts(BinaryRowWriter row, List<?> unknown, List<?> uncertain) throws BadPayloadException {
+        Set<String> doubted = new TreeSet<>();
+        for (Utf8 name : texts(unknown, UNKNOWN)) {
+            doubted.add(name.toString());
+            Integer counter = COUNTERS.get(name.toString());
+            if (counter != null) {
+                row.writeLong(counter + 1, HostWindow.ABSENT);
+            }
+        }
+        for (Utf8 name : texts(uncertain, UNCERTAIN)) {
+            doubted.add(name.toString());
+        }
+        return StringData.fromString(arrayLiteral(doubted));
+    }
+
+    private List<Utf8> texts(List<?> list, int position) throws BadPayloadException {
+        if (list == null) {
+            return List.of();
+        }
+        bounds[position].checkCount(names[position], list.size());
+        List<Utf8> texts = new ArrayList<>();
+        for (Object item : list) {
+            Utf8 text = (Utf8) item;
+            if (!bounds[position].items().hold(text)) {
+                throw bounds[position].items().outside(names[position], text);
+            }
+            texts.add(text);
+        }
+        return texts;
     }
 
     private Utf8 text(GenericRecord event, int position) throws BadPayloadException {

@@ -2,7 +2,9 @@ package vacancy;
 
 import java.io.IOException;
 import java.util.Arrays;
+import java.util.Collection;
 import java.util.List;
+import java.util.stream.Collectors;
 import org.apache.flink.avro.shaded.org.apache.avro.Schema;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericDatumReader;
 import org.apache.flink.avro.shaded.org.apache.avro.generic.GenericRecord;
@@ -126,6 +128,13 @@ public abstract class EventDecoder extends ScalarFunction {
         }
         writer.complete();
         return row;
+    }
+
+    /** Texts as a PostgreSQL array literal. */
+    static String arrayLiteral(Collection<?> texts) {
+        return texts.stream()
+                .map(text -> '"' + text.toString().replace("\\", "\\\\").replace("\"", "\\\"") + '"')
+                .collect(Collectors.joining(",", "{", "}"));
     }
 
     private GenericRecord event(byte[] payload, byte[] readsAs) throws IOException {

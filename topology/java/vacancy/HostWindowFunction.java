@@ -46,8 +46,11 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
     private static final int EVENT = 2;
     private static final int FIRST_FREE = 3;
 
+    private static final DataTypes.Field UNCERTAIN =
+            DataTypes.FIELD(UsageColumns.UNCERTAIN, DataTypes.STRING());
+
     // Where an event's columns stand behind its reason.
-    private static final int EVENT_FIELDS = 1 + UsageColumns.IDS.size() + UsageColumns.AMOUNTS.size() + 1;
+    private static final int EVENT_FIELDS = 1 + UsageColumns.IDS.size() + UsageColumns.AMOUNTS.size() + 2;
     private static final int BOOT_ID = 1 + UsageColumns.IDS.indexOf("boot_id");
     private static final int MONOTONIC_NS = amount("monotonic_ns");
     private static final int CPU_COUNT = amount(UsageColumns.CPU_COUNT);
@@ -57,11 +60,12 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
     private static final boolean[] IS_INT = booleans(UsageColumns.GAUGES, UsageColumns.Gauge::isInt);
     private static final boolean[] IS_FRACTION = booleans(UsageColumns.COUNTERS, UsageColumns.Counter::isFraction);
     private static final int FIRST_COUNTER = amount(UsageColumns.COUNTERS.get(0).name());
-    private static final int RECENT_CONSUMERS = EVENT_FIELDS - 1;
+    private static final int RECENT_CONSUMERS = EVENT_FIELDS - 2;
+    private static final int NOT_CERTAIN = EVENT_FIELDS - 1;
 
     /** How many columns a row has beside the host and its time. */
     private static final int WIDTH =
-            4 + 3 * HostWindow.RESOURCES + GAUGES.length + HostWindow.COUNTERS + 2;
+            4 + 3 * HostWindow.RESOURCES + GAUGES.length + HostWindow.COUNTERS + 3;
 
     /** Room for a row at first; it grows. */
     private static final int ROW_BYTES = 512;
@@ -102,6 +106,7 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
         UsageColumns.IDS.forEach(name -> event.add(DataTypes.FIELD(name, DataTypes.STRING())));
         UsageColumns.AMOUNTS.forEach(name -> event.add(DataTypes.FIELD(name, DataTypes.BIGINT())));
         event.add(CONSUMERS);
+        event.add(UNCERTAIN);
 
         List<DataTypes.Field> events = new ArrayList<>();
         events.add(DataTypes.FIELD("host_id", DataTypes.STRING()));
@@ -126,6 +131,7 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
         UsageColumns.COUNTERS.forEach(counter -> rows.add(DataTypes.FIELD(counter.rate(), DataTypes.DOUBLE())));
         rows.add(DataTypes.FIELD("anomalies", DataTypes.INT()));
         rows.add(CONSUMERS);
+        rows.add(UNCERTAIN);
 
         DataType windows =
                 MapView.newMapViewDataType(
@@ -256,6 +262,11 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
         }
         writer.writeInt(column++, anomalies);
         writer.writeString(column++, event.getString(RECENT_CONSUMERS));
+        if (event.isNullAt(NOT_CERTAIN)) {
+            writer.setNullAt(column++);
+        } else {
+            writer.writeString(column++, event.getString(NOT_CERTAIN));
+        }
         writer.complete();
         return row;
     }

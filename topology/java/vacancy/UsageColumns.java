@@ -28,6 +28,11 @@ final class UsageColumns {
     static final String CPU_COUNT = "cpu_count";
     static final String CONSUMERS = "recent_consumers";
 
+    /** The names of fields that cannot be told, and of those that are what they were earlier; the column has both. */
+    static final String UNKNOWN = "unknown";
+
+    static final String UNCERTAIN = "uncertain";
+
     /** The resources that are promised, without a suffix. */
     static final List<String> RESOURCES =
             FIELDS.stream()
