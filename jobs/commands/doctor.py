@@ -438,7 +438,6 @@ _CHECKS: Mapping[str, Check] = {
     "sources": _sources,
     "anomalies": _anomalies,
     "storage pools": disk_pools,
-"""
     "figures": _figures,
     "disks": _disks,
 }

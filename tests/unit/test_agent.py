@@ -150,7 +150,12 @@ def test_a_host_of_a_storage_pool_has_no_disk_of_its_own_and_one_reports_the_poo
     assert len(usages) == len(bench.sink.usage) >= 3
     shared = usages[-1]
     assert (shared["disk_gb_capacity"], shared["disk_gb_allocated"], shared["disk_gb_available"]) == (180, 0, 60)
-    assert (shared["vcpus_capacity"], shared["memory_mb_capacity"], shared["instances"], shared["seq"]) == (0, 0, 0, len(usages) - 1)
+    assert (shared["vcpus_capacity"], shared["memory_mb_capacity"], shared["instances"], shared["seq"]) == (
+        0,
+        0,
+        0,
+        len(usages) - 1,
+    )
     assert (told["name"], told["aggregates"], told["status"]) == ("nfs-vms", ["rack"], "ENABLED")
     assert told["traits"] == ["MISC_SHARES_VIA_AGGREGATE"]
     assert told["disk_pool"] is None
