@@ -473,7 +473,7 @@ def test_hosts_and_doctor_show_the_pools(owner: Connection, tables: str) -> None
     assert "100 (100) / 100" in lines["d"]
     assert "80 (80) / 100" in lines[CEPH]
 
-    configured = Settings(postgres=PostgresSettings(reader_dsn=SecretStr(tables)))
+    configured = Settings().model_copy(update={"postgres": PostgresSettings(reader_dsn=SecretStr(tables))})
     found = {finding.message: finding.remedy for finding in disk_pools(configured)}
     assert found.pop(f"2 hosts take their disk from the storage pool {CEPH}, 80 GiB free") is None
     ((message, remedy),) = found.items()
