@@ -14,6 +14,8 @@ packages=
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages=postgresql
 PATH="$PATH:/usr/sbin" command -v libvirtd >/dev/null && pkg-config --exists libvirt 2>/dev/null ||
     packages="$packages libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt-dev qemu-system-x86 pkg-config gcc"
+test -x /usr/sbin/pgbouncer || packages="$packages pgbouncer"
+test -x /usr/sbin/nft || packages="$packages nftables"
 test -x /usr/lib/rabbitmq/bin/rabbitmq-server || packages="$packages rabbitmq-server"
 if test -n "$packages" && test "$(id -u)" = 0 && command -v apt-get >/dev/null; then
     mkdir -p /etc/postgresql-common/createcluster.d

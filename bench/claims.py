@@ -13,6 +13,7 @@ In a round of the race, four clients claim the last 8 GiB of a host at the same 
     python -m bench.claims
     python -m bench.claims --hosts 1000 --seconds 3 --race-rounds 50 --no-placement
     python -m bench.claims pools        # claims whose disk comes from storage pools, in turns with plain ones
+    python -m bench.claims pgbouncer
     python -m bench.claims plot
 """
 
@@ -34,6 +35,7 @@ from typing import Any
 
 import click
 import psycopg2
+from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 from rich.table import Table
 
@@ -41,6 +43,7 @@ from bench import claims_plot
 from bench.closed_loop import Decide, Try, closed_loop, race
 from bench.common import CONSOLE, OTHERS, RESULTS, cpu_seconds, percentiles, postgres_server, save
 from bench.placement import environment
+from tests.harness.pgbouncer import running_pgbouncer
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.answers import ContendedError, NoHostFitsError, TimedOutError
@@ -53,6 +56,7 @@ SERVER = {"shared_buffers": "1GB", "max_wal_size": "4GB", "work_mem": "32MB", "r
 """The same for both sides; fsync and synchronous_commit are on, as they are by default."""
 VCPUS, MEMORY_MB, DISK_GB = 4, 8192, 40
 CLIENTS = (1, 8)
+POOLED_CLIENTS = 8
 WRITER_ROWS_PER_S = 10_000
 WRITER_ROWS_A_STATEMENT = 128  # like a batch of pgjdbc
 POOLS = (0, 1, 3)
@@ -179,8 +183,30 @@ def pools(hosts: int, seconds: float, turns: int, saved: bool) -> None:
         CONSOLE.print(save("pool_claims", result | {"to_plain": ratios, "runs": runs}))
 
 
-def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool) -> dict[str, Any]:
-    """One measurement of Vacancy, starting with an empty claim table."""
+@main.command()
+@click.option("--hosts", default=1_000, show_default=True)
+@click.option("--turns", default=3, show_default=True)
+@click.option("--seconds", default=10.0, show_default=True, help="Length of each measurement.")
+def pgbouncer(hosts: int, turns: int, seconds: float) -> None:
+    """Compares claims through PgBouncer in transaction mode with direct ones, in turns; writes a result of its own."""
+    ways: dict[str, list[dict[str, Any]]] = {"direct": [], "through_pgbouncer": []}
+    with (
+        postgres_server(**SERVER) as server,
+        running_pgbouncer(server, "transaction", default_pool_size="8") as pooler,
+        _fleet(server, hosts) as dsn,
+    ):
+        places = {"direct": dsn, "through_pgbouncer": make_dsn(pooler, dbname=dsn.rpartition("/")[2])}
+        for _ in range(turns):
+            for way, place in places.items():
+                ways[way].append(_run(dsn, hosts, POOLED_CLIENTS, seconds, writer=False, through=place))
+    rates = {way: sum(run["claims_per_s"] for run in runs) / turns for way, runs in ways.items()}
+    ratio = round(rates["through_pgbouncer"] / rates["direct"], 3)
+    CONSOLE.print(rates, f"ratio {ratio}")
+    CONSOLE.print(save("claims_pgbouncer", {"clients": POOLED_CLIENTS, "hosts": hosts, **ways, "ratio": ratio}))
+
+
+def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool, through: str = "") -> dict[str, Any]:
+    """One measurement of Vacancy, starting with an empty claim table; clients may come through a pooler."""
     _execute(dsn, "TRUNCATE vacancy.claim")
     _execute(dsn, "CHECKPOINT")
     ttl = claim_ttl_of(hosts)
@@ -189,7 +215,7 @@ def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool) ->
         with _writer(dsn, hosts) if writer else _no_writer() as rows_per_s:
             # Once the first claims have expired, as many expire as are made.
             warm_up_s = min(ttl.total_seconds() + 1, seconds)
-            seen = closed_loop(decider, [dsn, ttl], clients=clients, warm_up_s=warm_up_s, seconds=seconds)
+            seen = closed_loop(decider, [through or dsn, ttl], clients=clients, warm_up_s=warm_up_s, seconds=seconds)
             written = rows_per_s()
         elapsed_s = time.monotonic() - start_s
         return {

@@ -104,7 +104,10 @@ class PostgresSettings(Section):
     reader_dsn: SecretStr = Field(
         default=SecretStr("postgresql://vacancy_reader@127.0.0.1/vacancy"), description="Reads: `vacancy hosts`."
     )
-    connect_timeout: Duration = Field(default=timedelta(seconds=5), description="How long to wait for the server.")
+    connect_timeout: Duration = Field(
+        default=timedelta(seconds=5),
+        description="How long to wait for the server, or for all servers of a connection string together.",
+    )
 
 
 class AgentSettings(Section):
@@ -286,10 +289,14 @@ class SchedulerSettings(Section):
     )
     connections: int = Field(default=4, ge=1, le=1000, description="Most connections that one scheduler process opens.")
     statement_timeout: Duration = Field(
-        default=timedelta(seconds=5), description="How long one call to the database may take."
+        default=timedelta(seconds=5),
+        description="How long one try of a call to the database may take; the server ends it then, or else the client"
+        " a second later.",
     )
     retry_for: Duration = Field(
-        default=timedelta(seconds=15), description="How long a call is retried while the database is away or busy."
+        default=timedelta(seconds=15),
+        description="How long a call is tried again while the database is away or busy; the last try may take"
+        " `scheduler.statement_timeout` longer.",
     )
 
 

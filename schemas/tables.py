@@ -29,6 +29,7 @@ SOURCES = (
     "functions/complex",
     "functions/candidate",
     "functions/claim",
+    "functions/bulk",
     "functions/measured",
     "views/pci_pool",
     "views/numa_cell",

@@ -155,9 +155,9 @@ class LibvirtCollector:
             **self._sum("net", running),
         )
         if self._settings.disk_pools:
-            for name in ("disk_gb_available", "disk_gb_capacity"):  # of another disk
-                unknown.pop(name, None)
-                uncertain.discard(name)
+            # Of another disk.
+            unknown.pop("disk_gb_available", None)
+            uncertain.discard("disk_gb_capacity")
             total, available = self._disk.read(node.pools, held_bytes, unknown)
             if "disk_gb_available" in unknown:
                 uncertain.add("disk_gb_capacity")
@@ -202,18 +202,20 @@ class LibvirtCollector:
 
     def _look_at_node(self) -> Node:
         with_pools, known = bool(self._settings.disk_pools), self._definitions
-        self._node = node = self._connection.call(
-            lambda connection: look_at_node(connection, known, with_pools), CALL_LIMIT_S
-        )
+        node = self._connection.call(lambda connection: look_at_node(connection, known, with_pools), CALL_LIMIT_S)
         self._definitions = {**self._definitions, **node.definitions}
         for line in sorted({*node.lacking} - {*self._lacking}):
             _LOG.warning("%s", line)
         self._lacking = node.lacking
-        # A volume whose pool is not told now is as large as it was.
+        # A pool that is not told now is what it was, and has what it had.
         volumes = {source for definition in node.definitions.values() for source in definition.sources.values()}
         sizes = {**self._volume_bytes, **node.volume_bytes}
         self._volume_bytes = {source: size for source, size in sizes.items() if source in volumes}
-        return node
+        used = {source.pool for source in volumes}
+        former = {} if self._node is None else self._node.pools
+        away = {name: dataclasses.replace(pool, is_active=False) for name, pool in former.items() if name in used}
+        self._node = dataclasses.replace(node, pools={**away, **node.pools})
+        return self._node
 
     def _ask_guests(self, unknown: dict[str, str]) -> list[Guest]:
         """All domains; where one of them holds libvirt up, all of them without figures."""

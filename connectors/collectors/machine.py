@@ -190,7 +190,7 @@ class HostCollector:
             memory_pressure_us=self._pressure_us("memory"),
             io_pressure_us=self._pressure_us("io"),
             instances=0,
-            uncertain=("disk_gb_capacity",) if disk_gb and "disk_gb_available" in unknown else None,
+            uncertain=("disk_gb_capacity",) if "disk_gb_available" in unknown else None,
         )
 
     def inventory(self) -> InventoryReading:
@@ -233,8 +233,6 @@ class HostCollector:
             device, total, free = self._file_system()
         except OSError as error:
             unknown["disk_gb_available"] = str(error)
-            if not self._disk_gb:
-                unknown["disk_gb_capacity"] = str(error)
             return self._disk_gb, 0
         self._device, self._disk_gb = device, total // _GIB
         return self._disk_gb, free // _GIB

@@ -49,7 +49,11 @@ _JDBC_PARAMETERS = {
     "sslrootcert": "sslrootcert",
 }
 """libpq's parameters that pgjdbc has as well, with the same values, and its names for them."""
-_JDBC_PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password"})
+_JDBC_PLACE = frozenset(
+    {"host", "hostaddr", "port", "dbname", "user", "password", "target_session_attrs", "load_balance_hosts"}
+)
+_TARGETS = {"any": "any", "read-write": "primary", "primary": "primary"}
+"""The kind of server that libpq's target_session_attrs asks for, in pgjdbc's words."""
 _JDBC_LEFT_OUT = frozenset(
     {
         "application_name",
@@ -168,10 +172,12 @@ def jdbc_url(dsn: SecretStr) -> tuple[str, str, str]:
     parameters = {
         "ApplicationName": "vacancy-job",
         "tcpKeepAlive": "true",
-        # A network that is cut tells nobody. What waits for an answer gives up after so many seconds ...
-        "socketTimeout": "30",
-        # ... and the server drops a client that is gone, with the rows that it has locked.
-        "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
+        # A network that is cut tells nobody. What waits for an answer gives up after so many seconds; the server ends
+        # the statement earlier (Session.java), and drops a client that is gone, with the rows that it has locked.
+        "socketTimeout": "10",
+        # Of each server, and of all of them with their names.
+        "connectTimeout": "5",
+        "loginTimeout": "20",
     } | {_JDBC_PARAMETERS[name]: value for name, value in parts.items() if name in _JDBC_PARAMETERS}
     for name in ("sslrootcert", "sslcert", "sslkey"):
         if name in parameters:
@@ -183,7 +189,19 @@ def jdbc_url(dsn: SecretStr) -> tuple[str, str, str]:
         )
     if "sslkey" in parts:
         parameters["pemKeyAlgorithm"] = _key_algorithm("postgres.job_dsn: sslkey", Path(parts["sslkey"]))
-    url = f"jdbc:postgresql://{_jdbc_places(parts)}/{quote(parts.get('dbname', parts['user']), safe='')}"
+    places = _jdbc_places(parts)
+    wanted = parts.get("target_session_attrs", "read-write" if "," in places else "any")
+    if wanted not in _TARGETS:
+        raise ConfigError(
+            f"postgres.job_dsn: the job writes, and target_session_attrs={wanted} asks for a server that takes no "
+            "writes; use read-write"
+        )
+    parameters["targetServerType"] = _TARGETS[wanted]
+    # What was a standby 10 s ago may be the primary now.
+    parameters["hostRecheckSeconds"] = "0"
+    if parts.get("load_balance_hosts") == "random":
+        parameters["loadBalanceHosts"] = "true"
+    url = f"jdbc:postgresql://{places}/{quote(parts.get('dbname', parts['user']), safe='')}"
     return f"{url}?{urlencode(parameters)}", parts["user"], parts.get("password", "")
 
 
@@ -192,10 +210,14 @@ def _jdbc_places(parts: Mapping[str, str]) -> str:
     hosts = (parts.get("host") or parts.get("hostaddr") or "127.0.0.1").split(",")
     if any(host.startswith(("/", "@")) for host in hosts):
         raise ConfigError("postgres.job_dsn: names a Unix socket; the job's driver (pgjdbc) needs a host name")
-    ports = parts.get("port", "5432").split(",")
+    ports = [port or "5432" for port in parts.get("port", "").split(",")]
+    if len(ports) not in (1, len(hosts)):
+        raise ConfigError(
+            f"postgres.job_dsn: {len(ports)} ports for {len(hosts)} hosts; name a port for all, or one for each"
+        )
     ports = ports * len(hosts) if len(ports) == 1 else ports
     return ",".join(
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in zip(hosts, ports, strict=False)
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in zip(hosts, ports, strict=True)
     )
 
 

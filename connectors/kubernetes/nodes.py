@@ -98,7 +98,11 @@ class Nodes:
             with suppress(IndexError, UnreachableError):  # the server was restarted since: a new connection may work
                 return self._ask(self._idle.pop(), names, by, using)
         connection = connect(
-            self._dsn, connect_timeout=self._connect_timeout, application_name="vacancy extender", read_only=True
+            self._dsn,
+            connect_timeout=self._connect_timeout,
+            application_name="vacancy extender",
+            read_only=True,
+            statement_timeout=timedelta(seconds=self.answer_within_s),
         )
         return self._ask(connection, names, by, using)
 

@@ -11,17 +11,18 @@ import logging
 from contextlib import closing
 from typing import Any
 
-import psycopg2
 from keystoneauth1 import exceptions, loading
 from oslo_config import cfg
 
 from vacancy.connectors.nova import options
 from vacancy.connectors.nova.hysteresis import Flip, Hysteresis
+from vacancy.connectors.postgres.servers import Servers, set_local
 from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness
 
 TRAIT = "CUSTOM_VACANCY_HOT"
 LOG = logging.getLogger("vacancy.hot_traits")
 _GROUP = "placement"
+_CONNECTING_S = 10.0
 _VERSION = {"OpenStack-API-Version": "placement 1.39"}
 _TRIES = 4
 """Attempts per change: nova-compute writes to the same providers, and Placement refuses the later of two writers."""
@@ -82,10 +83,10 @@ def hosts(dsn: str, max_age_s: float, limits: Limits) -> dict[str, float]:
     Raises:
         psycopg2.Error: the database does not answer.
     """
-    with closing(psycopg2.connect(dsn, connect_timeout=10, application_name="vacancy hot traits")) as connection:
-        connection.set_session(readonly=True, autocommit=True)
+    servers = Servers(dsn, writes=False, parameters={"application_name": "vacancy hot traits"})
+    with closing(servers.connect(_CONNECTING_S)) as connection:
+        connection.settings = set_local(statement_timeout="29 s", transaction_read_only="on")
         with connection.cursor() as cursor:
-            cursor.execute("SET statement_timeout = '30 s'")
             cursor.execute(_HOSTS, (max_age_s,))
             found = {}
             for host, *figures, vcpus, memory_mb in cursor.fetchall():

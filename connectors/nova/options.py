@@ -14,8 +14,8 @@ OPTIONS = [
     cfg.StrOpt(
         "dsn",
         secret=True,
-        help="libpq's connection string (URI or key=value) of a login in the role vacancy_scheduler. Name the server by"
-        " its address (hostaddr=...): no time-out applies while libpq waits for a name server. The environment"
+        help="libpq's connection string (URI or key=value) of a login in the role vacancy_scheduler. With several hosts"
+        " (host=a,b) the one that takes writes is used. The environment"
         " variables of libpq and ~/.pgpass apply as well.",
     ),
     cfg.FloatOpt(

@@ -2,8 +2,8 @@
 
 What always holds:
 
-- A call ends by its deadline, whatever the database does: connections are libpq's asynchronous ones, and waiting is
-  done with poll(2) or eventlet's replacement for it. The server's ``statement_timeout`` ends abandoned statements.
+- A call ends by its deadline, whatever the database does (``connectors/postgres/servers.py``). The server's
+  ``statement_timeout``, which is sent with each statement, ends abandoned ones.
 - After a fault no request waits for the database until a pause is over; the pause doubles with each further fault.
 - Connections, locks and counts belong to the process that made them, so forking is safe.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import select
 import threading
 import time
 from collections import Counter
@@ -21,8 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg2
-from psycopg2.extensions import POLL_OK, POLL_WRITE
+from psycopg2 import extensions
 
+from vacancy.connectors.postgres.servers import Connection, Dialing, LimitError, Servers, set_local, wait
 from vacancy.connectors.scheduler.ranking import Amount, Measured, makes_sense
 
 LOG = logging.getLogger("vacancy.nova")
@@ -30,6 +30,8 @@ LOG_EVERY_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _CONNECTING_S = 10.0
 """A connection that is not established after this time is given up."""
+_CONNECTING_ONE_OF_S = 2.0
+"""The same for each of several servers: the next one may be there."""
 _IDLE_SESSIONS = 8
 """Idle connections kept per process; further simultaneous requests open new ones."""
 _ARRAYS = ("position", "age_seconds", *Measured._fields[1:])
@@ -64,6 +66,9 @@ class Table:
         self._dsn = dsn
         self._timeout_s = timeout_s
         self._clock = clock
+        self._servers: Servers | None = None
+        # 90 % of the client's time-out, so that the server gives up first and the connection is kept.
+        self._limit = set_local(statement_timeout=str(max(1, int(timeout_s * 900))))
         self._processes: dict[int, _Process] = {}
 
     @property
@@ -103,9 +108,11 @@ class Table:
             return
         try:
             session.finish(self._clock() + self._timeout_s, self._clock)
-            session.cursor.execute(_NOTE, (consumer, host, int(amount.vcpus), int(amount.memory_mb), ttl_s))
+            session.cursor.execute(
+                self._limit + _NOTE, (consumer, host, int(amount.vcpus), int(amount.memory_mb), ttl_s)
+            )
         except (psycopg2.Error, Fault):
-            session.connection.close()
+            session.close()
             self.count(notes_lost=1)
         else:
             process.idle.append(session)
@@ -120,7 +127,7 @@ class Table:
                 session.finish(self._clock() + self._timeout_s, self._clock)
             except (psycopg2.Error, Fault):
                 self.count(notes_lost=1)
-            session.connection.close()
+            session.close()
 
     def _process(self) -> _Process:
         return self._processes.get(os.getpid()) or self._processes.setdefault(os.getpid(), _Process())
@@ -144,7 +151,7 @@ class Table:
                 if session is None:
                     session = self._connect()
                 self._settle(session, deadline)
-                session.cursor.execute(_READ, (hosts,))
+                session.cursor.execute(self._limit + _READ, (hosts,))
                 session.finish(deadline, self._clock)
                 row: Sequence[str | None] = session.cursor.fetchone()
             except psycopg2.extensions.QueryCanceledError:
@@ -152,7 +159,7 @@ class Table:
                 raise Fault("timeout", "statement_timeout") from None
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
                 if session is not None:
-                    session.connection.close()
+                    session.close()
                 if not kept:
                     raise Fault("unreachable", reason(error)) from None
                 # Whatever broke this connection has broken the other idle ones too.
@@ -166,7 +173,7 @@ class Table:
                 raise
             except BaseException:
                 if session is not None:
-                    session.connection.close()
+                    session.close()
                 raise
             else:
                 self._keep(process, session)
@@ -174,13 +181,16 @@ class Table:
 
     def _settle(self, session: _Session, deadline: float) -> None:
         """Reads the outstanding answer to a note, if there is one; after a refusal the connection is still usable."""
-        connected = session.connected
+        connected = session.connection is not None
         try:
             session.finish(deadline, self._clock)
         except psycopg2.Error as error:
             if not connected:
                 raise
             self.count(notes_lost=1)
+            if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction) and self._servers and session.connection:
+                self._servers.failed(session.connection.place)  # it has become a standby
+                raise psycopg2.OperationalError("the server has become a standby") from None
             cancelled = isinstance(error, psycopg2.extensions.QueryCanceledError)
             if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not cancelled:
                 raise
@@ -189,36 +199,32 @@ class Table:
         """Starts to connect; :meth:`_Session.finish` completes it, in a later request if necessary."""
         if not self._dsn:
             raise Fault("unset", "[vacancy] dsn is not set")
-        try:
-            return _Session(
-                psycopg2.connect(
-                    self._dsn,
-                    async_=True,
-                    application_name="vacancy nova",
-                    # 90 % of the client's time-out, so that the server gives up first and the connection is kept.
-                    options=f"-c statement_timeout={max(1, int(self._timeout_s * 900))}",
-                ),
-                self._clock(),
-            )
-        except psycopg2.ProgrammingError:
-            raise Fault("refused", "[vacancy] dsn cannot be parsed") from None  # the reason would quote it
+        if self._servers is None:
+            try:
+                self._servers = Servers(self._dsn, writes=True, parameters={"application_name": "vacancy nova"})
+            except (psycopg2.ProgrammingError, psycopg2.OperationalError):
+                raise Fault("refused", "[vacancy] dsn cannot be parsed") from None  # the reason would quote it
+        several = len(self._servers)
+        return _Session(
+            Dialing(self._servers, _CONNECTING_S if several == 1 else several * _CONNECTING_ONE_OF_S, self._clock)
+        )
 
     def _keep(self, process: _Process, session: _Session | None) -> None:
-        if session is None or session.connection.closed:
+        if session is None or (session.connection is not None and session.connection.closed):
             return
         if len(process.idle) < _IDLE_SESSIONS:
             process.idle.append(session)
         else:
-            session.connection.close()
+            session.close()
 
     def _keep_if_connecting(self, process: _Process, session: _Session | None) -> None:
         """Keeps a connection that takes longer to establish than one request may wait, such as TLS to a far server."""
         if session is None:
             return
-        if not session.connected and self._clock() - session.begun < _CONNECTING_S:
+        if session.connection is None and not session.dialing.over:
             self._keep(process, session)
         else:
-            session.connection.close()
+            session.close()
 
     def _report(self, process: _Process, fault: Fault) -> None:
         with process.lock:
@@ -242,19 +248,32 @@ class Table:
 class _Session:
     """A connection, perhaps not established yet, and its one cursor, which may still wait for the answer to a note."""
 
-    def __init__(self, connection: Any, begun: float) -> None:
-        self.connection = connection
-        self.begun = begun
-        self.connected = False
+    def __init__(self, dialing: Dialing) -> None:
+        self.dialing = dialing
+        self.connection: Connection | None = None
         self.cursor: Any = None
 
     def finish(self, deadline: float, clock: Callable[[], float]) -> None:
-        """Waits until the connection is established and its outstanding statement is answered."""
-        if not self.connected or self.connection.isexecuting():
-            _wait(self.connection, deadline, clock)
-        if not self.connected:
-            self.connected = True
-            self.cursor = self.connection.cursor()
+        """Waits until the connection is established and its outstanding statement is answered.
+
+        Raises:
+            Fault: "timeout".
+            psycopg2.Error: the answer is an error, or the connection is broken.
+        """
+        try:
+            if self.connection is None:
+                self.connection = self.dialing.finish(deadline)
+                self.cursor = self.connection.cursor(cursor_factory=extensions.cursor)  # one that does not wait
+            elif self.connection.isexecuting():
+                wait(self.connection, deadline, clock)
+        except LimitError:
+            raise Fault("timeout") from None
+
+    def close(self) -> None:
+        """Closes the connection, or gives it up."""
+        self.dialing.close()
+        if self.connection is not None:
+            self.connection.close()
 
 
 class _Process:
@@ -298,34 +317,6 @@ class _Breaker:
             else:
                 process.pause_s = min(2 * process.pause_s or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
                 process.paused_until = self._clock() + process.pause_s
-
-
-def _wait(connection: Any, deadline: float, clock: Callable[[], float]) -> None:
-    """Waits for a connection's next answer.
-
-    Raises:
-        Fault: "timeout".
-        psycopg2.Error: the answer is an error, or the connection is broken.
-    """
-    while (state := connection.poll()) != POLL_OK:
-        left_s = deadline - clock()
-        if left_s <= 0:
-            raise Fault("timeout")
-        _ready(connection.fileno(), state == POLL_WRITE, left_s)
-
-
-def _ready(descriptor: int, to_write: bool, seconds: float) -> None:
-    """Waits until a descriptor is ready or the time is over."""
-    # eventlet removes poll() and makes select() yield to other green threads. Without eventlet poll() is used, since
-    # select() fails for descriptors from 1024 on.
-    poll = getattr(select, "poll", None)
-    if poll is None:
-        one = [descriptor]
-        select.select([] if to_write else one, one if to_write else [], [], seconds)
-        return
-    poller = poll()
-    poller.register(descriptor, select.POLLOUT if to_write else select.POLLIN)
-    poller.poll(seconds * 1000)
 
 
 def _popped(sessions: list[_Session]) -> _Session | None:

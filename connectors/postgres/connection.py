@@ -11,14 +11,18 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
-from psycopg2.extensions import cursor as Cursor  # noqa: N812  # likewise
 from psycopg2.extensions import parse_dsn
 from pydantic import SecretStr
 
+from vacancy.connectors.postgres.servers import Connection, Cursor, NoServerError, Servers, set_local
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.units import milliseconds_of
 
+STATEMENT_TIMEOUT = timedelta(seconds=30)
+"""Enough for the whole table of the largest fleet."""
+GRACE_S = 1.0
+"""How much longer than the server we wait: its answer, that it has ended the statement, leaves a usable connection."""
+_PRIMARY = "name all servers in the dsn: host=a,b (docs/database.md)"
 _ENCODE = "write it as libpq's URI or key=value form, with @ : / % in a password percent-encoded in a URI"
 
 
@@ -48,6 +52,29 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
     ),
     (r"pg_hba\.conf (entry|rejects)", VacancyError, "let this client in in the server's pg_hba.conf"),
     (r"too many clients|remaining connection slots", UnreachableError, "raise the server's max_connections"),
+    (
+        r"too many connections for (role|database)",
+        UnreachableError,
+        "raise its CONNECTION LIMIT, or lower scheduler.connections",
+    ),
+    # PgBouncer's own. What it says of a server that it cannot reach, it says in the server's words as well.
+    (r"no such (database|user)", VacancyError, "add it to pgbouncer.ini, or correct the dsn"),
+    (
+        r"unsupported startup parameter",
+        VacancyError,
+        "leave it out of the dsn, or name it in PgBouncer's ignore_startup_parameters",
+    ),
+    (
+        r"no more connections allowed|max_client_conn|connections? (limit|allowed)",
+        UnreachableError,
+        "raise PgBouncer's limits",
+    ),
+    (
+        r"query_wait_timeout|pooler|pgbouncer|bouncer|server login|login has been failing|client_login_timeout"
+        r"|server_login_retry|connect failed|paused|suspended|server conn",
+        UnreachableError,
+        "see the log of PgBouncer and that of the server",
+    ),
     # "terminating connection": the server stopped between authentication and its first answer.
     (
         r"starting up|shutting down|recovery|terminating connection",
@@ -78,35 +105,39 @@ def connect(
     application_name: str,
     read_only: bool,
     max_age: timedelta | None = None,
+    statement_timeout: timedelta = STATEMENT_TIMEOUT,
 ) -> Connection:
-    """A connection to a database that has Vacancy's tables.
+    """A connection to a database that has Vacancy's tables; each statement is a transaction.
 
     Args:
-        dsn: libpq's URI or key=value form.
-        connect_timeout: how long to wait for the server; libpq counts whole seconds, two at least.
+        dsn: libpq's URI or key=value form, of one or several servers.
+        connect_timeout: how long to wait for a server, all of them together.
         application_name: what pg_stat_activity shows.
-        read_only: refuse writes, and use autocommit: an open transaction of a reader keeps the server from pruning old
-            versions of rows.
+        read_only: refuse writes, and be content with a standby.
         max_age: scheduler.max_age, for the view's `reason`.
+        statement_timeout: how long each statement may take.
 
     Raises:
         UnreachableError: no server answers, or it closed the connection.
         MissingTablesError: `vacancy migrate` has not run.
         VacancyError: the server refuses the user or the database.
     """
-    connection = dial(dsn, connect_timeout=connect_timeout, application_name=application_name)
+    connection = dial(
+        dsn,
+        connect_timeout=connect_timeout,
+        application_name=application_name,
+        writes=not read_only,
+        statement_timeout=statement_timeout,
+    )
+    settings = {"statement_timeout": f"{milliseconds_of(statement_timeout)} ms"}
+    if read_only:
+        settings["transaction_read_only"] = "on"
+    if max_age is not None:
+        settings["vacancy.max_age"] = f"{milliseconds_of(max_age)} ms"
     try:
-        with explained(dsn):
-            if read_only:
-                connection.set_session(readonly=True, autocommit=True)
-            with connection.cursor() as cursor:
-                _require_tables(cursor, dsn)
-                if max_age is not None:
-                    cursor.execute(
-                        "SELECT set_config('vacancy.max_age', %s, false)", (f"{milliseconds_of(max_age)} ms",)
-                    )
-            # set_config lasts only if its transaction commits.
-            connection.commit()
+        connection.settings = set_local(**settings)
+        with explained(dsn), connection.cursor() as cursor:
+            _require_tables(cursor, dsn)
     except BaseException:
         connection.close()
         raise
@@ -142,28 +173,52 @@ def require_rights(
         raise VacancyError(f"{where(dsn)}: may not {what}; GRANT {role} TO {lacking[0][1]} (docs/security.md)")
 
 
-def dial(dsn: SecretStr, *, connect_timeout: timedelta, application_name: str) -> Connection:
-    """A connection to a database, with or without tables; arguments and errors as for :func:`connect`."""
+def dial(
+    dsn: SecretStr,
+    *,
+    connect_timeout: timedelta,
+    application_name: str,
+    writes: bool = True,
+    statement_timeout: timedelta = STATEMENT_TIMEOUT,
+) -> Connection:
+    """A connection to a database, with or without tables; arguments and errors as for :func:`connect`.
+
+    `writes` asks for the one of several servers that takes writes, if the connection string does not say which. The
+    server knows nothing of the limit of statements until the caller sets ``settings``.
+    """
+    connection = dial_one_of(servers(dsn, application_name=application_name, writes=writes), dsn, connect_timeout)
+    connection.limit_s = statement_timeout.total_seconds() + GRACE_S
+    return connection
+
+
+def servers(dsn: SecretStr, *, application_name: str, writes: bool) -> Servers:
+    """The servers that a connection string names.
+
+    Raises:
+        VacancyError: it is no connection string.
+    """
     place = where(dsn)
     try:
-        return psycopg2.connect(
-            dsn.get_secret_value(),
-            connect_timeout=max(2, round(connect_timeout.total_seconds())),
-            application_name=application_name,
-            # A server that vanishes silently is noticed within about 10 s.
-            keepalives_idle=5,
-            keepalives_interval=2,
-            keepalives_count=3,
-        )
+        return Servers(dsn.get_secret_value(), writes=writes, parameters={"application_name": application_name})
     except psycopg2.OperationalError as error:
-        text = str(error)
-    raise not_connected(text, place, connect_timeout)
+        raise VacancyError(f"{place}: {error}; name a port for all servers, or one for each") from None
+
+
+def dial_one_of(servers: Servers, dsn: SecretStr, timeout: timedelta) -> Connection:
+    """A connection to one of these servers; errors as for :func:`connect`."""
+    try:
+        return servers.connect(timeout.total_seconds())
+    except NoServerError as error:
+        reasons = [not_connected(text, where(dsn), timeout) for text in error.texts]
+    # One server that may be had later is reason enough to try again.
+    raise next((reason for reason in reversed(reasons) if isinstance(reason, UnreachableError)), reasons[-1])
 
 
 def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyError:
     """The one-line error for libpq's text of a failed connection, which has no SQLSTATE; see :func:`connect`."""
-    if "FATAL:" in text:
-        refusal = " ".join(text.split("FATAL:")[-1].split())
+    # A pooler says ERROR where a server says FATAL.
+    if said := re.search(r".*(?:FATAL|ERROR):(.*)", text, re.DOTALL):
+        refusal = " ".join(said[1].split())
         kind, remedy = next(
             ((kind, remedy) for pattern, kind, remedy in _REFUSALS if re.search(pattern, refusal)),
             (VacancyError, "see the server's log"),
@@ -175,13 +230,21 @@ def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyE
         return UnreachableError(
             f"{place} does not answer in {connect_timeout.total_seconds():g} s; is it up, is a firewall between?"
         )
+    if re.search(r"session is (not )?read-only|server is (not )?in hot standby mode", text):
+        reason = text.split("failed: ")[-1].strip().splitlines()[0].rstrip(".")
+        return UnreachableError(
+            f"{place}: {reason}; wait until a standby has been promoted, or correct target_session_attrs in the dsn"
+        )
     if "failed: " in text:
         reason = text.split("failed: ")[-1].strip().splitlines()[0].rstrip(".")
         for pattern, remedy in () if _TOO_SOON_FOR_TLS in reason else _TLS:
             if re.search(pattern, reason):
                 return VacancyError(f"{place}: {reason}; {remedy}")
         return UnreachableError(f"{place} cannot be reached: {reason}; start it, or correct the dsn")
-    return VacancyError(f"{place}: the connection string is wrong; {_ENCODE}")
+    if re.search(r"invalid (port|integer|\w+ value)|could not match|weak sslmode", text):
+        return VacancyError(f"{place}: the connection string is wrong; {_ENCODE}")
+    reason = text.strip().splitlines()[0].rstrip(".") if text.strip() else "no reason given"
+    return UnreachableError(f"{place} cannot be reached: {reason}; start it, or correct the dsn")
 
 
 @contextmanager
@@ -189,7 +252,7 @@ def explained(dsn: SecretStr) -> Iterator[None]:
     """Turns PostgreSQL's errors into one line each.
 
     Raises:
-        UnreachableError: the connection broke.
+        UnreachableError: the connection broke, there was no answer in time, or the server is a standby.
         VacancyError: anything else that PostgreSQL refuses.
     """
     try:
@@ -202,9 +265,18 @@ def explained(dsn: SecretStr) -> Iterator[None]:
         psycopg2.errors.InvalidSchemaName,
     ) as error:
         raise MissingTablesError(f"{where(dsn)}: {_primary(error)}; run `vacancy migrate`") from None
+    except psycopg2.errors.ReadOnlySqlTransaction as error:
+        raise UnreachableError(f"{where(dsn)}: {_primary(error)}; is it a standby? {_PRIMARY}") from None
+    except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as error:
+        raise UnreachableError(
+            f"{where(dsn)}: {_primary(error)}; "
+            "if a table is locked, as by VACUUM FULL or a migration, pg_stat_activity shows by whom"
+        ) from None
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise UnreachableError(f"{where(dsn)}: {_primary(error)}; is the server up?") from None
     except psycopg2.Error as error:
+        if type(error) is psycopg2.DatabaseError:  # libpq's, of an answer that was cut off
+            raise UnreachableError(f"{where(dsn)}: {_primary(error)}; is the server up?") from None
         raise VacancyError(f"{where(dsn)}: {_primary(error)}") from None
 
 

@@ -20,11 +20,10 @@ from datetime import timedelta
 
 import psycopg2
 from psycopg2.errors import DeadlockDetected, LockNotAvailable
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
-from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from pydantic import SecretStr
 
 from vacancy.connectors.postgres.connection import dial, explained, where
+from vacancy.connectors.postgres.servers import Connection, Cursor, set_local
 from vacancy.schemas import tables
 from vacancy.schemas.errors import VacancyError
 
@@ -36,6 +35,8 @@ _LOCK_TIMEOUT = timedelta(milliseconds=500)
 """Shorter than PostgreSQL's deadlock_timeout (1 s), so that in a deadlock the runner gives up and no other session's
 statement is cancelled. It also limits how long statements of other sessions wait behind the runner."""
 _PAUSE_SECONDS = 0.5
+_LONGEST_STATEMENT = timedelta(hours=1)
+"""A migration may rewrite a large table; a network that falls silent ends the wait sooner."""
 _RECORDS = """
 CREATE SCHEMA IF NOT EXISTS vacancy;
 CREATE TABLE IF NOT EXISTS vacancy.schema_migration (
@@ -109,15 +110,23 @@ def migrate(dsn: SecretStr, *, dry_run: bool = False, connect_timeout: timedelta
     """
     deadline = time.monotonic() + _RUNNER_TIMEOUT.total_seconds()
     with (
-        closing(dial(dsn, connect_timeout=connect_timeout, application_name="vacancy migrate")) as connection,
+        closing(
+            dial(
+                dsn,
+                connect_timeout=connect_timeout,
+                application_name="vacancy migrate",
+                statement_timeout=_LONGEST_STATEMENT,
+            )
+        ) as connection,
         explained(dsn),
         connection.cursor() as cursor,
     ):
         # The server releases a killed runner's locks within a second, even in the middle of a long statement.
-        cursor.execute("SET client_connection_check_interval = '1s'")
-        connection.commit()
+        connection.settings = set_local(client_connection_check_interval="1s", statement_timeout="0")
+        _require_utf8(cursor, where(dsn))
         while True:
             try:
+                connection.begin()
                 changes = _apply(connection, cursor, where(dsn))
                 if dry_run:
                     connection.rollback()
@@ -143,11 +152,31 @@ def schema_state(dsn: SecretStr, *, connect_timeout: timedelta = _TIMEOUT) -> Sc
         VacancyError: the connection failed, or the user lacks the right to read.
     """
     with (
-        closing(dial(dsn, connect_timeout=connect_timeout, application_name="vacancy")) as connection,
+        closing(
+            dial(
+                dsn,
+                connect_timeout=connect_timeout,
+                application_name="vacancy",
+                writes=False,
+                statement_timeout=_TIMEOUT,
+            )
+        ) as connection,
         explained(dsn),
         connection.cursor() as cursor,
     ):
+        connection.settings = set_local(statement_timeout=_milliseconds(_TIMEOUT))
         return _compare(cursor)
+
+
+def _require_utf8(cursor: Cursor, place: str) -> None:
+    """Refuses a database that cannot hold the functions' texts, nor every name of a host, before anything is done."""
+    cursor.execute("SHOW server_encoding")
+    ((encoding,),) = cursor.fetchall()
+    if encoding != "UTF8":
+        raise VacancyError(
+            f"{place}: its encoding is {encoding}, and Vacancy needs UTF8; nothing was changed; "
+            "make another database: CREATE DATABASE … ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"
+        )
 
 
 def refusal(state: SchemaState) -> str | None:

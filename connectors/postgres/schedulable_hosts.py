@@ -50,7 +50,7 @@ class HostRow:
 QUERY = sql.SQL("SELECT {} FROM vacancy.schedulable_host").format(
     sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(HostRow))
 )
-"""The rows, as :class:`HostRow` has them, for ``ORDER``."""
+"""The rows, as :class:`HostRow` has them."""
 
 
 @dataclass(frozen=True)

@@ -15,25 +15,27 @@ consumers, so that no claim is lost and none is made twice.
 from __future__ import annotations
 
 import functools
+import json
 import os
+import random
 import threading
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg2
 import tenacity
-from psycopg2 import errors
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from psycopg2 import errors, sql
 from psycopg2.extras import register_uuid
 from pydantic import SecretStr
 
-from vacancy.connectors.postgres.connection import UnreachableError, dial, explained, where
-from vacancy.connectors.postgres.schedulable_hosts import HostRow, fetch
+from vacancy.connectors.postgres.connection import GRACE_S, UnreachableError, dial_one_of, explained, servers, where
+from vacancy.connectors.postgres.schedulable_hosts import ALL, QUERY, HostRow
+from vacancy.connectors.postgres.servers import Connection, LimitError, set_local
 from vacancy.connectors.scheduler.answers import (
     Candidate,
     Claim,
@@ -43,6 +45,7 @@ from vacancy.connectors.scheduler.answers import (
     Refusal,
     TimedOutError,
 )
+from vacancy.connectors.scheduler.bulk import LONGEST, MOST, PART, RESERVED, parts, reservation_ids
 from vacancy.connectors.scheduler.counters import Counters
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
@@ -58,9 +61,20 @@ class _TransientError(VacancyError):
     """The server says that the call may succeed when it is made again."""
 
 
-_PREPARE = """PREPARE claim (uuid[], jsonb) AS
-SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
-FROM vacancy.claim($1, $2)"""
+class _ReservedError(_TransientError):
+    """Bulk claims under way have reserved what would fit.
+
+    Attributes:
+        give_back: whether a bulk claim that is refused has to give back to an older one what it has reserved.
+    """
+
+    def __init__(self, message: str, *, give_back: bool) -> None:
+        super().__init__(message)
+        self.give_back = give_back
+
+
+_CLAIM = """SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
+FROM vacancy.claim(%s::uuid[], %s)"""
 _AGAIN = (UnreachableError, _TransientError)
 """Errors after which the same call may succeed."""
 
@@ -98,6 +112,8 @@ class Scheduler:
         self._dsn = dsn if isinstance(dsn, SecretStr) else SecretStr(dsn)
         self._settings = settings or SchedulerSettings()
         self._place = where(self._dsn)  # an invalid connection string fails here, not in the first call
+        self._limit = set_local(statement_timeout=f"{milliseconds_of(self._settings.statement_timeout)} ms")
+        self._servers = servers(self._dsn, application_name="vacancy scheduler", writes=True)
         self._open()
         _SCHEDULERS.add(self)
 
@@ -107,7 +123,7 @@ class Scheduler:
         return self._call(
             lambda cursor: [Candidate(*row) for row in cursor.fetchall()],
             "SELECT host_id, host_name, score FROM vacancy.candidates(%s)",
-            request.document(self._settings),
+            (request.document(self._settings),),
         )
 
     @_timed
@@ -116,7 +132,8 @@ class Scheduler:
     ) -> list[Claim]:
         """Claims a host for each consumer: for all of them or for none.
 
-        A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated.
+        A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated. A claim for many
+        consumers holds up others for no longer than one for `bulk.PART` does, and ends within two minutes and a call.
 
         Args:
             request: what each of them needs.
@@ -135,39 +152,114 @@ class Scheduler:
         ids = [str(consumer) for consumer in given]
         if not ids:
             return []
-        rows = self._call(
-            lambda cursor: cursor.fetchall(),
-            "EXECUTE claim(%s::uuid[], %s)",
-            ids,
-            request.document(self._settings),
-        )
-        refusal, contended = rows[0][:2]
-        if refusal is not None:
-            self.counters.add(contended_hosts=contended)
-            self.counters.refuse(refusal["dimension"])
-            nearest = refusal["nearest"] and NearestMiss(**refusal["nearest"])
-            raise NoHostFitsError(Refusal(**refusal | {"nearest": nearest}))
-        claims = [Claim(*row[2:]) for row in rows]
-        self.counters.add(claims=sum(not claim.already for claim in claims), contended_hosts=contended)
-        return claims
+        if PART < len(ids) <= MOST and (different := _different(ids)):
+            return self._claim_in_bulk(request, different)
+        return self._claim_at_once(request, ids)
 
     @_timed
     def release(self, *consumers: uuid.UUID | str) -> list[uuid.UUID]:
         """Releases claims; returns the consumers that had one. Repeating it is harmless."""
         ids = [str(consumer) for consumer in consumers]
-        return self._call(
-            lambda cursor: [row[0] for row in cursor.fetchall()], "SELECT vacancy.release(%s::uuid[])", ids
-        )
+        return self._call(_column, "SELECT vacancy.release(%s::uuid[])", (ids,))
 
     @_timed
     def hosts(self, limit: int | None = None) -> list[HostRow]:
         """The table: schedulable hosts first, then by name; at most `limit` of them."""
+        clauses, values = ALL.clauses(limit)
+        return self._call(
+            lambda cursor: [HostRow(*row) for row in cursor.fetchall()],
+            QUERY + clauses,
+            values,
+            max_age=self._settings.max_age,
+        )
 
-        def read(cursor: Any) -> list[HostRow]:
-            return fetch(cursor.connection, limit)
+    def _claim_at_once(self, request: Request, ids: Sequence[str]) -> list[Claim]:
+        """Claims in one transaction."""
+        rows = self._call(lambda cursor: cursor.fetchall(), _CLAIM, (ids, request.document(self._settings)))
+        refusal, contended = rows[0][:2]
+        if refusal is not None:
+            raise self._refused(refusal, contended)
+        claims = [Claim(*row[2:]) for row in rows]
+        self.counters.add(claims=sum(not claim.already for claim in claims), contended_hosts=contended)
+        return claims
 
-        max_age = f"{milliseconds_of(self._settings.max_age)} ms"
-        return self._call(read, "SELECT set_config('vacancy.max_age', %s, false)", max_age)
+    def _refused(self, refusal: dict[str, Any], contended: int) -> NoHostFitsError:
+        self.counters.add(contended_hosts=contended)
+        self.counters.refuse(refusal["dimension"])
+        nearest = refusal["nearest"] and NearestMiss(**refusal["nearest"])
+        return NoHostFitsError(Refusal(**refusal | {"nearest": nearest}))
+
+    def _claim_in_bulk(self, request: Request, ids: Sequence[str]) -> list[Claim]:
+        """Reserves part by part, then takes all of it in one transaction; gives back what it has not taken."""
+        ends = time.monotonic() + LONGEST.total_seconds()
+        while True:
+            made: list[str] = []
+            try:
+                return self._reserve_and_take(request, ids, made, ends)
+            except BaseException as error:
+                # Tried once: what stays expires.
+                with suppress(VacancyError):
+                    limit = time.monotonic() + self._settings.statement_timeout.total_seconds() + GRACE_S
+                    self._once(_column, "SELECT vacancy.release(%s::uuid[])", (made,), self._limit, limit)
+                # An older bulk claim needs what this one has reserved, and this one what the other has.
+                if not isinstance(error, _ReservedError) or time.monotonic() > ends:
+                    if isinstance(error, _TransientError):
+                        raise ContendedError(str(error)) from None
+                    raise
+            time.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # chance, not a secret
+
+    def _reserve_and_take(self, request: Request, ids: Sequence[str], made: list[str], ends: float) -> list[Claim]:
+        """As `_claim_in_bulk`, once; `made` gets what is to be given back if it fails."""
+        claimed = set(self._call(_column, "SELECT vacancy.claimed(%s::uuid[])::text", (ids,)))
+        claims: dict[str, Claim] = {}
+        for part in parts([consumer for consumer in ids if consumer in claimed]):
+            again = self._claim_at_once(request, part)
+            claims |= {str(claim.consumer): claim for claim in again}
+            made += [str(claim.consumer) for claim in again if not claim.already]
+        new = [consumer for consumer in ids if consumer not in claimed]
+        reserved = reservation_ids(len(new))
+        document = json.loads(request.document(self._settings)) | {"claim_ttl": f"{milliseconds_of(RESERVED)} ms"}
+        hosts = [claim.host_id for claim in claims.values()]
+        contended = 0
+        for part in parts(reserved):
+            if request.distinct_hosts:
+                document["avoid"] = [*request.avoid, *hosts]
+            made += part
+            rows = self._reserve(part, json.dumps(document), ends)
+            contended += rows[0][1]
+            if (refusal := rows[0][2]) is not None:
+                counts = {"claimable": len(hosts) - len(claims) + refusal["claimable"], "count": len(ids)}
+                raise self._refused(refusal | counts, contended)
+            hosts += [host for host, *_ in rows]
+        ttl = f"{milliseconds_of(request.claim_ttl or self._settings.claim_ttl)} ms"
+        taken = self._call(
+            lambda cursor: [Claim(*row) for row in cursor.fetchall()],
+            "SELECT * FROM vacancy.take_reserved(%s::uuid[], %s::uuid[], %s)",
+            (reserved, new, ttl),
+        )
+        self.counters.add(claims=sum(not claim.already for claim in taken), contended_hosts=contended)
+        claims |= {str(claim.consumer): claim for claim in taken}
+        return [claims[consumer] for consumer in ids]
+
+    def _reserve(self, part: Sequence[str], document: str, ends: float) -> list[tuple[Any, ...]]:
+        """Reserves a part; waits for its turn, and until younger bulk claims in its way have given up."""
+        while True:
+            if time.monotonic() > ends:
+                raise TimedOutError(
+                    f"{self._place}: a claim for many consumers takes longer than {LONGEST.total_seconds():g} s; "
+                    "claim again with the same consumers, or for fewer"
+                )
+            try:
+                return self._call(
+                    lambda cursor: cursor.fetchall(),
+                    "SELECT host_id, contended, refusal FROM vacancy.reserve(%s::uuid[], %s)",
+                    (part, document),
+                    in_bulk=True,
+                )
+            except _ReservedError as error:
+                if error.give_back:
+                    raise
+            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # as above
 
     def close(self) -> None:
         """Closes the connections that no call is using."""
@@ -182,55 +274,92 @@ class Scheduler:
         self._idle: list[Connection] = []
 
     @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """A connection that no other thread uses, in autocommit mode."""
-        idle = self._idle
-        with self._places:
+    def _connection(self, ends: float) -> Iterator[Connection]:
+        """A connection that no other thread uses; `ends` is when the call does, in monotonic seconds."""
+        idle, left_s = self._idle, ends - time.monotonic()
+        limit_s = self._settings.statement_timeout.total_seconds() + GRACE_S
+        if not self._places.acquire(timeout=max(0.0, min(limit_s, left_s))):
+            raise TimedOutError(
+                f"{self._place}: all {self._settings.connections} connections of this scheduler were in use for "
+                f"{limit_s:g} s; raise scheduler.connections, or claim again with the same consumers"
+            )
+        try:
+            left_s = max(0.0, ends - time.monotonic())
             try:
                 connection = idle.pop()
             except IndexError:
-                connection = self._connect()
+                connection = self._connect(left_s)
             try:
+                connection.limit_s = min(limit_s, max(0.0, ends - time.monotonic()))
                 yield connection
             finally:
                 if not connection.closed:
                     idle.append(connection)
+        finally:
+            self._places.release()
 
-    def _connect(self) -> Connection:
-        connection = dial(self._dsn, connect_timeout=CONNECT_TIMEOUT, application_name="vacancy scheduler")
-        connection.autocommit = True
+    def _connect(self, left_s: float) -> Connection:
+        timeout = min(CONNECT_TIMEOUT, timedelta(seconds=left_s))
+        connection = dial_one_of(self._servers, self._dsn, timeout)
         register_uuid(conn_or_curs=connection)  # type: ignore[no-untyped-call]  # its stubs name no types
-        # The server may disappear between connecting and these statements.
-        with explained(self._dsn), connection.cursor() as cursor:
-            cursor.execute("SET statement_timeout = %s", (milliseconds_of(self._settings.statement_timeout),))
-            cursor.execute(_PREPARE)
         return connection
 
-    def _call(self, read: Callable[[Any], _T], statement: str, *values: object) -> _T:
-        """Runs a statement and reads its answer; after a transient error retries at once, then with growing pauses."""
+    def _call(
+        self,
+        read: Callable[[Any], _T],
+        statement: str | sql.Composable,
+        values: object,
+        *,
+        in_bulk: bool = False,
+        max_age: timedelta | None = None,
+    ) -> _T:
+        """Runs a statement and reads its answer; after a transient error retries at once, then with growing pauses.
+
+        Args:
+            read: takes the cursor.
+            statement: one statement, which is a transaction.
+            values: of its parameters.
+            in_bulk: do not wait for what other bulk claims have reserved.
+            max_age: scheduler.max_age, where the statement reads the view.
+        """
+        retry_for_s = self._settings.retry_for.total_seconds()
+        local = self._limit
+        if max_age is not None:
+            local += set_local(**{"vacancy.max_age": f"{milliseconds_of(max_age)} ms"})
+        # The last try begins while calls are still retried, and this is when it ends.
+        ends = time.monotonic() + retry_for_s + self._settings.statement_timeout.total_seconds() + GRACE_S
         try:
-            return self._once(read, statement, values)
+            return self._once(read, statement, values, local, ends)
         except _AGAIN as error:
             self._count(error)
+            if in_bulk and isinstance(error, _ReservedError):
+                raise
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_AGAIN),
-            stop=tenacity.stop_after_delay(self._settings.retry_for.total_seconds()),
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, _AGAIN) and not (in_bulk and isinstance(error, _ReservedError))
+            ),
+            stop=tenacity.stop_after_delay(retry_for_s),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
             before_sleep=lambda state: self._count(state.outcome.exception() if state.outcome else None),
             reraise=True,
         )
         try:
-            answer: _T = retrying(self._once, read, statement, values)
+            answer: _T = retrying(self._once, read, statement, values, local, ends)
         except _TransientError as error:
+            if in_bulk and isinstance(error, _ReservedError):
+                raise
             raise ContendedError(str(error)) from None
         return answer
 
     def _count(self, error: BaseException | None) -> None:
         self.counters.add(**{"retries" if isinstance(error, _TransientError) else "reconnects": 1})
 
-    def _once(self, read: Callable[[Any], _T], statement: str, values: Sequence[object]) -> _T:
-        with self._connection() as connection, explained(self._dsn):
+    def _once(
+        self, read: Callable[[Any], _T], statement: str | sql.Composable, values: object, local: str, ends: float
+    ) -> _T:
+        with self._connection(ends) as connection, explained(self._dsn):
             try:
+                connection.settings = local
                 with connection.cursor() as cursor:
                     cursor.execute(statement, values)
                     return read(cursor)
@@ -240,14 +369,36 @@ class Scheduler:
                     f"{self._place}: no answer within scheduler.statement_timeout = {limit:g} s; "
                     "claim again with the same consumers"
                 ) from None
-            except (errors.SerializationFailure, errors.DeadlockDetected) as error:
-                raise _TransientError(f"{self._place}: {error.diag.message_primary}; claim again") from None
+            except (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable) as error:
+                message = f"{self._place}: {error.diag.message_primary}; claim again"
+                if error.diag.message_detail in ("give back", "wait"):
+                    raise _ReservedError(message, give_back=error.diag.message_detail == "give back") from None
+                raise _TransientError(message) from None
             except psycopg2.DataError as error:
                 raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None
-            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            except psycopg2.Error as error:
+                if isinstance(error, LimitError | errors.ReadOnlySqlTransaction):
+                    self._servers.failed(connection.place)  # it is gone, or a standby: another one is to be found
+                elif (
+                    not isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not connection.closed
+                ):
+                    raise
                 connection.close()
                 self.close()  # whatever broke this connection has broken the other idle ones too
                 raise
+
+
+def _column(cursor: Any) -> list[Any]:
+    return [row[0] for row in cursor.fetchall()]
+
+
+def _different(ids: Sequence[str]) -> list[str] | None:
+    """The ids in the form in which PostgreSQL writes them; None if they are not ids or not all different."""
+    try:
+        written = [str(uuid.UUID(each)) for each in ids]
+    except ValueError:
+        return None
+    return written if len(set(written)) == len(written) else None
 
 
 _SCHEDULERS: weakref.WeakSet[Scheduler] = weakref.WeakSet()

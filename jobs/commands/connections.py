@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
-
 from vacancy.connectors.postgres.connection import connect
+from vacancy.connectors.postgres.servers import Connection
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.jobs.settings import Settings
 

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
             (function, "EXECUTE")
             for function in (
                 *("claim()", "release()", "candidates()", "why()", "measured()", "note_claim()"),
+                *("reserve()", "take_reserved()", "claimed()"),
                 *_CALLED_BY_THE_VIEW,
             )
         }
@@ -130,6 +131,34 @@ SELECT disk_id, hosts, names[:%(names)s], promised_gb, capacity_gb
 FROM vacancy.shared_disk
 ORDER BY hosts DESC, disk_id
 LIMIT 20
+"""
+_LONGEST_TRANSACTION = timedelta(seconds=5)
+"""Vacancy's own are shorter."""
+_MANY_TRANSACTIONS = 1000
+"""So many a standby may be behind without being in the way."""
+_OPEN_TRANSACTIONS = """
+SELECT usename, application_name, client_addr::text, pid, state, xact_start, clock_timestamp() - xact_start,
+  backend_xmin IS NOT NULL OR backend_xid IS NOT NULL
+FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND clock_timestamp() - xact_start > %(longest)s
+ORDER BY xact_start
+"""
+_PREPARED_TRANSACTIONS = """
+SELECT gid, owner::text, prepared, clock_timestamp() - prepared
+FROM pg_prepared_xacts
+WHERE database = current_database() AND clock_timestamp() - prepared > %(longest)s
+ORDER BY prepared
+"""
+_REPLICATION = """
+SELECT 'replication slot', slot_name::text, active, age(xmin) FROM pg_replication_slots WHERE xmin IS NOT NULL
+UNION ALL
+SELECT 'standby', application_name, true, age(backend_xmin) FROM pg_stat_replication WHERE backend_xmin IS NOT NULL
+ORDER BY 4 DESC
+"""
+_HIDDEN_SESSIONS = """
+SELECT count(*) FILTER (WHERE query = '<insufficient privilege>'), quote_ident(current_user)
+FROM pg_stat_activity
+WHERE datname = current_database()
 """
 _NAMED_HOSTS = 10
 _CLONED_ID, _CLOCK_WENT_BACK, _FRACTION_BOUNDED = 1, 2, 4
@@ -422,6 +451,56 @@ def _disks(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _transactions(settings: Settings) -> Iterator[Finding]:
+    """What keeps the server from removing the old versions of rows, which makes every update of a host slower."""
+    with (
+        closing(_connect(settings, "owner")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.owner_dsn),
+    ):
+        cursor.execute(_OPEN_TRANSACTIONS, {"longest": _LONGEST_TRANSACTION})
+        transactions = cursor.fetchall()
+        cursor.execute(_PREPARED_TRANSACTIONS, {"longest": _LONGEST_TRANSACTION})
+        prepared = cursor.fetchall()
+        cursor.execute(_REPLICATION)
+        replication = [row for row in cursor.fetchall() if not row[2] or row[3] > _MANY_TRANSACTIONS]
+        cursor.execute(_HIDDEN_SESSIONS)
+        ((hidden, user),) = cursor.fetchall()
+    for who, program, address, pid, state, since, lasts, holds_back in transactions:
+        where = f"{one_line(program) or 'a program without a name'}{f' at {address}' if address else ''}, process {pid}"
+        harm = "old versions of rows stay, and updates get slower" if holds_back else "it keeps its locks"
+        yield Finding(
+            "transactions",
+            f"{one_line(who)} ({where}) has had a transaction open since {_moment(since)}, for {duration(lasts)}, now "
+            f"{state}: {harm}",
+            f"commit it there, or end it (SELECT pg_terminate_backend({pid})); "
+            "idle_in_transaction_session_timeout ends the next one",
+        )
+    for name, who, since, lasts in prepared:
+        yield Finding(
+            "transactions",
+            f"{one_line(who)} has prepared the transaction {one_line(name)} and not committed it since "
+            f"{_moment(since)}, for {duration(lasts)}: old versions of rows stay, and it keeps its locks",
+            f"COMMIT PREPARED '{one_line(name)}', or ROLLBACK PREPARED, in this database",
+        )
+    for kind, name, active, behind in replication:
+        what = f"the {kind} {one_line(name)}{'' if active else ', which nobody uses,'} holds back the last {behind:,}"
+        yield Finding(
+            "transactions",
+            f"{what} transactions: old versions of rows stay, and updates get slower",
+            "end long queries on that standby, or turn hot_standby_feedback off there"
+            if active
+            else f"start its standby again, or drop it (SELECT pg_drop_replication_slot('{one_line(name)}'))",
+        )
+    if not (transactions or prepared or replication):
+        unseen = f"; {hidden} sessions hide theirs: GRANT pg_read_all_stats TO {user} shows them" if hidden else ""
+        yield Finding("transactions", f"none is open for longer than {duration(_LONGEST_TRANSACTION)}{unseen}")
+
+
+def _moment(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _named(names: Sequence[str], count: int) -> str:
     shown = ", ".join(str(one_line(name)) for name in names)
     return shown if count <= len(names) else f"{shown} and {count - len(names)} more"
@@ -440,6 +519,7 @@ _CHECKS: Mapping[str, Check] = {
     "storage pools": disk_pools,
     "figures": _figures,
     "disks": _disks,
+    "transactions": _transactions,
 }
 
 
@@ -454,16 +534,14 @@ def _timeout(settings: Settings) -> timedelta:
 
 def _connect(settings: Settings, role: str) -> Any:
     dsn = _dsn(settings, role)
-    connection = connect(
+    return connect(
         dsn,
         connect_timeout=_timeout(settings),
         application_name="vacancy doctor",
         read_only=True,
         max_age=settings.scheduler.max_age,
+        statement_timeout=timedelta(seconds=TIMEOUT_SECONDS),
     )
-    with explained(dsn), connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{TIMEOUT_SECONDS:g}s",))
-    return connection
 
 
 def _get_json(url: str, remedy: str) -> Any:

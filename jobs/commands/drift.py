@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
 from vacancy.connectors.postgres.connection import UnreachableError, connect, explained
 from vacancy.connectors.postgres.documents import documents
+from vacancy.connectors.postgres.servers import Connection
 from vacancy.jobs.options import DurationType, load, settings_options
 from vacancy.jobs.rendering import UNKNOWN, PlainTable, duration, table_console
 from vacancy.jobs.settings import Settings
@@ -81,15 +81,13 @@ def _looks(settings: Settings, every: timedelta | None) -> Iterator[list[dict[st
 
 
 def _open(settings: Settings) -> Connection:
-    connection = connect(
+    return connect(
         settings.postgres.reader_dsn,
         connect_timeout=settings.postgres.connect_timeout,
         application_name="vacancy drift",
         read_only=False,  # each look writes the drifts that it sees
         max_age=settings.scheduler.max_age,
     )
-    connection.autocommit = True
-    return connection
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -308,7 +308,6 @@ def _cursor(dsn: str) -> Iterator[Any]:
     secret = SecretStr(dsn)
     connection = dial(secret, connect_timeout=_CONNECT_TIMEOUT, application_name="vacancy up")
     try:
-        connection.autocommit = True
         with explained(secret), connection.cursor() as cursor:
             yield cursor
     finally:

@@ -185,6 +185,7 @@ DECLARE
   next_consumer uuid;
   result record;
   contended_hosts integer := 0;
+  bulk_claims text;
   held_pools jsonb := '{}';
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -216,6 +217,12 @@ BEGIN
     held_pools := result.held_pools;
     contended_hosts := contended_hosts + result.contended;
     IF result.host IS NULL THEN
+      -- A bulk claim may give back what it has reserved, and then this fits; plpgsql looks the function up when it runs.
+      bulk_claims := vacancy.other_reservations(consumers);
+      IF bulk_claims IS NOT NULL THEN
+        RAISE EXCEPTION 'bulk claims under way have reserved what would fit'
+          USING ERRCODE = 'serialization_failure', DETAIL = bulk_claims, HINT = 'Claim again with the same consumers.';
+      END IF;
       -- All or none; of pools that this transaction holds.
       PERFORM vacancy.draw_from_pool(c.pool_id, (held_pools->>c.pool_id)::integer, -sum(c.disk_gb))
       FROM vacancy.claim AS c WHERE c.consumer = ANY (newly_claimed) AND c.pool_id IS NOT NULL GROUP BY c.pool_id;

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+from psycopg2.extensions import make_dsn, parse_dsn
 from pydantic import SecretStr
 
+from tests.harness.pgbouncer import running_pgbouncer
 from tests.harness.topic import own_topics
 from vacancy.connectors.flink.edges import jdbc_url, with_clause
 from vacancy.connectors.kafka.client import ensure_topics
@@ -25,6 +27,7 @@ from vacancy.jobs.flink.job_jars import flink_jars
 
 if TYPE_CHECKING:
     from vacancy.jobs.local.kafka_server import KafkaServer
+    from vacancy.jobs.local.postgres_server import PostgresServer
 
 TABLE = """
 CREATE SCHEMA test;
@@ -78,6 +81,7 @@ def run(database: str, table: Connection, kafka: KafkaSettings) -> Run:  # noqa:
         columns: Mapping[str, str] = COLUMNS,
         key: str | None = "id",
         source: str | None = None,
+        dsn: str = database,
         **options: str,
     ) -> None:
         flink = configuration(JobSettings(parallelism=1))
@@ -85,7 +89,7 @@ def run(database: str, table: Connection, kafka: KafkaSettings) -> Run:  # noqa:
         flink.set_string("pipeline.auto-generate-uids", "true")
         flink.set_string("restart-strategy.type", "none")
         environment = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment(flink))
-        url, username, password = jdbc_url(SecretStr(database))
+        url, username, password = jdbc_url(SecretStr(dsn))
         declared = [f"`{name}` {kind}" for name, kind in columns.items()]
         declared += [f"PRIMARY KEY ({key}) NOT ENFORCED"] if key else []
         connector = {
@@ -250,3 +254,25 @@ def test_what_cannot_be_is_refused_in_words(changes: Mapping[str, Any], complain
         query = query.replace("CAST(NULL AS INT)", "CAST(NULL AS DECIMAL(3, 1))")
     with pytest.raises(Exception, match=complaint):
         run(query, **changes)
+
+
+def test_of_two_servers_behind_poolers_it_writes_to_the_one_that_takes_writes(
+    run: Run, table: Connection, postgres_server: PostgresServer, database: str
+) -> None:
+    """In transaction mode, in which each transaction may meet another server process."""
+    name = database.rpartition("/")[2]
+    with (
+        running_pgbouncer(
+            postgres_server, "session", connect_query="SET default_transaction_read_only = on"
+        ) as standby,
+        running_pgbouncer(postgres_server, "transaction", default_pool_size="3") as primary,
+    ):
+        ports = [parse_dsn(dsn)["port"] for dsn in (standby, primary)]
+        both = make_dsn(primary, host="127.0.0.1,127.0.0.1", port=",".join(ports), dbname=name)
+        run(f"VALUES {row('a', 1)}, {row('b', 1, '1', '5000')}, {row('c', 1)}", dsn=both)
+        run(f"VALUES {row('a', 2)}, {row('d', 2)}", dsn=both)
+        assert [(found[0], found[1].second) for found in rows(table)] == [("a", 2), ("c", 1), ("d", 2)]
+        for _ in range(5):
+            with closing(psycopg2.connect(make_dsn(primary, dbname=name))) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT count(*), current_setting('statement_timeout') FROM pg_prepared_statements")
+                assert cursor.fetchall() == [(0, "0")]

@@ -107,6 +107,21 @@ def upsert_pool(
     upsert_usage(connection, **usage | {"host_id": pool, "observed_at": observed_at, "recent_consumers": "{}"})
 
 
+def add_roomy_host(connection: Connection, name: str) -> None:
+    """A host with the id ``id-NAME`` that has just reported, and has room for any number of claims."""
+    now, room = datetime.now(UTC), 1_000_000_000
+    upsert_inventory(connection, host_id=f"id-{name}", name=name, observed_at=now)
+    upsert_usage(
+        connection,
+        host_id=f"id-{name}",
+        observed_at=now,
+        recent_consumers="{}",
+        **{f"{figure}_free": room for figure in ("vcpus", "memory_mb", "disk_gb")},
+        memory_mb_available=room,
+        disk_gb_available=room,
+    )
+
+
 def retire(connection: Connection, **values: Any) -> None:
     """What a null record becomes: a row with nothing but the host and the time."""
     blank = dict.fromkeys(INVENTORY) | {"host_id": "host-1", "observed_at": EPOCH, "retired": True}

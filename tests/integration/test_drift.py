@@ -110,6 +110,22 @@ def test_a_silent_host_keeps_its_note_and_a_retired_one_does_not(owner: Connecti
     assert query(owner, "SELECT host_id, since FROM vacancy.host_drift") == [("a", at)]
 
 
+def test_a_disk_that_several_hosts_promise_drifts_on_each_of_them(owner: Connection) -> None:
+    """Until there is one of them, or they promise no more than there is."""
+    disk: dict[str, Any] = {"inventories": '{"DISK_GB": {"total": 1024, "allocation_ratio": 1.0}}'}
+    for name, disk_id in (("a", "nfs:1"), ("b", "nfs:1"), ("c", "local:c"), ("d", None)):
+        add(owner, name, PLAIN | {"disk_gb_capacity": 1024}, disk_id=disk_id, **disk)
+    assert query(owner, KINDS) == [("a", "shared_disk"), ("b", "shared_disk")]
+    assert query(owner, "SELECT DISTINCT promised, measured FROM vacancy.host_drift") == [(2048, 1024)]
+    assert query(owner, "SELECT disk_id, hosts, names FROM vacancy.shared_disk") == [("nfs:1", 2, ["a", "b"])]
+    add(owner, "b", PLAIN | {"disk_gb_capacity": 0}, disk_id="nfs:1", **disk)
+    assert query(owner, KINDS) == []
+    add(owner, "b", PLAIN | {"disk_gb_capacity": 1024}, disk_id="nfs:1", **disk)
+    assert len(query(owner, KINDS)) == 2
+    retire(owner, host_id="b", observed_at=datetime.now(UTC))
+    assert query(owner, KINDS) == []
+
+
 def test_storage_pools_do_not_drift(owner: Connection) -> None:
     add(owner, "pool", PROMISES, traits="{MISC_SHARES_VIA_AGGREGATE}", status="DISABLED")
     assert query(owner, KINDS) == []

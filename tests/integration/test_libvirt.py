@@ -526,6 +526,7 @@ def test_a_guest_that_hangs_keeps_its_share_and_holds_up_nothing(guests: Hypervi
             assert (usage.disk_read_bytes or 0) >= (before.disk_read_bytes or 0)
             # First that all are late; from then on libvirt passes over the one.
             assert collector.unknown.keys() == ({"domain one"} if number else {"domains"})
+            assert {"vcpus_allocated", "disk_gb_allocated", "disk_read_bytes"} <= {*(usage.uncertain or ())}
             assert usage.recent_consumers == before.recent_consumers
         assert collector.inventory().name
     finally:
@@ -541,6 +542,7 @@ def test_a_guest_that_hangs_keeps_its_share_and_holds_up_nothing(guests: Hypervi
     after = [guests.domstats(name) for name in ("one", "two")]
     least, most = (sum(int(stats["block.0.rd.bytes"]) for stats in both) for both in (told, after))
     assert least <= (usage.disk_read_bytes or 0) <= most
+    assert usage.uncertain is None
 
 
 def test_several_guests_that_hang_at_once_do_not_hide_the_one_that_does_not(guests: Hypervisor) -> None:
@@ -678,6 +680,21 @@ def test_a_volume_of_a_local_pool_takes_room_whether_its_guest_runs_or_not(guest
     assert _read(collector.usage()) == (0, 0, 0, 4)
     guests.virsh("start", "one")
     wait_until(lambda: _read(collector.usage()) == (1, 1, 64, 4), LIMIT_S, "it does not count")
+
+
+def test_a_volume_whose_pool_is_away_counts_as_it_did_until_it_is_known_to_be_gone(
+    guests: Hypervisor, pool: Path
+) -> None:
+    guests.virsh("define", _with_volume(guests, "one"))
+    collector = make_collector(guests.uri)
+    assert _read(collector.usage()) == (0, 0, 0, 4)
+    guests.virsh("pool-destroy", "vms")
+    collector.inventory()
+    assert _read(collector.usage()) == (0, 0, 0, 4)
+    guests.virsh("pool-create-as", "vms", "dir", "--target", str(pool))
+    guests.virsh("vol-delete", "root", "--pool", "vms")
+    collector.inventory()
+    assert _read(collector.usage()) == (0, 0, 0, 1)
 
 
 def test_pools_that_are_the_hosts_disk(guests: Hypervisor, pool: Path, tmp_path: Path) -> None:

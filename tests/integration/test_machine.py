@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -259,15 +259,19 @@ def test_an_agent_whose_file_system_hangs_goes_on_says_so_and_ends(
     config_file(tmp_path).write_text(settings_file.dumps(both), encoding="utf-8")
     hanging.answers.clear()
 
+    def events() -> list[dict[str, Any]]:
+        return [record.event for record in histories(read_topic(kafka, kafka.usage_topic)).get("node", [])]
+
     def sent() -> list[int]:
-        events = histories(read_topic(kafka, kafka.usage_topic)).get("node", [])
-        return [record.event["disk_gb_available"] for record in events]
+        return [event["disk_gb_available"] for event in events()]
 
     with Agent(tmp_path) as running:
         wait_until(lambda: len(sent()) > 10, LIMIT_S, "nothing is sent")
         assert set(sent()) == {0}
+        assert (events()[-1]["unknown"], events()[-1]["uncertain"]) == (["disk_gb_available"], ["disk_gb_capacity"])
         hanging.answers.set()
         wait_until(lambda: sent()[-1] == 40, LIMIT_S, "the file system answers and is not read")
+        assert (events()[-1]["unknown"], events()[-1]["uncertain"]) == (None, None)
         hanging.answers.clear()
         wait_until(lambda: sent()[-1] == 0, LIMIT_S, "it is still waited for")
         began = time.monotonic()

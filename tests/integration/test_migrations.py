@@ -409,3 +409,20 @@ def test_an_owner_without_superuser_needs_the_roles_made_before(database: str) -
         finally:
             query_none(connection, f"DROP DATABASE {name} WITH (FORCE)")
             query_none(connection, f"DROP ROLE {owner}")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP"])
+def test_a_database_that_is_not_utf8_is_refused_in_one_line(database: str, encoding: str) -> None:
+    name = f"{database.rpartition('/')[2]}_{encoding.lower()}"
+    with closing(psycopg2.connect(database)) as owner, owner.cursor() as cursor:
+        owner.autocommit = True
+        cursor.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+        try:
+            other = f"{database.rpartition('/')[0]}/{name}"
+            for dry_run in (True, False):
+                with pytest.raises(VacancyError, match=rf"its encoding is {encoding}, and Vacancy needs UTF8; nothing"):
+                    migrate(SecretStr(other), dry_run=dry_run)
+            with closing(psycopg2.connect(other)) as there:
+                assert query(there, "SELECT count(*) FROM pg_namespace WHERE nspname = 'vacancy'") == [(0,)]
+        finally:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")

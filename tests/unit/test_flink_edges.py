@@ -58,6 +58,21 @@ def test_several_servers_and_an_ipv6_address() -> None:
     assert jdbc_url(SecretStr("host=a,b port=1,2 user=u"))[0].startswith("jdbc:postgresql://a:1,b:2/u?")
     assert jdbc_url(SecretStr("host=a,b user=u"))[0].startswith("jdbc:postgresql://a:5432,b:5432/u?")
     assert jdbc_url(SecretStr("postgresql://u@[::1]:6432/d"))[0].startswith("jdbc:postgresql://[::1]:6432/d?")
+    assert jdbc_url(SecretStr("host=a,fe80::1 port=1, user=u"))[0].startswith("jdbc:postgresql://a:1,[fe80::1]:5432/u?")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "target"),
+    [
+        ("host=a user=u", "any"),
+        ("host=a,b user=u", "primary"),
+        ("postgresql://u@a:1,b:2,c:3/d?target_session_attrs=read-write", "primary"),
+        ("host=a,b user=u target_session_attrs=primary", "primary"),
+        ("host=a,b user=u target_session_attrs=any", "any"),
+    ],
+)
+def test_of_several_servers_the_driver_takes_the_one_that_takes_writes(dsn: str, target: str) -> None:
+    assert f"targetServerType={target}" in jdbc_url(SecretStr(dsn))[0]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +80,9 @@ def test_several_servers_and_an_ipv6_address() -> None:
     [
         ("sslcrl=/hunter2 sslpassword=hunter2", "knows no sslcrl, sslpassword; leave it out"),
         ("host=/var/run", "names a Unix socket"),
+        ("host=a,b,c port=1,2", "2 ports for 3 hosts"),
+        ("target_session_attrs=standby", "the job writes, and target_session_attrs=standby asks for"),
+        ("target_session_attrs=prefer-standby", "the job writes, and target_session_attrs=prefer-standby asks for"),
         ("sslrootcert=system", "knows no sslrootcert=system; name the system's file"),
         ("sslkey=/no/such/key", r"sslkey: /no/such/key: No such file or directory$"),
         (

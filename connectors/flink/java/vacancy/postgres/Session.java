@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.BiConsumer;
+import org.postgresql.PGConnection;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -30,8 +31,14 @@ final class Session implements AutoCloseable {
 
     private static final long RETRY_MS = 1000;
 
-    /** Classes of SQLSTATE that may go away by themselves: connection, rollback, resources, an operator at work. */
-    private static final Set<String> PASSING = Set.of("08", "40", "53", "57");
+    /**
+     * SQLSTATEs, or their classes, that may go away by themselves: connection, rollback, resources, an operator at work,
+     * a server that has become a standby, so that its successor is to be found, and a table that is locked.
+     */
+    private static final Set<String> PASSING = Set.of("08", "40", "53", "57", "25006", "55P03");
+
+    /** Less than the driver waits for an answer (edges.py), so that an abandoned statement holds no lock. */
+    private static final String LIMIT = "statement_timeout = '8 s'";
 
     /**
      * Classes of SQLSTATE that are about a row's content, which is refused again next time: cardinality, data, integrity,
@@ -51,6 +58,10 @@ final class Session implements AutoCloseable {
     private final Upsert upsert;
     private volatile Connection connection;
     private volatile boolean closed;
+
+    /** Whether a pooler, such as PgBouncer, may give each transaction another server process. */
+    private boolean pooled;
+
     private PreparedStatement update;
     private PreparedStatement insert;
 
@@ -76,11 +87,27 @@ final class Session implements AutoCloseable {
     }
 
     private void prepare() throws SQLException {
-        try (Statement statement = connection.createStatement()) {
-            // Planned once, for few rows: each is looked up in the index, however many there are.
-            statement.execute("SET plan_cache_mode = force_generic_plan");
-        }
+        PGConnection ours = connection.unwrap(PGConnection.class);
         Map<String, String> types = new HashMap<>();
+        try (Statement statement = connection.createStatement();
+                ResultSet process = statement.executeQuery("SELECT pg_backend_pid()")) {
+            process.next();
+            // A pooler gives its clients numbers of its own, by which it knows them when they cancel a statement.
+            pooled = process.getInt(1) != ours.getBackendPID();
+        }
+        if (pooled) {
+            // What is prepared by name stays with a server process, where the next client of that meets it.
+            ours.setPrepareThreshold(0);
+        } else {
+            try (Statement statement = connection.createStatement()) {
+                // Planned once, for few rows: each is looked up in the index, however many there are.
+                statement.execute(
+                        "SET plan_cache_mode = force_generic_plan; SET tcp_keepalives_idle = 10;"
+                                + " SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
+                                + " SET client_connection_check_interval = '2 s'; SET "
+                                + LIMIT);
+            }
+        }
         try (PreparedStatement query =
                 connection.prepareStatement(
                         "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
@@ -93,6 +120,7 @@ final class Session implements AutoCloseable {
         }
         update = connection.prepareStatement(upsert.update(types));
         insert = connection.prepareStatement(upsert.insert(types));
+        connection.setAutoCommit(!pooled);
     }
 
     /**
@@ -131,12 +159,23 @@ final class Session implements AutoCloseable {
         for (int attempt = 0; ; attempt++) {
             try {
                 open();
+                if (pooled) {
+                    try (Statement statement = connection.createStatement()) {
+                        statement.execute("SET LOCAL " + LIMIT);
+                    }
+                }
                 if (execute(update, part) < part.size()) {
                     execute(insert, part);
+                }
+                if (pooled) {
+                    connection.commit();
                 }
                 return;
             } catch (SQLException error) {
                 if (isOf(REFUSING, error)) {
+                    if (pooled) {
+                        connection.rollback();
+                    }
                     if (part.size() == 1) {
                         refused.accept(part.get(0), error);
                     } else {
@@ -155,9 +194,9 @@ final class Session implements AutoCloseable {
         }
     }
 
-    private static boolean isOf(Set<String> classes, SQLException error) {
+    private static boolean isOf(Set<String> states, SQLException error) {
         String state = error.getSQLState();
-        return state != null && state.length() == 5 && classes.contains(state.substring(0, 2));
+        return state != null && state.length() == 5 && states.stream().anyMatch(state::startsWith);
     }
 
     private int execute(PreparedStatement statement, List<Object[]> rows) throws SQLException {
