@@ -23,8 +23,8 @@ WHERE h.host_id = ANY ((SELECT vacancy.random_hosts(24))::text[])
 $$;
 
 -- What a storage pool is and has, by the name or id that a host has for it. Grain: one row at most.
--- plpgsql, so that its plan is made once a session, and nothing of it is set up where no host has a pool; Memoize calls it once
--- for all hosts of a pool.
+-- plpgsql, so that its plan is made once a session, and nothing of it is set up where no host has a pool. It is called for
+-- each host that is looked at: the planner does not put Memoize before it.
 CREATE OR REPLACE FUNCTION vacancy.pool_state(name_or_id text)
 RETURNS TABLE (
   pool_id text,
