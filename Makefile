@@ -1,7 +1,7 @@
 # The usual commands. Everything runs in .venv, which `make venv` creates from the locked dependencies.
 BIN := .venv/bin
 
-.PHONY: venv test fast unit plan flink integration nova cinder faults lint format goldens lock jars bench
+.PHONY: venv test fast unit plan flink integration web nova cinder faults lint format goldens lock jars bench
 
 venv: $(BIN)/vacancy
 $(BIN)/vacancy: requirements/dev.lock pyproject.toml
@@ -17,7 +17,7 @@ test:  ## everything that must pass; works on a fresh machine too
 fast: venv  ## takes seconds: no JVM, no server
 	$(BIN)/pytest tests/unit
 
-unit plan flink integration nova cinder faults: venv  ## one layer
+unit plan flink integration web nova cinder faults: venv  ## one layer
 	$(BIN)/pytest tests/$@
 
 lint: venv
@@ -38,7 +38,7 @@ lock: venv  ## updates the lock files to the newest versions that the ranges in 
 		--no-emit-index-url --no-emit-find-links -o requirements/dev.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra local -c requirements/dev.lock --generate-hashes \
 		--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/local.lock
-	$(BIN)/uv pip compile -q pyproject.toml --extra agent --extra cinder --extra extender --extra registry --extra scheduler -c requirements/dev.lock \
+	$(BIN)/uv pip compile -q pyproject.toml --extra agent --extra cinder --extra extender --extra registry --extra scheduler --extra web -c requirements/dev.lock \
 		--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/agent.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra libvirt -c requirements/dev.lock \
 		--generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements/libvirt.lock
@@ -76,4 +76,5 @@ bench: venv
 	$(BIN)/python -m bench.complex_claims
 	$(BIN)/python -m bench.packing
 	$(BIN)/python -m bench.nova
+	$(BIN)/python -m bench.web
 	$(BIN)/python -m bench.report

@@ -9,7 +9,8 @@ pip=".venv/bin/uv pip install -q --python .venv/bin/python"
 $pip -r requirements/dev.lock
 $pip --no-deps -e .
 # The tests of TLS need a system's PostgreSQL (the wheel's has no TLS), those of hypervisors libvirt, QEMU and what libvirt's
-# bindings are built with, those of the bridge RabbitMQ; where root can install them, without a server of their own.
+# bindings are built with, those of the bridge RabbitMQ, those of the fleet page
+# Chromium; where root can install them, without a server of their own.
 packages=
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages=postgresql
 PATH="$PATH:/usr/sbin" command -v libvirtd >/dev/null && pkg-config --exists libvirt 2>/dev/null ||
@@ -17,6 +18,7 @@ PATH="$PATH:/usr/sbin" command -v libvirtd >/dev/null && pkg-config --exists lib
 test -x /usr/sbin/pgbouncer || packages="$packages pgbouncer"
 test -x /usr/sbin/nft || packages="$packages nftables"
 test -x /usr/lib/rabbitmq/bin/rabbitmq-server || packages="$packages rabbitmq-server"
+test -x /usr/bin/chromium || packages="$packages chromium fonts-dejavu-core"
 if test -n "$packages" && test "$(id -u)" = 0 && command -v apt-get >/dev/null; then
     mkdir -p /etc/postgresql-common/createcluster.d
     echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/vacancy.conf

@@ -11,12 +11,10 @@ time of both sides, WAL, the share of HOT updates, and the growth of the table.
 from __future__ import annotations
 
 import os
-import re
 import statistics
 import subprocess
 import tempfile
 from contextlib import closing
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from vacancy.connectors.flink.edges import jdbc_url
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.jobs.flink.job_jars import flink_home, flink_jars, functions_jar, java_home, java_sources
 from vacancy.jobs.local.postgres_server import PostgresServer
+from vacancy.schemas.usage import HOST_COLUMNS
 
 WAYS = ("arrays", "batch")
 TYPES = {"BIGINT": "int8", "INT": "int4", "DOUBLE": "float8", "STRING": "text", "TIMESTAMP_LTZ(3)": "time"}
@@ -98,9 +97,7 @@ def _run(server: PostgresServer, class_path: str, way: str, hosts: int, rounds: 
 
 def _columns() -> tuple[list[str], list[str]]:
     """The names and types of the columns that the job writes."""
-    declared = resources.files("vacancy.connectors.flink").joinpath("sql", "host.sql").read_text(encoding="utf-8")
-    found = re.findall(r"^  (\w+) (BIGINT|INT|DOUBLE|STRING|TIMESTAMP_LTZ\(3\))", declared, flags=re.MULTILINE)
-    return [name for name, _ in found], [TYPES[kind] for _, kind in found]
+    return list(HOST_COLUMNS), [TYPES[kind.removesuffix(" NOT NULL")] for kind in HOST_COLUMNS.values()]
 
 
 def _server_figures(server: PostgresServer) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -50,6 +50,7 @@ class LocalSettings(Section):
     kafka_port: int = Field(default=0, ge=0, le=65_535, description="The broker.")
     postgres_port: int = Field(default=0, ge=0, le=65_535, description="The database server.")
     flink_port: int = Field(default=0, ge=0, le=65_535, description="Flink's web UI.")
+    web_port: int = Field(default=0, ge=0, le=65_535, description="The fleet page.")
     flink_metrics_port: int | None = Field(
         default=None,
         ge=1,
@@ -59,6 +60,25 @@ class LocalSettings(Section):
     min_free_disk_mb: int = Field(
         default=1024, ge=0, description="`vacancy up` does not start with less free space than this in its data dir."
     )
+
+
+class WebSettings(Section):
+    """The fleet page, `vacancy web`. It only reads, with `postgres.reader_dsn`."""
+
+    listen: str = Field(
+        default="127.0.0.1:9770",
+        description="Address and port. One that other machines reach needs `token` and `allow_hosts`.",
+    )
+    allow_hosts: tuple[str, ...] = Field(
+        default=(), description="Names by which browsers call the server, without ports; those of loopback always may."
+    )
+    token: SecretStr | None = Field(
+        default=None, min_length=16, description="What a browser or a proxy must show; better in the environment."
+    )
+    certificate_file: Path | None = Field(
+        default=None, description="PEM file with the server's certificate and its intermediates, for TLS."
+    )
+    key_file: Path | None = Field(default=None, description="PEM file with that certificate's private key.")
 
 
 class LogSettings(Section):
@@ -88,6 +108,7 @@ class Settings(BaseSettings):
     postgres: PostgresSettings = PostgresSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     extender: ExtenderSettings = ExtenderSettings()
+    web: WebSettings = WebSettings()
     local: LocalSettings = LocalSettings()
     log: LogSettings = LogSettings()
 

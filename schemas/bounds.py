@@ -25,7 +25,7 @@ FORMATS = {
 MAX_EVENT_BYTES = 65_536
 """The largest event: the job takes none that is larger, and the agent sends none."""
 COUNTER_END = 2**62 - 1
-"""The maximum of every counter; one that would go on begins again at 0."""
+"""The maximum of every counter; schemas/fitting.py says what becomes of one that is larger."""
 
 _PRIMITIVE = ("boolean", "int", "long", "float", "double", "string", "bytes", "null")
 

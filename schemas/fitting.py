@@ -32,27 +32,45 @@ class Fitted(NamedTuple):
 
 
 class _Limits(NamedTuple):
-    """A schema's bounds by field: of texts, of lists and maps, and of counters."""
+    """A schema's bounds by field: of texts, of lists and maps; and its counters by what becomes of too large ones."""
 
     characters: Mapping[str, int]
     items: Mapping[str, int]
-    counters: Mapping[str, int]
+    begin_again: Collection[str]
+    become_null: Collection[str]
+
+
+def no_counts(record: Mapping[str, Any]) -> dict[str, str]:
+    """The counters of a usage event that are no counts, such as a driver's 2^64 - 1, and why not: each is null.
+
+    Honest counters end before :data:`~schemas.bounds.COUNTER_END`, but for those of time that all CPUs add to: 256 CPUs
+    come to it in 208 days. These are counts all the same, and begin again at 0.
+    """
+    limits = _limits(Event.USAGE)
+    values = {name: record.get(name) for name in (*limits.become_null, *limits.begin_again)}
+    return {
+        name: f"{value} is no count"
+        for name, value in values.items()
+        if value is not None and (value < 0 or (name in limits.become_null and value > COUNTER_END))
+    }
 
 
 def encode_fitting(encoder: Encoder, event: Event, record: Mapping[str, Any]) -> Fitted:
     """Encodes a record, cut to the schema's bounds and the largest event.
 
-    A counter that has come to its end begins again at 0, which is a reset to those who read it.
+    A counter that has come to its end begins again at 0, which is a reset to those who read it; what is no count
+    becomes null (:func:`no_counts`).
 
     Raises:
         ValueError: as :meth:`Encoder.encode`; or it is too large without anything that may be left out.
     """
     limits = _limits(event)
     fitted = dict(record)
-    for name, maximum in limits.counters.items():
-        value = fitted.get(name)
-        if value is not None and value > maximum:
-            fitted[name] = value % (maximum + 1)
+    for name in limits.begin_again:
+        if (fitted.get(name) or 0) > COUNTER_END:
+            fitted[name] %= COUNTER_END + 1
+    if event is Event.USAGE:
+        fitted |= {name: None for name in no_counts(record) if name in limits.become_null}
     for name, characters in limits.characters.items():
         if len(fitted.get(name) or "") > characters:
             fitted[name] = fitted[name][:characters]
@@ -123,6 +141,9 @@ def _left_out(record: Mapping[str, Any], fitted: Mapping[str, Any], limits: _Lim
 def _limits(event: Event) -> _Limits:
     fields: list[dict[str, Any]] = newest(event).document["fields"]
     kinds = {field["name"]: type_name(plain(field["type"])[0]) for field in fields}
+    counters = {field["name"] for field in fields if field.get("maximum") == COUNTER_END}
+    nullable = {field["name"] for field in fields if plain(field["type"])[1]}
+    of_cpus = {field["name"] for field in fields if field.get("per") == "cpu_time"}
     return _Limits(
         characters={
             field["name"]: field["maxLength"] for field in fields if "maxLength" in field and "format" not in field
@@ -132,5 +153,6 @@ def _limits(event: Event) -> _Limits:
             for field in fields
             if kinds[field["name"]] in ("array", "map")
         },
-        counters={field["name"]: COUNTER_END for field in fields if field.get("maximum") == COUNTER_END},
+        begin_again=frozenset(counters - nullable | of_cpus),
+        become_null=frozenset(counters & nullable - of_cpus),
     )

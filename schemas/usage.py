@@ -69,6 +69,8 @@ HOST_COLUMNS: dict[str, str] = {
     **{gauge.column: gauge.type for gauge in GAUGES},
     **{counter.rate: "DOUBLE" for counter in COUNTERS},
     "anomalies": "INT NOT NULL",
+    "topic_partition": "INT NOT NULL",
+    "topic_offset": "BIGINT NOT NULL",
     "recent_consumers": "STRING",
     "uncertain": "STRING",
 }

@@ -52,8 +52,6 @@ class UsageReading:
 
 FIGURES = frozenset(UsageReading.__annotations__)
 """The names of a UsageReading."""
-NULLABLE = tuple(name for name, kind in UsageReading.__annotations__.items() if kind == "int | None")
-"""The counters of a UsageReading that may be None."""
 
 
 @dataclass(frozen=True, slots=True)

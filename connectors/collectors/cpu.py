@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from vacancy.connectors.collectors.kernel_files import MOST, count, read
+from vacancy.connectors.collectors.kernel_files import count, read
 
 _NS_PER_TICK = 1_000_000_000 // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
 _NEEDED, _BUSY = 3, (0, 1, 2, 5, 6)
@@ -56,7 +56,7 @@ def cpu_times(proc: Path = Path("/proc")) -> CpuTimes:
 
 
 def _ns(ticks: list[int | None]) -> int | None:
-    """The sum in ns; None where one is not known, or there is none, or it is more than an event can hold."""
+    """The sum in ns; None where one is not known, or there is none."""
     known = [tick for tick in ticks if tick is not None]
     total = sum(known) * _NS_PER_TICK
-    return total if known and len(known) == len(ticks) and total <= MOST else None
+    return total if known and len(known) == len(ticks) else None

@@ -92,6 +92,8 @@ def production_edges(
         # The job's own checkpoint says where it stands; offsets that nobody reads are not committed.
         "properties.enable.auto.commit": "false",
         "properties.commit.offsets.on.checkpoint": "false",
+        # What a transaction has not committed is not said yet, and what it has aborted never was.
+        "properties.isolation.level": "read_committed",
         "key.format": "raw",
         "key.fields": "host_key",
         "value.format": "raw",
@@ -147,7 +149,6 @@ def _postgres_options(dsn: SecretStr, table: str, emit: timedelta) -> dict[str, 
         "table-name": table,
         "username": user,
         "password": password,
-        "newest-by": "observed_at",
         "interval": f"{milliseconds_of(emit)} ms",
     }
 
@@ -223,7 +224,14 @@ def _jdbc_places(parts: Mapping[str, str]) -> str:
 
 def kafka_client_options(kafka: KafkaSettings) -> dict[str, str]:
     """The options with which a Kafka connector reaches the brokers, in Java's terms."""
-    options = {"bootstrap.servers": kafka.bootstrap_servers, "security.protocol": kafka.security.protocol}
+    options = {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "security.protocol": kafka.security.protocol,
+        # A broker that is silent holds up its partitions for as long as a request to it waits; the default is 30 s.
+        "request.timeout.ms": "5000",
+        "socket.connection.setup.timeout.ms": "3000",
+        "socket.connection.setup.timeout.max.ms": "5000",
+    }
     options |= _sasl(kafka.security) | _tls(kafka.security)
     return {f"properties.{key}": value for key, value in options.items()}
 

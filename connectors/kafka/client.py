@@ -135,6 +135,10 @@ def producer(settings: KafkaSettings, on_error: Callable[[KafkaError], None] | N
         "linger.ms": 5,
         # No time-out: the caller decides which messages to drop.
         "message.timeout.ms": 0,
+        # A broker that is silent: so soon its partitions' new leaders are asked. What it took counts once all the same.
+        "request.timeout.ms": 5_000,
+        "socket.timeout.ms": 6_000,
+        "socket.connection.setup.timeout.ms": 5_000,
         "message.max.bytes": _MAX_EVENT_BYTES,
         "reconnect.backoff.max.ms": 5_000,
         **({} if on_error is None else {"error_cb": on_error}),
@@ -277,6 +281,72 @@ def topic_problems(settings: KafkaSettings, timeout_s: float = 10.0) -> list[Pro
             for key, value in right.items()
         ]
     return problems
+
+
+def open_transactions(settings: KafkaSettings, watch_s: float = 2.0, timeout_s: float = 10.0) -> list[Problem]:
+    """Partitions whose readers stand still because of a transaction that nobody commits or aborts.
+
+    The job reads what is committed alone, and so no further than the last stable offset: where the first transaction
+    that is open begins. That offset is compared with the end twice; one that moves meanwhile holds up nobody for long.
+
+    Args:
+        settings: the brokers and the topics.
+        watch_s: how long after the first look the second one is.
+        timeout_s: how long to wait for the brokers.
+
+    Raises:
+        ConfigError: the client refuses the settings.
+        VacancyError: no broker answers, or it refuses the request.
+    """
+    admin, errors = _admin(settings)
+    try:
+        topics = admin.list_topics(timeout=timeout_s).topics
+        partitions = [
+            TopicPartition(name, number)
+            for name in topic_configs(settings)
+            if name in topics
+            for number in topics[name].partitions
+        ]
+        held_back = _held_back(admin, partitions, timeout_s)
+        if held_back:
+            time.sleep(watch_s)
+            now = _held_back(admin, list(held_back), timeout_s)
+            held_back = {
+                place: now[place] for place, (offset, _) in held_back.items() if now.get(place, (-1, 0))[0] == offset
+            }
+    except KafkaException as error:
+        raise failed(settings, timeout_s, error, errors) from None
+    return [
+        Problem(
+            f"partition {place.partition} of topic {place.topic} is read to offset {offset} of {end}: a transaction "
+            "that began there is open, and no event behind it is seen",
+            "stop the transactional producer, which is none of ours, or wait until the broker aborts its transaction "
+            f"(transaction.timeout.ms); kafka-transactions.sh {_where(settings)} find-hanging names one that stays",
+        )
+        for place, (offset, end) in sorted(held_back.items(), key=lambda item: (item[0].topic, item[0].partition))
+    ]
+
+
+def _held_back(
+    admin: AdminClient, partitions: Iterable[TopicPartition], timeout_s: float
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Of partitions with an open transaction the last stable offset, and the end."""
+    from confluent_kafka import IsolationLevel
+    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # public, but not in its __all__
+
+    newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no annotations
+    asked = dict.fromkeys(partitions, newest)
+    if not asked:
+        return {}
+    # The ends first: what is appended in between must not look held back.
+    ends, stable = (
+        {
+            partition: future.result().offset
+            for partition, future in admin.list_offsets(asked, isolation_level=level, request_timeout=timeout_s).items()
+        }
+        for level in (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
+    )
+    return {partition: (offset, ends[partition]) for partition, offset in stable.items() if offset < ends[partition]}
 
 
 def _corrections(

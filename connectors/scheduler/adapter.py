@@ -40,6 +40,8 @@ from vacancy.connectors.scheduler.answers import (
     Candidate,
     Claim,
     ContendedError,
+    Contradiction,
+    ContradictionError,
     NearestMiss,
     NoHostFitsError,
     Refusal,
@@ -74,7 +76,9 @@ class _ReservedError(_TransientError):
 
 
 _CLAIM = """SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
-FROM vacancy.claim(%s::uuid[], %s)"""
+FROM vacancy.claim(%s::uuid[], %s, %s)"""
+_CONTRADICTION = "VC001"
+"""The SQLSTATE of claim() where consumers have claims for something else."""
 _AGAIN = (UnreachableError, _TransientError)
 """Errors after which the same call may succeed."""
 
@@ -128,33 +132,42 @@ class Scheduler:
 
     @_timed
     def claim(
-        self, request: Request, consumers: Sequence[uuid.UUID | str] | None = None, *, count: int = 1
+        self,
+        request: Request,
+        consumers: Sequence[uuid.UUID | str] | None = None,
+        *,
+        count: int = 1,
+        move: bool = False,
     ) -> list[Claim]:
         """Claims a host for each consumer: for all of them or for none.
 
-        A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated. A claim for many
-        consumers holds up others for no longer than one for `bulk.PART` does, and ends within two minutes and a call.
+        A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated; a claim that is not
+        true to the request is an error, or moves. A claim for many consumers holds up others for no longer than one for
+        `bulk.PART` does, unless it may move, and ends within two minutes and a call.
 
         Args:
             request: what each of them needs.
             consumers: ids of the instances that the claims are for; an empty sequence claims nothing. None: `count`
                 new ids.
             count: how many hosts to claim if `consumers` is None.
+            move: whether claims that are not true to the request move: the old ones are given back and new ones made in
+                one step, or, if no host fits, everything stays as it was.
 
         Returns:
             a claim for each consumer, in their order.
 
         Raises:
             NoHostFitsError: names the dimension that ran out, and the nearest miss.
+            ContradictionError: without `move`: consumers have claims for something else.
             ContendedError: others kept claiming the hosts that fit.
         """
         given = [uuid.uuid4() for _ in range(count)] if consumers is None else consumers
         ids = [str(consumer) for consumer in given]
         if not ids:
             return []
-        if PART < len(ids) <= MOST and (different := _different(ids)):
+        if not move and PART < len(ids) <= MOST and (different := _different(ids)):
             return self._claim_in_bulk(request, different)
-        return self._claim_at_once(request, ids)
+        return self._claim_at_once(request, ids, move=move)
 
     @_timed
     def release(self, *consumers: uuid.UUID | str) -> list[uuid.UUID]:
@@ -173,9 +186,9 @@ class Scheduler:
             max_age=self._settings.max_age,
         )
 
-    def _claim_at_once(self, request: Request, ids: Sequence[str]) -> list[Claim]:
+    def _claim_at_once(self, request: Request, ids: Sequence[str], *, move: bool = False) -> list[Claim]:
         """Claims in one transaction."""
-        rows = self._call(lambda cursor: cursor.fetchall(), _CLAIM, (ids, request.document(self._settings)))
+        rows = self._call(lambda cursor: cursor.fetchall(), _CLAIM, (ids, request.document(self._settings), move))
         refusal, contended = rows[0][:2]
         if refusal is not None:
             raise self._refused(refusal, contended)
@@ -259,7 +272,7 @@ class Scheduler:
             except _ReservedError as error:
                 if error.give_back:
                     raise
-            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # as above
+            time.sleep(random.uniform(0.05, 0.3))  # noqa: S311  # as above
 
     def close(self) -> None:
         """Closes the connections that no call is using."""
@@ -360,7 +373,7 @@ class Scheduler:
         with self._connection(ends) as connection, explained(self._dsn):
             try:
                 connection.settings = local
-                with connection.cursor() as cursor:
+                with connection.cursor() as cursor, _contradictions_told():
                     cursor.execute(statement, values)
                     return read(cursor)
             except errors.QueryCanceled:
@@ -399,6 +412,20 @@ def _different(ids: Sequence[str]) -> list[str] | None:
     except ValueError:
         return None
     return written if len(set(written)) == len(written) else None
+
+
+@contextmanager
+def _contradictions_told() -> Iterator[None]:
+    """Gives the error of claims that are not true to the request its type."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        if error.pgcode != _CONTRADICTION:
+            raise
+        found = json.loads(error.diag.message_detail or "[]")
+    else:
+        return
+    raise ContradictionError([Contradiction(**one | {"consumer": uuid.UUID(one["consumer"])}) for one in found])
 
 
 _SCHEDULERS: weakref.WeakSet[Scheduler] = weakref.WeakSet()

@@ -35,7 +35,7 @@ class Claim:
         host_name: the host's name; None if the host has been retired since.
         claimed_at: when it was made, by the database's clock.
         expires_at: when it stops to count unless the host reports the consumer earlier.
-        already: whether the claim existed before this call.
+        already: whether the claim existed before this call; one that this call has moved did not.
         held: amounts that it holds of resource classes, NUMA cells and PCI pools, by their labels, such as
             "numa 0 cpus"; None: none.
     """
@@ -101,6 +101,41 @@ class NoHostFitsError(VacancyError):
         super().__init__(_explain(refusal))
 
 
+@dataclass(frozen=True)
+class Contradiction:
+    """A consumer's claim that is not true to a request.
+
+    Attributes:
+        consumer: whose claim it is.
+        host_id: the host that it is on.
+        host_name: the host's name; None if the host has been retired since.
+        differs: the parts of the request that it is not true to, such as "vcpus" or "include"; "host" if the host has
+            been retired, "distinct_hosts" if another one of the consumers has its claim there.
+    """
+
+    consumer: uuid.UUID
+    host_id: str
+    host_name: str | None
+    differs: list[str]
+
+
+class ContradictionError(VacancyError):
+    """Consumers have claims that are not true to the request; nothing was claimed and nothing given back.
+
+    Attributes:
+        contradictions: those claims, 100 at most, in the order of the consumers.
+    """
+
+    def __init__(self, contradictions: list[Contradiction]) -> None:
+        self.contradictions = contradictions
+        first = contradictions[0]
+        more = f", and {len(contradictions) - 1} more like it" if len(contradictions) > 1 else ""
+        super().__init__(
+            f"consumer {first.consumer} has a claim on {first.host_name or first.host_id} which is not true to the "
+            f"request in: {', '.join(first.differs)}{more}; claim again with move (--move), or release it first"
+        )
+
+
 class ContendedError(VacancyError):
     """Others kept claiming the hosts that fit; nothing was claimed. Claiming again with the same consumers is safe."""
 
@@ -117,13 +152,14 @@ _POOL_LABELS = {
     "disk_pool_disabled": "the storage pool {}, which is disabled,",
     "disk_pool_elsewhere": "the storage pool {}, which is in no aggregate of theirs,",
     "disk_pool_no_usage": "the storage pool {}, of which there is no usage yet,",
+    "disk_pool_clock_ahead": "the storage pool {}, whose newest event is from the future,",
     "disk_pool_stale": "the storage pool {}, whose figures are stale,",
     "disk_pool_duplicate_id": "the storage pool {}, under whose id several nodes report,",
     "disk_pool_own_disk": "the storage pool {}, whose hosts still report a disk of their own,",
 }
 
 
-def _label(dimension: str) -> str:
+def dimension_label(dimension: str) -> str:
     """A dimension's name for people."""
     kind, _, pool = dimension.partition(" ")
     if kind in _POOL_LABELS:
@@ -146,7 +182,7 @@ def _explain(refusal: Refusal) -> str:
     if not refusal.hosts:
         return "no host fits: the table has no hosts; do agents report (`vacancy doctor`)?"
     last = refusal.ruled_out[refusal.dimension]
-    text = f"no host fits: {_label(refusal.dimension)} ruled out the last {last} of "
+    text = f"no host fits: {dimension_label(refusal.dimension)} ruled out the last {last} of "
     text += f"{refusal.hosts} hosts"
     if refusal.count > 1:
         text = f"no host fits for {refusal.count - refusal.claimable} of {refusal.count}: {text.partition(': ')[2]}"

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from vacancy.connectors.postgres.documents import json_value
-from vacancy.connectors.scheduler.answers import Claim, NoHostFitsError
+from vacancy.connectors.scheduler.answers import Claim, Contradiction, ContradictionError, NoHostFitsError
 from vacancy.connectors.settings import Strategy
 from vacancy.jobs.commands.connections import open_scheduler
 from vacancy.jobs.commands.request_options import parse_request, request_options
@@ -32,6 +32,9 @@ from vacancy.jobs.terminal import say, say_json
     multiple=True,
     help="UUID of the instance that the claim is for.  [default: a new one]",
 )
+@click.option(
+    "--move", is_flag=True, help="Move a --consumer's claim for something else, in one step, instead of refusing."
+)
 @click.option("--strategy", type=click.Choice(get_args(Strategy)), help="As scheduler.strategy.")
 @click.option("--ttl", "claim_ttl", type=DurationType(), help="As scheduler.claim_ttl.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON: an array of claims, or why there are none.")
@@ -40,30 +43,39 @@ def command(
     data_dir: Path | None,
     count: int,
     consumers: tuple[uuid.UUID, ...],
+    move: bool,
     as_json: bool,
     **flags: Any,
 ) -> None:
     """Pick hosts and claim them.
 
     A claim counts against its host until the host reports the consumer, the claim is released, or scheduler.claim_ttl
-    ends. Claiming again with the same --consumer returns the same claim. Status 3: no host fits.
+    ends. Claiming again with the same --consumer returns the same claim; if that is not what is asked for (another
+    size, another host), it is an error, or with --move the claim moves. Status 3: no host fits, and nothing has moved.
 
     \b
     Examples:
       vacancy claim --vcpus 4 --memory-mb 8192 --disk-gb 40
       vacancy claim --vcpus 2 --count 3 --distinct-hosts --require HW_CPU_X86_AVX2
       vacancy claim --vcpus 8 --numa-cpus 8 --numa-pages 2048=4096 --pci 10de:20b5,count=2,same_cell
+      vacancy claim --vcpus 8 --consumer 5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11 --move
       vacancy claim --vcpus 1 --consumer 5e2f8a8c-7f0e-4a53-9a44-0a4f6f9c1d11 --json | jq -r '.[].host_name'
     """
     request = parse_request(**flags)
     if not request.takes_anything:
         raise click.UsageError("say what to claim: --vcpus, --memory-mb, --disk-gb, --resource, --numa-cpus, --pci")
+    if move and not consumers:
+        raise click.UsageError("--move moves the claim of a --consumer: say which")
     if consumers and count not in (1, len(consumers)):
         raise click.UsageError(f"--count {count} with {len(consumers)} --consumer: leave one of them out")
     settings = load(config, data_dir)
     with open_scheduler(settings) as scheduler:
         try:
-            claims = scheduler.claim(request, consumers or None, count=count)
+            claims = scheduler.claim(request, consumers or None, count=count, move=move)
+        except ContradictionError as error:
+            if as_json:
+                say_json([_document(one) for one in error.contradictions])
+            raise
         except NoHostFitsError as error:
             if as_json:
                 say_json(dataclasses.asdict(error.refusal))
@@ -75,6 +87,6 @@ def command(
             say(f"{claim.consumer}  {claim.host_name or claim.host_id}" + ("  already" if claim.already else ""))
 
 
-def _document(claim: Claim) -> dict[str, Any]:
-    """A claim as JSON: times ISO 8601 in UTC."""
+def _document(claim: Claim | Contradiction) -> dict[str, Any]:
+    """A claim, or what it is not true to, as JSON: times ISO 8601 in UTC."""
     return {name: json_value(value) for name, value in dataclasses.asdict(claim).items()}

@@ -34,6 +34,7 @@ _COMMANDS = {
     "simulate": _Command("simulate", "Emit the events of a simulated fleet."),
     "job": _Command("job", "The Flink job: run it here, or on a Flink cluster."),
     "hosts": _Command("scheduler", "Show the table: free, rates, age, why a host is out."),
+    "web": _Command("web", "Show the fleet in a browser."),
     "claim": _Command("scheduler", "Pick hosts and claim them."),
     "release": _Command("scheduler", "Give claims back."),
     "claims": _Command("scheduler", "List the claims in flight."),

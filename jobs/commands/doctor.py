@@ -54,6 +54,8 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
             (function, "EXECUTE")
             for function in (
                 "why()",
+                "what_fits()",
+                "fit_of()",
                 "claimed_amounts()",
                 "pci_free()",
                 "cells_free()",
@@ -65,7 +67,8 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         | {
             (relation, "SELECT")
             for relation in (
-                *("host", "host_inventory", "claim", "pool_claimed", "pool_allocated", "schedulable_host", "freshness"),
+                *("host", "host_inventory", "claim", "host_free", "pool_claimed", "pool_allocated", "schedulable_host"),
+                "freshness",
                 *(
                     "schema_migration",
                     "schema_source",
@@ -93,7 +96,8 @@ UNION ALL
 SELECT p.proname || '()', 'EXECUTE'
 FROM pg_proc p
 JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = 'vacancy' AND p.proname <> 'max_age' AND has_function_privilege(p.oid, 'EXECUTE')
+WHERE n.nspname = 'vacancy' AND p.proname NOT IN ('max_age', 'max_clock_ahead')
+  AND has_function_privilege(p.oid, 'EXECUTE')
 """
 _FRESHNESS = """
 SELECT hosts, hosts_schedulable, hosts_stale, hosts_without_inventory, age_min_seconds, age_p99_seconds
@@ -118,6 +122,13 @@ LEFT JOIN LATERAL (
   WHERE p.shares AND (p.name = named.disk_pool OR p.host_id = named.disk_pool) ORDER BY p.host_id LIMIT 1
 ) AS pool ON true
 ORDER BY named.disk_pool
+"""
+_AHEAD = """
+SELECT
+  count(*), (array_agg(s.name ORDER BY s.name))[:%(names)s],
+  max(greatest(s.observed_at, s.inventory_observed_at) - now())
+FROM vacancy.schedulable_host AS s
+WHERE s.reason = 'clock ahead'
 """
 _UNCERTAIN = """
 SELECT (array_agg(s.name ORDER BY s.name))[:%(names)s], count(*), figure.name
@@ -212,9 +223,10 @@ def _isolated(name: str, check: Check, settings: Settings) -> list[Finding]:
 
 
 def _topics(settings: Settings) -> Iterator[Finding]:
-    from vacancy.connectors.kafka.client import topic_problems
+    from vacancy.connectors.kafka.client import open_transactions, topic_problems
 
     problems = topic_problems(settings.kafka, TIMEOUT_SECONDS)
+    problems += open_transactions(settings.kafka, timeout_s=TIMEOUT_SECONDS)
     yield Finding("broker", f"{settings.kafka.bootstrap_servers} answers")
     for problem in problems:
         yield Finding("topics", problem.what, problem.mend)
@@ -373,6 +385,15 @@ def _anomalies(settings: Settings) -> Iterator[Finding]:
         ((hosts,),) = cursor.fetchall()
         cursor.execute(_ANOMALIES, {"names": _NAMED_HOSTS})
         found = {bit: (count, _named(names, count)) for bit, count, names in cursor.fetchall()}
+        cursor.execute(_AHEAD, {"names": _NAMED_HOSTS})
+        ((ahead, ahead_names, furthest),) = cursor.fetchall()
+    if ahead:
+        yield Finding(
+            "clocks",
+            f"the newest events of {ahead} hosts say times ahead of this database's, by up to {duration(furthest)}; "
+            f"these hosts are out (clock ahead): {_named(ahead_names, ahead)}",
+            "set the clocks of brokers and database (NTP); a host is back with its next event and its next inventory",
+        )
     if not found:
         yield Finding("anomalies", "the events of no host contradict each other")
     if _CLONED_ID in found:
@@ -494,7 +515,8 @@ def _transactions(settings: Settings) -> Iterator[Finding]:
         )
     if not (transactions or prepared or replication):
         unseen = f"; {hidden} sessions hide theirs: GRANT pg_read_all_stats TO {user} shows them" if hidden else ""
-        yield Finding("transactions", f"none is open for longer than {duration(_LONGEST_TRANSACTION)}{unseen}")
+        longest_s = _LONGEST_TRANSACTION.total_seconds()
+        yield Finding("transactions", f"none is open for longer than {longest_s:g} s{unseen}")
 
 
 def _moment(time: datetime) -> str:

@@ -38,6 +38,7 @@ class Summary:
     disk_gb_free: int
     pools: int = 0
     duplicate_id: int = 0
+    clock_ahead: int = 0
 
 
 _SUMMARY = """
@@ -57,7 +58,8 @@ SELECT
       AND (name IN (SELECT disk_pool FROM disk_pools) OR host_id IN (SELECT disk_pool FROM disk_pools))
   ), 0), 9e18), -9e18)::bigint,
   count(*) FILTER (WHERE shares),
-  count(*) FILTER (WHERE reason = 'duplicate id' AND NOT shares)
+  count(*) FILTER (WHERE reason = 'duplicate id' AND NOT shares),
+  count(*) FILTER (WHERE reason = 'clock ahead' AND NOT shares)
 FROM vacancy.schedulable_host
 """
 
@@ -149,6 +151,7 @@ def summary_line(summary: Summary) -> str:
         for count, what in (
             (summary.stale, "stale"),
             (summary.duplicate_id, "with a duplicate id"),
+            (summary.clock_ahead, "from the future"),
             (summary.disabled, "disabled"),
             (summary.without_usage, "without usage yet"),
             (summary.pools, "storage pools"),

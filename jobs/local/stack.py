@@ -43,7 +43,7 @@ from vacancy.jobs.local.kafka_server import KafkaServer
 from vacancy.jobs.local.postgres_server import PostgresServer
 from vacancy.jobs.local.processes import POLL_SECONDS, Child, end_leftovers, leftovers, wait_gone
 from vacancy.jobs.local.supervisor import Supervisor
-from vacancy.jobs.settings import CONFIG_NAME, Settings
+from vacancy.jobs.settings import CONFIG_NAME, Settings, WebSettings
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.units import format_duration
 
@@ -52,8 +52,9 @@ JOB_READY_SECONDS = 300
 FIRST_ROW_SECONDS = 300
 _CONNECT_TIMEOUT = timedelta(seconds=5)
 _GONE_SECONDS = 10
+_PAGE_READY_SECONDS = 60
 _LOGINS = {"job": "vacancy_job", "scheduler": "vacancy_scheduler", "reader": "vacancy_reader"}
-_STOP_SECONDS = {"job": 20.0, "agent": 5.0, "simulated hosts": 5.0}
+_STOP_SECONDS = {"job": 20.0, "agent": 5.0, "simulated hosts": 5.0, "fleet page": 10.0}
 
 Report = Callable[[str], None]
 """Called with the progress of a step, in a few words."""
@@ -88,7 +89,7 @@ class Stack:
         self._kafka: KafkaServer | None = None
         self._postgres: PostgresServer | None = None
         self._children: list[Child] = []
-        """The job, then the processes that emit events."""
+        """The job, then the fleet page and the processes that emit events."""
 
     def prepare(self, report: Report) -> str:
         """Ends processes left by an earlier run, then checks the disk and the ports."""
@@ -154,6 +155,14 @@ class Stack:
         self._wait(lambda: job.has_said("ready"), JOB_READY_SECONDS, f"the job does not run; see {job.log}")
         return f"http://{ports.HOST}:{self.settings.local.flink_port}, the job runs"
 
+    def start_page(self, report: Report) -> str:
+        """Starts the fleet page, and waits until it can be opened."""
+        report("starting")
+        page = self._start_command("fleet page", "web")
+        port = self.settings.local.web_port
+        self._wait(lambda: ports.answers(port), _PAGE_READY_SECONDS, f"the fleet page does not answer; see {page.log}")
+        return f"http://{ports.HOST}:{port}/"
+
     def start_emitters(self, report: Report) -> str:
         """Starts the processes that emit events, and waits until the first event has become a row of the table."""
         reader_dsn = self.settings.postgres.reader_dsn.get_secret_value()
@@ -198,7 +207,7 @@ class Stack:
         with contextlib.suppress(OSError, tomllib.TOMLDecodeError):  # the first run, or a file that someone broke
             former = tomllib.loads(self.config_file.read_text(encoding="utf-8")).get("local", {})
         chosen: dict[str, int] = {}
-        for name in ("kafka_port", "postgres_port", "flink_port"):
+        for name in ("kafka_port", "postgres_port", "flink_port", "web_port"):
             port = getattr(self.settings.local, name)
             if port and not ports.is_free(port):
                 raise VacancyError(
@@ -241,6 +250,7 @@ class Stack:
                 "kafka": self.settings.kafka.model_copy(update=kafka),
                 "postgres": postgres,
                 "job": self.settings.job.model_copy(update=job),
+                "web": WebSettings(listen=f"{ports.HOST}:{self.settings.local.web_port}"),
             }
         )
         header = "# Written by `vacancy up` at each start. Holds passwords.\n"
@@ -277,6 +287,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("Tables", Stack.make_tables),
     ("Topics", Stack.make_topics),
     ("Flink", Stack.start_job),
+    ("Fleet page", Stack.start_page),
     ("Hosts", Stack.start_emitters),
 )
 """The steps that start a stack, in order: a name to show, and a function that returns the detail to show at its end."""

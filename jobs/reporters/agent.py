@@ -29,10 +29,11 @@ from vacancy.connectors.collectors.disk_pool import inventory_of_node, usage_of_
 from vacancy.connectors.kafka.outbox import Outbox
 from vacancy.connectors.settings import AgentSettings
 from vacancy.jobs.reporters.disk_pool import PoolReporter
-from vacancy.jobs.reporters.writer import EventWriter, beyond_an_event
+from vacancy.jobs.reporters.writer import EventWriter
 from vacancy.jobs.signals import StopSignal
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
+from vacancy.schemas.fitting import no_counts
 
 FLUSH_LIMIT_S = 5.0
 EXTRA_EVENTS_PER_S = 20
@@ -162,7 +163,7 @@ class Agent:
     def _usage(self) -> None:
         with self._going_on(Event.USAGE):
             reading = self._read(Event.USAGE, self._collector.usage)
-            unknown = {**getattr(self._collector, "unknown", {}), **beyond_an_event(reading)}
+            unknown = {**getattr(self._collector, "unknown", {}), **no_counts(dataclasses.asdict(reading))}
             self._take_note(unknown)
             own = reading if self._settings.disk_pool is None else usage_of_node(reading)
             self._outbox.add_usage(self._writer.usage(self._host_id, own, unknown))

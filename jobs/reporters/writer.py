@@ -11,11 +11,10 @@ from datetime import timedelta
 from importlib import metadata
 from typing import Any
 
-from vacancy.connectors.collectors.collector import FIGURES, NULLABLE, InventoryReading, UsageReading
-from vacancy.connectors.collectors.kernel_files import MOST
+from vacancy.connectors.collectors.collector import FIGURES, InventoryReading, UsageReading
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
-from vacancy.schemas.fitting import FittingEncoder
+from vacancy.schemas.fitting import FittingEncoder, no_counts
 from vacancy.schemas.units import milliseconds_of
 
 _LOG = logging.getLogger("vacancy.agent")
@@ -45,14 +44,14 @@ class EventWriter:
         self._seq: Counter[str] = Counter()
 
     def usage(self, host_id: str, reading: UsageReading, unknown: Collection[str] = ()) -> bytes:
-        """A host's next usage event; the counters that no event can hold are not known in it either.
+        """A host's next usage event; the counters that are no counts are not known in it either.
 
         Args:
             host_id: the host.
             reading: its figures.
             unknown: what of them, or else, is not known.
         """
-        more: dict[str, Any] = dict.fromkeys(beyond_an_event(reading))
+        more: dict[str, Any] = dict.fromkeys(no_counts(dataclasses.asdict(reading)))
         unknown = FIGURES & {*unknown, *more}
         if more.get("cpu_busy_ns", reading.cpu_busy_ns) is None:
             more["cpu_busy_ns"] = 0  # it has no null
@@ -73,12 +72,3 @@ class EventWriter:
     ) -> bytes:
         sender = {"host_id": host_id, "agent_time": round(self._wall_clock() * 1000)}
         return self._encoders[event].encode({**dataclasses.asdict(reading), **sender, **more})
-
-
-def beyond_an_event(reading: UsageReading) -> dict[str, str]:
-    """The counters that no event can hold, such as that of a driver that says 2^64 - 1, and why not."""
-    return {
-        name: f"{value} is no count"
-        for name in NULLABLE
-        if (value := getattr(reading, name)) is not None and not 0 <= value <= MOST
-    }

@@ -26,9 +26,17 @@ $$;
 -- Whether another bulk claim than the one of these ids makes progress, and this one has not begun.
 CREATE OR REPLACE FUNCTION vacancy.must_wait_its_turn(ids uuid[]) RETURNS boolean
 LANGUAGE sql VOLATILE AS $$
-  SELECT coalesce(bool_and(left(c.consumer::text, 32) <> left(ids[1]::text, 32)), false)
-  FROM vacancy.claim AS c
-  WHERE c.consumer >= 'ffffffff-ffff-0000-0000-000000000000' AND c.claimed_at > clock_timestamp() - interval '5 s'
+  -- The newest of all reservations is that of the bulk claim that makes progress.
+  SELECT coalesce((
+    SELECT c.claimed_at > clock_timestamp() - interval '5 s'
+    FROM vacancy.claim AS c
+    WHERE c.consumer >= 'ffffffff-ffff-0000-0000-000000000000'
+    ORDER BY c.consumer DESC
+    LIMIT 1
+  ), false) AND NOT EXISTS (
+    SELECT FROM vacancy.claim AS c
+    WHERE c.consumer BETWEEN (left(ids[1]::text, 32) || '0000')::uuid AND (left(ids[1]::text, 32) || 'ffff')::uuid
+  )
 $$;
 
 -- Reserves a part; as claim(), whose refusal it returns, and whose errors it raises. Raises serialization_failure with the

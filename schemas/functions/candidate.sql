@@ -27,14 +27,14 @@ BEGIN
   IF quick AND request.near IS NULL AND request.zone IS NULL AND request.any_of = '[]'
     AND request.required || request.forbidden || request.aggregates || request.include || request.avoid = '{}' THEN
     ranked := ARRAY(
-      SELECT u.host_id FROM vacancy.usage_fit(request) AS u
+      SELECT u.host_id FROM vacancy.usage_fit(request, sampled) AS u
       WHERE u.host_id = ANY (sampled) AND u.ruled_out_by = '{}'
       ORDER BY u.score DESC, random()
       LIMIT max_ranked
     );
   ELSE
     ranked := ARRAY(
-      SELECT h.host_id FROM vacancy.host_fit(request) AS h
+      SELECT h.host_id FROM vacancy.host_fit(request, sampled) AS h
       WHERE h.host_id = ANY (sampled) AND h.ruled_out_by = '{}'
       ORDER BY h.score DESC, random()
       LIMIT max_ranked
@@ -118,7 +118,7 @@ WITH simple_fit AS MATERIALIZED (
     (1, 'disabled', NULL::double precision), (2, 'include', NULL), (3, 'avoid', NULL), (4, 'zone', NULL),
     (5, 'aggregates', NULL), (5.5, 'near ' || request.near, NULL), (6, 'required', NULL), (7, 'any_of', NULL),
     (8, 'forbidden', NULL), (9, 'vcpus_unit', NULL), (10, 'memory_mb_unit', NULL), (11, 'disk_gb_unit', NULL),
-    (12, 'no usage yet', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (13.5, 'duplicate id', NULL),
+    (12, 'no usage yet', NULL), (12.5, 'clock ahead', NULL), (13, 'stale', extract(epoch FROM vacancy.max_age())), (13.5, 'duplicate id', NULL),
     (14, 'vcpus_free', request.vcpus),
     (15, 'memory_mb_free', request.memory_mb), (16, 'disk_gb_free', request.disk_gb),
     (
@@ -200,7 +200,7 @@ BEGIN
     SELECT a.best INTO best FROM vacancy.best_of_all(prepared) AS a;
   END IF;
   RETURN QUERY
-    SELECT h.host_id, h.name, h.score FROM vacancy.host_fit(prepared) AS h
+    SELECT h.host_id, h.name, h.score FROM vacancy.host_fit(prepared, best) AS h
     WHERE h.host_id = ANY (best) ORDER BY h.score DESC, array_position(best, h.host_id);
 END
 $$;

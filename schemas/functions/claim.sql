@@ -120,20 +120,22 @@ BEGIN
       holds_host := true;
       -- A statement of its own, whose snapshot is newer than the lock: it sees every claim on the host.
       IF complex THEN
-        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, pool_id, held)
+        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id, held)
         SELECT
-          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, h.pool_id,
+          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
+          h.pool_id,
           placed.held
-        FROM vacancy.host_fit(request) AS h
+        FROM vacancy.host_fit(request, ARRAY[candidate]) AS h
         CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS placed
         CROSS JOIN clock_timestamp() AS at
         WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool
           AND (slot > 0 AND least(h.disk_gb_free, h.disk_gb_available) < h.disk_gb_capacity / 16) IS NOT TRUE;
       ELSE
-        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, pool_id)
+        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id)
         SELECT
-          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, h.pool_id
-        FROM vacancy.host_fit(request) AS h, clock_timestamp() AS at
+          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
+          h.pool_id
+        FROM vacancy.host_fit(request, ARRAY[candidate]) AS h, clock_timestamp() AS at
         WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND h.pool_id IS NOT DISTINCT FROM pool
           AND (slot > 0 AND least(h.disk_gb_free, h.disk_gb_available) < h.disk_gb_capacity / 16) IS NOT TRUE;
       END IF;
@@ -155,13 +157,116 @@ BEGIN
 END
 $$;
 
+-- Which of some consumers' claims are not true to a request, and in what: parts of the request, "distinct_hosts" for one that
+-- shares its host with an earlier one of them, and "host" where the host is gone. A claim that was made for the very same
+-- request is true to it, whatever has become of its host.
+CREATE OR REPLACE FUNCTION vacancy.contradictions(request vacancy.request, consumers uuid[])
+RETURNS TABLE (consumer uuid, host_id text, differs text[])
+LANGUAGE sql STABLE AS $$
+WITH compared AS (
+  SELECT
+    c.consumer,
+    c.host_id,
+    CASE WHEN c.asked = request.asked THEN '{}' ELSE
+      array_remove(ARRAY[
+        CASE WHEN c.vcpus <> request.vcpus THEN 'vcpus' END,
+        CASE WHEN c.memory_mb <> request.memory_mb THEN 'memory_mb' END,
+        CASE WHEN c.disk_gb <> request.disk_gb THEN 'disk_gb' END,
+        CASE WHEN was.known AND was.resources IS DISTINCT FROM request.resources THEN 'resources' END,
+        CASE WHEN was.known AND was.numa IS DISTINCT FROM request.numa - 'vcpus' - 'memory_mb' THEN 'numa' END,
+        CASE WHEN was.known AND was.pci IS DISTINCT FROM (
+          SELECT jsonb_agg(demand ORDER BY demand::text) FROM jsonb_array_elements(request.pci) AS demand
+        ) THEN 'pci' END
+      ], NULL) || coalesce((
+        SELECT ARRAY(
+          SELECT split_part(reason, ' ', 1) FROM unnest(h.ruled_out_by) AS reason
+          WHERE split_part(reason, ' ', 1) = ANY ('{include,avoid,zone,aggregates,near,required,any_of,forbidden}')
+        )
+        FROM vacancy.host_fit(request, '{}') AS h WHERE h.host_id = c.host_id
+      ), '{host}')
+    END AS differs
+  FROM vacancy.claim AS c
+  CROSS JOIN LATERAL (
+    -- What it took of classes, cells and devices. A noted claim took nothing of them; of an earlier release's nobody knows.
+    SELECT
+      c.asked IS NOT NULL OR c.held IS NULL AS known,
+      parsed.resources,
+      parsed.numa - 'vcpus' - 'memory_mb' AS numa,
+      (SELECT jsonb_agg(demand ORDER BY demand::text) FROM jsonb_array_elements(parsed.pci) AS demand) AS pci
+    FROM vacancy.parse_request(coalesce(c.asked, '{}')) AS parsed
+  ) AS was
+  WHERE c.consumer = ANY (consumers) AND c.expires_at > statement_timestamp()
+), apart AS (
+  SELECT
+    c.*,
+    row_number() OVER (PARTITION BY c.host_id, c.differs = '{}' ORDER BY array_position(consumers, c.consumer)) AS place
+  FROM compared AS c
+)
+SELECT a.consumer, a.host_id, CASE WHEN a.differs = '{}' THEN '{distinct_hosts}' ELSE a.differs END
+FROM apart AS a
+WHERE a.differs <> '{}' OR (request.distinct_hosts AND a.place > 1)
+$$;
+
+-- Moves claims: gives those of some consumers back and claims for all that `request` is for, as claim() answers; in one
+-- transaction, so that everybody else sees the old ones or the new ones. If it is refused the old ones are as they were.
+-- What a settled claim stands for runs on its host, whose own figures hold it for as long as it does: the new one comes on top.
+CREATE OR REPLACE FUNCTION vacancy.move_claims(given_back uuid[], consumers uuid[], request jsonb)
+RETURNS TABLE (
+  consumer uuid,
+  host_id text,
+  host_name text,
+  claimed_at timestamptz,
+  expires_at timestamptz,
+  already boolean,
+  contended integer,
+  refusal jsonb,
+  held jsonb
+)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  shown jsonb;  -- the hosts of those that were settled, by consumer
+  answer record;
+BEGIN
+  SELECT jsonb_object_agg(c.consumer, c.host_id) INTO shown
+  FROM vacancy.claim AS c WHERE c.consumer = ANY (given_back) AND (c.settled_at IS NOT NULL OR c.resized);
+  BEGIN
+    PERFORM vacancy.release(given_back);
+    FOR answer IN SELECT * FROM vacancy.claim(consumers, request) LOOP
+      IF answer.refusal IS NOT NULL THEN
+        RAISE EXCEPTION 'refused' USING ERRCODE = 'VC002';  -- takes back what this block did
+      END IF;
+      consumer := answer.consumer;
+      host_id := answer.host_id;
+      host_name := answer.host_name;
+      claimed_at := answer.claimed_at;
+      expires_at := answer.expires_at;
+      already := answer.already;
+      contended := answer.contended;
+      held := answer.held;
+      RETURN NEXT;
+    END LOOP;
+    UPDATE vacancy.claim AS c SET resized = true, settled_at = NULL, settled_xid = NULL
+    FROM vacancy.host AS h
+    WHERE c.consumer = ANY (given_back) AND h.host_id = c.host_id
+      AND (c.consumer = ANY (h.recent_consumers) OR shown->>(c.consumer::text) = c.host_id);
+  EXCEPTION WHEN SQLSTATE 'VC002' THEN
+    contended := answer.contended;
+    refusal := answer.refusal;
+    RETURN NEXT;
+  END;
+END
+$$;
+
 -- Claims hosts for consumers: all of them or none.
 -- Rows: one a consumer, in their order; or a single one whose refusal says why (all else null).
--- A consumer that has a claim which has not expired keeps it, settled or not, and `already` says so.
+-- A consumer that has a claim which has not expired keeps it, settled or not, and `already` says so; if that claim is not true
+-- to the request it moves, where `move` says so, and else nothing is claimed for anybody.
 -- held: what it takes of pools, cells and classes, as claim.held has it; null: nothing of them.
 -- contended: hosts passed over because others were claiming from them at that moment.
--- Raises serialization_failure: try again with the same consumers; invalid_parameter_value: the request makes no sense.
-CREATE OR REPLACE FUNCTION vacancy.claim(consumers uuid[], request jsonb DEFAULT '{}')
+-- Raises serialization_failure: try again with the same consumers; invalid_parameter_value: the request makes no sense;
+-- VC001: consumers have claims that are not true to the request, the first 100 of them in the detail, as JSON.
+CREATE OR REPLACE FUNCTION vacancy.claim(consumers uuid[], request jsonb DEFAULT '{}', move boolean DEFAULT false)
 RETURNS TABLE (
   consumer uuid,
   host_id text,
@@ -179,6 +284,9 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan S
 DECLARE
   prepared vacancy.request := vacancy.prepare_request(request);
   already_claimed uuid[];
+  to_compare boolean;
+  contradicting uuid[];
+  told jsonb;
   claimed_hosts text[];
   expired uuid[];
   newly_claimed uuid[] := '{}';
@@ -199,13 +307,34 @@ BEGIN
   SELECT
     coalesce(array_agg(c.consumer) FILTER (WHERE c.expires_at > statement_timestamp()), '{}'),
     coalesce(array_agg(c.host_id) FILTER (WHERE c.expires_at > statement_timestamp()), '{}'),
-    coalesce(array_agg(c.consumer) FILTER (WHERE c.expires_at <= statement_timestamp()), '{}')
-  INTO already_claimed, claimed_hosts, expired
+    coalesce(array_agg(c.consumer) FILTER (WHERE c.expires_at <= statement_timestamp()), '{}'),
+    coalesce(bool_or(c.asked IS DISTINCT FROM prepared.asked), false) OR (prepared.distinct_hosts AND count(*) > 1)
+  INTO already_claimed, claimed_hosts, expired, to_compare
   FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
   IF expired <> '{}' THEN
     PERFORM vacancy.keep_unshown_amounts(expired);
     PERFORM vacancy.leave_to_pool(expired);
     DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (expired);
+  END IF;
+
+  IF to_compare THEN
+    SELECT
+      array_agg(d.consumer ORDER BY array_position(consumers, d.consumer)),
+      jsonb_agg(
+        jsonb_build_object('consumer', d.consumer, 'host_id', d.host_id, 'host_name', i.name, 'differs', d.differs)
+        ORDER BY array_position(consumers, d.consumer)
+      )
+    INTO contradicting, told
+    FROM vacancy.contradictions(prepared, consumers) AS d
+    LEFT JOIN vacancy.host_inventory AS i ON i.host_id = d.host_id;
+    IF contradicting IS NOT NULL AND move THEN
+      RETURN QUERY SELECT * FROM vacancy.move_claims(contradicting, consumers, request);
+      RETURN;
+    ELSIF contradicting IS NOT NULL THEN
+      RAISE EXCEPTION 'consumers have claims that are not true to the request'
+        USING ERRCODE = 'VC001', HINT = 'Claim with move, or release them first.',
+        DETAIL = (SELECT jsonb_agg(one) FROM jsonb_array_elements(told) WITH ORDINALITY AS each (one, place) WHERE place <= 100);
+    END IF;
   END IF;
 
   FOREACH next_consumer IN ARRAY consumers LOOP
@@ -281,6 +410,7 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan S
 DECLARE
   pool text;
   slot integer;
+  is_resized boolean;
 BEGIN
   PERFORM vacancy.lock_consumers(ARRAY[for_consumer]);
   IF disk_gb > 0 THEN
@@ -293,9 +423,18 @@ BEGIN
       PERFORM vacancy.draw_from_pool(pool, slot, disk_gb);
     END IF;
   END IF;
-  PERFORM vacancy.leave_to_pool(ARRAY[for_consumer]);
-  INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, pool_id)
-  SELECT for_consumer, on_host, vcpus, memory_mb, disk_gb, at, at + claim_ttl, pool FROM clock_timestamp() AS at
+  -- One that draws from a storage pool is replaced by a row of its own, any other in its row.
+  SELECT
+    (c.settled_at IS NOT NULL OR c.resized) AND c.host_id = on_host
+      AND (c.vcpus, c.memory_mb, c.disk_gb) <> (note_claim.vcpus, note_claim.memory_mb, note_claim.disk_gb)
+  INTO is_resized
+  FROM vacancy.claim AS c WHERE c.consumer = for_consumer AND c.pool_id IS NOT NULL;
+  IF FOUND THEN
+    PERFORM vacancy.leave_to_pool(ARRAY[for_consumer]);
+  END IF;
+  INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, pool_id, resized)
+  SELECT for_consumer, on_host, vcpus, memory_mb, disk_gb, at, at + claim_ttl, pool, coalesce(is_resized, false)
+  FROM clock_timestamp() AS at
   ON CONFLICT (consumer) DO UPDATE SET
     host_id = EXCLUDED.host_id,
     vcpus = EXCLUDED.vcpus,
@@ -307,6 +446,10 @@ BEGIN
     shown_at = NULL,
     pool_id = EXCLUDED.pool_id,
     settled_xid = NULL,
+    asked = NULL,
+    -- Noted again with the same amounts it is the same claim.
+    resized = (c.settled_at IS NOT NULL OR c.resized) AND c.host_id = EXCLUDED.host_id
+      AND (c.vcpus, c.memory_mb, c.disk_gb) <> (EXCLUDED.vcpus, EXCLUDED.memory_mb, EXCLUDED.disk_gb),
     held = NULL;
   IF random() < 1.0 / 16 THEN
     PERFORM vacancy.sweep_claims();
@@ -316,10 +459,11 @@ $$;
 
 REVOKE ALL ON FUNCTION
   vacancy.lock_consumers(uuid[]), vacancy.keep_unshown_amounts(uuid[]), vacancy.sweep_claims(),
-  vacancy.claim_host(vacancy.request, uuid, integer, boolean, jsonb), vacancy.claim(uuid[], jsonb), vacancy.release(uuid[]),
+  vacancy.claim_host(vacancy.request, uuid, integer, boolean, jsonb), vacancy.contradictions(vacancy.request, uuid[]),
+  vacancy.move_claims(uuid[], uuid[], jsonb), vacancy.claim(uuid[], jsonb, boolean), vacancy.release(uuid[]),
   vacancy.note_claim(uuid, text, integer, integer, integer, interval)
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-  vacancy.claim(uuid[], jsonb), vacancy.release(uuid[]),
+  vacancy.claim(uuid[], jsonb, boolean), vacancy.release(uuid[]),
   vacancy.note_claim(uuid, text, integer, integer, integer, interval)
 TO vacancy_scheduler;

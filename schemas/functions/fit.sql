@@ -22,45 +22,59 @@ FROM vacancy.host AS h
 WHERE h.host_id = ANY ((SELECT vacancy.random_hosts(24))::text[])
 $$;
 
--- What a storage pool is and has, by the name or id that a host has for it. Grain: one row at most.
--- plpgsql, so that its plan is made once a session, and nothing of it is set up where no host has a pool. It is called for
--- each host that is looked at: the planner does not put Memoize before it.
-CREATE OR REPLACE FUNCTION vacancy.pool_state(name_or_id text)
-RETURNS TABLE (
-  pool_id text,
-  status text,
-  aggregates text[],
-  min_unit bigint,
-  max_unit bigint,
-  step_size bigint,
-  age interval,
-  is_cloned boolean,
-  gb_capacity bigint,
-  gb_free bigint,
-  gb_available bigint
-)
-LANGUAGE plpgsql STABLE STRICT ROWS 1
+-- What the storage pools of some hosts are and have, by the names or ids that the hosts have for them; of all hosts where
+-- of_hosts is null. Pools that are not there are left out. out: what rules a pool out for a request, whatever the host.
+-- It is called once a query, and only if a host in it has a pool; so a claim reads each pool of its sample once.
+-- plpgsql, so that its plan is made once a session; OFFSET 0 has each pool read by itself, by index.
+CREATE OR REPLACE FUNCTION vacancy.pool_states(request vacancy.request, of_hosts text[]) RETURNS jsonb
+LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-#variable_conflict use_column
+DECLARE
+  names text[];
+  asked_gb bigint := request.disk_gb;
+  oldest interval := vacancy.max_age();
 BEGIN
-  RETURN QUERY
-    SELECT
-      p.host_id,
-      p.status,
-      p.aggregates,
-      p.disk_gb_min_unit,
-      p.disk_gb_max_unit,
-      p.disk_gb_step_size,
-      u.age,
-      u.is_cloned,
-      u.disk_gb_capacity,
-      u.disk_gb_free,
-      u.disk_gb_available
-    FROM vacancy.pool_of(name_or_id) AS named
-    JOIN vacancy.host_inventory AS p ON p.host_id = named.pool_id
-    LEFT JOIN vacancy.host_free AS u ON u.host_id = p.host_id AND u.vcpus_capacity = 0
-      -- Before the first sum nobody knows what its hosts hold.
-      AND EXISTS (SELECT FROM vacancy.pool_allocated AS a WHERE a.pool_id = p.host_id);
+  IF of_hosts IS NULL THEN
+    names := ARRAY(
+      SELECT DISTINCT i.disk_pool FROM vacancy.host_inventory AS i WHERE i.disk_pool IS NOT NULL AND NOT i.retired
+    );
+  ELSE
+    names := ARRAY(
+      SELECT DISTINCT i.disk_pool FROM vacancy.host_inventory AS i
+      WHERE i.host_id = ANY (of_hosts) AND i.disk_pool IS NOT NULL
+    );
+  END IF;
+  RETURN (
+    SELECT coalesce(jsonb_object_agg(n.name, pool.state), '{}')
+    FROM unnest(names) AS n (name)
+    CROSS JOIN LATERAL (
+      SELECT jsonb_build_object(
+        'id', p.host_id,
+        'aggregates', coalesce(to_jsonb(p.aggregates), '[]'),
+        'out', CASE
+          WHEN p.status = 'DISABLED' THEN 'disabled'
+          WHEN u.host_id IS NULL THEN 'no_usage'
+          WHEN u.is_ahead OR p.clock_ahead THEN 'clock_ahead'
+          WHEN u.age > oldest THEN 'stale'
+          WHEN u.is_cloned THEN 'duplicate_id'
+          WHEN NOT (
+            asked_gb BETWEEN p.disk_gb_min_unit AND p.disk_gb_max_unit AND asked_gb % nullif(p.disk_gb_step_size, 0) = 0
+          ) THEN 'unit'
+          WHEN asked_gb > greatest(u.disk_gb_free, 0) THEN 'free'
+          WHEN asked_gb > greatest(u.disk_gb_available, 0) THEN 'available'
+        END,
+        'capacity', u.disk_gb_capacity,
+        'free', u.disk_gb_free,
+        'available', u.disk_gb_available
+      ) AS state
+      FROM vacancy.pool_of(n.name) AS named
+      JOIN vacancy.host_inventory AS p ON p.host_id = named.pool_id
+      LEFT JOIN vacancy.host_free AS u ON u.host_id = p.host_id AND u.vcpus_capacity = 0
+        -- Before the first sum nobody knows what its hosts hold.
+        AND EXISTS (SELECT FROM vacancy.pool_allocated AS a WHERE a.pool_id = p.host_id)
+      OFFSET 0
+    ) AS pool
+  );
 END
 $$;
 
@@ -71,7 +85,8 @@ $$;
 -- counts as the median of a random sample, so that a host does not look idle because it cannot tell.
 -- A host with a storage pool has no disk of its own (disk_gb_capacity is 0), and its figures of disk here are the pool's;
 -- what rules the pool out is named disk_pool_… and ends with the pool's name. Who asks for no disk is not asked for the pool.
-CREATE OR REPLACE FUNCTION vacancy.usage_fit(request vacancy.request)
+-- of_hosts: the hosts that the caller looks at, whose pools are read; null: all.
+CREATE OR REPLACE FUNCTION vacancy.usage_fit(request vacancy.request, of_hosts text[] DEFAULT NULL)
 RETURNS TABLE (
   host_id text,
   ruled_out_by text[],
@@ -95,27 +110,16 @@ LANGUAGE sql STABLE AS $$
 SELECT
   f.host_id,
   array_remove(ARRAY[
+    CASE WHEN f.is_ahead THEN 'clock ahead' END,
     CASE WHEN f.age > asked.default_max_age THEN 'stale' END,
     CASE WHEN f.is_cloned THEN 'duplicate id' END,
     CASE WHEN asked.vcpus > greatest(f.vcpus_free, 0) THEN 'vcpus_free' END,
     CASE WHEN asked.memory_mb > greatest(f.memory_mb_free, 0) THEN 'memory_mb_free' END,
-    CASE
-      WHEN named.name IS NULL THEN CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END
-      WHEN pool.pool_id IS NULL THEN 'disk_pool_missing ' || named.name
-      WHEN pool.status = 'DISABLED' THEN 'disk_pool_disabled ' || named.name
-      WHEN pool.aggregates <> '{}' AND (pool.aggregates && named.aggregates) IS NOT TRUE THEN 'disk_pool_elsewhere ' || named.name
-      WHEN pool.age IS NULL THEN 'disk_pool_no_usage ' || named.name
-      WHEN pool.age > asked.default_max_age THEN 'disk_pool_stale ' || named.name
-      WHEN pool.is_cloned THEN 'disk_pool_duplicate_id ' || named.name
-      WHEN NOT (
-        asked.disk_gb BETWEEN pool.min_unit AND pool.max_unit AND asked.disk_gb % nullif(pool.step_size, 0) = 0
-      ) THEN 'disk_pool_unit ' || named.name
-      WHEN asked.disk_gb > greatest(pool.gb_free, 0) THEN 'disk_pool_free ' || named.name
-      WHEN asked.disk_gb > greatest(pool.gb_available, 0) THEN 'disk_pool_available ' || named.name
-    END,
+    CASE WHEN pool.name IS NULL THEN CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END
+      ELSE 'disk_pool_' || pool.out || ' ' || pool.name END,
     CASE WHEN asked.memory_mb_not_in_pages + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0)
       THEN 'memory_mb_available' END,
-    CASE WHEN named.name IS NULL AND asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
+    CASE WHEN pool.name IS NULL AND asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
     CASE WHEN asked.max_cpu_utilization IS NOT NULL THEN
       CASE WHEN f.cpu_utilization IS NULL THEN 'cpu_utilization_unknown' WHEN f.cpu_utilization > asked.max_cpu_utilization THEN 'cpu_utilization' END
     END,
@@ -154,21 +158,21 @@ SELECT
       0
     ), 1)
     -- date_part() and not extract(), which gives the slower numeric.
-    + asked.age_weight * greatest(date_part('epoch', f.age) / date_part('epoch', asked.default_max_age), 0)
+    + asked.age_weight * greatest(coalesce(date_part('epoch', f.age), 0) / date_part('epoch', asked.default_max_age), 0)
   END,
   f.age,
   f.vcpus_free,
   f.memory_mb_free,
-  CASE WHEN named.name IS NULL THEN f.disk_gb_capacity ELSE pool.gb_capacity END,
-  CASE WHEN named.name IS NULL THEN f.disk_gb_free ELSE pool.gb_free END,
+  CASE WHEN pool.name IS NULL THEN f.disk_gb_capacity ELSE pool.gb_capacity END,
+  CASE WHEN pool.name IS NULL THEN f.disk_gb_free ELSE pool.gb_free END,
   f.memory_mb_available,
-  CASE WHEN named.name IS NULL THEN f.disk_gb_available ELSE pool.gb_available END,
+  CASE WHEN pool.name IS NULL THEN f.disk_gb_available ELSE pool.gb_available END,
   f.cpu_utilization,
   f.cpu_steal,
   f.cpu_pressure,
   f.memory_pressure,
   f.io_pressure,
-  named.name,
+  pool.name,
   pool.pool_id
 FROM vacancy.host_free AS f
 CROSS JOIN (
@@ -184,18 +188,31 @@ CROSS JOIN (
   OFFSET 0
 ) AS asked
 LEFT JOIN LATERAL (
-  SELECT i.disk_pool AS name, i.aggregates FROM vacancy.host_inventory AS i
+  SELECT
+    i.disk_pool AS name,
+    told.state->>'id' AS pool_id,
+    CASE
+      WHEN told.state IS NULL THEN 'missing'
+      WHEN told.state->>'out' = 'disabled' THEN 'disabled'
+      WHEN told.state->'aggregates' <> '[]' AND (told.state->'aggregates' ?| i.aggregates) IS NOT TRUE THEN 'elsewhere'
+      ELSE told.state->>'out'
+    END AS out,
+    (told.state->>'capacity')::bigint AS gb_capacity,
+    (told.state->>'free')::bigint AS gb_free,
+    (told.state->>'available')::bigint AS gb_available
+  FROM vacancy.host_inventory AS i
+  -- The subquery knows nothing of the host, so that PostgreSQL runs it once, when the first host with a pool comes.
+  CROSS JOIN LATERAL (SELECT (SELECT vacancy.pool_states(request, of_hosts))->i.disk_pool AS state OFFSET 0) AS told
   WHERE i.host_id = f.host_id AND i.disk_pool IS NOT NULL AND f.disk_gb_capacity = 0 AND asked.disk_gb > 0
   OFFSET 0  -- so that nothing is looked up for a host with a disk of its own
-) AS named ON true
-LEFT JOIN LATERAL vacancy.pool_state(named.name) AS pool ON true
+) AS pool ON true
 CROSS JOIN LATERAL (
   -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
   SELECT
     1 - (f.vcpus_free::double precision - asked.vcpus) / nullif(f.vcpus_capacity, 0) AS vcpus,
     1 - least(f.memory_mb_free::double precision - asked.memory_mb, f.memory_mb_available::double precision - asked.memory_mb_not_in_pages)
       / nullif(f.memory_mb_capacity, 0) AS memory_mb,
-    CASE WHEN named.name IS NULL
+    CASE WHEN pool.name IS NULL
       THEN 1 - (least(f.disk_gb_free, f.disk_gb_available)::double precision - asked.disk_gb) / nullif(f.disk_gb_capacity, 0)
       ELSE 1 - (least(pool.gb_free, pool.gb_available)::double precision - asked.disk_gb) / nullif(pool.gb_capacity, 0)
     END AS disk_gb
@@ -211,7 +228,7 @@ $$;
 
 -- What rules each host out for a request, first by what the host is, then by its usage; without its complex parts.
 -- Grain: one row a host that is not retired, without storage pools. ruled_out_by is empty where the request fits.
-CREATE OR REPLACE FUNCTION vacancy.host_fit(request vacancy.request)
+CREATE OR REPLACE FUNCTION vacancy.host_fit(request vacancy.request, of_hosts text[] DEFAULT NULL)
 RETURNS TABLE (
   host_id text,
   name text,
@@ -261,7 +278,8 @@ SELECT
     -- Its last usage is of before it was told of the pool, or of an agent that does not know of pools.
     CASE WHEN asked.disk_gb > 0 AND i.disk_pool IS NOT NULL AND u.disk_pool IS NULL AND u.host_id IS NOT NULL
       THEN 'disk_pool_own_disk ' || i.disk_pool END
-  ], NULL) || coalesce(u.ruled_out_by, ARRAY['no usage yet']),
+  ], NULL) || coalesce(u.ruled_out_by, ARRAY['no usage yet'])
+    || CASE WHEN i.clock_ahead AND NOT 'clock ahead' = ANY (coalesce(u.ruled_out_by, '{}')) THEN ARRAY['clock ahead'] ELSE '{}' END,
   u.score,
   u.age,
   u.vcpus_free,
@@ -278,10 +296,11 @@ SELECT
   u.pool_id
 FROM vacancy.host_inventory AS i
 CROSS JOIN (SELECT (request).* OFFSET 0) AS asked
-LEFT JOIN vacancy.usage_fit(request) AS u ON u.host_id = i.host_id
+LEFT JOIN vacancy.usage_fit(request, of_hosts) AS u ON u.host_id = i.host_id
 WHERE NOT i.retired AND NOT i.shares
 $$;
 
 REVOKE ALL ON FUNCTION
-  vacancy.typical_load(), vacancy.pool_state(text), vacancy.usage_fit(vacancy.request), vacancy.host_fit(vacancy.request)
+  vacancy.typical_load(), vacancy.pool_states(vacancy.request, text[]), vacancy.usage_fit(vacancy.request, text[]),
+  vacancy.host_fit(vacancy.request, text[])
 FROM PUBLIC;

@@ -26,7 +26,13 @@ WITH hosts_with_claims AS MATERIALIZED (
 )
 SELECT
   array_agg(asked.position),
-  array_agg(date_part('epoch', statement_timestamp() - h.observed_at)),
+  -- Of a row from the future the age is not known: too old for everybody.
+  array_agg(
+    CASE
+      WHEN h.clock_ahead OR h.observed_at > statement_timestamp() + vacancy.max_clock_ahead() THEN 'Infinity'
+      ELSE date_part('epoch', statement_timestamp() - h.observed_at)
+    END
+  ),
   array_agg(h.cpu_utilization),
   array_agg(h.cpu_steal),
   array_agg(h.cpu_pressure),
@@ -46,7 +52,7 @@ LEFT JOIN LATERAL (
     AND c.settled_at IS NULL
     AND (c.expires_at > statement_timestamp()) IS TRUE
     -- Listed already when the claim was made: the host's figures hold it.
-    AND NOT (c.consumer = ANY (h.recent_consumers))
+    AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
 ) AS claimed ON w.host_id IS NOT NULL
 $$;
 

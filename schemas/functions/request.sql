@@ -62,6 +62,14 @@ BEGIN
 END
 $$;
 
+-- What of a request a claim must be true to: all but how to choose among hosts, and for how long.
+CREATE OR REPLACE FUNCTION vacancy.asked_for(document jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+RETURN jsonb_strip_nulls(document) - ARRAY[
+  'strategy', 'weights', 'sample', 'max_age', 'claim_ttl', 'max_cpu_utilization', 'max_cpu_steal', 'max_cpu_pressure',
+  'max_memory_pressure', 'max_io_pressure', 'min_memory_mb_available'
+];
+
 -- A request from JSON, with the defaults for what is missing or null.
 -- Raises invalid_parameter_value for an unknown key and for a value that makes no sense.
 CREATE OR REPLACE FUNCTION vacancy.parse_request(document jsonb) RETURNS vacancy.request
@@ -69,7 +77,7 @@ LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
   -- The defaults, in the order of the type's attributes.
   parsed vacancy.request := (0, 0, 0, false, '{}', '[]', '{}', '{}', NULL, '{}', '{}', NULL, NULL, NULL, NULL, NULL, 0,
-    'spread', (1, 1, 1, 1, 0.1)::vacancy.weights, 24, NULL, '2 min', NULL, NULL, NULL, NULL, NULL);
+    'spread', (1, 1, 1, 1, 0.1)::vacancy.weights, 24, NULL, '2 min', NULL, NULL, NULL, NULL, NULL, NULL);
   unknown jsonb := document - ARRAY[
     'vcpus', 'memory_mb', 'disk_gb', 'distinct_hosts', 'required', 'any_of', 'forbidden', 'aggregates', 'zone', 'include',
     'avoid', 'max_cpu_utilization', 'max_cpu_steal', 'max_cpu_pressure', 'max_memory_pressure', 'max_io_pressure',
@@ -132,6 +140,7 @@ BEGIN
   IF parsed.pci IS NOT NULL THEN
     parsed.pci := vacancy.parse_pci(parsed.pci);
   END IF;
+  parsed.asked := vacancy.asked_for(document);
   RETURN parsed;
 END
 $$;
@@ -171,6 +180,6 @@ LANGUAGE sql IMMUTABLE
 RETURN (SELECT coalesce(jsonb_agg(demand->'pool'), '[]') FROM jsonb_array_elements(pci) AS demand);
 
 REVOKE ALL ON FUNCTION
-  vacancy.are_amounts(jsonb, bigint), vacancy.parse_pci(jsonb), vacancy.parse_request(jsonb),
+  vacancy.are_amounts(jsonb, bigint), vacancy.parse_pci(jsonb), vacancy.asked_for(jsonb), vacancy.parse_request(jsonb),
   vacancy.prepare_request(jsonb), vacancy.is_complex(vacancy.request), vacancy.requested_pci_kinds(jsonb)
 FROM PUBLIC;

@@ -41,6 +41,7 @@ CROSS JOIN LATERAL (
     ),
     ('shared_disk', disk.promised_gb, disk.capacity_gb, disk.hosts > 1)
 ) AS kinds (kind, promised, measured, applies)
-WHERE NOT i.retired AND NOT i.shares AND kinds.applies AND statement_timestamp() - h.observed_at <= (SELECT vacancy.max_age());
+WHERE NOT i.retired AND NOT i.shares AND kinds.applies AND NOT h.clock_ahead
+  AND statement_timestamp() - h.observed_at <= (SELECT vacancy.max_age());
 
 GRANT SELECT ON vacancy.drifting TO vacancy_reader;

@@ -1,5 +1,6 @@
 -- How fresh the table is and what becomes of its hosts, for dashboards and alerts. Storage pools are not counted.
--- Grain: one row. The five counts by reason (schedulable, disabled, silent, stale, duplicate id) add up to hosts.
+-- Grain: one row. The six counts by reason (schedulable, disabled, silent, clock ahead, stale, duplicate id) add up to
+-- hosts.
 -- Ages are those of enabled hosts that have reported: one that is disabled may be switched off for weeks.
 CREATE OR REPLACE VIEW vacancy.freshness AS
 SELECT
@@ -19,7 +20,8 @@ SELECT
     AS age_p99_seconds,
   extract(epoch FROM max(s.age) FILTER (WHERE s.status = 'ENABLED'))::double precision AS age_max_seconds,
   coalesce(sum(s.claims), 0)::bigint AS claims_in_flight,
-  count(*) FILTER (WHERE s.reason = 'duplicate id') AS hosts_duplicate_id
+  count(*) FILTER (WHERE s.reason = 'duplicate id') AS hosts_duplicate_id,
+  count(*) FILTER (WHERE s.reason = 'clock ahead') AS hosts_clock_ahead
 FROM vacancy.schedulable_host AS s
 WHERE NOT s.shares;
 
@@ -30,6 +32,7 @@ COMMENT ON COLUMN vacancy.freshness.hosts_stale IS 'Enabled hosts whose newest u
 COMMENT ON COLUMN vacancy.freshness.hosts_without_inventory IS 'Hosts that sent usage but no inventory: no scheduler sees them.';
 COMMENT ON COLUMN vacancy.freshness.age_p99_seconds IS '99 % of enabled hosts are at most this old; p50 alike. Null: none has reported.';
 COMMENT ON COLUMN vacancy.freshness.hosts_duplicate_id IS 'Enabled hosts under whose id several nodes report.';
+COMMENT ON COLUMN vacancy.freshness.hosts_clock_ahead IS 'Enabled hosts whose newest event is from the future, by this server''s clock.';
 COMMENT ON COLUMN vacancy.freshness.claims_in_flight IS 'Claims that count against a host now.';
 
 GRANT SELECT ON vacancy.freshness TO vacancy_reader;

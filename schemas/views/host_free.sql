@@ -7,7 +7,8 @@
 CREATE OR REPLACE VIEW vacancy.host_free AS
 SELECT
   h.host_id,
-  statement_timestamp() - h.observed_at AS age,
+  -- Null: not known, since the row is from the future.
+  CASE WHEN NOT ahead.is_ahead THEN statement_timestamp() - h.observed_at END AS age,
   h.observed_at,
   h.window_start,
   h.window_end,
@@ -41,8 +42,12 @@ SELECT
   disk.gb_claimed AS disk_gb_claimed,
   h.anomalies,
   h.anomalies & 1 <> 0 AS is_cloned,
-  h.uncertain
+  h.uncertain,
+  ahead.is_ahead
 FROM vacancy.host AS h
+CROSS JOIN LATERAL (
+  SELECT h.clock_ahead OR h.observed_at > statement_timestamp() + vacancy.max_clock_ahead() AS is_ahead
+) AS ahead
 CROSS JOIN LATERAL (
   SELECT
     count(*) AS claims,
@@ -55,8 +60,8 @@ CROSS JOIN LATERAL (
     AND c.settled_at IS NULL
     -- IS TRUE keeps this from the sweep's index, which a plan made while the table was empty would take.
     AND (c.expires_at > statement_timestamp()) IS TRUE
-    -- Listed already when the claim was made: the host's figures hold it.
-    AND NOT (c.consumer = ANY (h.recent_consumers))
+    -- Listed already when the claim was made: the host's figures hold it, but not the size to come of one that was resized.
+    AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
 ) AS claimed
 CROSS JOIN LATERAL (
   SELECT
@@ -74,3 +79,5 @@ CROSS JOIN LATERAL (
     claimed.disk_gb + coalesce(pool.gb_claimed, 0) AS gb_claimed
 ) AS disk;
 
+-- The fleet page reads it.
+GRANT SELECT ON vacancy.host_free TO vacancy_reader;

@@ -10,6 +10,7 @@ SELECT
   CASE
     WHEN i.status = 'DISABLED' THEN concat_ws(': ', 'disabled', nullif(i.status_reason, ''))
     WHEN f.host_id IS NULL THEN 'no usage yet'
+    WHEN f.is_ahead OR i.clock_ahead THEN 'clock ahead'
     WHEN f.age > (SELECT vacancy.max_age()) THEN 'stale'
     WHEN f.is_cloned THEN 'duplicate id'
     WHEN i.shares THEN coalesce(nullif(i.status_reason, ''), 'pool')
@@ -66,8 +67,8 @@ LEFT JOIN vacancy.host_free AS f ON f.host_id = i.host_id
 WHERE NOT i.retired;
 
 COMMENT ON VIEW vacancy.schedulable_host IS 'Hosts that are not retired, less the claims in flight; reason is null where one may be picked.';
-COMMENT ON COLUMN vacancy.schedulable_host.age IS 'Since observed_at, by this server''s clock. Null: no usage yet.';
-COMMENT ON COLUMN vacancy.schedulable_host.reason IS 'The first that applies: disabled, no usage yet, stale, duplicate id. Null: schedulable.';
+COMMENT ON COLUMN vacancy.schedulable_host.age IS 'Since observed_at, by this server''s clock. Null: no usage yet, or from the future.';
+COMMENT ON COLUMN vacancy.schedulable_host.reason IS 'The first that applies: disabled, no usage yet, clock ahead, stale, duplicate id. Null: schedulable.';
 COMMENT ON COLUMN vacancy.schedulable_host.vcpus_free IS 'Capacity less what instances hold and claims in flight; memory_mb and disk_gb alike.';
 COMMENT ON COLUMN vacancy.schedulable_host.memory_mb_available IS 'MiB that the kernel says can be had, less claims in flight.';
 COMMENT ON COLUMN vacancy.schedulable_host.disk_gb_available IS 'GiB free on the instances'' file system, less claims in flight.';

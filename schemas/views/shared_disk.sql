@@ -7,8 +7,8 @@ SELECT
   disk.disk_id,
   disk.hosts,
   disk.names,
-  least(disk.promised_gb, 9e18)::bigint AS promised_gb,
-  least(disk.capacity_gb, 9e18)::bigint AS capacity_gb
+  greatest(least(disk.promised_gb, 9e18), -9e18)::bigint AS promised_gb,
+  greatest(least(disk.capacity_gb, 9e18), -9e18)::bigint AS capacity_gb
 FROM (
   SELECT
     i.disk_id,
@@ -16,7 +16,8 @@ FROM (
     array_agg(i.name ORDER BY i.name) AS names,
     sum(greatest(h.disk_gb_capacity, 0)::double precision) AS promised_gb,
     max(coalesce(
-      (i.inventories->'DISK_GB'->>'total')::double precision * (i.inventories->'DISK_GB'->>'allocation_ratio')::double precision,
+      (i.inventories->'DISK_GB'->>'total')::double precision
+        * greatest(least(coalesce((i.inventories->'DISK_GB'->>'allocation_ratio')::double precision, 1), 1e6), 0),
       h.disk_gb_capacity
     )) AS capacity_gb
   FROM vacancy.host_inventory AS i

@@ -13,7 +13,7 @@ FROM (
   SELECT
     coalesce(i.source, 'unknown') AS source,
     i.status = 'ENABLED' OR 'MISC_SHARES_VIA_AGGREGATE' = ANY (i.traits) AS expected,
-    statement_timestamp() - h.observed_at AS age,
+    CASE WHEN NOT h.clock_ahead THEN statement_timestamp() - h.observed_at END AS age,
     (SELECT vacancy.max_age()) AS max_age
   FROM vacancy.host_inventory AS i
   LEFT JOIN vacancy.host AS h ON h.host_id = i.host_id

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
@@ -71,6 +73,13 @@ def rows(directory: Path) -> dict[str, int]:
         return table.observed_ms()
 
 
+def metrics(address: str) -> str:
+    """What the server of the fleet page says of itself."""
+    with closing(HTTPConnection(address, timeout=30)) as connection:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+
+
 def refusal(directory: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     """The exit status and the last line of an `up` that ends by itself."""
     with UpAlone(directory, *arguments, **environment) as up:
@@ -83,6 +92,8 @@ def test_a_life_of_a_stack(directory: Path) -> None:
     """Start; refuse a second; restart a killed part; kill -9; resume with nothing lost; end."""
     with UpAlone(directory, "--hosts", str(HOSTS)) as up:
         up.wait_for(ALL_FRESH, START_SECONDS)
+        address = up.wait_for(r"Fleet page +http://(127\.0\.0\.1:\d+)/").group(1)
+        wait_until(lambda: f"vacancy_web_hosts {HOSTS + 1}.0" in metrics(address), 30, "not all hosts are on the page")
         for private in ("vacancy.toml", "secrets"):
             assert (directory / private).stat().st_mode & 0o777 == 0o600
 
@@ -163,7 +174,7 @@ def test_what_a_killed_run_leaves_behind_is_ended_by_the_next(directory: Path) -
     assert all_parts(directory) == []
 
 
-@pytest.mark.parametrize("setting", ["kafka_port", "postgres_port", "flink_port"])
+@pytest.mark.parametrize("setting", ["kafka_port", "postgres_port", "flink_port", "web_port"])
 def test_a_port_in_use_is_named_with_its_setting(directory: Path, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tests.harness.histories import usage_key
+from tests.harness.histories import BASE_MS, usage_key
 from vacancy.jobs.flink.job_jars import flink_jars
 from vacancy.schemas.events import Event, SchemaVersion, released
 from vacancy.schemas.usage import DECODED_COLUMNS
@@ -50,9 +50,9 @@ class Decoder:
         self._function = java_decoder(java_class, released(event) if versions is None else versions, registry)
         self._function.open(None)
 
-    def row(self, *record: str | bytes | None) -> dict[str, Any]:
+    def row(self, *record: str | bytes | None, append_ms: int = BASE_MS) -> dict[str, Any]:
         """The row, by column, of a key and a payload without headers, or of a payload under its right key."""
-        row = self._eval(*record)
+        row = self._eval(*record, append_ms=append_ms)
         assert row.getArity() == len(self._columns)
         return {name: self._field(row, index) for index, name in enumerate(self._columns)}
 
@@ -68,12 +68,15 @@ class Decoder:
         """What tells a record's row from others: one call over gets it, where :meth:`row` needs two a column."""
         return int(self._eval(*record).hashCode())
 
-    def _eval(self, *record: str | bytes | None) -> Any:
+    def _eval(self, *record: str | bytes | None, append_ms: int = BASE_MS) -> Any:
         if len(record) == 1:
             (payload,) = record
             assert not isinstance(payload, str)
             record = usage_key(payload), payload
-        return self._function.eval(*map(_in_java, record), None)
+        from pyflink.java_gateway import get_gateway
+
+        time = get_gateway().jvm.org.apache.flink.table.data.TimestampData.fromEpochMillis(append_ms)
+        return self._function.eval(*map(_in_java, record), None, time)
 
 
 def _in_java(value: str | bytes | None) -> Any:

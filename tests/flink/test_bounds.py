@@ -48,3 +48,20 @@ def test_what_is_beyond_a_bound_is_refused_by_its_name(decoders: dict[Event, Dec
     assert reason.isprintable()
     assert len(reason) < 1000
     assert set(row.values()) == {None}
+
+
+@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("append_ms", [-(2**63), -1, 253_402_300_800_000, 2**63 - 1])
+def test_a_time_that_no_table_can_show_is_refused(decoders: dict[Event, Decoder], event: Event, append_ms: int) -> None:
+    """Neither Python nor many others know a year 10000; a tombstone's time counts as well."""
+    payloads: list[bytes | None] = [Encoder(event).encode(good(event)), b""]
+    for payload in payloads if event is Event.USAGE else [*payloads, None]:
+        row = decoders[event].row(HOST, payload, append_ms=append_ms)
+        assert row.pop("reason") == f"invalid: append_time is {append_ms}, not 0 to 253402300799999"
+        assert set(row.values()) == {None}
+
+
+@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("append_ms", [0, 253_402_300_799_999])
+def test_a_time_on_the_bounds_is_taken(decoders: dict[Event, Decoder], event: Event, append_ms: int) -> None:
+    assert decoders[event].row(HOST, Encoder(event).encode(good(event)), append_ms=append_ms)["reason"] is None

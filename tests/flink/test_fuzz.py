@@ -9,7 +9,7 @@ from tests.harness.fuzz import fuzz
 from tests.harness.seeds import draws, seed_of
 
 RECORDS = int(os.environ.get("VACANCY_TEST_FUZZ_RECORDS", "50000"))
-"""An hour of one core takes some ten million."""
+"""Ten million take some seven minutes of one core."""
 
 
 @draws()

@@ -32,14 +32,17 @@ if TYPE_CHECKING:
 TABLE = """
 CREATE SCHEMA test;
 CREATE TABLE test.seen (
-  id text PRIMARY KEY, at timestamptz NOT NULL, many bigint, few integer, share double precision, flag boolean,
-  consumers uuid[], shape jsonb, CHECK (few < 1000)
+  id text PRIMARY KEY, observed_at timestamptz NOT NULL, many bigint, few integer, share double precision, flag boolean,
+  consumers uuid[], shape jsonb, topic_partition integer, topic_offset bigint, latest_at timestamptz,
+  clock_ahead boolean, CHECK (few < 1000)
 );
 CREATE INDEX ON test.seen ((shape ->> 'text'));
 """
 COLUMNS = {
     "id": "STRING NOT NULL",
-    "at": "TIMESTAMP_LTZ(3) NOT NULL",
+    "observed_at": "TIMESTAMP_LTZ(3) NOT NULL",
+    "topic_partition": "INT NOT NULL",
+    "topic_offset": "BIGINT NOT NULL",
     "many": "BIGINT",
     "few": "INT",
     "share": "DOUBLE",
@@ -98,7 +101,6 @@ def run(database: str, table: Connection, kafka: KafkaSettings) -> Run:  # noqa:
             "username": username,
             "password": password,
             "table-name": "test.seen",
-            "newest-by": "at",
             "interval": "20 ms",
             "dead-letters.topic": kafka.dead_letter_topic,
             "dead-letters.properties.bootstrap.servers": kafka.bootstrap_servers,
@@ -113,14 +115,14 @@ def run(database: str, table: Connection, kafka: KafkaSettings) -> Run:  # noqa:
 
 def rows(table: Connection) -> list[tuple[Any, ...]]:
     with table.cursor() as cursor:
-        cursor.execute("SELECT * FROM test.seen ORDER BY id")
+        cursor.execute("SELECT id, observed_at, many, few, share, flag, consumers, shape FROM test.seen ORDER BY id")
         return list(cursor.fetchall())
 
 
 def row(key: str, second: int, *values: str) -> str:
-    """A row of VALUES; what is left out at the end is null."""
-    filled = [*values, *(f"CAST(NULL AS {kind})" for kind in list(COLUMNS.values())[2 + len(values) :])]
-    return f"('{key}', TO_TIMESTAMP_LTZ({1000 * second + 123}, 3), {', '.join(filled)})"
+    """A row of VALUES, at an offset of as many seconds; what is left out at the end is null."""
+    filled = [*values, *(f"CAST(NULL AS {kind})" for kind in list(COLUMNS.values())[4 + len(values) :])]
+    return f"('{key}', TO_TIMESTAMP_LTZ({1000 * second + 123}, 3), 0, CAST({second} AS BIGINT), {', '.join(filled)})"
 
 
 def at(second: int) -> datetime:
@@ -142,7 +144,7 @@ def test_the_newest_row_of_a_key_stands(run: Run, table: Connection) -> None:
     run(f"VALUES {row('a', 4, '2')}, {row('b', 5, '2')}, {row('c', 6, '2')}, {row('d', 1, '2')}")
     assert [(key, time, many) for key, time, many, *_ in rows(table)] == [
         ("a", at(5), 1),
-        ("b", at(5), 2),
+        ("b", at(5), 1),
         ("c", at(6), 2),
         ("d", at(1), 2),
     ]
@@ -155,9 +157,9 @@ def test_more_rows_than_a_statement_takes(run: Run, table: Connection) -> None:
         "CREATE TEMPORARY TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'fields.n.kind' = 'sequence', "
         f"'fields.n.start' = '0', 'fields.n.end' = '{keys * times - 1}')"
     )
-    nothing = ", ".join(f"CAST(NULL AS {kind})" for kind in list(COLUMNS.values())[3:])
+    nothing = ", ".join(f"CAST(NULL AS {kind})" for kind in list(COLUMNS.values())[5:])
     run(
-        f"SELECT CAST(n % {keys} AS STRING), TO_TIMESTAMP_LTZ(n, 3), n / {keys}, {nothing} FROM numbers",
+        f"SELECT CAST(n % {keys} AS STRING), TO_TIMESTAMP_LTZ(n, 3), 0, n, n / {keys}, {nothing} FROM numbers",
         source=source,
     )
     found = rows(table)
@@ -196,7 +198,7 @@ def test_a_refused_row_is_put_aside_alone(run: Run, table: Connection, kafka: Ka
     for number, (key, columns) in enumerate(REFUSED.items()):
         values.insert(50 * number, row(key, 1, *columns))
     run(f"VALUES {', '.join(values)}")
-    table.cursor().execute("DELETE FROM test.seen WHERE at < 'epoch'")
+    table.cursor().execute("DELETE FROM test.seen WHERE observed_at < 'epoch'")
     assert [(key, many) for key, _, many, *_ in rows(table)] == [(key, 7) for key in good]
     letters = {letter.key: letter for letter in dead_letters.read(kafka)}
     assert letters.keys() == REFUSED.keys()
@@ -239,7 +241,8 @@ def test_text_beyond_a_statement_goes_in_several(run: Run, table: Connection) ->
     ("changes", "complaint"),
     [
         ({"key": None}, "a table of connector postgres has a primary key of one column"),
-        ({"newest_by": "later"}, r"newest-by: test\.seen has no column later"),
+        ({"columns": {("later" if name == "observed_at" else name): kind for name, kind in COLUMNS.items()}},
+         r"connector postgres: test\.seen has no column observed_at"),
         ({"columns": COLUMNS | {"few": "DECIMAL(3, 1)"}}, r"connector postgres knows no DECIMAL\(3, 1\)"),
         ({"columns": {("fewer" if name == "few" else name): kind for name, kind in COLUMNS.items()}},
          r"test\.seen cannot be written: table test\.seen has no column fewer"),

@@ -112,6 +112,7 @@ class FlinkCluster:
         application: the settings file of the job, if the cluster is to be for it alone.
         jars: whether it holds the job's jars, as an image does; with an application it does anyway.
         high_availability: whether a ZooKeeper keeps what the JobManager knows, so that the next one goes on.
+        job_managers: how many; with more than one, which takes high availability, one leads and the others wait.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class FlinkCluster:
         *,
         jars: bool = False,
         high_availability: bool = False,
+        job_managers: int = 1,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="vacancy-flink-"))
         self.port = ports.free_port()
@@ -149,10 +151,18 @@ class FlinkCluster:
                 str(resources.files("vacancy.jobs.flink").joinpath("entry_point.py")),
             )
             job_manager = ["standalone-job.sh", "-j", driver, *python, "--config", application]
+        self.left_down: set[Member] = set()
+        """Members that the supervisor does not start again for now."""
         self._servers = []
         if high_availability:
             self._servers = [self._member("zookeeper", ["zookeeper.sh", "1"])]
         self.job_manager = self._member("jobmanager", job_manager)
+        self.job_managers = [self.job_manager]
+        self.urls = [self.url]
+        for number in range(1, job_managers):
+            port = ports.free_port(self.port)
+            self.job_managers.append(self._member(f"jobmanager-{number}", [*job_manager, ports.HOST, str(port)]))
+            self.urls.append(f"http://{ports.HOST}:{port}")
         self.task_managers = [
             self._member(f"taskmanager-{number}", ["taskmanager.sh"]) for number in range(task_managers)
         ]
@@ -178,7 +188,7 @@ class FlinkCluster:
     @property
     def members(self) -> list[Member]:
         """All of its processes."""
-        return [*self._servers, self.job_manager, *self.task_managers]
+        return [*self._servers, *self.job_managers, *self.task_managers]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -227,7 +237,7 @@ class FlinkCluster:
         def watch() -> None:
             while not over.wait(0.5):
                 for member in self.members:
-                    if member.ended:
+                    if member.ended and member not in self.left_down:
                         member.start()
 
         thread = threading.Thread(target=watch)
@@ -249,9 +259,9 @@ class FlinkCluster:
         except OSError:
             return 0
 
-    def ask(self, path: str) -> Any:
-        """What its REST interface answers."""
-        with urllib.request.urlopen(self.url + path, timeout=10) as response:  # noqa: S310  # our own
+    def ask(self, path: str, url: str | None = None) -> Any:
+        """What its REST interface answers, that of the first JobManager unless a URL is given."""
+        with urllib.request.urlopen((url or self.url) + path, timeout=10) as response:  # noqa: S310  # our own
             return json.load(response)
 
     def cancel_jobs(self) -> None:
@@ -281,7 +291,7 @@ class FlinkCluster:
         """Sets up the ZooKeeper that comes with Flink, and has the cluster use it."""
         port, *others = (ports.free_port(self.port) for _ in range(3))
         zookeeper: dict[str, object] = {
-            "tickTime": 2000,
+            "tickTime": 500,  # no session may be shorter than two of them
             "initLimit": 10,
             "syncLimit": 5,
             "dataDir": self.directory / "zookeeper",
@@ -297,7 +307,7 @@ class FlinkCluster:
             "zookeeper.heap.mb": 64,
             "high-availability.storageDir": (self.directory / "high-availability").as_uri(),
             # A JobManager that is gone leads on for as long as its session lasts; the default is 1 min.
-            "high-availability.zookeeper.client.session-timeout": "8 s",
+            "high-availability.zookeeper.client.session-timeout": "5 s",
         }
         (self.conf / "zoo.cfg").write_text("".join(f"{k}={v}\n" for k, v in zookeeper.items()), encoding="utf-8")
         with (self.conf / "config.yaml").open("a", encoding="utf-8") as file:

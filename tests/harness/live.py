@@ -220,6 +220,9 @@ class Live:
         fleet = {host: self.topic.history(host) for host in self.topic.hosts}
         wait_for_table(self.table, fleet, self.window_ms, self.witnesses.sender)
         missing = [place for place, value in acknowledged.items() if self.topic.witnessed.get(place) != hash(value)]
+        seen = set(self.topic.witnessed.values())
+        somewhere = [value for value in self.witnesses.sender.acknowledged_somewhere if hash(value) not in seen]
+        assert not somewhere, f"acknowledged and not in the topic: {somewhere[:5]}"
         assert len(acknowledged) > WITNESSES
         assert not missing, f"acknowledged and not in the topic: {missing[:5]}"
         assert self._dead_letters() == set(self.topic.poison)

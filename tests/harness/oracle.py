@@ -5,6 +5,7 @@ It follows the prose of docs/semantics.md, event by event in plain Python, and s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +29,8 @@ BOOTS = 8
 """So many boots of a host have their late events known for what they are."""
 CLONED_ID, CLOCK_WENT_BACK, FRACTION_BOUNDED = 1, 2, 4
 """The bits of anomalies."""
+NOW_MS = round(time.time() * 1000)
+"""What was appended after that is from the future."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Record:
 
     append_ms: int
     event: dict[str, Any]
+    partition: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,19 @@ class _Taken:
     """An event that is neither late nor repeated.
 
     Attributes:
-        append_ms: the append time that it counts with.
-        latest_ms: the latest append time up to it.
+        append_ms: the append time that it counts with in the window.
+        observed_ms: the append time that it has.
+        partition: where it stands.
         event: what it says.
         alone: whether nothing before it counts any more in a window.
         stepless: whether no step leads to it: it is the first of its boot, or the boot's clock has gone back.
-        cloned_ms: latest_ms when a former boot last went on; None if none has.
+        cloned_ms: append_ms when a former boot last went on; None if none has.
         went_back: whether the clock of its boot has gone back for good.
     """
 
     append_ms: int
-    latest_ms: int
+    observed_ms: int
+    partition: int
     event: dict[str, Any]
     alone: bool
     stepless: bool
@@ -76,7 +82,7 @@ def newest_row(history: Sequence[Record], window_ms: int) -> dict[str, Any] | No
 def rows_at(history: Sequence[Record], window_ms: int, observed_ms: int) -> list[dict[str, Any]]:
     """The rows of one host's events that say a time, the last one's first."""
     taken = _taken(history, window_ms)
-    ends = [index + 1 for index, record in enumerate(taken) if record.latest_ms == observed_ms]
+    ends = [index + 1 for index, record in enumerate(taken) if record.observed_ms == observed_ms]
     return [_row(taken[:end], window_ms) for end in reversed(ends)]
 
 
@@ -87,24 +93,33 @@ def _taken(history: Sequence[Record], window_ms: int) -> list[_Taken]:
     for record in history:
         boot_id, monotonic_ns = record.event["boot_id"], record.event["monotonic_ns"]
         before = taken[-1] if taken else None
+        reboot = before is None or before.event["boot_id"] != boot_id
+        if (
+            before
+            and reboot
+            and record.partition != before.partition
+            and record.append_ms < before.observed_ms <= NOW_MS
+        ):
+            continue  # Of the partition in which the host was before it moved.
         back = boot_id in clocks and monotonic_ns <= clocks[boot_id]
         if back:
             behind = _behind(behind, record)
             if behind[-1] is not record or not _reaches_over_half(behind, window_ms):
                 continue
         behind = []
-        reboot = before is None or before.event["boot_id"] != boot_id
         append_ms, restart = record.append_ms, False
         if before and append_ms < before.append_ms:
             restart = append_ms < before.append_ms - window_ms
             append_ms = append_ms if restart else before.append_ms
-        latest_ms = max(record.append_ms, before.latest_ms) if before else record.append_ms
         cloned_ms = before.cloned_ms if before else None
+        if restart and cloned_ms is not None:
+            cloned_ms = min(cloned_ms, append_ms)
         if reboot and not back and boot_id in clocks:
-            cloned_ms = latest_ms
+            cloned_ms = append_ms
         went_back = back or (before is not None and before.went_back and not reboot)
         alone = reboot or back or restart
-        taken.append(_Taken(append_ms, latest_ms, record.event, alone, reboot or back, cloned_ms, went_back))
+        place = (record.append_ms, record.partition)
+        taken.append(_Taken(append_ms, *place, record.event, alone, reboot or back, cloned_ms, went_back))
         clocks.pop(boot_id, None)
         clocks[boot_id] = monotonic_ns
         if len(clocks) > BOOTS:
@@ -122,7 +137,7 @@ def _behind(run: list[Record], record: Record) -> list[Record]:
 
 def _reaches_over_half(run: list[Record], window_ms: int) -> bool:
     """Whether a run reaches over half a window, by the broker's clock and by the node's; of one event it does not."""
-    appended_ms = run[-1].append_ms - run[0].append_ms
+    appended_ms = run[-1].append_ms - min(record.append_ms for record in run)
     elapsed_ns = run[-1].event["monotonic_ns"] - run[0].event["monotonic_ns"]
     return len(run) > 1 and appended_ms >= window_ms // 2 and elapsed_ns >= window_ms * 1_000_000 // 2
 
@@ -144,7 +159,7 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
             break
     row: dict[str, Any] = {
         "host_id": newest.event["host_id"],
-        "observed_ms": newest.latest_ms,
+        "observed_ms": newest.observed_ms,
         "samples": len(window),
         "instances": newest.event["instances"],
         "memory_mb_available": newest.event["memory_mb_available"],
@@ -158,7 +173,7 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
         row[f"{resource}_free"] = newest.event[f"{resource}_capacity"] - newest.event[f"{resource}_allocated"]
         row[f"{resource}_free_min"] = min(free)
     anomalies = CLOCK_WENT_BACK if newest.went_back else 0
-    if newest.cloned_ms is not None and newest.latest_ms - newest.cloned_ms <= window_ms:
+    if newest.cloned_ms is not None and newest.append_ms - newest.cloned_ms <= window_ms:
         anomalies |= CLONED_ID
     for counter, column in COUNTERS.items():
         rate = None if _told(counter, newest.event) is None else _rate(counter, steps)

@@ -130,6 +130,7 @@ def retire(connection: Connection, **values: Any) -> None:
 
 def _upsert(connection: Connection, table: str, values: dict[str, Any]) -> None:
     columns = list(map(sql.Identifier, values))
+    # By time alone, which is all that tests of the tables say. tests/flink/test_order.py has the sink itself.
     statement = sql.SQL(
         "INSERT INTO {} AS t ({}) VALUES ({}) ON CONFLICT (host_id) DO UPDATE SET {}"
         " WHERE t.observed_at <= EXCLUDED.observed_at"

@@ -19,6 +19,8 @@ class Sender:
         self._kafka = kafka
         self._producer: Producer = producer(kafka, linger_ms=0)
         self.acknowledged: dict[tuple[int, int], bytes | None] = {}
+        self.acknowledged_somewhere: list[bytes | None] = []
+        """Sent again after a leader's end, and known to the next one already, which does not say where they are."""
 
     def send(
         self,
@@ -45,7 +47,9 @@ class Sender:
 
     def _delivered(self, value: bytes | None) -> Any:
         def remember(error: object, message: Any) -> None:
-            if error is None:
+            if error is None and message.offset() is None:
+                self.acknowledged_somewhere.append(value)
+            elif error is None:
                 self.acknowledged[message.partition(), message.offset()] = value
 
         return remember

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tests.harness.histories import decode_usage
 from tests.harness.oracle import Record
@@ -52,7 +52,12 @@ class Reader:
     """
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
-        config = {"group.id": "test", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
+        config = {
+            "group.id": "test",
+            "enable.auto.commit": False,
+            "fetch.wait.max.ms": 50,
+            "enable.partition.eof": True,
+        }
         self._topic = topic
         self._consumer = Consumer(client_config(kafka) | config)
         self._partitions = list(self._consumer.list_topics(topic, timeout=30).topics[topic].partitions)
@@ -80,6 +85,8 @@ class Reader:
             if left():
                 messages = self._consumer.consume(10_000, timeout=0.1)
                 found.extend(self._taken(message) for message in messages if message.error() is None)
+                for message in messages:
+                    self._pass_markers(message)
             return not left()
 
         def left() -> list[int]:
@@ -87,6 +94,13 @@ class Reader:
 
         wait_until(at_the_end, seconds, lambda: f"partitions {left()} of {self._topic} were not read to their end")
         return found
+
+    def _pass_markers(self, message: Message) -> None:
+        """At a partition's end goes on behind what is no record: a transaction's markers, and what it aborted."""
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:  # its name of a local error
+            assert partition is not None and offset is not None
+            self._next[partition] = max(self._next[partition], offset)
 
     def _taken(self, message: Message) -> TopicRecord:
         partition, offset = message.partition(), message.offset()

@@ -209,7 +209,7 @@ def write(connection: Connection, host_id: str, inventory: Json | None, usage: J
             name: None if inventory[name] is None else json.dumps(inventory[name], ensure_ascii=False)
             for name in ("inventories", "numa_cells", "pci_pools", "allocated")
         }
-        own = {"host_id": host_id, "observed_at": now, "name": host_id}
+        own = {"host_id": host_id, "observed_at": now, "name": host_id, "disk_id": "shared"}
         upsert_inventory(connection, **{**own, **inventory, **as_json})
     if usage is not None:
         figures = dict(usage)
@@ -332,7 +332,7 @@ def test_no_row_breaks_what_is_read_of_others(
     assert "sound" in table.read(["sound", *names])
     table.close()
     checks = load_settings(None, {"postgres": {"reader_dsn": dsn}})
-    for check in ("table", "sources"):
+    for check in ("table", "sources", "figures", "disks"):
         assert all(finding.message for finding in doctor._CHECKS[check](checks))
     printed = json.loads(run(dsn, "hosts", "--json"), parse_constant=refuse_constant)
     assert {host["host_id"] for host in printed} == hosts

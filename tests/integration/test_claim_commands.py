@@ -59,7 +59,7 @@ def test_claim_claims_and_release(tmp_path: Path) -> None:
         "held": None,
     }
     assert claim["claimed_at"].endswith("Z")
-    again = Ended(tmp_path, "claim", "--vcpus", "4", "--consumer", consumer)
+    again = Ended(tmp_path, "claim", "--vcpus", "4", "--memory-mb", "8192", "--consumer", consumer)
     assert (again.status, again.output) == (0, f"{consumer}  big  already\n")
 
     (listed,) = vacancy_json(tmp_path, "claims")
@@ -73,6 +73,28 @@ def test_claim_claims_and_release(tmp_path: Path) -> None:
     assert once_more.status == 1
     assert f"no claim of {consumer}" in once_more.error()
     assert vacancy_json(tmp_path, "claims") == []
+
+
+@pytest.mark.usefixtures("owner")
+def test_another_request_is_refused_in_one_line_or_moves(tmp_path: Path) -> None:
+    consumer = str(uuid.uuid4())
+    [claim] = vacancy_json(tmp_path, "claim", "--vcpus", "2", "--consumer", consumer, "--json")
+    refused = Ended(tmp_path, "claim", "--vcpus", "3", "--consumer", consumer, "--json")
+    assert refused.status == 1
+    assert json.loads(refused.output) == [
+        {"consumer": consumer, "host_id": claim["host_id"], "host_name": claim["host_name"], "differs": ["vcpus"]}
+    ]
+    assert refused.error() == (
+        f"consumer {consumer} has a claim on {claim['host_name']} which is not true to the request in: vcpus; "
+        "claim again with move (--move), or release it first"
+    )
+    [moved] = vacancy_json(tmp_path, "claim", "--vcpus", "3", "--consumer", consumer, "--move", "--json")
+    assert (moved["consumer"], moved["already"]) == (consumer, False)
+    [again] = vacancy_json(tmp_path, "claim", "--vcpus", "3", "--consumer", consumer, "--move", "--json")
+    assert again == moved | {"already": True}
+    assert Ended(tmp_path, "claim", "--vcpus", "1000000", "--consumer", consumer, "--move").status == 3
+    assert [one["vcpus"] for one in vacancy_json(tmp_path, "claims", "--json")] == [3]
+    assert Ended(tmp_path, "claim", "--vcpus", "3", "--move").status == 2
 
 
 @pytest.mark.usefixtures("owner")

@@ -25,7 +25,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # a clas
 
 from tests.harness.rows import query, upsert_inventory, upsert_usage
 from vacancy.connectors.scheduler.adapter import Scheduler
-from vacancy.connectors.scheduler.answers import Claim, NoHostFitsError
+from vacancy.connectors.scheduler.answers import Claim, ContradictionError, NoHostFitsError
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
 
@@ -105,24 +105,56 @@ def test_free_is_capacity_less_instances_less_claims_in_flight(owner: Connection
                 assert len({claim.host_id for claim in claims}) == count
             self.note(claims, amounts)
 
-        @rule(chosen=some, amounts=amounts)
-        def claim_again(self, chosen: int, amounts: Amounts) -> None:
-            if known := subset(self.claims, chosen):
-                claims = scheduler.claim(self.request(amounts), known)
-                assert [(claim.host_id, claim.already) for claim in claims] == [
-                    (self.claims[consumer].host, True) for consumer in known
-                ]
+        @rule(chosen=some)
+        def claim_again(self, chosen: int) -> None:
+            for consumer in subset(self.claims, chosen):
+                was = self.claims[consumer]
+                (claim,) = scheduler.claim(self.request(was.amounts), [consumer])
+                assert (claim.host_id, claim.already) == (was.host, True)
 
         @rule(chosen=some, amounts=amounts)
-        def claim_some_again(self, chosen: int, amounts: Amounts) -> None:
+        def claim_for_something_else(self, chosen: int, amounts: Amounts) -> None:
             known, new = subset(self.claims, chosen), self.new_consumer()
-            try:
-                claims = scheduler.claim(self.request(amounts), [new, *known])
-            except NoHostFitsError:
-                assert not [host for host in HOSTS if self.fits(host, amounts)]
+            if other := [consumer for consumer in known if self.claims[consumer].amounts != amounts]:
+                with pytest.raises(ContradictionError) as caught:
+                    scheduler.claim(self.request(amounts), [new, *known])
+                assert [one.consumer for one in caught.value.contradictions] == other
+
+        @rule(chosen=some)
+        def claim_some_again(self, chosen: int) -> None:
+            if known := subset(self.claims, chosen):
+                amounts = self.claims[known[0]].amounts
+                known = [consumer for consumer in known if self.claims[consumer].amounts == amounts]
+                try:
+                    claims = scheduler.claim(self.request(amounts), [self.new_consumer(), *known])
+                except NoHostFitsError:
+                    assert not [host for host in HOSTS if self.fits(host, amounts)]
+                    return
+                assert [claim.already for claim in claims] == [False] + [True] * len(known)
+                self.note(claims[:1], amounts)
+
+        @rule(chosen=some, amounts=amounts)
+        def move(self, chosen: int, amounts: Amounts) -> None:
+            """Claims in flight move; those whose instances run have tests of their own (test_moves.py)."""
+            listed = {name for host in self.hosts.values() for name in host.listed | host.running.keys()}
+            known = [
+                name for name in subset(self.claims, chosen)[:2] if self.claims[name].in_flight and name not in listed
+            ]
+            if not known:
                 return
-            assert [claim.already for claim in claims] == [False] + [True] * len(known)
-            self.note(claims[:1], amounts)
+            before = dict(self.claims)
+            moving = [name for name in known if self.claims[name].amounts != amounts]
+            for name in moving:
+                del self.claims[name]
+            try:
+                claims = scheduler.claim(self.request(amounts), known, move=True)
+            except NoHostFitsError:
+                # Of two, the first one may have taken what the other one needs.
+                assert len(moving) > 1 or not [host for host in HOSTS if self.fits(host, amounts)]
+                self.claims = before
+                return
+            assert [claim.already for claim in claims] == [name not in moving for name in known]
+            self.note([claim for claim in claims if not claim.already], amounts)
 
         @rule(chosen=some)
         def release(self, chosen: int) -> None:

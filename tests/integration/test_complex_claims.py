@@ -336,7 +336,8 @@ def test_candidates_have_room_for_the_devices(owner: Connection, host: Host, sch
 
 
 def test_a_hold_lasts_until_an_inventory_newer_than_the_usage_that_shows_it(host: Host, scheduler: Scheduler) -> None:
-    (claim,) = scheduler.claim(Request(vcpus=1, pci=(gpu(2, numa_node=0),)))
+    request = Request(vcpus=1, pci=(gpu(2, numa_node=0),))
+    (claim,) = scheduler.claim(request)
     assert host.gpus() == 1
     # The host's usage counts the instance, and its inventory is that of before.
     host.usage(10, claim.consumer)
@@ -348,7 +349,7 @@ def test_a_hold_lasts_until_an_inventory_newer_than_the_usage_that_shows_it(host
     assert host.gpus() == 1
     host.inventory(11, pools=[pool(GPU, 0, 0), *POOLS[1:]])
     assert host.gpus() == 1, "it counts twice"
-    assert scheduler.claim(Request(vcpus=1), [claim.consumer])[0].already
+    assert scheduler.claim(request, [claim.consumer])[0].already
     host.inventory(30)
     assert host.gpus() == 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -112,18 +113,27 @@ def test_a_silent_host_keeps_its_note_and_a_retired_one_does_not(owner: Connecti
 
 def test_a_disk_that_several_hosts_promise_drifts_on_each_of_them(owner: Connection) -> None:
     """Until there is one of them, or they promise no more than there is."""
-    disk: dict[str, Any] = {"inventories": '{"DISK_GB": {"total": 1024, "allocation_ratio": 1.0}}'}
+    disk = '{"DISK_GB": {"total": 1024, "allocation_ratio": 1.0}}'
     for name, disk_id in (("a", "nfs:1"), ("b", "nfs:1"), ("c", "local:c"), ("d", None)):
-        add(owner, name, PLAIN | {"disk_gb_capacity": 1024}, disk_id=disk_id, **disk)
+        add(owner, name, PLAIN | {"disk_gb_capacity": 1024}, disk_id=disk_id, inventories=disk)
     assert query(owner, KINDS) == [("a", "shared_disk"), ("b", "shared_disk")]
     assert query(owner, "SELECT DISTINCT promised, measured FROM vacancy.host_drift") == [(2048, 1024)]
     assert query(owner, "SELECT disk_id, hosts, names FROM vacancy.shared_disk") == [("nfs:1", 2, ["a", "b"])]
-    add(owner, "b", PLAIN | {"disk_gb_capacity": 0}, disk_id="nfs:1", **disk)
+    add(owner, "b", PLAIN | {"disk_gb_capacity": 0}, disk_id="nfs:1", inventories=disk)
     assert query(owner, KINDS) == []
-    add(owner, "b", PLAIN | {"disk_gb_capacity": 1024}, disk_id="nfs:1", **disk)
+    add(owner, "b", PLAIN | {"disk_gb_capacity": 1024}, disk_id="nfs:1", inventories=disk)
     assert len(query(owner, KINDS)) == 2
     retire(owner, host_id="b", observed_at=datetime.now(UTC))
     assert query(owner, KINDS) == []
+
+
+def test_no_figure_breaks_the_sum_of_a_disk(owner: Connection) -> None:
+    for total, ratio in itertools.product((0, 10**12, -(10**18), 10**300), (1.5, -1, 1e308)):
+        inventories = json.dumps({"DISK_GB": {"total": total, "allocation_ratio": ratio}})
+        for name, capacity in (("a", 2**63 - 1), ("b", -(2**63)), ("c", 2**63 - 1)):
+            add(owner, name, PLAIN | {"disk_gb_capacity": capacity}, disk_id="nfs:1", inventories=inventories)
+        assert len(query(owner, "SELECT * FROM vacancy.shared_disk")) <= 1
+        assert query(owner, RECORD)
 
 
 def test_storage_pools_do_not_drift(owner: Connection) -> None:

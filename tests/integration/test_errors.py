@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,12 @@ import pytest
 from pydantic import SecretStr
 
 from tests.harness.agent import what_an_agent_says
-from tests.harness.installation import config_file
-from tests.harness.process import READY_SECONDS, Ended
+from tests.harness.process import Ended
 from tests.harness.servers import reachable_directory
-from tests.harness.stack import Up, all_parts
+from tests.harness.stack import all_parts
 from vacancy.connectors.postgres.migrations import migrate
-from vacancy.jobs.settings import load_settings
+from vacancy.jobs.local.postgres_server import PostgresServer
+from vacancy.jobs.local.stack import DATABASE
 
 if TYPE_CHECKING:
     from vacancy.jobs.local.kafka_server import KafkaServer
@@ -176,13 +177,19 @@ def test_a_database_of_a_newer_version_is_left_alone(config: Path, database: str
     assert f"!! tables: the database is of a newer version (it has {NEWER}): upgrade vacancy" in ended.output
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_a_stack_whose_database_is_newer_does_not_start(stack_directory: Path) -> None:
-    with Up(stack_directory) as up:
-        up.wait_for("Topics  ", 2 * READY_SECONDS)
-        dsn = load_settings(config_file(stack_directory)).postgres.owner_dsn.get_secret_value()
+    """The database is what a former `up` has left; of that nothing else is looked at before it."""
+    stack_directory.mkdir(mode=0o711)
+    server = PostgresServer(stack_directory / "postgres", stack=stack_directory)
+    server.start()
+    try:
+        execute(server.owner_dsn, f"CREATE DATABASE {DATABASE}")
+        dsn = server.owner_dsn.removesuffix("/postgres") + f"/{DATABASE}"
+        migrate(SecretStr(dsn))
         pretend_to_be_newer(dsn)
-        up.stop()
+    finally:
+        server.stop()
     ended = Ended(stack_directory.parent, "up", "--data-dir", stack_directory, seconds=180)
     assert ended.status == 1
     assert re.search(rf"is of a newer version \(it has {NEWER}\): upgrade vacancy", ended.error())
@@ -191,9 +198,12 @@ def test_a_stack_whose_database_is_newer_does_not_start(stack_directory: Path) -
 
 def pretend_to_be_newer(dsn: str) -> None:
     """Records a migration that this release does not have."""
-    connection = psycopg2.connect(dsn)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("INSERT INTO vacancy.schema_migration (name, sha256) VALUES (%s, '')", (NEWER,))
-    finally:
-        connection.close()
+    execute(dsn, f"INSERT INTO vacancy.schema_migration (name, sha256) VALUES ('{NEWER}', '')")
+
+
+def execute(dsn: str, statement: str) -> None:
+    """Runs a statement outside of a transaction."""
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)

@@ -33,7 +33,10 @@ APPLIED = "\n".join(f"applied: {name}" for name in MIGRATIONS)
 BEFORE_SQUASH = Path(__file__).with_name("data") / "before_squash.sql"
 PG_DUMP = postgres_server._wheel_binaries() / "pg_dump"
 TABLES = ("host", "host_inventory", "claim", "drift")
-NEW = ["anomalies", "uncertain", "disk_id", "disk_pool", "pool_id", "settled_xid"]
+NEW = [
+    *("anomalies", "uncertain", "disk_id", "asked", "resized"),
+    *("latest_at", "topic_offset", "topic_partition", "clock_ahead", "disk_pool", "pool_id", "settled_xid"),
+]
 """Columns that a database of the earlier version does not have."""
 SLOW = "CREATE TABLE vacancy.half (); SELECT pg_sleep(300)"
 ADD_SLOW = f"""
@@ -246,7 +249,7 @@ def test_changed_functions_and_views_are_applied_again_and_keep_what_was_granted
         query_none(connection, f"CREATE ROLE {role}")
         try:
             query_none(connection, f"GRANT SELECT ON vacancy.source TO {role}")
-            query_none(connection, f"GRANT EXECUTE ON FUNCTION vacancy.claim(uuid[], jsonb) TO {role}")
+            query_none(connection, f"GRANT EXECUTE ON FUNCTION vacancy.claim(uuid[], jsonb, boolean) TO {role}")
             query_none(connection, "CREATE VIEW of_mine AS SELECT * FROM vacancy.schedulable_host")
             before = catalog(database)
             changed = tables.sources()["functions/max_age"].replace("interval '30 s'", "interval '40 s'")

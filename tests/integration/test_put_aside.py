@@ -60,6 +60,7 @@ class Bench:
         self._connection = psycopg2.connect(dsn)
         self._connection.autocommit = True
         self._admin = AdminClient(client_config(kafka))
+        self._producers: dict[str, Producer] = {}
         self._seq = 0
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
@@ -74,9 +75,10 @@ class Bench:
 
     def produce(self, topic: str, key: str | None, value: bytes | None, compression: str = "none") -> None:
         """Has a record written, in a batch of its own."""
-        client = Producer(
-            client_config(self.kafka) | {"compression.type": compression, "message.max.bytes": 100_000_000}
-        )
+        if compression not in self._producers:
+            config = {"compression.type": compression, "message.max.bytes": 100_000_000}
+            self._producers[compression] = Producer(client_config(self.kafka) | config)
+        client = self._producers[compression]
         errors: list[object] = []
         client.produce(topic, value, key, on_delivery=lambda error, _: errors.append(error))
         assert client.flush(60) == 0

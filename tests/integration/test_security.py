@@ -370,7 +370,7 @@ def test_the_whole_path_and_no_secret_anywhere(
 
     with Job(tmp_path) as job, running_agent(tmp_path / "agent"):
         job.wait_until_ready()
-        wait_for_rows(tmp_path, HOSTS + 1)
+        wait_for_rows(database.dsn("reader"), HOSTS + 1)
         job.wait_for_checkpoint()
         shown = "\n".join(word for process in group(job.process.pid) for word in process.cmdline())
         shown += all_rest_answers(installation.local.flink_port) + job.output
@@ -438,9 +438,17 @@ def hosts(directory: Path) -> list[dict[str, Any]]:
     return [row for row in rows if row["age"] is not None]
 
 
-def wait_for_rows(directory: Path, count: int) -> None:
+def wait_for_rows(dsn: str, count: int) -> None:
     """Waits until so many hosts have a row."""
-    wait_until(lambda: len(hosts(directory)) == count, 60, f"there are not {count} rows")
+
+    def rows() -> int:
+        connection = connect(SecretStr(dsn), connect_timeout=TIMEOUT, application_name="test", read_only=True)
+        with closing(connection) as reader, reader.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM vacancy.schedulable_host WHERE age IS NOT NULL")
+            (rows,) = cursor.fetchall()
+            return int(rows[0])
+
+    wait_until(lambda: rows() == count, 60, f"there are not {count} rows")
 
 
 def all_rest_answers(port: int) -> str:

@@ -277,6 +277,8 @@ def test_the_reason_is_the_first_that_applies(owner: Connection) -> None:
     cases: list[tuple[str, dict[str, Any], timedelta | None]] = [
         ("fresh", {}, timedelta()),
         ("stale", {}, timedelta(minutes=1)),
+        ("ahead", {}, timedelta(minutes=-1)),
+        ("a little ahead", {}, timedelta(seconds=-2)),
         ("silent", {}, None),
         ("disabled", {"status": "DISABLED", "status_reason": "kernel update"}, timedelta(minutes=1)),
         ("disabled, no word", {"status": "DISABLED"}, None),
@@ -292,6 +294,8 @@ def test_the_reason_is_the_first_that_applies(owner: Connection) -> None:
     assert reasons == {
         "fresh": None,
         "stale": "stale",
+        "ahead": "clock ahead",
+        "a little ahead": None,
         "silent": "no usage yet",
         "disabled": "disabled: kernel update",
         "disabled, no word": "disabled",

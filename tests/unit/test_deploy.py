@@ -268,8 +268,9 @@ def test_a_service_of_compose_gets_its_settings(name: str, clean: Path, monkeypa
     settings = load_settings(None)
     assert settings.kafka.bootstrap_servers == "kafka:9092"
     for secret in service.get("secrets", []):
-        role = secret.rpartition("__")[2].lower()
-        assert getattr(settings.postgres, role).get_secret_value() == variables[secret]
+        section, _, key = secret.removeprefix("VACANCY_").lower().partition("__")
+        variable = COMPOSE["secrets"][secret]["environment"]
+        assert getattr(getattr(settings, section), key).get_secret_value() == variables[variable]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,8 @@ def test_the_settings_for_kubernetes_are_settings(settings_map: str, secret: str
 
 def test_whatever_kubernetes_objects_refer_to_is_in_the_examples() -> None:
     examples = {(item["kind"], item["metadata"]["name"]) for item in kubernetes()}
-    text = json.dumps([named("FlinkDeployment", "vacancy"), named("DaemonSet", "vacancy-agent")])
+    objects = (("FlinkDeployment", "vacancy"), ("DaemonSet", "vacancy-agent"), ("Deployment", "vacancy-web"))
+    text = json.dumps([named(kind, name) for kind, name in objects])
     secrets = set(re.findall(r'"secretName": "([^"]+)"', text)) | set(
         re.findall(r'"secretKeyRef": {"name": "([^"]+)"', text)
     )

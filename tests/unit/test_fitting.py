@@ -14,7 +14,7 @@ from tests.harness.histories import usage_event
 from vacancy.schemas.bounds import COUNTER_END, MAX_EVENT_BYTES
 from vacancy.schemas.codec import Encoder, decode
 from vacancy.schemas.events import Event
-from vacancy.schemas.fitting import FittingEncoder, encode_fitting
+from vacancy.schemas.fitting import FittingEncoder, encode_fitting, no_counts
 
 USAGE, INVENTORY = (Encoder(event) for event in Event)
 
@@ -77,9 +77,21 @@ def test_a_class_that_is_left_out_takes_its_allocation_with_it() -> None:
     assert left_out == (f"{missing} of 500 allocated", f"{missing} of 500 inventories", "the end of zone")
 
 
-def test_a_counter_at_its_end_begins_again() -> None:
-    sent, left_out = fitted(Event.USAGE, usage_event(cpu_busy_ns=COUNTER_END, net_rx_bytes=COUNTER_END + 6))
-    assert (sent["cpu_busy_ns"], sent["net_rx_bytes"]) == (COUNTER_END, 5)
+def test_time_of_the_cpus_that_is_at_its_end_begins_again() -> None:
+    sent, left_out = fitted(
+        Event.USAGE, usage_event(cpu_busy_ns=COUNTER_END + 1, cpu_iowait_ns=2**64 + 5, cpu_steal_ns=COUNTER_END)
+    )
+    assert (sent["cpu_busy_ns"], sent["cpu_iowait_ns"], sent["cpu_steal_ns"]) == (0, 5, COUNTER_END)
+    assert left_out == ()
+
+
+@pytest.mark.parametrize("value", [COUNTER_END + 1, 2**63 - 1, 2**63, 2**64 - 1, 10**30, -1])
+@pytest.mark.parametrize("name", ["net_rx_bytes", "disk_read_ops", "io_pressure_us"])
+def test_what_is_no_count_is_null(name: str, value: int) -> None:
+    record = usage_event(**{name: value})
+    assert no_counts(record) == {name: f"{value} is no count"}
+    sent, left_out = fitted(Event.USAGE, record)
+    assert sent[name] is None
     assert left_out == ()
 
 

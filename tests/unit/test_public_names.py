@@ -19,6 +19,8 @@ SCHEDULERS = (
     "Claim",
     "ConfigError",
     "ContendedError",
+    "Contradiction",
+    "ContradictionError",
     "HostRow",
     "NearestMiss",
     "NoHostFitsError",

@@ -6,6 +6,8 @@ CREATE TEMPORARY VIEW usage_arrived AS
 SELECT
   event.host_id,
   append_time,
+  `partition` AS topic_partition,
+  `offset` AS topic_offset,
   event,
   event.vcpus_capacity - event.vcpus_allocated AS vcpus_free,
   event.memory_mb_capacity - event.memory_mb_allocated AS memory_mb_free,

@@ -8,5 +8,5 @@ SELECT
   append_time,
   host_key,
   payload,
-  decode_inventory(host_key, payload, headers['$reads_as_header']) AS event
+  decode_inventory(host_key, payload, headers['$reads_as_header'], append_time) AS event
 FROM inventory_topic

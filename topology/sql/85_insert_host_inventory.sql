@@ -1,4 +1,4 @@
--- What each host is. Grain: an inventory event. Key of the sink: host_id; it keeps the newest by observed_at.
+-- What each host is. Grain: an inventory event. Key of the sink: host_id; it keeps the newest by its place in the topic.
 INSERT INTO host_inventory
 SELECT
   event.host_id,
@@ -19,6 +19,8 @@ SELECT
   event.allocated,
   event.source,
   event.disk_id,
-  event.disk_pool
+  event.disk_pool,
+  `partition` AS topic_partition,
+  `offset` AS topic_offset
 FROM inventory_decoded
 WHERE event.reason IS NULL

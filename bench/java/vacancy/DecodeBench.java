@@ -6,6 +6,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
 
 /** Decodes payloads over and over on one core; prints how many a second, a line a round. */
 public final class DecodeBench {
@@ -21,12 +22,13 @@ public final class DecodeBench {
         for (int index = 0; index < keys.length; index++) {
             keys[index] = StringData.fromBytes(records[2 * index]);
         }
+        TimestampData time = TimestampData.fromEpochMillis(1_700_000_000_000L);
         for (int round = 0; round < Integer.parseInt(arguments[2]); round++) {
             long start = System.nanoTime();
             int decoded = 0;
             while (decoded < 1_000_000) {
                 for (int index = 0; index < keys.length; index++) {
-                    decoder.eval(keys[index], records[2 * index + 1], null);
+                    decoder.eval(keys[index], records[2 * index + 1], null, time);
                 }
                 decoded += keys.length;
             }

@@ -12,12 +12,13 @@ import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.data.writer.BinaryRowWriter;
 import org.apache.flink.table.types.inference.TypeInference;
 
 /**
- * The SQL function {@code decode_inventory}: host_key STRING, payload BYTES to ROW(reason, host_id, retired, the columns
- * of an inventory event). A null payload retires the host that its key names.
+ * The SQL function {@code decode_inventory}: host_key STRING, payload BYTES, reads_as BYTES, append_time to ROW(reason, host_id,
+ * retired, the columns of an inventory event). A null payload retires the host that its key names.
  *
  * <p>What comes out fits the tables: texts without NUL, all within the bounds that the schema says, and what one figure
  * says of another holds. Traits and aggregates are PostgreSQL array literals, inventories, numa_cells, pci_pools and
@@ -66,11 +67,16 @@ public final class DecodeInventory extends EventDecoder {
 
     @Override
     public TypeInference getTypeInference(DataTypeFactory types) {
-        return inference(DataTypes.STRING().bridgedTo(StringData.class), DataTypes.BYTES(), DataTypes.BYTES());
+        return inference();
     }
 
-    /** A record's row; beside it what its header says that it may be read as, or null. */
-    public RowData eval(StringData hostKey, byte[] payload, byte[] readsAs) throws IOException {
+    /** The row of a record: its key, its payload, what its header says that it may be read as, or null, and its time. */
+    public RowData eval(StringData hostKey, byte[] payload, byte[] readsAs, TimestampData appendTime)
+            throws IOException {
+        RowData refused = refusedFor(appendTime);
+        if (refused != null) {
+            return refused;
+        }
         if (hostKey == null) {
             return bad("invalid: there is no key");
         }

@@ -14,12 +14,13 @@ import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.data.writer.BinaryRowWriter;
 import org.apache.flink.table.types.inference.TypeInference;
 
 /**
- * The SQL function {@code decode_usage}: host_key STRING, payload BYTES to ROW(reason, the columns of a usage event).
+ * The SQL function {@code decode_usage}: host_key STRING, payload BYTES, reads_as BYTES, append_time to ROW(reason, the columns of a usage event).
  *
  * <p>What comes out fits the tables: all is within the bounds that the schema says, but for a counter that the writer's
  * kernel does not have or cannot tell now: that is -1.
@@ -67,11 +68,16 @@ public final class DecodeUsage extends EventDecoder {
 
     @Override
     public TypeInference getTypeInference(DataTypeFactory types) {
-        return inference(DataTypes.STRING().bridgedTo(StringData.class), DataTypes.BYTES(), DataTypes.BYTES());
+        return inference();
     }
 
-    /** A record's row; beside it what its header says that it may be read as, or null. */
-    public RowData eval(StringData hostKey, byte[] payload, byte[] readsAs) throws IOException {
+    /** The row of a record: its key, its payload, what its header says that it may be read as, or null, and its time. */
+    public RowData eval(StringData hostKey, byte[] payload, byte[] readsAs, TimestampData appendTime)
+            throws IOException {
+        RowData refused = refusedFor(appendTime);
+        if (refused != null) {
+            return refused;
+        }
         expectKey(hostKey);
         return decode(payload, readsAs);
     }

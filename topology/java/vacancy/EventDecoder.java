@@ -13,6 +13,7 @@ import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.data.binary.BinaryRowData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.data.writer.BinaryRowWriter;
@@ -46,6 +47,7 @@ public abstract class EventDecoder extends ScalarFunction {
     private final String registryCredentials;
 
     private transient Framing framing;
+    private transient Bounds ofTime;
     private transient DatumDecoder datum;
     private transient StringData key;
 
@@ -81,13 +83,20 @@ public abstract class EventDecoder extends ScalarFunction {
         Schema newest = known.get(known.size() - 1);
         SchemaRegistry registry = registryUrl == null ? null : new SchemaRegistry(registryUrl, registryCredentials);
         framing = new Framing(known, wanted(newest), registry);
+        ofTime = Bounds.of(newest.getField("agent_time"));
         datum = new DatumDecoder();
         row = new BinaryRowData(1 + fields().size());
         writer = new BinaryRowWriter(row, ROW_BYTES);
     }
 
-    /** Says to the planner that the function takes such arguments and returns a row of the fields. */
-    final TypeInference inference(DataType... arguments) {
+    /** Says to the planner that the function takes key, payload, header and time, and returns a row of the fields. */
+    final TypeInference inference() {
+        DataType[] arguments = {
+            DataTypes.STRING().bridgedTo(StringData.class),
+            DataTypes.BYTES(),
+            DataTypes.BYTES(),
+            DataTypes.TIMESTAMP_LTZ(3).bridgedTo(TimestampData.class)
+        };
         DataTypes.Field[] fields = new DataTypes.Field[1 + fields().size()];
         fields[0] = DataTypes.FIELD("reason", DataTypes.STRING());
         for (int index = 1; index < fields.length; index++) {
@@ -97,6 +106,15 @@ public abstract class EventDecoder extends ScalarFunction {
                 .inputTypeStrategy(InputTypeStrategies.explicitSequence(arguments))
                 .outputTypeStrategy(TypeStrategies.explicit(DataTypes.ROW(fields).bridgedTo(RowData.class)))
                 .build();
+    }
+
+    /**
+     * The row of a record whose time is beyond what events may hold; null if it is not. It is the broker's time, but where a
+     * topic takes its producers' times it is anybody's, and one in the year 10000 would hold the host's row there.
+     */
+    final RowData refusedFor(TimestampData appendTime) {
+        long appendMs = appendTime.getMillisecond();
+        return ofTime.hold(appendMs) ? null : bad(ofTime.outside("append_time", appendMs).getMessage());
     }
 
     /** The row of a payload. */

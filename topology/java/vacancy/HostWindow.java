@@ -50,11 +50,10 @@ public final class HostWindow {
     /** Anomaly: a fraction in the row was above 1 and is shown as 1. */
     static final int FRACTION_BOUNDED = 4;
 
-    /** What a counter has grown by in a step that is void for it. */
-    private static final long VOID = Long.MIN_VALUE;
-
     /** No time. */
     private static final long NEVER = -1;
+
+    private static final int NO_PARTITION = -1;
 
     // The figures of a step: what it took on the node's clock; the same times the CPUs; what each counter grew by.
     private static final int ELAPSED_NS = 0;
@@ -62,18 +61,25 @@ public final class HostWindow {
     private static final int GROWTH = 2;
     private static final int FIGURES = GROWTH + COUNTERS;
 
-    // An entry's columns in the ring. Without a step it took no time.
+    // A step's columns in the ring: its figures, and as bits the counters that it is void for, which have grown by 0.
+    private static final int VOID = FIGURES;
+    private static final int STEP = FIGURES + 1;
+
+    // An entry's columns in the ring, but for its step's. Without a step it took no time.
     private static final int APPEND_MS = 0;
     private static final int FREE = 1;
-    private static final int STEP = FREE + RESOURCES;
-    private static final int WIDTH = STEP + FIGURES;
+    private static final int HEAD = FREE + RESOURCES;
+    private static final int WIDTH = HEAD + STEP;
 
-    // What stands where in the totals. A sum takes two longs: what stands above 2^32, and the rest.
+    // What stands where in the totals. A sum is that of what stands at its place and 2^64 times what stands SUMS later.
     private static final int NEWEST = 0;
     private static final int LATER_LEAST = NEWEST + COUNTERS;
     private static final int SUM = LATER_LEAST + RESOURCES;
-    private static final int VOID_TIME = SUM + 2 * FIGURES;
-    private static final int TOTALS = VOID_TIME + 2 * COUNTERS;
+    private static final int VOID_TIME = SUM + FIGURES;
+    private static final int SUMS = FIGURES + COUNTERS;
+    private static final int TOTALS = SUM + 2 * SUMS;
+
+    private static final long ALL_COUNTERS = (1L << COUNTERS) - 1;
 
     /** By counter, the figure that is its time. */
     private static final int[] TIME =
@@ -86,9 +92,7 @@ public final class HostWindow {
 
     private static final int LEAST_CAPACITY = 8;
     private static final long NS_PER_MS = 1_000_000;
-    private static final int HALF_BITS = 32;
-    private static final long LOW_HALF = 0xFFFF_FFFFL;
-    private static final double HIGH_UNIT = 0x1p32;
+    private static final double HIGH_UNIT = 0x1p64;
 
     /** Events of one boot, each later than the one before on a clock that is behind the boot's. */
     private record Behind(int boot, long firstMs, long firstNs, long lastNs) {}
@@ -101,16 +105,22 @@ public final class HostWindow {
     /** Whether the present boot's clock has gone back for good. */
     private boolean clockWentBack;
 
-    /** The latest append time there was. */
-    private long latestMs = NEVER;
+    /** When the newest event was appended, as the broker said. */
+    private long observedMs = NEVER;
 
-    /** The latest append time when a former boot last went on. */
+    /** In which partition the newest event stands; NO_PARTITION if that is not known. */
+    private int partition = NO_PARTITION;
+
+    /** The append time with which an event counted when a former boot last went on. */
     private long clonedMs = NEVER;
 
     /** What has come since the newest event and may be a clock that has gone back; null if nothing has. */
     private Behind behind;
 
-    /** The entries, one after the other, in a ring whose capacity is a power of two. */
+    /**
+     * The entries, in a ring whose capacity is a power of two: the heads of all, one after the other, and behind them their
+     * steps. Minima need the heads alone, so that they are found with less memory to wait for.
+     */
     private long[] ring = new long[LEAST_CAPACITY * WIDTH];
 
     private int oldest;
@@ -126,6 +136,9 @@ public final class HostWindow {
      */
     private final long[] totals = new long[TOTALS];
 
+    /** Whether a sum has needed more than a long since the window began; else none has. */
+    private boolean isWide;
+
     HostWindow() {
         forgetLaterLeast();
     }
@@ -139,11 +152,17 @@ public final class HostWindow {
      * appended with the newest one before it. By more than a window they go back for good: the window begins anew,
      * lest it grow until the clock has caught up.
      *
+     * <p>A host whose key has moved has events in two partitions, between which nothing keeps an order when both are read
+     * from their beginnings. The node's clock tells it within a boot. An event of another boot, from another partition,
+     * that was appended before the newest one is late, unless the newest one is from the future.
+     *
      * <p>An event that is behind its boot's clock is late or repeated. Where such events go on, each later than the one
      * before, for half a window by the broker's clock and by the node's, the node's clock has gone back for good: the
      * window begins anew with the one that shows it.
      *
      * @param appendMs when the broker appended it, in ms since 1970
+     * @param inPartition where it stands
+     * @param nowMs no clock that is right says more
      * @param windowMs how far the window reaches back
      * @param free what is free, by resource
      * @param boot which boot of the host it is of; it is kept
@@ -153,6 +172,8 @@ public final class HostWindow {
      */
     Outcome add(
             long appendMs,
+            int inPartition,
+            long nowMs,
             long windowMs,
             long[] free,
             byte[] boot,
@@ -161,35 +182,45 @@ public final class HostWindow {
             long[] newCounters) {
         active = true;
         int bootIndex = clocks.find(boot);
+        if (bootIndex != 0
+                && size > 0
+                && inPartition != partition
+                && partition != NO_PARTITION
+                && appendMs < observedMs
+                && observedMs <= nowMs) {
+            return Outcome.LATE;
+        }
         boolean back = !clocks.isAhead(bootIndex, monotonicNs);
         if (back && !goesOnBehind(bootIndex, appendMs, monotonicNs, windowMs)) {
             return Outcome.LATE;
         }
         behind = null;
-        latestMs = Math.max(latestMs, appendMs);
+        observedMs = appendMs;
+        partition = inPartition;
         boolean rebooted = bootIndex != 0;
-        if (rebooted && bootIndex < BootClocks.BOOTS && !back) {
-            clonedMs = latestMs;
-        }
         clockWentBack = back || clockWentBack && !rebooted;
         if (size > 0 && appendMs < appendMs()) {
             if (appendMs < appendMs() - windowMs) {
+                clonedMs = Math.min(clonedMs, appendMs);
                 clear();
             } else {
                 appendMs = appendMs();
             }
         }
+        if (rebooted && bootIndex < BootClocks.BOOTS && !back) {
+            clonedMs = appendMs;
+        }
         if (rebooted || back) {
             clear();
         }
-        while (size > 0 && ring[at(0) + APPEND_MS] < appendMs - windowMs) {
+        while (size > 0 && ring[head(0) + APPEND_MS] < appendMs - windowMs) {
             removeOldest();
         }
-        int entry = append(appendMs, free);
+        int step = append(appendMs, free);
         if (!rebooted && !back) {
             long elapsedNs = monotonicNs - clocks.presentNs();
             if (elapsedNs <= windowMs * NS_PER_MS) {
-                step(entry, elapsedNs, cpuCount, newCounters);
+                takeStep(step, elapsedNs, cpuCount, newCounters);
             }
         }
         clocks.set(bootIndex, boot, monotonicNs);
@@ -206,7 +237,8 @@ public final class HostWindow {
         if (clockNs <= behind.lastNs) {
             return false;
         }
-        behind = new Behind(boot, behind.firstMs, behind.firstNs, clockNs);
+        // Where append times go back, half a window is counted from there.
+        behind = new Behind(boot, Math.min(behind.firstMs, appendMs), behind.firstNs, clockNs);
         return appendMs - behind.firstMs >= windowMs / 2 && clockNs - behind.firstNs >= windowMs * NS_PER_MS / 2;
     }
 
@@ -217,9 +249,9 @@ public final class HostWindow {
         return idle;
     }
 
-    /** The latest append time of an event that was taken, in ms since 1970: it never goes back. */
-    long latestMs() {
-        return latestMs;
+    /** When the newest event was appended, in ms since 1970: as the broker said, so it may go back. */
+    long observedMs() {
+        return observedMs;
     }
 
     /** How many events the window holds. */
@@ -229,14 +261,14 @@ public final class HostWindow {
 
     /** The anomalies of the host, as bits, but for those of figures. */
     int anomalies(long windowMs) {
-        boolean cloned = clonedMs != NEVER && latestMs - clonedMs <= windowMs;
+        boolean cloned = clonedMs != NEVER && appendMs() - clonedMs <= windowMs;
         return (cloned ? CLONED_ID : 0) | (clockWentBack ? CLOCK_WENT_BACK : 0);
     }
 
     /** The least that was free of a resource in the window. */
     long least(int resource) {
         long later = totals[LATER_LEAST + resource];
-        return folded == 0 ? later : Math.min(ring[at(0) + FREE + resource], later);
+        return folded == 0 ? later : Math.min(ring[head(0) + FREE + resource], later);
     }
 
     /**
@@ -245,11 +277,20 @@ public final class HostWindow {
      * @return 0 or more; NaN where the newest event lacks the counter, no step has it, or it went back on balance
      */
     double rate(int counter) {
-        int growth = SUM + 2 * (GROWTH + counter);
-        int time = SUM + 2 * TIME[counter];
-        int without = VOID_TIME + 2 * counter;
-        double grown = totals[growth] * HIGH_UNIT + totals[growth + 1];
-        double ns = (totals[time] - totals[without]) * HIGH_UNIT + (totals[time + 1] - totals[without + 1]);
+        int growth = SUM + GROWTH + counter;
+        int time = SUM + TIME[counter];
+        int without = VOID_TIME + counter;
+        double grown = totals[growth];
+        long left = totals[time] - totals[without];
+        double ns = left;
+        if (isWide) {
+            grown += totals[growth + SUMS] * HIGH_UNIT;
+            long high = totals[time + SUMS] - totals[without + SUMS];
+            if (((totals[time] ^ totals[without]) & (totals[time] ^ left)) < 0) {
+                high += totals[time] < 0 ? -1 : 1;
+            }
+            ns += high * HIGH_UNIT;
+        }
         return totals[NEWEST + counter] == ABSENT || ns == 0 || grown < 0 ? Double.NaN : grown * SCALE[counter] / ns;
     }
 
@@ -258,7 +299,8 @@ public final class HostWindow {
         HostWindow copy = new HostWindow();
         copy.active = active;
         copy.clockWentBack = clockWentBack;
-        copy.latestMs = latestMs;
+        copy.observedMs = observedMs;
+        copy.partition = partition;
         copy.clonedMs = clonedMs;
         copy.behind = behind;
         copy.clocks = clocks.copy();
@@ -267,6 +309,7 @@ public final class HostWindow {
         copy.size = size;
         copy.folded = folded;
         System.arraycopy(totals, 0, copy.totals, 0, TOTALS);
+        copy.isWide = isWide;
         return copy;
     }
 
@@ -274,9 +317,16 @@ public final class HostWindow {
     void write(VarLongWriter out) {
         out.write(RESOURCES);
         out.write(COUNTERS);
-        out.write((active ? 1 : 0) | (clockWentBack ? 2 : 0) | (behind != null ? 4 : 0));
-        out.writeSigned(latestMs);
-        out.write(clonedMs == NEVER ? 0 : latestMs - clonedMs + 1);
+        out.write(
+                (active ? 1 : 0)
+                        | (clockWentBack ? 2 : 0)
+                        | (behind != null ? 4 : 0)
+                        | (partition != NO_PARTITION ? 8 : 0));
+        if (partition != NO_PARTITION) {
+            out.write(partition);
+        }
+        out.writeSigned(observedMs);
+        out.write(clonedMs == NEVER ? 0 : appendMs() - clonedMs + 1);
         if (behind != null) {
             out.write(behind.boot);
             out.writeSigned(behind.firstMs);
@@ -289,14 +339,14 @@ public final class HostWindow {
         }
         out.write(size);
         out.write(folded);
-        long[] before = new long[STEP];
+        long[] before = new long[HEAD];
         for (int index = 0; index < size; index++) {
-            int entry = at(index);
-            for (int column = 0; column < STEP; column++) {
-                out.writeSigned(ring[entry + column] - before[column]);
-                before[column] = ring[entry + column];
+            int head = head(index);
+            for (int column = 0; column < HEAD; column++) {
+                out.writeSigned(ring[head + column] - before[column]);
+                before[column] = ring[head + column];
             }
-            writeStep(out, entry + STEP);
+            writeStep(out, step(index));
         }
     }
 
@@ -307,13 +357,9 @@ public final class HostWindow {
             return;
         }
         out.write(ring[step + CPU_TIME_NS]);
-        long lacking = 0;
+        out.write(ring[step + VOID]);
         for (int i = 0; i < COUNTERS; i++) {
-            lacking |= ring[step + GROWTH + i] == VOID ? 1L << i : 0;
-        }
-        out.write(lacking);
-        for (int i = 0; i < COUNTERS; i++) {
-            if (ring[step + GROWTH + i] != VOID) {
+            if ((ring[step + VOID] & 1L << i) == 0) {
                 out.writeSigned(ring[step + GROWTH + i]);
             }
         }
@@ -335,9 +381,11 @@ public final class HostWindow {
         long flags = in.read();
         window.active = (flags & 1) != 0;
         window.clockWentBack = (flags & 2) != 0;
-        window.latestMs = in.readSigned();
+        if ((flags & 8) != 0) {
+            window.partition = (int) in.read();
+        }
+        window.observedMs = in.readSigned();
         long clonedAgo = in.read() - 1;
-        window.clonedMs = clonedAgo < 0 ? NEVER : window.latestMs - clonedAgo;
         if ((flags & 4) != 0) {
             int boot = (int) in.read();
             long firstMs = in.readSigned();
@@ -365,14 +413,15 @@ public final class HostWindow {
             for (int resource = 0; resource < RESOURCES; resource++) {
                 free[resource] += in.readSigned();
             }
-            int entry = window.append(appendMs, free);
-            window.readStep(in, entry + STEP, counters);
-            window.count(entry, 1);
+            int step = window.append(appendMs, free);
+            window.readStep(in, step, counters);
+            window.count(step, 1);
         }
         if (folded == size) {
             window.forgetLaterLeast();
         }
         window.folded = folded;
+        window.clonedMs = clonedAgo < 0 ? NEVER : window.appendMs() - clonedAgo;
         return window;
     }
 
@@ -383,64 +432,76 @@ public final class HostWindow {
             return;
         }
         ring[step + CPU_TIME_NS] = in.read();
-        long lacking = in.read();
-        Arrays.fill(ring, step + GROWTH, step + FIGURES, VOID);
-        for (int i = 0; i < counters; i++) {
-            if ((lacking & 1L << i) == 0) {
-                long growth = in.readSigned();
-                if (i < COUNTERS) {
-                    ring[step + GROWTH + i] = growth;
-                }
+        // A counter that is new since is in no step.
+        long isVoid = in.read() | -1L << counters;
+        for (int i = 0; i < Math.max(counters, COUNTERS); i++) {
+            long growth = (isVoid & 1L << i) == 0 ? in.readSigned() : 0;
+            if (i < COUNTERS) {
+                ring[step + GROWTH + i] = growth;
             }
         }
+        ring[step + VOID] = isVoid & ALL_COUNTERS;
     }
 
-    /** Gives an entry its step from the newest event, of which the counters are known. */
-    private void step(int entry, long elapsedNs, long cpuCount, long[] counters) {
-        int step = entry + STEP;
+    /** Gives the entry whose step stands there one from the newest event, of which the counters are known. */
+    private void takeStep(int step, long elapsedNs, long cpuCount, long[] counters) {
         ring[step + ELAPSED_NS] = elapsedNs;
         // More than 292 years of CPU time are that long.
         ring[step + CPU_TIME_NS] = elapsedNs > Long.MAX_VALUE / cpuCount ? Long.MAX_VALUE : elapsedNs * cpuCount;
+        long isVoid = 0;
         for (int i = 0; i < COUNTERS; i++) {
             long before = totals[NEWEST + i];
             long after = counters[i];
             // What falls to less than half begins anew; a smaller fall is taken off what the counter has grown by.
             boolean has = before != ABSENT && after != ABSENT && after >= before - after;
-            ring[step + GROWTH + i] = has ? after - before : VOID;
+            ring[step + GROWTH + i] = has ? after - before : 0;
+            isVoid |= has ? 0 : 1L << i;
         }
-        count(entry, 1);
+        ring[step + VOID] = isVoid;
+        count(step, 1);
     }
 
     private int capacity() {
         return ring.length / WIDTH;
     }
 
-    /** Where an entry stands in the ring, counted from the oldest. */
-    private int at(int index) {
-        return ((oldest + index) & (capacity() - 1)) * WIDTH;
+    /** Where the head of an entry stands in the ring; entries are counted from the oldest. */
+    private int head(int index) {
+        return place(index) * HEAD;
     }
 
-    /** Adds an entry without a step; where it stands. */
+    /** Where the step of an entry stands in the ring. */
+    private int step(int index) {
+        return capacity() * HEAD + place(index) * STEP;
+    }
+
+    private int place(int index) {
+        return (oldest + index) & (capacity() - 1);
+    }
+
+    /** Adds an entry without a step; where that stands. */
     private int append(long appendMs, long[] free) {
         if (size == capacity()) {
             resize(2 * size);
         }
-        int entry = at(size++);
-        ring[entry + APPEND_MS] = appendMs;
+        int head = head(size);
+        int step = step(size);
+        size++;
+        ring[head + APPEND_MS] = appendMs;
         for (int resource = 0; resource < RESOURCES; resource++) {
-            ring[entry + FREE + resource] = free[resource];
+            ring[head + FREE + resource] = free[resource];
             totals[LATER_LEAST + resource] = Math.min(totals[LATER_LEAST + resource], free[resource]);
         }
-        ring[entry + STEP + ELAPSED_NS] = 0;
-        return entry;
+        ring[step + ELAPSED_NS] = 0;
+        return step;
     }
 
     private void removeOldest() {
         if (folded == 0) {
             fold();
         }
-        count(at(0), -1);
-        oldest = (oldest + 1) & (capacity() - 1);
+        count(step(0), -1);
+        oldest = place(1);
         size--;
         folded--;
         // A burst, as of a fleet that catches up, does not take room for ever.
@@ -451,12 +512,13 @@ public final class HostWindow {
 
     /** Gives each entry the least of itself and those after it. */
     private void fold() {
+        int next = head(size - 1);
         for (int index = size - 2; index >= 0; index--) {
-            int entry = at(index);
-            int next = at(index + 1);
-            for (int column = FREE; column < STEP; column++) {
-                ring[entry + column] = Math.min(ring[entry + column], ring[next + column]);
+            int head = head(index);
+            for (int column = FREE; column < HEAD; column++) {
+                ring[head + column] = Math.min(ring[head + column], ring[next + column]);
             }
+            next = head;
         }
         folded = size;
         forgetLaterLeast();
@@ -467,6 +529,7 @@ public final class HostWindow {
         folded = 0;
         forgetLaterLeast();
         Arrays.fill(totals, SUM, TOTALS, 0);
+        isWide = false;
     }
 
     private void forgetLaterLeast() {
@@ -475,37 +538,62 @@ public final class HostWindow {
 
     /** The newest entry's append time, in ms since 1970. */
     private long appendMs() {
-        return ring[at(size - 1) + APPEND_MS];
+        return ring[head(size - 1) + APPEND_MS];
     }
 
-    /** Adds the figures of an entry's step to the sums (sign 1), or takes them away again (sign -1). */
-    private void count(int entry, int sign) {
-        int step = entry + STEP;
+    /** Adds the figures of the step that stands there to the sums (sign 1), or takes them away again (sign -1). */
+    private void count(int step, int sign) {
         if (ring[step + ELAPSED_NS] == 0) {
             return;
         }
+        long over = 0;
         for (int figure = 0; figure < FIGURES; figure++) {
-            long value = ring[step + figure];
-            if (value == VOID) {
-                int counter = figure - GROWTH;
-                addTo(VOID_TIME + 2 * counter, ring[step + TIME[counter]], sign);
-            } else {
-                addTo(SUM + 2 * figure, value, sign);
-            }
+            long before = totals[SUM + figure];
+            long value = sign * ring[step + figure];
+            long sum = before + value;
+            totals[SUM + figure] = sum;
+            over |= (before ^ sum) & (value ^ sum);
+        }
+        if (over < 0) {
+            countTheEnds(step, sign);
+        }
+        for (long left = ring[step + VOID]; left != 0; left &= left - 1) {
+            int counter = Long.numberOfTrailingZeros(left);
+            int sum = VOID_TIME + counter;
+            long value = sign * ring[step + TIME[counter]];
+            totals[sum] += value;
+            countTheEnd(sum, value);
         }
     }
 
-    private void addTo(int sum, long value, int sign) {
-        totals[sum] += sign * (value >> HALF_BITS);
-        totals[sum + 1] += sign * (value & LOW_HALF);
+    /** Notes of the sums that a step was just added to which of them went over the end of a long. */
+    private void countTheEnds(int step, int sign) {
+        for (int figure = 0; figure < FIGURES; figure++) {
+            countTheEnd(SUM + figure, sign * ring[step + figure]);
+        }
+    }
+
+    /** Notes whether a sum, to which a value was just added, went over the end of a long. */
+    private void countTheEnd(int sum, long added) {
+        long before = totals[sum] - added;
+        if (((before ^ totals[sum]) & (added ^ totals[sum])) < 0) {
+            totals[sum + SUMS] += added < 0 ? -1 : 1;
+            isWide = true;
+        }
     }
 
     private void resize(int capacity) {
         long[] resized = new long[capacity * WIDTH];
-        int untilEnd = Math.min(size * WIDTH, ring.length - at(0));
-        System.arraycopy(ring, at(0), resized, 0, untilEnd);
-        System.arraycopy(ring, 0, resized, untilEnd, size * WIDTH - untilEnd);
+        copyRing(0, HEAD, resized, 0);
+        copyRing(capacity() * HEAD, STEP, resized, capacity * HEAD);
         ring = resized;
         oldest = 0;
+    }
+
+    /** Copies the heads or the steps, which begin there and are so wide, to the start of those of another ring. */
+    private void copyRing(int from, int width, long[] resized, int to) {
+        int untilEnd = Math.min(size, capacity() - oldest) * width;
+        System.arraycopy(ring, from + oldest * width, resized, to, untilEnd);
+        System.arraycopy(ring, from, resized, to + untilEnd, size * width - untilEnd);
     }
 }

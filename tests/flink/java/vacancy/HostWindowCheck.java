@@ -41,7 +41,8 @@ public final class HostWindowCheck {
     private final List<Event> events = new ArrayList<>();
     private final List<Behind> behind = new ArrayList<>();
     private boolean wentBack;
-    private long latestMs = -1;
+    private long observedMs = -1;
+    private int partition;
     private long clonedMs = -1;
     private HostWindow window = new HostWindow();
     private long appendMs = 1_700_000_000_000L;
@@ -124,15 +125,25 @@ public final class HostWindowCheck {
         for (int i = 0; kind == 6 && i < next.length; i++) {
             next[i] = random.nextBoolean() ? random.nextInt(-1, 1000) : next[i] - random.nextLong(Math.max(1, next[i]));
         }
+        int inPartition = random.nextInt(8) == 0 ? random.nextInt(3) : partition;
+        // Mostly no time is in the future.
+        long nowMs = random.nextInt(4) == 0 ? now : Long.MAX_VALUE;
         HostWindow.Outcome outcome =
                 window.add(
                         now,
+                        inPartition,
+                        nowMs,
                         windowMs,
                         free,
                         nextBoot.getBytes(StandardCharsets.UTF_8),
                         clockNs,
                         cpuCount,
                         next.clone());
+        boolean moved = boot != null && inPartition != partition && !nextBoot.equals(boot);
+        if (moved && now < observedMs && observedMs <= nowMs) {
+            equal(outcome, HostWindow.Outcome.LATE, "outcome");
+            return;
+        }
         boolean back = clockNs <= boundNs;
         if (back && !goesOnBehind(new Behind(nextBoot, now, clockNs))) {
             equal(outcome, HostWindow.Outcome.LATE, "outcome");
@@ -140,17 +151,19 @@ public final class HostWindowCheck {
         }
         equal(outcome, back ? HostWindow.Outcome.CLOCK_WENT_BACK : HostWindow.Outcome.TAKEN, "outcome");
         behind.clear();
-        latestMs = Math.max(latestMs, now);
+        observedMs = now;
+        partition = inPartition;
         boolean rebooted = !nextBoot.equals(boot);
-        if (rebooted && !back && clocksNs.containsKey(nextBoot)) {
-            clonedMs = latestMs;
-        }
         wentBack = back || wentBack && !rebooted;
         if (now < appendMs - windowMs) {
             events.clear();
             inexactUntilMs = Long.MIN_VALUE;
+            clonedMs = Math.min(clonedMs, now);
         } else if (boot != null) {
             now = Math.max(now, appendMs);
+        }
+        if (rebooted && !back && clocksNs.containsKey(nextBoot)) {
+            clonedMs = now;
         }
         boolean anew = rebooted || back;
         if (anew) {
@@ -180,7 +193,8 @@ public final class HostWindowCheck {
             return false;
         }
         behind.add(next);
-        return next.appendMs() - behind.get(0).appendMs() >= windowMs / 2
+        long firstMs = behind.stream().mapToLong(Behind::appendMs).min().getAsLong();
+        return next.appendMs() - firstMs >= windowMs / 2
                 && next.clockNs() - behind.get(0).clockNs() >= windowMs * 1_000_000 / 2;
     }
 
@@ -190,8 +204,8 @@ public final class HostWindowCheck {
         }
         List<Event> expected = events.stream().filter(event -> event.appendMs() >= appendMs - windowMs).toList();
         equal(window.size(), expected.size(), "size");
-        equal(window.latestMs(), latestMs, "latest append time");
-        int cloned = clonedMs >= 0 && latestMs - clonedMs <= windowMs ? HostWindow.CLONED_ID : 0;
+        equal(window.observedMs(), observedMs, "append time of the newest");
+        int cloned = clonedMs >= 0 && appendMs - clonedMs <= windowMs ? HostWindow.CLONED_ID : 0;
         equal(window.anomalies(windowMs), cloned | (wentBack ? HostWindow.CLOCK_WENT_BACK : 0), "anomalies");
         for (int resource = 0; resource < HostWindow.RESOURCES; resource++) {
             int which = resource;

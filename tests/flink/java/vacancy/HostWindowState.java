@@ -66,7 +66,7 @@ public final class HostWindowState {
             counters[indexOf("memory_pressure")] = second;
         }
         byte[] bootId = boot.getBytes(StandardCharsets.UTF_8);
-        return window.add(START_MS + second * 1000, WINDOW_MS, free, bootId, clockS * S, 4, counters);
+        return window.add(START_MS + second * 1000, 0, Long.MAX_VALUE, WINDOW_MS, free, bootId, clockS * S, 4, counters);
     }
 
     private static int indexOf(String rate) {
@@ -75,7 +75,7 @@ public final class HostWindowState {
 
     private static void show(String when, HostWindow window) {
         System.out.println(when);
-        System.out.println("  latest_ms " + window.latestMs() + " samples " + window.size());
+        System.out.println("  observed_ms " + window.observedMs() + " samples " + window.size());
         System.out.println("  anomalies " + window.anomalies(WINDOW_MS) + " idle " + window.copy().isIdle());
         System.out.println("  anomalies_of_ten_windows " + window.anomalies(10 * WINDOW_MS));
         for (int resource = 0; resource < HostWindow.RESOURCES; resource++) {

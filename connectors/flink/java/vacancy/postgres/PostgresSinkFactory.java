@@ -21,8 +21,9 @@ import vacancy.kafka.DeadLetterTopic;
 /**
  * Makes the sink of a table {@code WITH ('connector' = 'postgres')}, which keeps the newest row of each key.
  *
- * <p>The table has a primary key of one column. Its columns are named as PostgreSQL's; STRING goes into a column of any
- * type, as that type's text.
+ * <p>The table has a primary key of one column, and {@code observed_at}, {@code topic_partition} and {@code topic_offset},
+ * which say which row is the newest ({@link Upsert}). Its columns are named as PostgreSQL's; STRING goes into a column of
+ * any type, as that type's text. The table in PostgreSQL has {@code latest_at} and {@code clock_ahead} as well.
  */
 public final class PostgresSinkFactory implements DynamicTableSinkFactory {
 
@@ -34,11 +35,6 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
             ConfigOptions.key("password").stringType().defaultValue("").withDescription("Its password.");
     private static final ConfigOption<String> TABLE_NAME =
             ConfigOptions.key("table-name").stringType().noDefaultValue().withDescription("schema.table");
-    private static final ConfigOption<String> NEWEST_BY =
-            ConfigOptions.key("newest-by")
-                    .stringType()
-                    .noDefaultValue()
-                    .withDescription("The column by which a row that is older than the table's changes nothing.");
     private static final ConfigOption<Duration> INTERVAL =
             ConfigOptions.key("interval")
                     .durationType()
@@ -59,7 +55,7 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
 
     @Override
     public Set<ConfigOption<?>> requiredOptions() {
-        return Set.of(URL, USERNAME, TABLE_NAME, NEWEST_BY, INTERVAL, DEAD_LETTER_TOPIC);
+        return Set.of(URL, USERNAME, TABLE_NAME, INTERVAL, DEAD_LETTER_TOPIC);
     }
 
     @Override
@@ -83,8 +79,7 @@ public final class PostgresSinkFactory implements DynamicTableSinkFactory {
                         options.get(TABLE_NAME),
                         schema.getColumnNames().toArray(String[]::new),
                         types,
-                        key.get(0),
-                        options.get(NEWEST_BY));
+                        key.get(0));
         Database database = new Database(options.get(URL), options.get(USERNAME), options.get(PASSWORD));
         DeadLetterTopic deadLetters =
                 new DeadLetterTopic(

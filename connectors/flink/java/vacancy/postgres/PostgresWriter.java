@@ -122,14 +122,17 @@ final class PostgresWriter implements StatefulSinkWriter<RowData, DeadLetter> {
             // The row's memory is used again for the next one.
             slots.put(((BinaryStringData) key).copy(), slot);
         }
-        if (slot.row == null) {
-            slot.row = new Object[getters.length];
-            waiting.add(slot);
-        }
-        slot.arrivedNs = System.nanoTime();
+        Object[] next = new Object[getters.length];
         for (int column = 0; column < getters.length; column++) {
-            slot.row[column] = Upsert.value(getters[column].getFieldOrNull(row));
+            next[column] = Upsert.value(getters[column].getFieldOrNull(row));
         }
+        if (slot.row == null) {
+            waiting.add(slot);
+        } else if (!upsert.replaces(slot.row, next, System.currentTimeMillis())) {
+            return;
+        }
+        slot.row = next;
+        slot.arrivedNs = System.nanoTime();
     }
 
     /** Returns when all that was gathered is committed. */

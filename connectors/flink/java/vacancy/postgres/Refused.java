@@ -34,7 +34,7 @@ final class Refused {
         Map<String, byte[]> headers = new HashMap<>();
         headers.put("vacancy.table", text(upsert.table()));
         headers.put("vacancy.key", text((String) row[upsert.key()]));
-        headers.put("vacancy.append_time", text(Instant.ofEpochMilli((Long) row[upsert.newestBy()]).toString()));
+        headers.put("vacancy.append_time", text(Instant.ofEpochMilli((Long) row[upsert.observedAt()]).toString()));
         headers.put("vacancy.reason", text("refused: " + error.getMessage().replaceAll("\\P{Print}+", " ")));
         return DeadLetter.of(json(fields), headers, maxPayloadBytes);
     }

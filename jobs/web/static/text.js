@@ -1,0 +1,54 @@
+// Text for people: numbers, times, and names that others wrote.
+
+// Characters that would hide or reorder what stands around them are shown as their escapes, as in the terminal.
+const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+export const clean = (text) => String(text ?? '').replace(UNSAFE, (c) => '\\u' + c.charCodeAt(0).toString(16).padStart(4, '0'));
+
+export const count = (x) => (x == null ? '–' : Math.round(x).toLocaleString('en'));
+export const percent = (x) => (x == null ? 'not known' : `${(x * 100).toFixed(x < 0.0995 && x > 0 ? 1 : 0)} %`);
+
+/** MiB as MiB, GiB or TiB. */
+export function mebibytes(x) {
+  if (x == null) return '–';
+  const size = Math.abs(x);
+  return size >= 10485760 ? `${count(x / 1048576)} TiB` : size >= 10240 ? `${count(x / 1024)} GiB` : `${count(x)} MiB`;
+}
+
+/** GiB as GiB or TiB. */
+export const gibibytes = (x) => (x == null ? '–' : Math.abs(x) >= 10240 ? `${count(x / 1024)} TiB` : `${count(x)} GiB`);
+
+export function bytesPerSecond(x) {
+  if (x == null) return 'not known';
+  for (const unit of ['B', 'kB', 'MB', 'GB']) {
+    if (x < 999.5) return `${x < 9.95 && unit !== 'B' ? x.toFixed(1) : Math.round(x)} ${unit}/s`;
+    x /= 1000;
+  }
+  return `${x.toFixed(1)} TB/s`;
+}
+
+/** Seconds as s, min, h or days. */
+export function duration(s) {
+  if (s == null) return '–';
+  if (s < 10) return `${Math.max(0, s).toFixed(1)} s`;
+  if (s < 100) return `${Math.round(s)} s`;
+  if (s < 6000) return `${Math.round(s / 60)} min`;
+  return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`;
+}
+
+export const clock = (s) => new Date(s * 1000).toLocaleTimeString('en-GB');
+
+const NAMES = {
+  vcpus_free: 'VCPUs', memory_mb_free: 'memory, promised', memory_mb_available: 'memory, measured', disk_gb_free: 'disk, promised',
+  disk_gb_available: 'disk, measured', cpu_utilization: 'CPU utilisation', cpu_steal: 'CPU steal', cpu_pressure: 'CPU pressure',
+  memory_pressure: 'memory pressure', io_pressure: 'I/O pressure', required: 'required traits', any_of: 'any-of traits',
+  forbidden: 'forbidden traits', aggregates: 'aggregate', vcpus_unit: 'VCPUs, by unit', memory_mb_unit: 'memory, by unit',
+  disk_gb_unit: 'disk, by unit', numa_cpus: 'CPUs of one NUMA cell', numa_memory_mb: 'memory of one NUMA cell',
+  numa: 'all in one NUMA cell', pci: 'devices, all together', include: 'included hosts', avoid: 'avoided hosts',
+};
+/** A dimension that rules hosts out, in few words. */
+export function dimension(name) {
+  if (NAMES[name]) return NAMES[name];
+  if (name.endsWith('_unknown')) return `${dimension(name.slice(0, -8))}, not known`;
+  if (name.startsWith('numa_pages_')) return `pages of ${name.slice(11)} KiB in one cell`;
+  return clean(name);
+}

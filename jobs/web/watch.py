@@ -1,0 +1,193 @@
+"""Looks at the tables at intervals, for all browsers at once, and publishes what they show."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from vacancy.connectors.postgres.connection import connect, explained
+from vacancy.connectors.postgres.servers import Connection
+from vacancy.jobs.settings import Settings
+from vacancy.jobs.web.fleet import GONE, TOTALS, Fleet
+from vacancy.jobs.web.frames import Frames
+from vacancy.jobs.web.levels import PLACE
+from vacancy.jobs.web.table import Table
+from vacancy.schemas.errors import VacancyError
+
+T = TypeVar("T")
+FRESHNESS_STEP_SECONDS = 10.0
+FRESHNESS_SECONDS = 3600
+_WATCHED_SECONDS = 30.0
+"""Somebody looks: a browser has asked within this time."""
+_STATEMENT_TIMEOUT = timedelta(seconds=20)
+
+
+class Watch:
+    """The fleet, and the thread that keeps it up to date; what others read of it, they read under :attr:`lock`."""
+
+    def __init__(self, settings: Settings, frames: Frames) -> None:
+        self.lock = threading.Lock()
+        self.fleet = Fleet(settings.scheduler.max_age.total_seconds())
+        self.frames = frames
+        self.freshness: deque[dict[str, Any]] = deque(maxlen=int(FRESHNESS_SECONDS / FRESHNESS_STEP_SECONDS))
+        self.looked_at = 0.0
+        """time.monotonic() when a browser last asked."""
+        self.ticked = time.monotonic()
+        self.rows = 0
+        """Rows that have changed since the start."""
+        self.looks = 0
+        self.failed_looks = 0
+        self.look_seconds = 0.0
+        self.frame_bytes = 0
+        """Of the newest frame that a browser got."""
+        self.trouble: dict[str, Any] | None = None
+        self._settings = settings
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="look", daemon=True)
+        self._inventory = _Paced(0.4, 30)
+        self._ages = _Paced(0.4, 40)
+        self._drift = _Paced(10.0, 40)
+        self._drifting = 0
+        self._connection: Connection | None = None
+        self._table: Table | None = None
+        self._wanted: list[str] = []
+        self._summary: dict[str, Any] = {}
+        self._good_at = time.time()
+
+    @property
+    def every(self) -> float:
+        """Seconds between two looks: half of them for a fleet that is looked at quickly."""
+        return 0.5 if len(self.fleet) <= 20_000 else 1.0
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the looks, and waits until the present one is over."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+        self._close()
+
+    def until_next(self) -> float:
+        """Seconds until the next look ends, about."""
+        return max(0.0, self.ticked + self.every - time.monotonic())
+
+    def _run(self) -> None:
+        wait = 0.0
+        while not self._stop.wait(wait):
+            began = time.monotonic()
+            self.tick()
+            wait = max(0.05, self.every - (time.monotonic() - began))
+
+    def tick(self) -> None:
+        """One look, and the frame that it leads to; a database that is away makes a frame that says so."""
+        began = time.perf_counter()
+        try:
+            self._look()
+            self.trouble = None
+        except VacancyError as error:
+            self._close()
+            self.failed_looks += 1
+            if self.trouble is None:
+                self.trouble = {"message": str(error), "since": self._good_at}
+        with self.lock:
+            self._summary["trouble"] = self.trouble
+            self.frames.publish(self.fleet.planes, self._summary, self.fleet.now)
+        self.looks += 1
+        self.look_seconds = time.perf_counter() - began
+        self.ticked = time.monotonic()
+
+    def _look(self) -> None:
+        dsn = self._settings.postgres.reader_dsn
+        if self._table is None:
+            self._connection = connect(
+                dsn,
+                connect_timeout=self._settings.postgres.connect_timeout,
+                application_name="vacancy web",
+                read_only=True,
+                max_age=self._settings.scheduler.max_age,
+                statement_timeout=_STATEMENT_TIMEOUT,
+            )
+            self._table = Table(self._connection)
+            self._inventory.due = True
+        table = self._table
+        with explained(dsn):
+            look = self._inventory.run(lambda: table.look(with_inventory=True, wanted=self._wanted))
+            if look is None:
+                look = table.look(with_inventory=False, wanted=self._wanted)
+            watched = time.monotonic() - self.looked_at < _WATCHED_SECONDS
+            drifting = self._drift.run(table.drifting) if watched else None
+        with self.lock:
+            before = self.fleet.now
+            self._wanted = self.fleet.apply(look)
+            if drifting is not None:
+                self.fleet.mark_drift(drifting)
+                self._drifting = len(drifting)
+            self._good_at = time.time()
+            self.rows += look.changed
+            self._summarize(look.changed / max(look.now - before, 0.001) if before else 0.0, look.claims)
+
+    def _summarize(self, rows_per_s: float, claims: int) -> None:
+        fleet, summary = self.fleet, self._summary
+        paced = self._ages.run(lambda: (fleet.ages(), fleet.by_source()))
+        if paced is not None:
+            summary["ages"], summary["sources"] = paced
+        counts = fleet.counts()
+        smooth = summary.get("rows_per_s", rows_per_s)
+        summary.update(
+            hosts=len(fleet) - fleet.planes[PLACE["state"]].count(GONE),
+            counts=counts,
+            totals=dict(zip(TOTALS, fleet.totals, strict=True)),
+            claims=claims,
+            drifting=self._drifting,
+            rows_per_s=round(smooth + (rows_per_s - smooth) * 0.3, 1),
+            newest=max(fleet.observed_at, default=0.0) or None,
+            version=fleet.version,
+            every=self.every,
+        )
+        if not self.freshness or fleet.now - self.freshness[-1]["at"] >= FRESHNESS_STEP_SECONDS:
+            self.freshness.append(
+                {
+                    "at": fleet.now,
+                    **{f"age_{name}": value for name, value in (summary["ages"] or {}).items()},
+                    "rows_per_s": summary["rows_per_s"],
+                    "schedulable": counts["schedulable"],
+                    "stale": counts["stale"],
+                    "claims": claims,
+                }
+            )
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._table = None
+
+
+class _Paced:
+    """Runs something no more often than a period, and so seldom that it takes no more than a share of the time.
+
+    Args:
+        period_s: at least so long between two runs.
+        times: and so many times as long as a run takes.
+    """
+
+    def __init__(self, period_s: float, times: float) -> None:
+        self.due = True
+        self._period_s, self._times = period_s, times
+        self._next = 0.0
+
+    def run(self, work: Callable[[], T]) -> T | None:
+        """The result, or None where it is not due."""
+        began = time.monotonic()
+        if not self.due and began < self._next:
+            return None
+        result = work()
+        self.due = False
+        now = time.monotonic()
+        self._next = now + max(self._period_s, self._times * (now - began))
+        return result

@@ -1,0 +1,137 @@
+"""The fleet in memory is what the newest rows say, whatever came before them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vacancy.jobs.web.fleet import DISABLED, DUPLICATE, GONE, NO_USAGE, SCHEDULABLE, STALE, TOTALS, Fleet
+from vacancy.jobs.web.levels import PLACE, UNKNOWN
+from vacancy.jobs.web.table import FIGURES, InventoryRow, Look, UsageRow
+
+MAX_AGE_S = 30.0
+START = 1_000_000.0
+
+
+def usage(host: str, at: float, cloned: bool = False, **figures: Any) -> UsageRow:
+    given_figures = {name: 10 if name.endswith("capacity") else 5 for name in FIGURES} | {"claims": 0} | figures
+    return (host, at, cloned, *(given_figures[name] for name in FIGURES))
+
+
+def inventory(host: str, **columns: Any) -> InventoryRow:
+    row = InventoryRow(host, False, f"name of {host}", "zone", False, "", "host", [], [])
+    return row._replace(**columns)
+
+
+def look(now: float, *usage_rows: UsageRow, inventories: tuple[InventoryRow, ...] = ()) -> Look:
+    return Look(now, list(usage_rows), len(usage_rows), list(inventories), 0)
+
+
+def state(fleet: Fleet, host: str) -> int:
+    return fleet.planes[PLACE["state"]][fleet.slot_of[host]]
+
+
+HOSTS = ("a", "b", "c", "d")
+MOVES = st.one_of(
+    st.tuples(st.just("usage"), st.sampled_from(HOSTS), st.integers(-3, 12), st.booleans()),
+    st.tuples(st.just("inventory"), st.sampled_from(HOSTS), st.booleans(), st.booleans()),
+    st.tuples(st.just("wait"), st.floats(0, 40), st.none(), st.none()),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(MOVES, max_size=40))
+def test_states_and_totals_follow_from_the_newest_rows(moves: list[tuple[Any, ...]]) -> None:
+    fleet = Fleet(MAX_AGE_S)
+    now = START
+    rows: dict[str, UsageRow] = {}
+    known: dict[str, InventoryRow] = {}
+    wanted: list[str] = []
+    for kind, what, first, second in moves:
+        usage_rows: list[UsageRow] = []
+        inventories: tuple[InventoryRow, ...] = ()
+        if kind == "wait":
+            now += what
+        elif kind == "usage":
+            rows[what] = usage(what, now, second, vcpus_free=first, memory_mb_free=first * 2)
+            usage_rows.append(rows[what])
+        else:
+            # Retired, or disabled, or neither.
+            inventories = (inventory(what, gone=first and second, disabled=first and not second),)
+            known[what] = inventories[0]
+        usage_rows += [rows[host] for host in wanted if host in rows and all(row[0] != host for row in usage_rows)]
+        wanted = fleet.apply(look(now, *usage_rows, inventories=inventories))
+    fleet.apply(look(now, *(rows[host] for host in wanted if host in rows)))
+    totals = dict.fromkeys(TOTALS, 0)
+    for host in HOSTS:
+        what = known.get(host)
+        if what is None or what.gone:
+            assert host not in fleet.slot_of
+            continue
+        row = rows.get(host)
+        if what.disabled:
+            expected = DISABLED
+        elif row is None:
+            expected = NO_USAGE
+        elif now - row[1] >= MAX_AGE_S:
+            expected = STALE
+        else:
+            expected = DUPLICATE if row[2] else SCHEDULABLE
+        assert state(fleet, host) == expected
+        if expected == SCHEDULABLE and row is not None:
+            for name in TOTALS:
+                totals[name] += max(row[3 + FIGURES.index(name)], 0)
+    assert dict(zip(TOTALS, fleet.totals, strict=True)) == totals
+    assert sum(fleet.counts().values()) == len(fleet.slot_of)
+
+
+def test_a_host_keeps_its_slot_and_one_that_leaves_gives_it_free() -> None:
+    fleet = Fleet(MAX_AGE_S)
+    assert fleet.apply(look(START, inventories=(inventory("b"), inventory("a")))) == ["a", "b"]
+    fleet.apply(look(START, usage("a", START), usage("b", START)))
+    slots = dict(fleet.slot_of)
+    version = fleet.version
+    fleet.apply(look(START, inventories=(inventory("a", name="renamed", zone="other"),)))
+    assert fleet.slot_of == slots
+    assert fleet.version == version + 1
+    assert fleet.zones == ["zone", "other"]
+    fleet.apply(look(START, inventories=(inventory("a", gone=True),)))
+    assert fleet.planes[PLACE["state"]][slots["a"]] == GONE
+    assert fleet.planes[PLACE["vcpus_free"]][slots["a"]] == UNKNOWN
+    fleet.apply(look(START, inventories=(inventory("c"),)))
+    assert fleet.slot_of["c"] == slots["a"]
+    assert state(fleet, "c") == NO_USAGE
+
+
+def test_hosts_cannot_fill_the_memory_with_names_of_sources() -> None:
+    fleet = Fleet(MAX_AGE_S)
+    fleet.apply(look(START, inventories=tuple(inventory(str(n), source=f"s{n}", zone=f"z{n}") for n in range(5000))))
+    assert len(fleet.sources) == 128
+    assert len(fleet.zones) == 4096
+    assert len(fleet) == 5000
+
+
+def test_the_last_minutes_are_kept() -> None:
+    fleet = Fleet(MAX_AGE_S)
+    fleet.apply(look(START, inventories=(inventory("a"),)))
+    for second in range(0, 2000, 5):
+        fleet.apply(look(START + second, usage("a", START + second, vcpus_free=second % 11)))
+    past = fleet.past(0)
+    assert past["at"][-1] - past["at"][0] == 15 * 60
+    assert len(past["vcpus_free"]) == len(past["at"]) == 91
+    assert all(0 <= share <= 1 for share in past["vcpus_free"])
+
+
+def test_sorted_by_a_figure_what_is_not_known_comes_last() -> None:
+    fleet = Fleet(MAX_AGE_S)
+    fleet.apply(look(START, inventories=tuple(map(inventory, "abcd"))))
+    rows = (usage(host, START - number, vcpus_free=number) for number, host in enumerate("cab"))
+    fleet.apply(look(START, *rows))
+    names = {slot: host for host, slot in fleet.slot_of.items()}
+    assert "".join(names[slot] for slot in fleet.order("vcpus_free")) == "cabd"
+    assert "".join(names[slot] for slot in fleet.order("vcpus_free", descending=True)) == "bacd"
+    assert "".join(names[slot] for slot in fleet.order("age")) == "cabd"
+    assert "".join(names[slot] for slot in fleet.order("age", descending=True)) == "bacd"
+    assert "".join(names[slot] for slot in fleet.order("name", descending=True)) == "dcba"
