@@ -32,10 +32,10 @@ from tests.harness.sender import Sender
 from tests.harness.table import TABLE_SECONDS, open_table, wait_for_table
 from tests.harness.topic import histories, own_topics, read_topic
 from tests.harness.waiting import wait_until
+from vacancy.connectors.kafka import dead_letters
 from vacancy.connectors.kafka.client import client_config, ensure_topics
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs import ports
-from vacancy.jobs.commands import dead_letters
 from vacancy.jobs.flink.cluster import find_job
 from vacancy.jobs.flink.rest import FlinkRest, explained
 from vacancy.jobs.local import settings_file

@@ -18,7 +18,7 @@ from tests.harness.seeds import draws, seed_of
 from tests.harness.sender import Sender
 from tests.harness.table import open_table, wait_for_table
 from tests.harness.topic import histories, own_topics, read_topic
-from vacancy.jobs.commands import dead_letters
+from vacancy.connectors.kafka import dead_letters
 
 if TYPE_CHECKING:
     from vacancy.jobs.local.kafka_server import KafkaServer

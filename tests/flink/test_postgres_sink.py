@@ -20,9 +20,9 @@ from pydantic import SecretStr
 from tests.harness.pgbouncer import running_pgbouncer
 from tests.harness.topic import own_topics
 from vacancy.connectors.flink.edges import jdbc_url, with_clause
+from vacancy.connectors.kafka import dead_letters
 from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.settings import KafkaSettings
-from vacancy.jobs.commands import dead_letters
 from vacancy.jobs.flink.job_jars import flink_jars
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from tests.harness.topic import Topic, own_topics
 from tests.harness.waiting import wait_until
 from tests.harness.watch import Watch
 from tests.harness.witnesses import WITNESSES, Witnesses
-from vacancy.jobs.commands import dead_letters
+from vacancy.connectors.kafka import dead_letters
 from vacancy.jobs.flink.cluster import find_job
 from vacancy.jobs.flink.rest import FlinkRest, Status
 from vacancy.jobs.jars import ensure_jars

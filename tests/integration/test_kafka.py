@@ -19,9 +19,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but
 )
 
 from tests.harness.topic import own_topics
+from vacancy.connectors.kafka import dead_letters
 from vacancy.connectors.kafka.client import client_config, ensure_topics, producer, topic_configs, topic_problems
 from vacancy.connectors.settings import KafkaSecurity, KafkaSettings
-from vacancy.jobs.commands import dead_letters
 from vacancy.schemas.errors import ConfigError, VacancyError
 
 if TYPE_CHECKING:

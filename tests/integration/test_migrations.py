@@ -34,8 +34,18 @@ BEFORE_SQUASH = Path(__file__).with_name("data") / "before_squash.sql"
 PG_DUMP = postgres_server._wheel_binaries() / "pg_dump"
 TABLES = ("host", "host_inventory", "claim", "drift")
 NEW = [
-    *("anomalies", "uncertain", "disk_id", "asked", "resized"),
-    *("latest_at", "topic_offset", "topic_partition", "clock_ahead", "disk_pool", "pool_id", "settled_xid"),
+    "anomalies",
+    "uncertain",
+    "disk_id",
+    "asked",
+    "resized",
+    "latest_at",
+    "topic_offset",
+    "topic_partition",
+    "clock_ahead",
+    "disk_pool",
+    "pool_id",
+    "settled_xid",
 ]
 """Columns that a database of the earlier version does not have."""
 SLOW = "CREATE TABLE vacancy.half (); SELECT pg_sleep(300)"

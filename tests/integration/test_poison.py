@@ -22,7 +22,7 @@ from tests.harness.sender import Sender
 from tests.harness.table import TABLE_SECONDS, open_table, wait_for_table
 from tests.harness.topic import count_records, histories, own_topics, read_topic
 from tests.harness.waiting import wait_until
-from vacancy.jobs.commands import dead_letters
+from vacancy.connectors.kafka import dead_letters
 from vacancy.schemas.events import SINGLE_OBJECT_HEADER_BYTES as HEADER_BYTES
 from vacancy.schemas.events import SINGLE_OBJECT_MARKER, Event
 

@@ -32,10 +32,10 @@ from tests.harness.job import Job, ask_flink
 from tests.harness.process import READY_SECONDS, Ended
 from tests.harness.topic import own_topics
 from tests.harness.waiting import wait_until
+from vacancy.connectors.kafka import dead_letters
 from vacancy.connectors.kafka.client import client_config, ensure_topics, producer
+from vacancy.connectors.kafka.dead_letters import DeadLetter
 from vacancy.connectors.settings import KafkaSettings
-from vacancy.jobs.commands import dead_letters
-from vacancy.jobs.commands.dead_letters import DeadLetter
 from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.codec import Encoder

@@ -77,7 +77,7 @@ def test_the_command_line_and_the_python_ask_for_the_same(request: Request) -> N
 _REQUEST_FLAGS = {
     parameter.name
     for parameter in claim_command.params
-    if parameter.name not in ("config", "data_dir", "count", "consumers", "as_json")
+    if parameter.name not in ("config", "data_dir", "count", "consumers", "move", "as_json")
 }
 
 
