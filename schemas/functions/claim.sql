@@ -47,7 +47,10 @@ $$;
 CREATE OR REPLACE FUNCTION vacancy.sweep_claims() RETURNS void
 LANGUAGE sql VOLATILE AS $$
   SELECT vacancy.write_off_pool(due.pool_id, 0)
-  FROM (SELECT p.pool_id FROM vacancy.pool_claimed AS p WHERE p.claimed_gb > 0 ORDER BY random() LIMIT 1 OFFSET 0) AS due
+  FROM (
+    -- All of them, by index.
+    SELECT p.pool_id FROM vacancy.pool_claimed AS p WHERE p.pool_id >= '' AND p.claimed_gb > 0 ORDER BY random() LIMIT 1 OFFSET 0
+  ) AS due
   WHERE pg_try_advisory_xact_lock(hashtextextended(due.pool_id, 3));
   DELETE FROM vacancy.claim WHERE consumer = ANY (ARRAY(
     SELECT c.consumer FROM vacancy.claim AS c
@@ -97,9 +100,10 @@ BEGIN
     END IF;
     FOREACH candidate IN ARRAY candidates LOOP
       IF request.disk_gb > 0 THEN
-        SELECT named.pool_id INTO pool
-        FROM vacancy.host_inventory AS i, vacancy.pool_of(i.disk_pool) AS named
-        WHERE i.host_id = candidate AND i.disk_pool IS NOT NULL;
+        SELECT i.disk_pool INTO pool FROM vacancy.host_inventory AS i WHERE i.host_id = candidate;
+        IF pool IS NOT NULL THEN
+          pool := (SELECT named.pool_id FROM vacancy.pool_of(pool) AS named);
+        END IF;
         slot := (held_pools->>pool)::integer;
         IF pool IS NOT NULL AND slot IS NULL THEN
           slot := vacancy.lock_pool(pool, request.disk_gb * claims, NOT holds_host AND held_pools = '{}');

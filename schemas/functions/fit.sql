@@ -22,58 +22,64 @@ FROM vacancy.host AS h
 WHERE h.host_id = ANY ((SELECT vacancy.random_hosts(24))::text[])
 $$;
 
--- What the storage pools of some hosts are and have, by the names or ids that the hosts have for them; of all hosts where
--- of_hosts is null. Pools that are not there are left out. out: what rules a pool out for a request, whatever the host.
--- It is called once a query, and only if a host in it has a pool; so a claim reads each pool of its sample once.
+-- What the storage pools of some hosts have, by host_id; of all hosts where of_hosts is null. Hosts without a pool are left
+-- out. out: what rules the pool out for a request.
+-- It is called once a query, and only if a host in it may have a pool; each pool is read once.
 -- plpgsql, so that its plan is made once a session; OFFSET 0 has each pool read by itself, by index.
 CREATE OR REPLACE FUNCTION vacancy.pool_states(request vacancy.request, of_hosts text[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
-  names text[];
   asked_gb bigint := request.disk_gb;
   oldest interval := vacancy.max_age();
 BEGIN
   IF of_hosts IS NULL THEN
-    names := ARRAY(
-      SELECT DISTINCT i.disk_pool FROM vacancy.host_inventory AS i WHERE i.disk_pool IS NOT NULL AND NOT i.retired
-    );
-  ELSE
-    names := ARRAY(
-      SELECT DISTINCT i.disk_pool FROM vacancy.host_inventory AS i
-      WHERE i.host_id = ANY (of_hosts) AND i.disk_pool IS NOT NULL
-    );
+    of_hosts := ARRAY(SELECT i.host_id FROM vacancy.host_inventory AS i WHERE i.disk_pool IS NOT NULL AND NOT i.retired);
   END IF;
   RETURN (
-    SELECT coalesce(jsonb_object_agg(n.name, pool.state), '{}')
-    FROM unnest(names) AS n (name)
-    CROSS JOIN LATERAL (
-      SELECT jsonb_build_object(
-        'id', p.host_id,
-        'aggregates', coalesce(to_jsonb(p.aggregates), '[]'),
-        'out', CASE
-          WHEN p.status = 'DISABLED' THEN 'disabled'
-          WHEN u.host_id IS NULL THEN 'no_usage'
-          WHEN u.is_ahead OR p.clock_ahead THEN 'clock_ahead'
-          WHEN u.age > oldest THEN 'stale'
-          WHEN u.is_cloned THEN 'duplicate_id'
-          WHEN NOT (
-            asked_gb BETWEEN p.disk_gb_min_unit AND p.disk_gb_max_unit AND asked_gb % nullif(p.disk_gb_step_size, 0) = 0
-          ) THEN 'unit'
-          WHEN asked_gb > greatest(u.disk_gb_free, 0) THEN 'free'
-          WHEN asked_gb > greatest(u.disk_gb_available, 0) THEN 'available'
-        END,
-        'capacity', u.disk_gb_capacity,
-        'free', u.disk_gb_free,
-        'available', u.disk_gb_available
-      ) AS state
-      FROM vacancy.pool_of(n.name) AS named
-      JOIN vacancy.host_inventory AS p ON p.host_id = named.pool_id
-      LEFT JOIN vacancy.host_free AS u ON u.host_id = p.host_id AND u.vcpus_capacity = 0
+    WITH member AS MATERIALIZED (
+      SELECT i.host_id, i.disk_pool, i.aggregates FROM vacancy.host_inventory AS i
+      WHERE i.host_id = ANY (of_hosts) AND i.disk_pool IS NOT NULL
+    ), pools AS MATERIALIZED (
+      SELECT jsonb_object_agg(named.name, pool.state) AS states
+      FROM (SELECT DISTINCT m.disk_pool AS name FROM member AS m) AS named
+      CROSS JOIN LATERAL (
+        SELECT jsonb_build_object(
+          'name', named.name,
+          'id', p.host_id,
+          'aggregates', nullif(p.aggregates, '{}'),
+          'out', CASE
+            WHEN p.status = 'DISABLED' THEN 'disabled'
+            WHEN u.host_id IS NULL OR a.pool_id IS NULL THEN 'no_usage'
+            WHEN u.is_ahead OR p.clock_ahead THEN 'clock_ahead'
+            WHEN u.age > oldest THEN 'stale'
+            WHEN u.is_cloned THEN 'duplicate_id'
+            WHEN NOT (
+              asked_gb BETWEEN p.disk_gb_min_unit AND p.disk_gb_max_unit AND asked_gb % nullif(p.disk_gb_step_size, 0) = 0
+            ) THEN 'unit'
+            WHEN asked_gb > greatest(u.disk_gb_free, 0) THEN 'free'
+            WHEN asked_gb > greatest(u.disk_gb_available, 0) THEN 'available'
+          END,
+          'capacity', u.disk_gb_capacity,
+          'free', u.disk_gb_free,
+          'available', u.disk_gb_available
+        ) AS state
+        FROM vacancy.pool_of(named.name) AS found
+        JOIN vacancy.host_inventory AS p ON p.host_id = found.pool_id
         -- Before the first sum nobody knows what its hosts hold.
-        AND EXISTS (SELECT FROM vacancy.pool_allocated AS a WHERE a.pool_id = p.host_id)
-      OFFSET 0
-    ) AS pool
+        LEFT JOIN vacancy.pool_allocated AS a ON a.pool_id = p.host_id
+        LEFT JOIN vacancy.host_free AS u ON u.host_id = p.host_id AND u.vcpus_capacity = 0
+        OFFSET 0
+      ) AS pool
+    )
+    SELECT coalesce(jsonb_object_agg(m.host_id, CASE
+      WHEN told.state IS NULL THEN jsonb_build_object('name', m.disk_pool, 'out', 'missing')
+      WHEN told.state->>'out' IS DISTINCT FROM 'disabled' AND told.state->'aggregates' <> 'null'
+        AND (told.state->'aggregates' ?| m.aggregates) IS NOT TRUE THEN told.state || '{"out": "elsewhere"}'
+      ELSE told.state
+    END), '{}')
+    FROM member AS m
+    CROSS JOIN LATERAL (SELECT (SELECT p.states FROM pools AS p)->m.disk_pool AS state OFFSET 0) AS told
   );
 END
 $$;
@@ -115,11 +121,11 @@ SELECT
     CASE WHEN f.is_cloned THEN 'duplicate id' END,
     CASE WHEN asked.vcpus > greatest(f.vcpus_free, 0) THEN 'vcpus_free' END,
     CASE WHEN asked.memory_mb > greatest(f.memory_mb_free, 0) THEN 'memory_mb_free' END,
-    CASE WHEN pool.name IS NULL THEN CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END
-      ELSE 'disk_pool_' || pool.out || ' ' || pool.name END,
+    CASE WHEN pool.state IS NULL THEN CASE WHEN asked.disk_gb > greatest(f.disk_gb_free, 0) THEN 'disk_gb_free' END
+      ELSE 'disk_pool_' || (pool.state->>'out') || ' ' || (pool.state->>'name') END,
     CASE WHEN asked.memory_mb_not_in_pages + asked.min_memory_mb_available > greatest(f.memory_mb_available, 0)
       THEN 'memory_mb_available' END,
-    CASE WHEN pool.name IS NULL AND asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
+    CASE WHEN pool.state IS NULL AND asked.disk_gb > greatest(f.disk_gb_available, 0) THEN 'disk_gb_available' END,
     CASE WHEN asked.max_cpu_utilization IS NOT NULL THEN
       CASE WHEN f.cpu_utilization IS NULL THEN 'cpu_utilization_unknown' WHEN f.cpu_utilization > asked.max_cpu_utilization THEN 'cpu_utilization' END
     END,
@@ -163,17 +169,17 @@ SELECT
   f.age,
   f.vcpus_free,
   f.memory_mb_free,
-  CASE WHEN pool.name IS NULL THEN f.disk_gb_capacity ELSE pool.gb_capacity END,
-  CASE WHEN pool.name IS NULL THEN f.disk_gb_free ELSE pool.gb_free END,
+  CASE WHEN pool.state IS NULL THEN f.disk_gb_capacity ELSE (pool.state->>'capacity')::bigint END,
+  CASE WHEN pool.state IS NULL THEN f.disk_gb_free ELSE (pool.state->>'free')::bigint END,
   f.memory_mb_available,
-  CASE WHEN pool.name IS NULL THEN f.disk_gb_available ELSE pool.gb_available END,
+  CASE WHEN pool.state IS NULL THEN f.disk_gb_available ELSE (pool.state->>'available')::bigint END,
   f.cpu_utilization,
   f.cpu_steal,
   f.cpu_pressure,
   f.memory_pressure,
   f.io_pressure,
-  pool.name,
-  pool.pool_id
+  pool.state->>'name',
+  pool.state->>'id'
 FROM vacancy.host_free AS f
 CROSS JOIN (
   SELECT
@@ -187,34 +193,22 @@ CROSS JOIN (
     vacancy.max_age() AS default_max_age
   OFFSET 0
 ) AS asked
-LEFT JOIN LATERAL (
-  SELECT
-    i.disk_pool AS name,
-    told.state->>'id' AS pool_id,
-    CASE
-      WHEN told.state IS NULL THEN 'missing'
-      WHEN told.state->>'out' = 'disabled' THEN 'disabled'
-      WHEN told.state->'aggregates' <> '[]' AND (told.state->'aggregates' ?| i.aggregates) IS NOT TRUE THEN 'elsewhere'
-      ELSE told.state->>'out'
-    END AS out,
-    (told.state->>'capacity')::bigint AS gb_capacity,
-    (told.state->>'free')::bigint AS gb_free,
-    (told.state->>'available')::bigint AS gb_available
-  FROM vacancy.host_inventory AS i
-  -- The subquery knows nothing of the host, so that PostgreSQL runs it once, when the first host with a pool comes.
-  CROSS JOIN LATERAL (SELECT (SELECT vacancy.pool_states(request, of_hosts))->i.disk_pool AS state OFFSET 0) AS told
-  WHERE i.host_id = f.host_id AND i.disk_pool IS NOT NULL AND f.disk_gb_capacity = 0 AND asked.disk_gb > 0
-  OFFSET 0  -- so that nothing is looked up for a host with a disk of its own
-) AS pool ON true
+CROSS JOIN LATERAL (
+  -- Null: it has a disk of its own. The inner subquery knows nothing of the host, so that PostgreSQL runs it once a query.
+  SELECT CASE WHEN f.disk_gb_capacity = 0 AND asked.disk_gb > 0 THEN
+    (SELECT vacancy.pool_states(request, of_hosts))->f.host_id
+  END AS state
+  OFFSET 0
+) AS pool
 CROSS JOIN LATERAL (
   -- Of each class the share that would be in use with the claim: by promise or by measure, whichever is more.
   SELECT
     1 - (f.vcpus_free::double precision - asked.vcpus) / nullif(f.vcpus_capacity, 0) AS vcpus,
     1 - least(f.memory_mb_free::double precision - asked.memory_mb, f.memory_mb_available::double precision - asked.memory_mb_not_in_pages)
       / nullif(f.memory_mb_capacity, 0) AS memory_mb,
-    CASE WHEN pool.name IS NULL
+    CASE WHEN pool.state IS NULL
       THEN 1 - (least(f.disk_gb_free, f.disk_gb_available)::double precision - asked.disk_gb) / nullif(f.disk_gb_capacity, 0)
-      ELSE 1 - (least(pool.gb_free, pool.gb_available)::double precision - asked.disk_gb) / nullif(pool.gb_capacity, 0)
+      ELSE 1 - (least((pool.state->>'free')::bigint, (pool.state->>'available')::bigint)::double precision - asked.disk_gb) / nullif((pool.state->>'capacity')::bigint, 0)
     END AS disk_gb
 ) AS used
 CROSS JOIN LATERAL (

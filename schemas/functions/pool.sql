@@ -20,6 +20,19 @@ SELECT p.host_id FROM (
 LIMIT 1
 $$;
 
+-- What the rows of a pool's hosts say that their instances hold of it, and what claims hold of it that no row shows yet.
+-- A function, since it is for pools alone: a plan of host_free is set up whole at each execution, for plain hosts as well.
+CREATE OR REPLACE FUNCTION vacancy.pool_counts(pool text) RETURNS bigint[]
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+  RETURN ARRAY[
+    (SELECT a.allocated_gb FROM vacancy.pool_allocated AS a WHERE a.pool_id = pool),
+    (SELECT d.claimed_gb FROM vacancy.pool_drawn AS d WHERE d.pool_id = pool)
+  ];
+END
+$$;
+
 -- Takes the lock of a pool until the transaction ends: of one of its slots where so many GiB are little to what is free, else of
 -- the whole pool. Returns the slot, 0 for the whole pool; null: others are there, and `wait` is false.
 CREATE OR REPLACE FUNCTION vacancy.lock_pool(pool text, gb bigint, wait boolean) RETURNS integer
@@ -83,12 +96,12 @@ DECLARE
 BEGIN
   due := ARRAY(
     SELECT c.consumer FROM vacancy.claim AS c
-    WHERE c.pool_id = pool AND c.settled_at IS NULL AND c.expires_at <= statement_timestamp()
+    WHERE c.pool_id = pool AND c.settled_xid IS NULL AND c.expires_at <= statement_timestamp()
     ORDER BY c.expires_at LIMIT 16 FOR UPDATE SKIP LOCKED
   ) || ARRAY(
     SELECT c.consumer FROM vacancy.pool_allocated AS a
     JOIN vacancy.claim AS c ON c.pool_id = a.pool_id AND c.settled_xid < pg_snapshot_xmax(a.as_of)
-    WHERE a.pool_id = pool AND c.settled_at IS NOT NULL AND pg_visible_in_snapshot(c.settled_xid, a.as_of)
+    WHERE a.pool_id = pool AND pg_visible_in_snapshot(c.settled_xid, a.as_of)
     ORDER BY c.settled_xid LIMIT 16 FOR UPDATE OF c SKIP LOCKED
   );
   IF due <> '{}' THEN
@@ -164,6 +177,8 @@ CREATE OR REPLACE TRIGGER sum_pool AFTER INSERT OR UPDATE ON vacancy.host
 FOR EACH ROW WHEN (NEW.vcpus_capacity = 0) EXECUTE FUNCTION vacancy.sum_pool();
 
 REVOKE ALL ON FUNCTION
-  vacancy.pool_of(text), vacancy.lock_pool(text, bigint, boolean), vacancy.draw_from_pool(text, integer, bigint),
+  vacancy.pool_of(text), vacancy.pool_counts(text), vacancy.lock_pool(text, bigint, boolean), vacancy.draw_from_pool(text, integer, bigint),
   vacancy.write_off_pool(text, integer), vacancy.leave_to_pool(uuid[]), vacancy.sum_pool()
 FROM PUBLIC;
+-- Whoever reads host_free and schedulable_host calls it.
+GRANT EXECUTE ON FUNCTION vacancy.pool_counts(text) TO vacancy_scheduler, vacancy_reader;

@@ -14,8 +14,8 @@ ALTER TABLE vacancy.claim ADD COLUMN pool_id text, ADD COLUMN settled_xid xid8;
 COMMENT ON COLUMN vacancy.claim.pool_id IS 'Storage pool whose pool_claimed counts disk_gb. Null: the host''s own disk, or counted there no more.';
 COMMENT ON COLUMN vacancy.claim.settled_xid IS 'The transaction that settled it, where it draws from a storage pool.';
 -- What is due to be written off: what has expired, and what the hosts' rows show.
-CREATE INDEX claim_pool_expiry ON vacancy.claim (pool_id, expires_at) WHERE pool_id IS NOT NULL AND settled_at IS NULL;
-CREATE INDEX claim_pool_settled ON vacancy.claim (pool_id, settled_xid) WHERE pool_id IS NOT NULL AND settled_at IS NOT NULL;
+CREATE INDEX claim_pool_expiry ON vacancy.claim (pool_id, expires_at) WHERE pool_id IS NOT NULL AND settled_xid IS NULL;
+CREATE INDEX claim_pool_settled ON vacancy.claim (pool_id, settled_xid) WHERE pool_id IS NOT NULL AND settled_xid IS NOT NULL;
 -- What has expired and may go: not what still counts against a pool.
 DROP INDEX vacancy.claim_expiry;
 CREATE INDEX claim_expired ON vacancy.claim (expires_at) WHERE pool_id IS NULL;

@@ -54,7 +54,8 @@ CROSS JOIN LATERAL (
     coalesce(sum(c.vcpus), 0) AS vcpus,
     coalesce(sum(c.memory_mb), 0) AS memory_mb,
     coalesce(sum(greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)), 0)::bigint AS memory_mb_not_in_pages,
-    coalesce(sum(c.disk_gb) FILTER (WHERE c.pool_id IS NULL), 0) AS disk_gb
+    coalesce(sum(c.disk_gb) FILTER (WHERE c.pool_id IS NULL), 0) AS disk_gb,
+    CASE WHEN h.vcpus_capacity = 0 THEN vacancy.pool_counts(h.host_id) END AS of_pool
   FROM vacancy.claim AS c
   WHERE c.host_id = h.host_id
     AND c.settled_at IS NULL
@@ -65,18 +66,8 @@ CROSS JOIN LATERAL (
 ) AS claimed
 CROSS JOIN LATERAL (
   SELECT
-    CASE WHEN h.vcpus_capacity = 0 THEN
-      (SELECT a.allocated_gb FROM vacancy.pool_allocated AS a WHERE a.pool_id = h.host_id)
-    END AS gb_allocated,
-    CASE WHEN h.vcpus_capacity = 0 THEN
-      (SELECT d.claimed_gb FROM vacancy.pool_drawn AS d WHERE d.pool_id = h.host_id)
-    END AS gb_claimed
-  OFFSET 0
-) AS pool
-CROSS JOIN LATERAL (
-  SELECT
-    greatest(least(h.disk_gb_free, greatest(h.disk_gb_capacity, 0) - pool.gb_allocated), -4000000000000000000) - claimed.disk_gb - coalesce(pool.gb_claimed, 0) AS gb_free,
-    claimed.disk_gb + coalesce(pool.gb_claimed, 0) AS gb_claimed
+    greatest(least(h.disk_gb_free, greatest(h.disk_gb_capacity, 0) - claimed.of_pool[1]), -4000000000000000000) - claimed.disk_gb - coalesce(claimed.of_pool[2], 0) AS gb_free,
+    claimed.disk_gb + coalesce(claimed.of_pool[2], 0) AS gb_claimed
 ) AS disk;
 
 -- The fleet page reads it.

@@ -8,12 +8,13 @@ SELECT
   (sum(p.claimed_gb)
     - coalesce((
       SELECT sum(c.disk_gb) FROM vacancy.claim AS c
-      WHERE c.pool_id = p.pool_id AND c.settled_at IS NULL AND c.expires_at <= statement_timestamp()
+      -- Not settled_at, which would do for claim_in_flight: a plan made while the table was empty would take that.
+      WHERE c.pool_id = p.pool_id AND c.settled_xid IS NULL AND c.expires_at <= statement_timestamp()
     ), 0)
     - coalesce((
       SELECT sum(c.disk_gb) FROM vacancy.pool_allocated AS a
       JOIN vacancy.claim AS c ON c.pool_id = a.pool_id AND c.settled_xid < pg_snapshot_xmax(a.as_of)
-      WHERE a.pool_id = p.pool_id AND c.settled_at IS NOT NULL AND pg_visible_in_snapshot(c.settled_xid, a.as_of)
+      WHERE a.pool_id = p.pool_id AND pg_visible_in_snapshot(c.settled_xid, a.as_of)
     ), 0))::bigint AS claimed_gb
 FROM vacancy.pool_claimed AS p
 GROUP BY p.pool_id;

@@ -199,6 +199,11 @@ def test_the_score_takes_the_disk_of_the_pool(owner: Connection, scheduler: Sche
             "disabled",
             "which is disabled",
         ),
+        (
+            "UPDATE vacancy.host SET observed_at = now() + interval '1 h' WHERE host_id = 'ceph-vms'",
+            "clock_ahead",
+            "from the future",
+        ),
         ("UPDATE vacancy.host SET anomalies = 1 WHERE host_id = 'ceph-vms'", "duplicate_id", "several nodes"),
         ("DELETE FROM vacancy.host WHERE host_id = 'ceph-vms'", "no_usage", "no usage"),
         ("UPDATE vacancy.host_inventory SET aggregates = '{x}' WHERE host_id = 'ceph-vms'", "elsewhere", "aggregate"),
@@ -293,6 +298,28 @@ def test_a_claim_that_its_host_lists_already_counts_until_the_pool_shows_it(
     assert free(owner) == (70, 70)
     report(owner)
     assert free(owner) == (40, 100)
+
+
+def test_a_claim_on_a_pool_moves(owner: Connection, scheduler: Scheduler) -> None:
+    consumer = uuid.uuid4()
+    add_pool(owner)
+    add_host(owner, "a")
+    scheduler.claim(Request(disk_gb=30), [consumer])
+    scheduler.claim(Request(disk_gb=80), [consumer], move=True)
+    assert free(owner) == (20, 20)
+    with pytest.raises(NoHostFitsError):
+        scheduler.claim(Request(disk_gb=110), [consumer], move=True)
+    assert free(owner) == (20, 20)
+    add_host(owner, "a", holds_gb=80, consumers=f"{{{consumer}}}")
+    report(owner)
+    assert free(owner) == (20, 100)
+    # The host holds the former size; the new one comes on top until the host lists its consumer anew.
+    marks = "SELECT resized, settled_at, settled_xid FROM vacancy.claim WHERE consumer = %s"
+    scheduler.claim(Request(disk_gb=10), [consumer], move=True)
+    assert (free(owner), query(owner, marks, str(consumer))) == ((10, 90), [(True, None, None)])
+    query(owner, "SELECT vacancy.note_claim(%s, 'a', 1, 1, 5, '1 h')", str(consumer))
+    assert (free(owner), query(owner, marks, str(consumer))) == ((15, 95), [(True, None, None)])
+    counts(owner)
 
 
 def test_a_claim_noted_from_elsewhere_draws_from_the_pool_and_moves(owner: Connection) -> None:
