@@ -12,6 +12,7 @@ In a round of the race, four clients claim the last 8 GiB of a host at the same 
 
     python -m bench.claims
     python -m bench.claims --hosts 1000 --seconds 3 --race-rounds 50 --no-placement
+    python -m bench.claims pools        # claims whose disk comes from storage pools, in turns with plain ones
     python -m bench.claims pgbouncer
     python -m bench.claims plot
 """
@@ -20,12 +21,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import statistics
 import subprocess
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -57,6 +59,8 @@ CLIENTS = (1, 8)
 POOLED_CLIENTS = 8
 WRITER_ROWS_PER_S = 10_000
 WRITER_ROWS_A_STATEMENT = 128  # like a batch of pgjdbc
+POOLS = (0, 1, 3)
+"""Storage pools of a fleet; 0: each host has a disk of its own."""
 PLACEMENT_HOSTS = (1_000, 10_000)
 PLACEMENT_CLIENTS = 4
 PLACEMENT_TURNS = 2
@@ -125,6 +129,58 @@ def main(
 def plot() -> None:
     """Draws docs/claims.svg again from bench/results/claims.json."""
     CONSOLE.print(claims_plot.draw(RESULTS / "claims.json"))
+
+
+@main.command()
+@click.option("--hosts", default=10_000, show_default=True)
+@click.option("--seconds", default=5.0, show_default=True, help="Length of each measurement.")
+@click.option("--turns", default=3, show_default=True)
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+def pools(hosts: int, seconds: float, turns: int, saved: bool) -> None:
+    """Claims whose disk comes from one storage pool, from three, and from the hosts themselves, in turns.
+
+    Prints a table and writes bench/results/pool_claims.json: rates, latencies, and the server's CPU time per claim.
+    """
+    runs: list[dict[str, Any]] = []
+    with postgres_server(**SERVER) as server, ExitStack() as stack:
+        dsns = {count: stack.enter_context(_fleet(server, hosts, pools=count)) for count in POOLS}
+        for clients in CLIENTS:
+            for turn in range(turns):
+                for count, dsn in dsns.items():
+                    _execute(dsn, "TRUNCATE vacancy.pool_claimed")
+                    cpu = cpu_seconds()
+                    run = _run(dsn, hosts, clients, seconds, writer=False)
+                    # Of the warm-up, too, so only for comparison with each other.
+                    server_s = cpu_seconds(cpu)["PostgreSQL"]
+                    claims = run["claims_per_s"] * (seconds + min(run["claim_ttl_s"] + 1, seconds))
+                    server_cpu_ms = round(1e3 * server_s / claims, 3)
+                    runs.append({"pools": count, "turn": turn, **run, "server_cpu_ms": server_cpu_ms})
+        version = _query(server.owner_dsn, "SHOW server_version")[0][0]
+    table = Table(title=f"A claim by where its disk comes from, {hosts:,} hosts")
+    for column in ("clients", "pools", "claims/s", "p50 ms", "p99 ms", "server CPU ms", "to plain, rate", "CPU"):
+        table.add_column(column, justify="right")
+    ratios = []
+    for clients in CLIENTS:
+        medians = {}
+        for count in POOLS:
+            mine = [run for run in runs if (run["clients"], run["pools"]) == (clients, count)]
+            medians[count] = [
+                statistics.median(values)
+                for values in (
+                    [run["claims_per_s"] for run in mine],
+                    [run["latency_ms"]["p50"] for run in mine],
+                    [run["latency_ms"]["p99"] for run in mine],
+                    [run["server_cpu_ms"] for run in mine],
+                )
+            ]
+            rate, cpu = medians[0][0] / medians[count][0], medians[count][3] / medians[0][3]
+            ratios.append({"clients": clients, "pools": count, "time": round(rate, 2), "server_cpu": round(cpu, 2)})
+            figures_of = [f"{value:,.2f}" for value in (*medians[count], rate, cpu)]
+            table.add_row(str(clients), str(count), *figures_of)
+    CONSOLE.print(table)
+    if saved:
+        result = {"postgresql": {"version": version, **SERVER}, "hosts": hosts, "seconds": seconds}
+        CONSOLE.print(save("pool_claims", result | {"to_plain": ratios, "runs": runs}))
 
 
 @main.command()
@@ -356,13 +412,15 @@ def _database(server: PostgresServer, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def _fleet(server: PostgresServer, hosts: int) -> Iterator[str]:
-    """A Vacancy database with so many hosts."""
-    with _database(server, f"vacancy_{hosts}") as dsn:
+def _fleet(server: PostgresServer, hosts: int, *, pools: int = 0) -> Iterator[str]:
+    """A Vacancy database with so many hosts, whose disk comes from so many storage pools; of none it is their own."""
+    with _database(server, f"vacancy_{hosts}_{pools}") as dsn:
         with CONSOLE.status(f"{hosts:,} hosts: loading"):
             migrate(SecretStr(dsn))
             with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
                 cursor.execute(Path(__file__).with_name("fleet.sql").read_text(encoding="utf-8"), {"hosts": hosts})
+                if pools:
+                    cursor.execute(Path(__file__).with_name("pools.sql").read_text(encoding="utf-8"), {"pools": pools})
             _execute(dsn, "VACUUM ANALYZE")
         yield dsn
 

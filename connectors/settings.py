@@ -157,12 +157,36 @@ class AgentSettings(Section):
         description="Storage pools of libvirt that hold the disks of instances, for `agent.collector` `libvirt`. Unset:"
         " the file system of `agent.disk_path`.",
     )
+    disk_pool: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="Name or host id of the storage pool that the instances' disks come from and that hosts share."
+        " The host then has no disk of its own, and a claim takes its disk from the pool. Unset: the disk is its own.",
+    )
+    reports_disk_pool: bool = Field(
+        default=False,
+        description="Whether this agent reports `agent.disk_pool` itself, as what it reads of `agent.disk_path` or"
+        " `agent.disk_pools`. Set it on one host of each pool that nothing else reports.",
+    )
+    disk_pool_aggregates: tuple[str, ...] = Field(
+        default=(),
+        description="UUIDs of the host aggregates that share the pool, for `agent.reports_disk_pool`. Empty: every host"
+        " that names it.",
+    )
     reserved_vcpus: int = Field(default=0, ge=0, description="VCPUs reserved for the host itself.")
     reserved_memory_mb: int = Field(default=512, ge=0, description="MiB of memory reserved for the host itself.")
     reserved_disk_gb: int = Field(default=0, ge=0, description="GiB of disk reserved for the host itself.")
     vcpu_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often a VCPU may be allocated.")
     memory_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often memory may be allocated.")
     disk_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often disk may be allocated.")
+
+    @model_validator(mode="after")
+    def _names_its_pool(self) -> Self:
+        """Refuses to report a pool without a name."""
+        if self.disk_pool is None and (self.reports_disk_pool or self.disk_pool_aggregates):
+            raise ValueError("reports_disk_pool and disk_pool_aggregates are about disk_pool, which is not set")
+        return self
 
 
 class BridgeSettings(Section):

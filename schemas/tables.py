@@ -17,6 +17,8 @@ SOURCES = (
     "functions/retirement",
     "functions/settlement",
     "functions/pages",
+    "functions/pool",
+    "views/pool_drawn",
     "views/host_free",
     "views/schedulable_host",
     "views/freshness",

@@ -29,7 +29,11 @@ class Api:
 
     def allocate(self, consumer: str, provider: str, resources: dict[str, int]) -> tuple[int, bytes]:
         """Asks for an allocation of a new consumer."""
-        allocations = {provider: {"resources": resources}}
+        return self.allocate_parts(consumer, {provider: resources})
+
+    def allocate_parts(self, consumer: str, resources: dict[str, dict[str, int]]) -> tuple[int, bytes]:
+        """The same from several providers, all or nothing; resources by provider."""
+        allocations = {provider: {"resources": amounts} for provider, amounts in resources.items()}
         body = {"allocations": allocations, "consumer_generation": None, **OWNER}
         return self("PUT", f"/allocations/{consumer}", body)
 

@@ -126,6 +126,7 @@ class InventoryReading:
     allocated: dict[str, int] | None = None
     source: str = "unknown"
     disk_id: str | None = None
+    disk_pool: str | None = None
 
 
 class Collector(Protocol):

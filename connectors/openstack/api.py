@@ -16,7 +16,8 @@ from keystoneauth1 import exceptions, loading
 from oslo_config import cfg
 
 from vacancy.connectors.collectors.collector import Inventory
-from vacancy.connectors.openstack.cloud import Amounts, Provider, Truth
+from vacancy.connectors.collectors.disk_pool import SHARES
+from vacancy.connectors.openstack.cloud import Amounts, Provider, Truth, with_pools
 from vacancy.connectors.openstack.notifications import Service
 from vacancy.schemas.errors import ConfigError, VacancyError
 
@@ -58,7 +59,7 @@ class OpenStack:
         self._known: dict[str, _Static] = {}
 
     def truth(self) -> Truth:
-        """All compute nodes that Placement knows, each with its nested providers."""
+        """All compute nodes that Placement knows, each with its nested providers, and their storage pools."""
         at = self._wall_clock()
         nodes = {node["id"]: node for node in self._hypervisors()}
         listed = _get(self._placement, "/resource_providers", _PLACEMENT)["resource_providers"]
@@ -68,13 +69,28 @@ class OpenStack:
         wanted = [provider for root in nodes for provider in trees.get(root, [])]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             read = dict(zip((provider["uuid"] for provider in wanted), pool.map(self._provider, wanted), strict=True))
+            sharing = _get(self._placement, f"/resource_providers?required={SHARES}", _PLACEMENT)["resource_providers"]
+            shared = list(zip(sharing, pool.map(self._provider, sharing), strict=True))
         self._known = {id_: static for id_, (static, _) in read.items()}
+        self._known |= {provider["uuid"]: static for provider, (static, _) in shared}
         providers = {
             root: _joined(root, node, [read[provider["uuid"]] for provider in trees[root]])
             for root, node in nodes.items()
             if root in trees
         }
-        return Truth(at, providers)
+        pools = {
+            provider["uuid"]: Provider(
+                id=provider["uuid"],
+                name=provider["name"],
+                service="",
+                inventories=static.inventories,
+                traits=static.traits,
+                aggregates=static.aggregates,
+                held=held,
+            )
+            for provider, (static, held) in shared
+        }
+        return with_pools(at, providers, pools)
 
     def services(self) -> tuple[dict[str, Service], dict[str, str | None]]:
         """All nova-compute services, and for each one that is up the time of its last report."""

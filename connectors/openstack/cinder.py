@@ -3,15 +3,14 @@
 What always holds: a pool's free figure agrees with Cinder's own capacity filter, for a volume with the pool's own kind
 of provisioning (thin where the pool supports it): a volume of that many GiB passes the filter, a larger one does not.
 
-A pool is what Placement calls a sharing provider: it holds volumes for the hosts in its aggregates. It holds no
-instances, so it is disabled for them.
+A pool is what Placement calls a sharing provider: it holds volumes for the hosts in its aggregates, and the disks of
+instances for hosts that name it as their `agent.disk_pool`.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import math
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,16 +26,14 @@ except ModuleNotFoundError as missing:
     raise _ConfigError(f"Cinder's pools need {missing.name}; pip install 'vacancy[cinder]'") from None
 
 from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
+from vacancy.connectors.collectors.disk_pool import SHARES, pool_id
 from vacancy.connectors.settings import StorageSettings
 from vacancy.schemas.errors import ConfigError
 
-SHARES = "MISC_SHARES_VIA_AGGREGATE"
-"""The trait from os-traits that marks a sharing provider in Placement."""
 UNLIMITED_GB = 2**31 - 1
 """The capacity of a pool that reports it as infinite or unknown; Cinder treats both as enough."""
 _ENDLESS = ("infinite", "unknown")
 _INITIAL_AUTO_RATIO = 20.0
-_NAMESPACE = uuid.UUID("6a2d8f7e-0e0f-4d0a-9a1d-3c2f5f1c7b55")
 
 
 class CinderError(OSError):
@@ -127,7 +124,7 @@ class Pool:
     @property
     def host_id(self) -> str:
         """Its host id; every reader computes the same one."""
-        return str(uuid.uuid5(_NAMESPACE, self.name))
+        return pool_id(self.name)
 
     def usage(self, boot_id: str, monotonic_ns: int) -> UsageReading:
         """What is provisioned and what is free, as the usage of a host without CPUs and memory."""
@@ -162,7 +159,7 @@ class Pool:
             boot_id=boot_id,
             name=self.name,
             inventories={"DISK_GB": Inventory(room.total, room.reserved, max(1, room.capacity), room.ratio)},
-            status="DISABLED",
+            status="ENABLED" if self.is_up else "DISABLED",
             status_reason=what if self.is_up else f"{what}, down",
             traits=(SHARES,),
             aggregates=tuple(dict.fromkeys(shared)),

@@ -14,7 +14,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
@@ -43,7 +43,8 @@ class Provider:
         inventories: by resource class, nested providers included.
         traits: nested providers' traits included.
         aggregates: UUIDs.
-        held: by consumer, the amount that it holds of each resource class.
+        held: by consumer, the amount that it holds of each resource class, of its storage pool included.
+        disk_pool: UUID of the storage pool that its disk comes from; None: it has a disk of its own.
     """
 
     id: str
@@ -53,19 +54,79 @@ class Provider:
     traits: frozenset[str]
     aggregates: frozenset[str]
     held: Mapping[str, Amounts]
+    disk_pool: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedDisk:
+    """A resource provider that shares its disk with the compute nodes in its aggregates.
+
+    Attributes:
+        id: its UUID.
+        name: its name in Placement.
+        inventory: of DISK_GB.
+        traits: that of sharing among them.
+        aggregates: UUIDs.
+        held_gb: what consumers hold of it that are on none of the nodes which take their disk from it.
+    """
+
+    id: str
+    name: str
+    inventory: Inventory
+    traits: frozenset[str]
+    aggregates: frozenset[str]
+    held_gb: int
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """All compute nodes.
+    """All compute nodes and the storage pools that they take their disk from.
 
     Attributes:
         at: when the reading began, in seconds since 1970.
         providers: by id.
+        pools: by id.
     """
 
     at: float
     providers: Mapping[str, Provider]
+    pools: Mapping[str, SharedDisk] = field(default_factory=dict)
+
+
+def with_pools(at: float, nodes: Mapping[str, Provider], pools: Mapping[str, Provider]) -> Truth:
+    """Joins nodes to the providers that share their disk with them, as Placement does: by aggregates.
+
+    A node without DISK_GB takes it from a pool of which it shares an aggregate; of several from the first by name. What
+    its instances hold of the pool it then holds itself.
+    """
+    disks = {id_: pool for id_, pool in pools.items() if "DISK_GB" in pool.inventories and id_ not in nodes}
+    in_order = sorted(disks.values(), key=lambda pool: (pool.name, pool.id))
+    joined: dict[str, Provider] = {}
+    on_nodes: dict[str, set[str]] = {id_: set() for id_ in disks}
+    for id_, node in nodes.items():
+        near = (pool for pool in in_order if pool.aggregates & node.aggregates)
+        pool = None if "DISK_GB" in node.inventories else next(near, None)
+        if pool is not None:
+            drawn = {name: pool.held[name].get("DISK_GB", 0) for name in node.held.keys() & pool.held.keys()}
+            on_nodes[pool.id] |= drawn.keys()
+            held = {
+                name: {**amounts, "DISK_GB": drawn[name]} if name in drawn else amounts
+                for name, amounts in node.held.items()
+            }
+            node = replace(node, held=held, disk_pool=pool.id)
+        joined[id_] = node
+    shared = {
+        id_: SharedDisk(
+            id=id_,
+            name=pool.name,
+            inventory=pool.inventories["DISK_GB"],
+            traits=pool.traits,
+            aggregates=pool.aggregates,
+            held_gb=sum(amounts.get("DISK_GB", 0) for name, amounts in pool.held.items() if name not in on_nodes[id_]),
+        )
+        for id_, pool in disks.items()
+    }
+    return Truth(at, joined, shared)
 
 
 class Difference(NamedTuple):
@@ -121,6 +182,7 @@ class Cloud:
         self._wall_clock = wall_clock
         self._run = str(uuid.uuid4())
         self._hosts: dict[str, _Host] = {}
+        self._pools: Mapping[str, SharedDisk] = {}
         self._by_name: dict[str, str] = {}
         self._by_service: dict[str, list[str]] = {}
         self._places: dict[str, set[str]] = {}
@@ -146,6 +208,11 @@ class Cloud:
     def hosts(self) -> Set[str]:
         """The ids of all hosts."""
         return self._hosts.keys()
+
+    @property
+    def pools(self) -> Set[str]:
+        """The ids of all storage pools."""
+        return self._pools.keys()
 
     @property
     def truth_age_s(self) -> float:
@@ -201,8 +268,9 @@ class Cloud:
         since_s = 0.0 if first else now - self._read_at
         self._instances = {key: seen for key, seen in self._instances.items() if seen.at > truth.at}
         self._newer_aggregates = {key: seen for key, seen in self._newer_aggregates.items() if seen[0] > truth.at}
-        self.retired |= self._hosts.keys() - truth.providers.keys()
-        self.retired -= truth.providers.keys()
+        self.retired |= self._hosts.keys() | self._pools.keys()
+        self.retired -= truth.providers.keys() | truth.pools.keys()
+        self._pools = truth.pools
         self._rebuild(truth, now)
         self._at, self._read_at = truth.at, now
         if first:
@@ -300,6 +368,42 @@ class Cloud:
             aggregates=tuple(sorted(self._aggregates(provider))),
             allocated={name: host.allocated(name) for name in sorted(others - _IN_USAGE)},
             source="ceilometer" if host.guests else "notifications",
+            disk_pool=provider.disk_pool,
+        )
+
+    def pool_usage(self, pool_id: str) -> UsageReading:
+        """What is held of a storage pool: by instances as its hosts have them, and by whatever else is in Placement."""
+        pool = self._pools[pool_id]
+        held_gb = pool.held_gb + sum(
+            host.allocated("DISK_GB") for host in self._hosts.values() if host.provider.disk_pool == pool_id
+        )
+        return UsageReading(
+            boot_id=self._run,
+            monotonic_ns=round(self._clock() * 1e9),
+            vcpus_capacity=0,
+            vcpus_allocated=0,
+            memory_mb_capacity=0,
+            memory_mb_allocated=0,
+            disk_gb_capacity=pool.inventory.capacity,
+            disk_gb_allocated=held_gb,
+            memory_mb_available=0,
+            disk_gb_available=max(0, pool.inventory.capacity - held_gb),
+            cpu_count=1,  # an event has one at least; it is idle
+            cpu_busy_ns=0,
+            instances=0,
+        )
+
+    def pool_inventory(self, pool_id: str) -> InventoryReading:
+        """What a storage pool is."""
+        pool = self._pools[pool_id]
+        return InventoryReading(
+            boot_id=self._run,
+            name=pool.name,
+            inventories={"DISK_GB": pool.inventory},
+            traits=tuple(sorted(pool.traits)),
+            aggregates=tuple(sorted(pool.aggregates)),
+            allocated={},
+            source="notifications",
         )
 
     def _instance(self, at: float, seen: InstanceSeen) -> Outcome:

@@ -19,7 +19,7 @@ class HostRow:
     """A row of the view; fields are named like its columns. Memory in MiB, disk in GiB, rates in bytes per second.
 
     Claims in flight are subtracted from free and available figures. None: not known yet. `reason` says why the host
-    is not schedulable.
+    is not schedulable; `disk_pool` names the storage pool that its disk comes from.
     """
 
     host_id: str
@@ -44,6 +44,7 @@ class HostRow:
     net_tx_bytes_per_s: float | None
     instances: int | None
     claims: int
+    disk_pool: str | None
 
 
 QUERY = sql.SQL("SELECT {} FROM vacancy.schedulable_host").format(

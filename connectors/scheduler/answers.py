@@ -144,8 +144,26 @@ class TimedOutError(VacancyError):
     """The database took longer than `scheduler.statement_timeout`. Claiming again with the same consumers is safe."""
 
 
+_POOL_LABELS = {
+    "disk_pool_free": "disk_gb of the storage pool {}, by what is promised,",
+    "disk_pool_available": "disk_gb of the storage pool {}, by what is measured,",
+    "disk_pool_unit": f"disk_gb of the storage pool {{}}, {_UNITS}",
+    "disk_pool_missing": "the storage pool {}, which is not in the table,",
+    "disk_pool_disabled": "the storage pool {}, which is disabled,",
+    "disk_pool_elsewhere": "the storage pool {}, which is in no aggregate of theirs,",
+    "disk_pool_no_usage": "the storage pool {}, of which there is no usage yet,",
+    "disk_pool_clock_ahead": "the storage pool {}, whose newest event is from the future,",
+    "disk_pool_stale": "the storage pool {}, whose figures are stale,",
+    "disk_pool_duplicate_id": "the storage pool {}, under whose id several nodes report,",
+    "disk_pool_own_disk": "the storage pool {}, whose hosts still report a disk of their own,",
+}
+
+
 def dimension_label(dimension: str) -> str:
     """A dimension's name for people."""
+    kind, _, pool = dimension.partition(" ")
+    if kind in _POOL_LABELS:
+        return _POOL_LABELS[kind].format(pool)
     if dimension.startswith("near "):
         return f"no aggregate shared with the storage pool {dimension.removeprefix('near ')}"
     if dimension.startswith("numa_pages_"):

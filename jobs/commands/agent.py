@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from vacancy.connectors.collectors.disk_pool import pool_id
 from vacancy.connectors.collectors.selection import make_collector
+from vacancy.connectors.kafka.host_events import HostEvents
 from vacancy.connectors.kafka.outbox import Outbox
 from vacancy.connectors.settings import AgentSettings
 from vacancy.jobs.logs import configure, log_format_option
 from vacancy.jobs.options import DurationType, flags, load, settings_options
 from vacancy.jobs.reporters.agent import FLUSH_LIMIT_S, Agent, run
+from vacancy.jobs.reporters.disk_pool import PoolReporter
 from vacancy.jobs.reporters.encoders import make_encoders
 from vacancy.jobs.reporters.identity import host_id_of, only_agent
-from vacancy.jobs.settings import default_data_dir
+from vacancy.jobs.settings import Settings, default_data_dir
 from vacancy.jobs.signals import StopSignal
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import Event
 from vacancy.schemas.units import format_duration
 
 _LOG = logging.getLogger("vacancy.agent")
@@ -60,7 +66,8 @@ def command(
             settings.kafka.bootstrap_servers,
             format_duration(settings.agent.interval),
         )
-        agent = Agent(settings.agent, identity, collector, outbox, encoders)
+        pool = _pool_reporter(settings, encoders)
+        agent = Agent(settings.agent, identity, collector, outbox, encoders, pool)
 
         def wake() -> None:
             agent.wake()
@@ -69,6 +76,8 @@ def command(
         collector.watch(wake)
         with _exported(settings.agent, agent, outbox, identity):
             run(agent, outbox, stop)
+            if pool is not None:
+                pool.close(FLUSH_LIMIT_S)
             left = outbox.close(FLUSH_LIMIT_S)
         what = f"{left.usage} usage events{' and the inventory' if left.inventory else ''}"
         total = f"{outbox.delivered} usage events delivered, {outbox.dropped} dropped"
@@ -76,6 +85,15 @@ def command(
             _LOG.warning("stopped; %s; not delivered within %g s: %s", total, FLUSH_LIMIT_S, what)
         else:
             _LOG.info("stopped; %s", total)
+
+
+def _pool_reporter(settings: Settings, encoders: Mapping[Event, Encoder]) -> PoolReporter | None:
+    """What reports the storage pool of the node's disk, if this agent is to."""
+    pool = settings.agent.disk_pool
+    if pool is None or not settings.agent.reports_disk_pool:
+        return None
+    _LOG.info("this agent reports the storage pool %s, as host %s", pool, pool_id(pool))
+    return PoolReporter(settings.agent, pool, HostEvents(settings.kafka, "vacancy-agent-pool"), encoders)
 
 
 def _exported(settings: AgentSettings, agent: Agent, outbox: Outbox, host_id: str) -> AbstractContextManager[None]:

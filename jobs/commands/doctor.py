@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 5.0
 _CLOCK_SKEW = timedelta(seconds=1)
 """How far the broker's and the database server's clocks may be apart before it matters to an age."""
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
-_CALLED_BY_THE_VIEW = ("memory_mb_in_pages()", "claimed_mb_in_pages()")
+_CALLED_BY_THE_VIEW = ("memory_mb_in_pages()", "claimed_mb_in_pages()", "pool_counts()")
 """Functions that whoever reads `schedulable_host` calls through it."""
 _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     "job": frozenset(
@@ -67,7 +67,8 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         | {
             (relation, "SELECT")
             for relation in (
-                *("host", "host_inventory", "claim", "host_free", "schedulable_host", "freshness"),
+                *("host", "host_inventory", "claim", "host_free", "pool_claimed", "pool_allocated", "schedulable_host"),
+                "freshness",
                 *(
                     "schema_migration",
                     "schema_source",
@@ -109,6 +110,18 @@ SELECT anomaly.bit, count(*), (array_agg(s.name ORDER BY s.name))[:%(names)s]
 FROM vacancy.schedulable_host AS s, unnest(ARRAY[1, 2, 4]) AS anomaly (bit)
 WHERE s.anomalies & anomaly.bit <> 0
 GROUP BY anomaly.bit
+"""
+_DISK_POOLS = """
+WITH named AS (
+  SELECT disk_pool, count(*) AS hosts FROM vacancy.schedulable_host WHERE disk_pool IS NOT NULL GROUP BY disk_pool
+)
+SELECT named.disk_pool, named.hosts, pool.host_id, pool.status, pool.reason, pool.disk_gb_free
+FROM named
+LEFT JOIN LATERAL (
+  SELECT * FROM vacancy.schedulable_host AS p
+  WHERE p.shares AND (p.name = named.disk_pool OR p.host_id = named.disk_pool) ORDER BY p.host_id LIMIT 1
+) AS pool ON true
+ORDER BY named.disk_pool
 """
 _AHEAD = """
 SELECT
@@ -404,6 +417,30 @@ def _anomalies(settings: Settings) -> Iterator[Finding]:
         yield Finding("anomalies", what, "look at their counters and their CPU counts there" if many else None)
 
 
+def disk_pools(settings: Settings) -> Iterator[Finding]:
+    """The check of the storage pools that hosts take their disk from."""
+    with (
+        closing(_connect(settings, "reader")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.reader_dsn),
+    ):
+        cursor.execute(_DISK_POOLS)
+        pools = cursor.fetchall()
+    for name, hosts, pool_id, status, reason, free_gb in pools:
+        what = f"{hosts} hosts take their disk from the storage pool {one_line(name)}"
+        if pool_id is None:
+            remedy = "set agent.reports_disk_pool on one of them, or start what reports it (docs/storage.md)"
+            yield Finding("storage pools", f"{what}, which nobody reports", remedy)
+        elif status == "DISABLED" or reason in {"no usage yet", "stale", "duplicate id"}:
+            remedy = "see what reports it: an agent with agent.reports_disk_pool, `vacancy storage` or the simulator"
+            yield Finding("storage pools", f"{what}, which gives none: {one_line(reason)}", remedy)
+        elif free_gb < 0:
+            remedy = "move instances to other pools, or enlarge it"
+            yield Finding("storage pools", f"{what}, which has promised {-free_gb} GiB more than it may", remedy)
+        else:
+            yield Finding("storage pools", f"{what}, {free_gb} GiB free")
+
+
 def _figures(settings: Settings) -> Iterator[Finding]:
     with (
         closing(_connect(settings, "reader")) as connection,
@@ -501,6 +538,7 @@ _CHECKS: Mapping[str, Check] = {
     "table": _ages,
     "sources": _sources,
     "anomalies": _anomalies,
+    "storage pools": disk_pools,
     "figures": _figures,
     "disks": _disks,
     "transactions": _transactions,

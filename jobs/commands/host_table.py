@@ -42,16 +42,21 @@ class Summary:
 
 
 _SUMMARY = """
+WITH disk_pools AS (SELECT DISTINCT disk_pool FROM vacancy.schedulable_host WHERE disk_pool IS NOT NULL)
 SELECT
   count(*) FILTER (WHERE NOT shares),
   count(*) FILTER (WHERE reason IS NULL),
-  count(*) FILTER (WHERE reason LIKE 'disabled%'),
+  count(*) FILTER (WHERE reason LIKE 'disabled%' AND NOT shares),
   count(*) FILTER (WHERE reason = 'no usage yet' AND NOT shares),
   count(*) FILTER (WHERE reason = 'stale' AND NOT shares),
   max(age),
   greatest(least(coalesce(sum(vcpus_free) FILTER (WHERE reason IS NULL), 0), 9e18), -9e18)::bigint,
   greatest(least(coalesce(sum(memory_mb_free) FILTER (WHERE reason IS NULL), 0), 9e18), -9e18)::bigint,
-  greatest(least(coalesce(sum(disk_gb_free) FILTER (WHERE reason IS NULL), 0), 9e18), -9e18)::bigint,
+  -- The storage pools of hosts as well, each once.
+  greatest(least(coalesce(sum(disk_gb_free) FILTER (
+    WHERE reason IS NULL OR shares AND status = 'ENABLED' AND reason NOT IN ('no usage yet', 'stale', 'duplicate id')
+      AND (name IN (SELECT disk_pool FROM disk_pools) OR host_id IN (SELECT disk_pool FROM disk_pools))
+  ), 0), 9e18), -9e18)::bigint,
   count(*) FILTER (WHERE shares),
   count(*) FILTER (WHERE reason = 'duplicate id' AND NOT shares),
   count(*) FILTER (WHERE reason = 'clock ahead' AND NOT shares)
@@ -64,6 +69,10 @@ def summarize(connection: Connection) -> Summary:
     with connection.cursor() as cursor:
         cursor.execute(_SUMMARY)
         return Summary(*cursor.fetchall()[0])
+
+
+_POOL_CHARACTERS = 24
+"""Most of the name of a storage pool, which stands in the place of a host's disk."""
 
 
 class _Column(NamedTuple):
@@ -83,10 +92,14 @@ _COLUMNS = (
     _Column("\navailable", lambda row: _text(_gib(row.memory_mb_available)), 104),
     _Column(
         "disk, GiB\n(least) / all",
-        lambda row: amounts(row.disk_gb_free, row.disk_gb_free_min, row.disk_gb_capacity),
+        lambda row: (
+            amounts(row.disk_gb_free, row.disk_gb_free_min, row.disk_gb_capacity)
+            if row.disk_pool is None
+            else shortened(row.disk_pool, _POOL_CHARACTERS)
+        ),
         90,
     ),
-    _Column("\navailable", lambda row: _text(row.disk_gb_available), 124),
+    _Column("\navailable", lambda row: _text(row.disk_gb_available) if row.disk_pool is None else "of a pool", 124),
     _Column("inst.", lambda row: _text(row.instances), 124),
     _Column("CPU", lambda row: percent(row.cpu_utilization)),
     _Column("disk/s\nread", lambda row: size(row.disk_read_bytes_per_s), 156),
@@ -157,6 +170,11 @@ def summary_line(summary: Summary) -> str:
 def amounts(free: int | None, least: int | None, capacity: int | None) -> str:
     """Free now, the minimum in the window, and the capacity."""
     return UNKNOWN if free is None else f"{_short(free)} ({_short(least)}) / {_short(capacity)}"
+
+
+def shortened(text: str, characters: int) -> str:
+    """A text of so many characters at most."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def _short(amount: int | None) -> str:

@@ -37,6 +37,13 @@ Examples:
 @click.option(
     "--interval", type=DurationType(), help="Time between two usage events of a host.  [default: agent.interval]"
 )
+@click.option(
+    "--pools",
+    type=click.IntRange(0, 1000),
+    default=0,
+    show_default=True,
+    help="Storage pools that the disk of three quarters of the hosts comes from.",
+)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which fleet.")
 @click.option("--for", "for_", metavar="SECONDS", type=DurationType(), help="Stop after this time.")
 @settings_options
@@ -44,6 +51,7 @@ Examples:
 def command(
     hosts: int,
     interval: timedelta | None,
+    pools: int,
     seed: int,
     for_: timedelta | None,
     config: Path | None,
@@ -59,7 +67,7 @@ def command(
     as_json = settings.log.format == "json"
     configure(settings.log.format, job="simulate")
     with StopSignal() as stop:
-        simulation = build_simulation(settings, hosts, seed)
+        simulation = build_simulation(settings, hosts, seed, pools)
         # Objects that exist now live until the end, so the garbage collector need not scan them again.
         gc.freeze()
         totals = _run(simulation, None if for_ is None else for_.total_seconds(), stop.is_set, as_json)

@@ -25,8 +25,10 @@ from types import TracebackType
 from typing import TypeVar
 
 from vacancy.connectors.collectors.collector import Collector, InventoryReading
+from vacancy.connectors.collectors.disk_pool import inventory_of_node, usage_of_node
 from vacancy.connectors.kafka.outbox import Outbox
 from vacancy.connectors.settings import AgentSettings
+from vacancy.jobs.reporters.disk_pool import PoolReporter
 from vacancy.jobs.reporters.writer import EventWriter
 from vacancy.jobs.signals import StopSignal
 from vacancy.schemas.codec import Encoder
@@ -85,6 +87,7 @@ class Agent:
         collector: reads the figures.
         outbox: takes the events.
         encoders: one for each event.
+        pool: reports the storage pool that the disk comes from, if this agent is to.
         clock: monotonic seconds.
         wall_clock: seconds since 1970.
         rng: picks the phases.
@@ -97,6 +100,7 @@ class Agent:
         collector: Collector,
         outbox: Outbox,
         encoders: Mapping[Event, Encoder],
+        pool: PoolReporter | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -107,6 +111,7 @@ class Agent:
         self._collector = collector
         self._outbox = outbox
         self._writer = EventWriter(encoders, settings.interval, wall_clock)
+        self._pool = pool
         self._clock = clock
         self._sent: InventoryReading | None = None
         self._listed: frozenset[str] = frozenset()
@@ -160,7 +165,10 @@ class Agent:
             reading = self._read(Event.USAGE, self._collector.usage)
             unknown = {**getattr(self._collector, "unknown", {}), **no_counts(dataclasses.asdict(reading))}
             self._take_note(unknown)
-            self._outbox.add_usage(self._writer.usage(self._host_id, reading, unknown))
+            own = reading if self._settings.disk_pool is None else usage_of_node(reading)
+            self._outbox.add_usage(self._writer.usage(self._host_id, own, unknown))
+            if self._pool is not None:
+                self._pool.usage(reading, unknown)
             self.readings[Event.USAGE].produced += 1
             listed = frozenset(reading.recent_consumers)
             if listed - self._listed:
@@ -170,11 +178,14 @@ class Agent:
     def _inventory(self, even_if_same: bool) -> None:
         with self._going_on(Event.INVENTORY):
             reading = self._read(Event.INVENTORY, self._collector.inventory)
-            if reading == self._sent and not even_if_same:
-                return
-            self._outbox.set_inventory(self._writer.inventory(self._host_id, reading))
-            self._sent = reading
-            self.readings[Event.INVENTORY].produced += 1
+            pool = self._settings.disk_pool
+            own = reading if pool is None else inventory_of_node(reading, pool)
+            if own != self._sent or even_if_same:
+                self._outbox.set_inventory(self._writer.inventory(self._host_id, own))
+                self._sent = own
+                self.readings[Event.INVENTORY].produced += 1
+            if self._pool is not None:
+                self._pool.inventory(reading, even_if_same)
 
     def _read(self, event: Event, read: Callable[[], _T]) -> _T:
         """Has the collector read, and keeps how long that took."""

@@ -79,6 +79,7 @@ class Bridge:
         self._sent: dict[str, InventoryReading] = {}
         self._listed: dict[str, frozenset[str]] = {}
         self._confirm: set[str] = set()
+        self._pools_due = False
         self.resync = threading.Event()
         """Set when the truth must be read before its scheduled time."""
         self.heard: Counter[str] = Counter()
@@ -92,7 +93,7 @@ class Bridge:
     @property
     def woken(self) -> bool:
         """Whether there is something to send."""
-        return bool(self.cloud.alive or self.cloud.changed or self.cloud.retired or self._confirm)
+        return bool(self.cloud.alive or self.cloud.changed or self.cloud.retired or self._confirm or self._pools_due)
 
     def notification(self, event_type: str, publisher_id: str, timestamp: str, payload: Any) -> bool:
         """Takes one of Nova's notifications; waits for the first reading of the truth."""
@@ -172,6 +173,8 @@ class Bridge:
         services, beats = api.services()
         with self._lock:
             self.cloud.sync_services(at, services, beats, lately)
+            # Nobody but Placement tells of a pool: it is as fresh as the APIs.
+            self._pools_due = bool(self.cloud.pools)
         self._wake()
 
     def turn(self) -> None:
@@ -179,13 +182,17 @@ class Bridge:
         with self._lock:
             confirm, self._confirm = self._confirm, set()
             self.cloud.changed |= (confirm | self.events.to_repeat) & self.cloud.hosts
-            self.cloud.retired |= self.events.to_repeat - self.cloud.hosts
+            self.cloud.retired |= self.events.to_repeat - self.cloud.hosts - self.cloud.pools
             self.events.to_repeat.clear()
             usage = {id_: self.cloud.usage(id_) for id_ in _some(self.cloud.alive)}
             # Those to be confirmed now, whatever else there is.
             chosen = _some(self.cloud.changed) | (confirm & self.cloud.changed)
             self.cloud.changed -= confirm
             inventory = {id_: self.cloud.inventory(id_) for id_ in chosen}
+            if self._pools_due:
+                self._pools_due = False
+                usage |= {id_: self.cloud.pool_usage(id_) for id_ in self.cloud.pools}
+                inventory |= {id_: self.cloud.pool_inventory(id_) for id_ in self.cloud.pools}
             retired, self.cloud.retired = self.cloud.retired, set()
         for id_, reading in usage.items():
             self._send(Event.USAGE, id_, partial(self._writer.usage, id_, reading))

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vacancy.connectors.collectors.disk_pool import SHARES, pool_id
 from vacancy.jobs.simulator.shapes import FLAVOURS, MAX_INSTANCES, SHAPES, allocated, inventories, numa_cells, pci_pools
 
 Integers = npt.NDArray[np.int64]
@@ -122,6 +123,7 @@ class Fleet:
         inventory_interval_ns: time between two inventory events of a host.
         inventory_spread_ns: time over which the first inventory events are spread.
         behaviour: how often boots, failures and reboots happen.
+        pools: storage pools that the disk of three quarters of the hosts comes from; 0: each has a disk of its own.
     """
 
     def __init__(
@@ -134,8 +136,10 @@ class Fleet:
         inventory_interval_ns: int = 300 * NS_PER_S,
         inventory_spread_ns: int = 0,
         behaviour: Behaviour | None = None,
+        pools: int = 0,
     ) -> None:
         self.seed = seed
+        self.pools = tuple(f"sim-{seed}-pool-{number + 1}" for number in range(pools))
         self.interval_ns = interval_ns
         self.slices = max(1, interval_ns // SLICE_NS)
         self.ticks = 0
@@ -194,7 +198,11 @@ class Fleet:
             "zone": f"zone-{self.zone[row] + 1}",
             "status": "DISABLED" if self.disabled[row] else "ENABLED",
             "status_reason": "maintenance" if self.disabled[row] else None,
-            "inventories": inventories(shape),
+            "inventories": {
+                name: inventory
+                for name, inventory in inventories(shape).items()
+                if name != "DISK_GB" or self.pool[row] < 0
+            },
             "traits": list(shape.traits),
             "aggregates": [
                 str(uuid.uuid5(NAMESPACE, f"{self.seed}/aggregate/{shape.name}")),
@@ -206,7 +214,47 @@ class Fleet:
             "agent_version": _VERSION,
             "allocated": allocated(shape, int(self.instances[row])),
             "source": "simulator",
+            "disk_pool": self.pools[self.pool[row]] if self.pool[row] >= 0 else None,
         }
+
+    def pool_events(self, now_ms: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Each pool's HostUsage and HostInventory: as large as its hosts' disks would be, and as full."""
+        self._pool_reports += 1
+        return [self._pool_events(number, now_ms) for number in range(len(self.pools))]
+
+    def _pool_events(self, number: int, now_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        rows = np.flatnonzero(self.pool == number)
+        capacity, allocated = int(self.capacity[rows, 2].sum()), int(self.allocated[rows, 2].sum())
+        who = {
+            "host_id": pool_id(self.pools[number]),
+            "boot_id": str(uuid.uuid5(NAMESPACE, f"{self.seed}/{self._started_ms}/pool")),
+            "agent_time": now_ms,
+        }
+        usage = {
+            **who,
+            "seq": self._pool_reports - 1,
+            "monotonic_ns": self._pool_reports * self.interval_ns,
+            **dict.fromkeys(("vcpus_capacity", "vcpus_allocated", "memory_mb_capacity", "memory_mb_allocated"), 0),
+            "disk_gb_capacity": capacity,
+            "disk_gb_allocated": allocated,
+            "memory_mb_available": 0,
+            "disk_gb_available": int((self._disk_gb[rows] - self._disk_used_gb(rows)).sum()),
+            "cpu_count": 1,
+            "cpu_busy_ns": 0,
+            "instances": 0,
+        }
+        inventory = {
+            **who,
+            "name": self.pools[number],
+            "status": "ENABLED",
+            "inventories": {"DISK_GB": {"total": capacity, "max_unit": max(1, capacity)}},
+            "traits": [SHARES],
+            "reporting_interval_ms": self.interval_ns // 1_000_000,
+            "agent_version": _VERSION,
+            "allocated": {},
+            "source": "simulator",
+        }
+        return usage, inventory
 
     # The start
 
@@ -235,6 +283,9 @@ class Fleet:
         self._utilization = np.array([shape.utilization for shape in SHAPES])[self.shape]
         self.pressure: Flags = np.array([shape.pressure for shape in SHAPES])[self.shape]
         self.zone: Integers = (self._of_rows("zone") * 3).astype(np.int64)
+        pools = len(self.pools)
+        self.pool: Integers = np.where((self.index % 4 < 3) & (pools > 0), self.index // 4 % max(1, pools), -1)
+        self._pool_reports = 0
         self.disabled: Flags = self._of_rows("disabled") < 0.01
         self._fill = 0.25 + 0.7 * self._of_rows("fill")  # share of the capacity that the host's instances tend to
         self._memory_touched = 0.5 + 0.4 * self._of_rows(
@@ -444,7 +495,7 @@ class Fleet:
     def _usage(self, rows: Integers, at_ns: int, now_ms: int) -> dict[str, npt.NDArray[Any]]:
         """The columns of HostUsage for some hosts."""
         capacity, allocated = self.capacity[rows], self.allocated[rows]
-        disk_used_gb = (allocated[:, 2] * self._disk_touched[rows]).astype(np.int64)
+        own_disk = self.pool[rows] < 0
         return {
             "host_id": self.host_id[rows],
             "boot_id": self.boot_id[rows],
@@ -455,15 +506,20 @@ class Fleet:
             "vcpus_allocated": allocated[:, 0],
             "memory_mb_capacity": capacity[:, 1],
             "memory_mb_allocated": allocated[:, 1],
-            "disk_gb_capacity": capacity[:, 2],
+            "disk_gb_capacity": capacity[:, 2] * own_disk,
             "disk_gb_allocated": allocated[:, 2],
             "memory_mb_available": self._memory_mb_available[rows],
-            "disk_gb_available": self._disk_gb[rows] - disk_used_gb,
+            "disk_gb_available": (self._disk_gb[rows] - self._disk_used_gb(rows)) * own_disk,
             "cpu_count": self.cpu_count[rows],
             **{name: column[rows] for name, column in self.counters.items()},
             "instances": self.instances[rows].astype(np.int32),
             "recent_consumers": self.recent_consumers[rows],
         }
+
+    def _disk_used_gb(self, rows: Integers) -> Integers:
+        """What the instances of some hosts have written."""
+        used_gb: Integers = (self.allocated[rows, 2] * self._disk_touched[rows]).astype(np.int64)
+        return used_gb
 
 
 def _objects(values: list[Any]) -> Objects:

@@ -172,6 +172,21 @@ class InventoryEncoder:
         return [{"key": record["host_id"].encode(), "value": self._encoder.encode(record)} for record in records]
 
 
+class PoolEncoder:
+    """The events of the fleet's storage pools as Kafka messages."""
+
+    def __init__(self) -> None:
+        self._usage, self._inventory = Encoder(Event.USAGE), Encoder(Event.INVENTORY)
+
+    def messages(self, fleet: Fleet, now_ms: int) -> tuple[list[dict[str, bytes]], list[dict[str, bytes]]]:
+        """Those of usage and those of inventory."""
+        events = fleet.pool_events(now_ms)
+        return (
+            [{"key": usage["host_id"].encode(), "value": self._usage.encode(usage)} for usage, _ in events],
+            [{"key": what["host_id"].encode(), "value": self._inventory.encode(what)} for _, what in events],
+        )
+
+
 class Outbox:
     """Hands messages to Kafka and counts exactly what becomes of them.
 
@@ -253,6 +268,7 @@ class Simulation:
         self._topics = topics
         self._usage = UsageEncoder()
         self._inventory = InventoryEncoder()
+        self._pools = PoolEncoder()
         self._produced = 0
 
     def run(
@@ -292,6 +308,10 @@ class Simulation:
         report = self._fleet.advance(now_ms)
         self._outbox.send(self._topics.inventory_topic, self._inventory.messages(self._fleet, report, now_ms))
         self._outbox.send(self._topics.usage_topic, self._usage.messages(report))
+        if self._fleet.pools and self._fleet.ticks % self._fleet.slices == 0:  # once an interval, after all hosts
+            usage, inventory = self._pools.messages(self._fleet, now_ms)
+            self._outbox.send(self._topics.inventory_topic, inventory)
+            self._outbox.send(self._topics.usage_topic, usage)
         self._outbox.poll()
         self._produced += len(report.rows)
 
@@ -311,7 +331,7 @@ class Simulation:
         )
 
 
-def build_simulation(settings: Settings, hosts: int, seed: int) -> Simulation:
+def build_simulation(settings: Settings, hosts: int, seed: int, pools: int = 0) -> Simulation:
     """A fleet as the settings say, with its topics created if they are missing.
 
     Raises:
@@ -327,6 +347,7 @@ def build_simulation(settings: Settings, hosts: int, seed: int) -> Simulation:
         time.time_ns() // 1_000_000,
         inventory_interval_ns=inventory_interval_ns,
         inventory_spread_ns=min(hosts * NS_PER_S // INVENTORY_PER_S, inventory_interval_ns),
+        pools=pools,
     )
     return Simulation(fleet, Outbox(settings.kafka, hosts * NS_PER_S / interval_ns), settings.kafka)
 

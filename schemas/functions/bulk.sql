@@ -90,9 +90,13 @@ BEGIN
   FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
   IF expired <> '{}' THEN
     PERFORM vacancy.keep_unshown_amounts(expired);
+    PERFORM vacancy.leave_to_pool(expired);
     DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (expired);
   END IF;
   IF already_claimed <> '{}' THEN
+    PERFORM vacancy.leave_to_pool(ARRAY(
+      SELECT r.id FROM unnest(ids, consumers) AS r (id, for_consumer) WHERE r.for_consumer = ANY (already_claimed)
+    ));
     DELETE FROM vacancy.claim AS c
     USING unnest(ids, consumers) AS r (id, for_consumer)
     WHERE c.consumer = r.id AND r.for_consumer = ANY (already_claimed);

@@ -27,14 +27,14 @@ BEGIN
   IF quick AND request.near IS NULL AND request.zone IS NULL AND request.any_of = '[]'
     AND request.required || request.forbidden || request.aggregates || request.include || request.avoid = '{}' THEN
     ranked := ARRAY(
-      SELECT u.host_id FROM vacancy.usage_fit(request) AS u
+      SELECT u.host_id FROM vacancy.usage_fit(request, sampled) AS u
       WHERE u.host_id = ANY (sampled) AND u.ruled_out_by = '{}'
       ORDER BY u.score DESC, random()
       LIMIT max_ranked
     );
   ELSE
     ranked := ARRAY(
-      SELECT h.host_id FROM vacancy.host_fit(request) AS h
+      SELECT h.host_id FROM vacancy.host_fit(request, sampled) AS h
       WHERE h.host_id = ANY (sampled) AND h.ruled_out_by = '{}'
       ORDER BY h.score DESC, random()
       LIMIT max_ranked
@@ -68,7 +68,7 @@ WITH simple_fit AS MATERIALIZED (
     h.name,
     h.score,
     h.ruled_out_by,
-    CASE h.ruled_out_by[1]
+    CASE split_part(h.ruled_out_by[1], ' ', 1)  -- of a storage pool's without its name
       WHEN 'stale' THEN extract(epoch FROM h.age)
       WHEN 'vcpus_free' THEN h.vcpus_free
       WHEN 'memory_mb_free' THEN h.memory_mb_free
@@ -80,6 +80,8 @@ WITH simple_fit AS MATERIALIZED (
       WHEN 'cpu_pressure' THEN h.cpu_pressure
       WHEN 'memory_pressure' THEN h.memory_pressure
       WHEN 'io_pressure' THEN h.io_pressure
+      WHEN 'disk_pool_free' THEN h.disk_gb_free
+      WHEN 'disk_pool_available' THEN h.disk_gb_available
     END::double precision AS available
   FROM vacancy.host_fit(request) AS h
 ), offering AS MATERIALIZED (
@@ -131,6 +133,13 @@ WITH simple_fit AS MATERIALIZED (
   UNION ALL
   SELECT 24, asked.key || suffix.suffix, CASE suffix.suffix WHEN '' THEN asked.value::double precision END
   FROM jsonb_each_text(request.resources) AS asked, (VALUES (''), ('_allocated'), ('_unit')) AS suffix (suffix)
+  UNION ALL
+  -- The storage pools of hosts.
+  SELECT
+    CASE WHEN pool.out LIKE 'disk\_pool\_own\_disk %' THEN 11.5 ELSE 16 END,
+    pool.out,
+    CASE WHEN pool.out ~ '^disk_pool_(free|available) ' THEN request.disk_gb END
+  FROM (SELECT DISTINCT s.ruled_out_by[1] AS out FROM simple_fit AS s WHERE s.ruled_out_by[1] LIKE 'disk\_pool\_%') AS pool
   UNION ALL
   SELECT 25, 'numa_cpus', (request.numa->>'cpus')::double precision
   UNION ALL
@@ -191,7 +200,7 @@ BEGIN
     SELECT a.best INTO best FROM vacancy.best_of_all(prepared) AS a;
   END IF;
   RETURN QUERY
-    SELECT h.host_id, h.name, h.score FROM vacancy.host_fit(prepared) AS h
+    SELECT h.host_id, h.name, h.score FROM vacancy.host_fit(prepared, best) AS h
     WHERE h.host_id = ANY (best) ORDER BY h.score DESC, array_position(best, h.host_id);
 END
 $$;

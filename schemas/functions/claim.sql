@@ -1,10 +1,12 @@
 -- Claiming in one round trip, and giving back.
 -- What always holds: hosts' rows are read and never locked, so a claim waits for no batch of the sink and the sink for no
--- claim. There are two locks, both advisory and held until the transaction ends:
+-- claim. There are three locks, all advisory and held until the transaction ends:
 -- 1. of a consumer, so that the same consumer's requests come one after the other. Taken first, in one order, so that
 --    there is no cycle;
--- 2. of a host, so that a claim sees every other one on its host. Only tried, and where it is held the next best host is
---    taken; waited for at most once, while no other host is held, so that there is no cycle either.
+-- 2. of the storage pool that a host's disk comes from, or of one of its slots (pool.sql). Waited for only while neither a pool
+--    nor a host is held, else only tried;
+-- 3. of a host, so that a claim sees every other one on its host. Only tried, and where it is held the next best host is
+--    taken; waited for at most once, while no other host is held. Who holds a host waits for nobody, so there is no cycle.
 
 -- Waits for calls under way for the same consumers, and keeps others out until the transaction ends; in one order.
 -- Returns how many different consumers they are.
@@ -41,11 +43,19 @@ $$;
 -- holds. SKIP LOCKED: nobody waits here.
 -- One call in 16 of claim(), note_claim() and release() sweeps 64 rows, four times what the calls between can have left
 -- expired. Not each call sweeps, since each sweep passes over rows that were deleted lately and are not vacuumed yet.
+-- Of a storage pool that nobody claims from any more it writes off what has expired, if nobody holds the pool at the moment.
 CREATE OR REPLACE FUNCTION vacancy.sweep_claims() RETURNS void
 LANGUAGE sql VOLATILE AS $$
+  SELECT vacancy.write_off_pool(due.pool_id, 0)
+  FROM (
+    -- All of them, by index.
+    SELECT p.pool_id FROM vacancy.pool_claimed AS p WHERE p.pool_id >= '' AND p.claimed_gb > 0 ORDER BY random() LIMIT 1 OFFSET 0
+  ) AS due
+  WHERE pg_try_advisory_xact_lock(hashtextextended(due.pool_id, 3));
   DELETE FROM vacancy.claim WHERE consumer = ANY (ARRAY(
     SELECT c.consumer FROM vacancy.claim AS c
     WHERE c.expires_at <= statement_timestamp()
+      AND c.pool_id IS NULL
       AND (c.shown_at IS NULL OR NOT EXISTS (
         SELECT FROM vacancy.host_inventory AS i WHERE i.host_id = c.host_id AND i.observed_at <= c.shown_at
       ))
@@ -55,10 +65,12 @@ $$;
 
 -- Claims one host for one consumer, whose lock the caller holds. Where none fits host is null and refusal says why;
 -- contended counts the hosts that others were claiming from at that moment.
--- holds_host: whether this transaction holds the lock of a host already.
+-- claims: how many this transaction makes. holds_host: whether it holds the lock of a host already. held_pools: the slots that
+-- it holds, by storage pool.
 -- Raises serialization_failure where hosts fit but others were always there first.
 CREATE OR REPLACE FUNCTION vacancy.claim_host(
-  request vacancy.request, for_consumer uuid, holds_host boolean, OUT host text, OUT contended integer, OUT refusal jsonb
+  request vacancy.request, for_consumer uuid, claims integer, holds_host boolean, INOUT held_pools jsonb,
+  OUT host text, OUT contended integer, OUT refusal jsonb
 )
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -66,6 +78,8 @@ DECLARE
   candidates text[];
   candidate text;
   lock_key bigint;
+  pool text;
+  slot integer;
 BEGIN
   contended := 0;
   FOR round IN 1..6 LOOP
@@ -85,6 +99,22 @@ BEGIN
       END IF;
     END IF;
     FOREACH candidate IN ARRAY candidates LOOP
+      IF request.disk_gb > 0 THEN
+        SELECT i.disk_pool INTO pool FROM vacancy.host_inventory AS i WHERE i.host_id = candidate;
+        IF pool IS NOT NULL THEN
+          pool := (SELECT named.pool_id FROM vacancy.pool_of(pool) AS named);
+        END IF;
+        slot := (held_pools->>pool)::integer;
+        IF pool IS NOT NULL AND slot IS NULL THEN
+          slot := vacancy.lock_pool(pool, request.disk_gb * claims, NOT holds_host AND held_pools = '{}');
+          IF slot IS NULL THEN
+            contended := contended + 1;
+            CONTINUE;
+          END IF;
+          held_pools := held_pools || jsonb_build_object(pool, slot);
+          PERFORM vacancy.write_off_pool(pool, slot);
+        END IF;
+      END IF;
       lock_key := hashtextextended(candidate, 1);
       IF NOT pg_try_advisory_xact_lock(lock_key) THEN
         contended := contended + 1;
@@ -94,22 +124,33 @@ BEGIN
       holds_host := true;
       -- A statement of its own, whose snapshot is newer than the lock: it sees every claim on the host.
       IF complex THEN
-        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, held)
+        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id, held)
         SELECT
           for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
+          h.pool_id,
           placed.held
-        FROM vacancy.host_fit(request) AS h
+        FROM vacancy.host_fit(request, ARRAY[candidate]) AS h
         CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS placed
         CROSS JOIN clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL;
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool
+          AND (slot > 0 AND least(h.disk_gb_free, h.disk_gb_available) < h.disk_gb_capacity / 16) IS NOT TRUE;
       ELSE
-        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked)
+        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id)
         SELECT
-          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked
-        FROM vacancy.host_fit(request) AS h, clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}';
+          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
+          h.pool_id
+        FROM vacancy.host_fit(request, ARRAY[candidate]) AS h, clock_timestamp() AS at
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND h.pool_id IS NOT DISTINCT FROM pool
+          AND (slot > 0 AND least(h.disk_gb_free, h.disk_gb_available) < h.disk_gb_capacity / 16) IS NOT TRUE;
       END IF;
       IF FOUND THEN
+        IF pool IS NOT NULL THEN
+          PERFORM vacancy.draw_from_pool(pool, slot, request.disk_gb);
+          -- Its host shows it already: it counts until the pool's sum shows it, too.
+          UPDATE vacancy.claim AS c SET settled_at = clock_timestamp(), settled_xid = pg_current_xact_id()
+          FROM vacancy.host AS h
+          WHERE c.consumer = for_consumer AND h.host_id = candidate AND for_consumer = ANY (h.recent_consumers);
+        END IF;
         host := candidate;
         RETURN;
       END IF;
@@ -145,7 +186,7 @@ WITH compared AS (
           SELECT split_part(reason, ' ', 1) FROM unnest(h.ruled_out_by) AS reason
           WHERE split_part(reason, ' ', 1) = ANY ('{include,avoid,zone,aggregates,near,required,any_of,forbidden}')
         )
-        FROM vacancy.host_fit(request) AS h WHERE h.host_id = c.host_id
+        FROM vacancy.host_fit(request, '{}') AS h WHERE h.host_id = c.host_id
       ), '{host}')
     END AS differs
   FROM vacancy.claim AS c
@@ -209,7 +250,7 @@ BEGIN
       held := answer.held;
       RETURN NEXT;
     END LOOP;
-    UPDATE vacancy.claim AS c SET resized = true, settled_at = NULL
+    UPDATE vacancy.claim AS c SET resized = true, settled_at = NULL, settled_xid = NULL
     FROM vacancy.host AS h
     WHERE c.consumer = ANY (given_back) AND h.host_id = c.host_id
       AND (c.consumer = ANY (h.recent_consumers) OR shown->>(c.consumer::text) = c.host_id);
@@ -257,6 +298,7 @@ DECLARE
   result record;
   contended_hosts integer := 0;
   bulk_claims text;
+  held_pools jsonb := '{}';
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     -- An older snapshot would not see what was claimed meanwhile.
@@ -275,6 +317,7 @@ BEGIN
   FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
   IF expired <> '{}' THEN
     PERFORM vacancy.keep_unshown_amounts(expired);
+    PERFORM vacancy.leave_to_pool(expired);
     DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (expired);
   END IF;
 
@@ -303,7 +346,8 @@ BEGIN
     IF prepared.distinct_hosts THEN
       prepared.avoid := prepared.avoid || claimed_hosts;
     END IF;
-    result := vacancy.claim_host(prepared, next_consumer, newly_claimed <> '{}');
+    result := vacancy.claim_host(prepared, next_consumer, cardinality(consumers), newly_claimed <> '{}', held_pools);
+    held_pools := result.held_pools;
     contended_hosts := contended_hosts + result.contended;
     IF result.host IS NULL THEN
       -- A bulk claim may give back what it has reserved, and then this fits; plpgsql looks the function up when it runs.
@@ -312,7 +356,9 @@ BEGIN
         RAISE EXCEPTION 'bulk claims under way have reserved what would fit'
           USING ERRCODE = 'serialization_failure', DETAIL = bulk_claims, HINT = 'Claim again with the same consumers.';
       END IF;
-      -- All or none.
+      -- All or none; of pools that this transaction holds.
+      PERFORM vacancy.draw_from_pool(c.pool_id, (held_pools->>c.pool_id)::integer, -sum(c.disk_gb))
+      FROM vacancy.claim AS c WHERE c.consumer = ANY (newly_claimed) AND c.pool_id IS NOT NULL GROUP BY c.pool_id;
       DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (newly_claimed);
       contended := contended_hosts;
       refusal := result.refusal
@@ -344,6 +390,7 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan S
 BEGIN
   PERFORM vacancy.lock_consumers(consumers);
   PERFORM vacancy.keep_unshown_amounts(consumers);
+  RETURN QUERY SELECT vacancy.leave_to_pool(consumers);
   RETURN QUERY
     WITH deleted AS (
       DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers) RETURNING c.consumer, c.expires_at
@@ -358,15 +405,40 @@ $$;
 -- Notes that a scheduler has claimed a host elsewhere: it counts here as a claim in flight, until the host shows its
 -- consumer or the time is over. It refuses nothing, since the other claim stands already. A consumer that had a claim,
 -- here or on another host, has this one from now on: it moved. Of pools, cells and classes it notes nothing: whoever
--- claims elsewhere counts them there.
+-- claims elsewhere counts them there; its disk comes from the storage pool of its host, if it has one.
 CREATE OR REPLACE FUNCTION vacancy.note_claim(
   for_consumer uuid, on_host text, vcpus integer, memory_mb integer, disk_gb integer, claim_ttl interval
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+  pool text;
+  slot integer;
+  is_resized boolean;
 BEGIN
-  INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at)
-  SELECT for_consumer, on_host, vcpus, memory_mb, disk_gb, at, at + claim_ttl FROM clock_timestamp() AS at
+  PERFORM vacancy.lock_consumers(ARRAY[for_consumer]);
+  IF disk_gb > 0 THEN
+    SELECT named.pool_id INTO pool
+    FROM vacancy.host_inventory AS i, vacancy.pool_of(i.disk_pool) AS named
+    WHERE i.host_id = on_host AND i.disk_pool IS NOT NULL;
+    IF pool IS NOT NULL THEN
+      slot := vacancy.lock_pool(pool, disk_gb, true);
+      PERFORM vacancy.write_off_pool(pool, slot);
+      PERFORM vacancy.draw_from_pool(pool, slot, disk_gb);
+    END IF;
+  END IF;
+  -- One that draws from a storage pool is replaced by a row of its own, any other in its row.
+  SELECT
+    (c.settled_at IS NOT NULL OR c.resized) AND c.host_id = on_host
+      AND (c.vcpus, c.memory_mb, c.disk_gb) <> (note_claim.vcpus, note_claim.memory_mb, note_claim.disk_gb)
+  INTO is_resized
+  FROM vacancy.claim AS c WHERE c.consumer = for_consumer AND c.pool_id IS NOT NULL;
+  IF FOUND THEN
+    PERFORM vacancy.leave_to_pool(ARRAY[for_consumer]);
+  END IF;
+  INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, pool_id, resized)
+  SELECT for_consumer, on_host, vcpus, memory_mb, disk_gb, at, at + claim_ttl, pool, coalesce(is_resized, false)
+  FROM clock_timestamp() AS at
   ON CONFLICT (consumer) DO UPDATE SET
     host_id = EXCLUDED.host_id,
     vcpus = EXCLUDED.vcpus,
@@ -376,6 +448,8 @@ BEGIN
     expires_at = EXCLUDED.expires_at,
     settled_at = NULL,
     shown_at = NULL,
+    pool_id = EXCLUDED.pool_id,
+    settled_xid = NULL,
     asked = NULL,
     -- Noted again with the same amounts it is the same claim.
     resized = (c.settled_at IS NOT NULL OR c.resized) AND c.host_id = EXCLUDED.host_id
@@ -389,7 +463,7 @@ $$;
 
 REVOKE ALL ON FUNCTION
   vacancy.lock_consumers(uuid[]), vacancy.keep_unshown_amounts(uuid[]), vacancy.sweep_claims(),
-  vacancy.claim_host(vacancy.request, uuid, boolean), vacancy.contradictions(vacancy.request, uuid[]),
+  vacancy.claim_host(vacancy.request, uuid, integer, boolean, jsonb), vacancy.contradictions(vacancy.request, uuid[]),
   vacancy.move_claims(uuid[], uuid[], jsonb), vacancy.claim(uuid[], jsonb, boolean), vacancy.release(uuid[]),
   vacancy.note_claim(uuid, text, integer, integer, integer, interval)
 FROM PUBLIC;

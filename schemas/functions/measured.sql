@@ -1,7 +1,8 @@
 -- How busy these hosts are, by measure, less the claims in flight: for schedulers that pick by themselves and claim
 -- elsewhere, Nova with Placement above all, which look at many hosts at once.
 -- One row of arrays, one element a host that has usage, all in the same order; position is the host's place in `hosts`,
--- from 1. A null element: not known. Null arrays: none of the hosts has usage. Arrays and not rows, since a client takes
+-- from 1. A null element: not known. Null arrays: none of the hosts has usage. A host under whose id several nodes report is left
+-- out, as one without usage is: nobody knows whose figures they are. Arrays and not rows, since a client takes
 -- a text of 10,000 figures apart far quicker than as many rows.
 -- What is in flight, and the least that a figure can be, is computed as in host_free, but only for hosts that have claims at all: few of thousands.
 CREATE OR REPLACE FUNCTION vacancy.measured(
@@ -40,7 +41,7 @@ SELECT
   array_agg(greatest(h.memory_mb_available, -4000000000000000000) - coalesce(claimed.memory_mb, 0)),
   array_agg(coalesce(claimed.vcpus, 0))
 FROM unnest(hosts) WITH ORDINALITY AS asked (host_id, position)
-JOIN vacancy.host AS h ON h.host_id = asked.host_id
+JOIN vacancy.host AS h ON h.host_id = asked.host_id AND h.anomalies & 1 = 0
 LEFT JOIN hosts_with_claims AS w ON w.host_id = h.host_id
 LEFT JOIN LATERAL (
   SELECT

@@ -11,12 +11,12 @@ BEGIN
   RETURN ARRAY(
     (
       SELECT i.host_id FROM vacancy.host_inventory AS i
-      WHERE NOT i.retired AND i.status = 'ENABLED' AND i.sample_key >= place ORDER BY i.sample_key LIMIT sample_size
+      WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key >= place ORDER BY i.sample_key LIMIT sample_size
     )
     UNION ALL
     (
       SELECT i.host_id FROM vacancy.host_inventory AS i
-      WHERE NOT i.retired AND i.status = 'ENABLED' AND i.sample_key < place ORDER BY i.sample_key LIMIT sample_size
+      WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key < place ORDER BY i.sample_key LIMIT sample_size
     )
     LIMIT sample_size
   );
@@ -36,7 +36,7 @@ BEGIN
   END IF;
   RETURN ARRAY(
     SELECT i.host_id FROM vacancy.host_inventory AS i
-    WHERE NOT i.retired AND i.status = 'ENABLED' AND i.pci_kinds @> requested_kinds AND i.resource_classes @> requested_classes
+    WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.pci_kinds @> requested_kinds AND i.resource_classes @> requested_classes
     ORDER BY random() LIMIT sample_size
   );
 END
@@ -48,7 +48,7 @@ LANGUAGE plpgsql VOLATILE SET enable_bitmapscan = on AS $$
 BEGIN
   RETURN ARRAY(
     SELECT i.host_id FROM vacancy.host_inventory AS i
-    WHERE NOT i.retired AND i.status = 'ENABLED' AND i.aggregates && pool_aggregates
+    WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.aggregates && pool_aggregates
     ORDER BY random() LIMIT sample_size
   );
 END

@@ -5,6 +5,7 @@
 -- as well, for the claim that committed while it was listed.
 -- A claim that was resized is not settled by a list that had its consumer before: that stands for the former size.
 -- Of a claim that holds devices, cells or classes it notes which usage settled it (claim.shown_at).
+-- Of one that draws from a storage pool it notes which transaction settled it: the pool's sum may not have seen it yet.
 -- SKIP LOCKED: the sink never waits for a scheduler. What it skips is being released.
 CREATE OR REPLACE FUNCTION vacancy.settle_claims() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -15,7 +16,10 @@ BEGIN
     listed_before := OLD.recent_consumers;
   END IF;
   UPDATE vacancy.claim
-  SET settled_at = clock_timestamp(), shown_at = CASE WHEN held IS NOT NULL THEN least(NEW.observed_at, clock_timestamp()) END
+  SET
+    settled_at = clock_timestamp(),
+    shown_at = CASE WHEN held IS NOT NULL THEN least(NEW.observed_at, clock_timestamp()) END,
+    settled_xid = CASE WHEN pool_id IS NOT NULL THEN pg_current_xact_id() END
   WHERE consumer = ANY (ARRAY(
     SELECT consumer FROM vacancy.claim
     WHERE consumer = ANY (NEW.recent_consumers || listed_before)

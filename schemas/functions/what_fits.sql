@@ -35,7 +35,8 @@ BEGIN
       coalesce(f.ruled_out_by[1], m.ruled_out_by[1], c.ruled_out_by[1]),
       cardinality(f.ruled_out_by) + coalesce(cardinality(m.ruled_out_by), cardinality(c.ruled_out_by), 0),
       CASE WHEN f.ruled_out_by = '{}' THEN f.score END,
-      CASE WHEN f.ruled_out_by = '{}' THEN coalesce(c.available, CASE WHEN m.host_id IS NOT NULL THEN 0 END) ELSE CASE f.ruled_out_by[1]
+      CASE WHEN f.ruled_out_by = '{}' THEN coalesce(c.available, CASE WHEN m.host_id IS NOT NULL THEN 0 END)
+      ELSE CASE split_part(f.ruled_out_by[1], ' ', 1)  -- of a storage pool's without its name
         WHEN 'stale' THEN date_part('epoch', f.age)
         WHEN 'vcpus_free' THEN f.vcpus_free
         WHEN 'memory_mb_free' THEN f.memory_mb_free
@@ -47,6 +48,8 @@ BEGIN
         WHEN 'cpu_pressure' THEN f.cpu_pressure
         WHEN 'memory_pressure' THEN f.memory_pressure
         WHEN 'io_pressure' THEN f.io_pressure
+        WHEN 'disk_pool_free' THEN f.disk_gb_free
+        WHEN 'disk_pool_available' THEN f.disk_gb_available
       END END::double precision
     FROM simple_fit AS f
     LEFT JOIN missing AS m ON m.host_id = f.host_id
@@ -103,7 +106,7 @@ BEGIN
       h.cpu_pressure,
       h.memory_pressure,
       h.io_pressure
-    FROM vacancy.host_fit(prepared) AS h
+    FROM vacancy.host_fit(prepared, hosts) AS h
     LEFT JOIN vacancy.host AS u ON u.host_id = h.host_id
     LEFT JOIN LATERAL vacancy.complex_fit(h.host_id, prepared.resources, prepared.numa, prepared.pci) AS c ON complex
     WHERE h.host_id = ANY (hosts);

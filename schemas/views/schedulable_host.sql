@@ -8,7 +8,7 @@ SELECT
   i.zone,
   i.status,
   CASE
-    WHEN i.status = 'DISABLED' AND NOT i.shares THEN concat_ws(': ', 'disabled', nullif(i.status_reason, ''))
+    WHEN i.status = 'DISABLED' THEN concat_ws(': ', 'disabled', nullif(i.status_reason, ''))
     WHEN f.host_id IS NULL THEN 'no usage yet'
     WHEN f.is_ahead OR i.clock_ahead THEN 'clock ahead'
     WHEN f.age > (SELECT vacancy.max_age()) THEN 'stale'
@@ -28,8 +28,8 @@ SELECT
   f.memory_mb_free_min,
   f.memory_mb_available,
   f.disk_gb_capacity,
-  f.disk_gb_free,
-  f.disk_gb_free_min,
+  CASE WHEN i.disk_pool IS NULL THEN f.disk_gb_free ELSE 0 END AS disk_gb_free,
+  CASE WHEN i.disk_pool IS NULL THEN f.disk_gb_free_min ELSE 0 END AS disk_gb_free_min,
   f.disk_gb_available,
   f.cpu_utilization,
   f.cpu_iowait,
@@ -60,7 +60,8 @@ SELECT
   i.shares,
   f.anomalies,
   f.uncertain,
-  i.disk_id
+  i.disk_id,
+  i.disk_pool
 FROM vacancy.host_inventory AS i
 LEFT JOIN vacancy.host_free AS f ON f.host_id = i.host_id
 WHERE NOT i.retired;
@@ -72,6 +73,7 @@ COMMENT ON COLUMN vacancy.schedulable_host.vcpus_free IS 'Capacity less what ins
 COMMENT ON COLUMN vacancy.schedulable_host.memory_mb_available IS 'MiB that the kernel says can be had, less claims in flight.';
 COMMENT ON COLUMN vacancy.schedulable_host.disk_gb_available IS 'GiB free on the instances'' file system, less claims in flight.';
 COMMENT ON COLUMN vacancy.schedulable_host.claims IS 'Claims in flight on the host.';
+COMMENT ON COLUMN vacancy.schedulable_host.disk_pool IS 'The storage pool that its disk comes from: its own disk_gb_free is 0, the pool''s is in the pool''s row. Null: it has a disk of its own.';
 COMMENT ON COLUMN vacancy.schedulable_host.shares IS 'True: a storage pool, which is never picked.';
 COMMENT ON COLUMN vacancy.schedulable_host.anomalies IS 'Bits: 1 several nodes report under this id, 2 the node''s clock went back, 4 a fraction was above 1.';
 COMMENT ON COLUMN vacancy.schedulable_host.uncertain IS 'Fields of the newest event that are not known for certain. Null: none.';

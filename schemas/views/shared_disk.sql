@@ -22,7 +22,8 @@ FROM (
     )) AS capacity_gb
   FROM vacancy.host_inventory AS i
   JOIN vacancy.host AS h ON h.host_id = i.host_id
-  WHERE i.disk_id IS NOT NULL AND NOT i.retired AND NOT i.shares
+  -- The hosts of a storage pool have declared it, and promise none of it themselves.
+  WHERE i.disk_id IS NOT NULL AND i.disk_pool IS NULL AND NOT i.retired AND NOT i.shares
     AND statement_timestamp() - h.observed_at <= (SELECT vacancy.max_age())
   GROUP BY i.disk_id
 ) AS disk

@@ -88,7 +88,7 @@ def test_free_is_what_cinders_capacity_filter_lets_in(cinder: RunningCinder) -> 
     cinder.down("node-0@any")
 
 
-def test_a_pool_is_a_disabled_provider_that_shares_by_aggregate(cinder: RunningCinder) -> None:
+def test_a_pool_is_a_provider_that_shares_by_aggregate_and_is_disabled_while_it_is_down(cinder: RunningCinder) -> None:
     cinder.report("node-1@lvm", FAST | {"backend_state": "down"})
     aggregates = {"*@lvm#*": [AGGREGATE], "*#fast": [AGGREGATE], "*#slow": ["not its"]}
     pool = pools_of(cinder, aggregates=aggregates)["node-1@lvm#fast"]

@@ -35,8 +35,10 @@ from vacancy.connectors.settings import SchedulerSettings, Strategy
 
 LEDGER = """
 CREATE SCHEMA ledger;
--- What each host has in all.
+-- What each host has in all, and each storage pool.
 CREATE TABLE ledger.capacity (host_id text PRIMARY KEY, vcpus bigint, memory_mb bigint, disk_gb bigint);
+-- The storage pool that a host's disk comes from.
+CREATE TABLE ledger.pool_of (host_id text PRIMARY KEY, pool_id text NOT NULL);
 -- What runs on the hosts, or did.
 CREATE TABLE ledger.instance (
   consumer uuid PRIMARY KEY, host_id text NOT NULL, vcpus bigint, memory_mb bigint, disk_gb bigint,
@@ -49,13 +51,14 @@ CREATE FUNCTION ledger.note_claim() RETURNS trigger LANGUAGE plpgsql SECURITY DE
 BEGIN
   IF TG_OP = 'INSERT' THEN
     INSERT INTO ledger.event VALUES (NEW.consumer, NEW.host_id, NEW.vcpus, NEW.memory_mb, NEW.disk_gb);
-  ELSE
+  ELSIF OLD.vcpus > 0 THEN  -- no stand-in for one that was released and is to be written off
     INSERT INTO ledger.event VALUES (OLD.consumer, OLD.host_id, -OLD.vcpus, -OLD.memory_mb, -OLD.disk_gb);
   END IF;
   RETURN NULL;
 END
 $$;
-CREATE TRIGGER note_claim AFTER INSERT OR DELETE ON vacancy.claim FOR EACH ROW EXECUTE FUNCTION ledger.note_claim();
+CREATE TRIGGER note_claim AFTER INSERT OR DELETE OR UPDATE OF consumer ON vacancy.claim
+FOR EACH ROW EXECUTE FUNCTION ledger.note_claim();
 GRANT USAGE ON SCHEMA ledger TO vacancy_job;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA ledger TO vacancy_job;
 """
@@ -290,8 +293,17 @@ def write_all(connection: Connection, chance: random.Random, batch_hosts: int = 
     """Every host once, some in each transaction, with what ended on them and what was started on claims."""
     now = datetime.now(UTC)
     with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT host_id, vcpus, memory_mb, disk_gb FROM ledger.capacity")
+        cursor.execute(
+            "SELECT host_id, vcpus, memory_mb, disk_gb FROM ledger.capacity"
+            " WHERE host_id NOT IN (SELECT pool_id FROM ledger.pool_of)"
+        )
         capacity = {host: Amounts(*all_of_it) for host, *all_of_it in cursor.fetchall()}
+        cursor.execute(
+            "SELECT host_id, disk_gb FROM ledger.capacity WHERE host_id IN (SELECT pool_id FROM ledger.pool_of)"
+        )
+        in_pools = [(pool, Amounts(0, 0, disk_gb)) for pool, disk_gb in cursor.fetchall()]
+        # What instances hold of it their hosts say.
+        pools = [_usage_row(pool, now, in_pool, in_pool, []) for pool, in_pool in in_pools]
         cursor.execute(
             "SELECT consumer::text, host_id, vcpus, memory_mb, disk_gb, lasting, started_at FROM ledger.instance"
             " WHERE ended_at IS NULL"
@@ -300,7 +312,8 @@ def write_all(connection: Connection, chance: random.Random, batch_hosts: int = 
         for consumer, host, *held, lasting, started_at in cursor.fetchall():
             running[host].append((consumer, Amounts(*held), lasting, started_at))
         cursor.execute(
-            "SELECT consumer::text, host_id, vcpus, memory_mb, disk_gb FROM vacancy.claim WHERE settled_at IS NULL"
+            "SELECT consumer::text, host_id, vcpus, memory_mb, disk_gb FROM vacancy.claim"
+            " WHERE settled_at IS NULL AND vcpus > 0"
         )
         starting = defaultdict(list)
         for consumer, host, *held in cursor.fetchall():
@@ -308,7 +321,11 @@ def write_all(connection: Connection, chance: random.Random, batch_hosts: int = 
                 starting[host].append((consumer, Amounts(*held)))
     hosts = list(capacity)
     chance.shuffle(hosts)
+    before = chance.randrange(0, len(hosts), batch_hosts)
     for first in range(0, len(hosts), batch_hosts):
+        if pools and first == before:  # at any place among the hosts, in a transaction of its own
+            with connection, connection.cursor() as cursor:
+                upsert(cursor, "vacancy.host", list(USAGE), pools)
         rows, started, ended = [], [], []
         for host in hosts[first : first + batch_hosts]:
             used, listed = NOTHING, [consumer for consumer, _ in starting[host]]
@@ -356,7 +373,7 @@ def _usage_row(host: str, now: datetime, capacity: Amounts, free: Amounts, liste
         "window_start": now - timedelta(minutes=1),
         "window_end": now,
         "memory_mb_available": free.memory_mb + 1024,
-        "disk_gb_available": free.disk_gb + 1,
+        "disk_gb_available": max(0, free.disk_gb) + 1,
         "recent_consumers": "{" + ",".join(listed) + "}",
     }
     for (name, all_of_it), left in zip(capacity._asdict().items(), free, strict=True):
@@ -364,32 +381,53 @@ def _usage_row(host: str, now: datetime, capacity: Amounts, free: Amounts, liste
     return list(values.values())
 
 
-def make_fleet(owner: Connection, hosts: int, seed: int) -> None:
-    """Hosts of several shapes and their ledger, nearly full of instances that last."""
+def make_fleet(owner: Connection, hosts: int, seed: int, pools: int = 0) -> None:
+    """Hosts of several shapes and their ledger, nearly full of instances that last.
+
+    The disk of three quarters of them comes from storage pools, if there are any; a pool has so little left that its
+    hosts would have room for more.
+    """
     chance = random.Random(seed)
     now = datetime.now(UTC)
-    inventories, capacities, lasting = [], [], []
+    inventories, capacities, lasting, pool_of = [], [], [], []
+    in_pool = dict.fromkeys((f"pool-{number}" for number in range(pools)), 0)
     for number in range(hosts):
         host = f"host-{number}"
         vcpus = chance.choice((16, 32, 48))
         capacity = Amounts(vcpus, vcpus * chance.choice((2048, 3072, 4096)), vcpus * chance.choice((8, 10, 12)))
         left = Amounts(*map(min, SMALLEST.times(chance.randint(0, 8)), capacity))
-        capacities.append((host, *capacity))
+        pool = f"pool-{number % pools}" if pools and number % 4 < 3 else None
+        if pool is not None:
+            pool_of.append((host, pool))
+            in_pool[pool] += capacity.disk_gb - left.disk_gb // 2
+        capacities.append((host, *(capacity._replace(disk_gb=0) if pool else capacity)))
         lasting.append((_consumer(chance), host, *capacity.less(left)))
         units = {
             name: {"total": total, "min_unit": 1, "max_unit": total, "step_size": 1}
             for name, total in zip(("VCPU", "MEMORY_MB", "DISK_GB"), capacity, strict=True)
         }
         values = {"host_id": host, "name": f"compute-{number}", "observed_at": now, "inventories": json.dumps(units)}
+        inventories.append(list((INVENTORY | values | {"disk_pool": pool}).values()))
+    for pool, disk_gb in in_pool.items():
+        capacities.append((pool, 0, 0, disk_gb))
+        disk = {"DISK_GB": {"total": disk_gb, "min_unit": 1, "max_unit": disk_gb, "step_size": 1}}
+        values = {"host_id": pool, "name": pool, "observed_at": now, "inventories": json.dumps(disk)}
+        values["traits"] = "{MISC_SHARES_VIA_AGGREGATE}"
         inventories.append(list((INVENTORY | values).values()))
     with owner, owner.cursor() as cursor:
         cursor.execute(LEDGER)
         upsert(cursor, "vacancy.host_inventory", list(INVENTORY), inventories)
         execute_values(cursor, "INSERT INTO ledger.capacity VALUES %s", capacities)
+        if pool_of:
+            execute_values(cursor, "INSERT INTO ledger.pool_of VALUES %s", pool_of)
         # What is there from the beginning counts from the beginning.
         execute_values(cursor, "INSERT INTO ledger.event VALUES %s", lasting)
         execute_values(cursor, "INSERT INTO ledger.instance VALUES %s", lasting, "(%s, %s, %s, %s, %s, true)")
     write_all(owner, chance)
+    if pools:  # and once more, since it was summed up before all of its hosts were there
+        with owner, owner.cursor() as cursor:
+            cursor.execute("UPDATE vacancy.pool_allocated SET summed_at = '-infinity'")
+        write_all(owner, chance)
     owner.autocommit = True
     with owner.cursor() as cursor:
         cursor.execute("ANALYZE")

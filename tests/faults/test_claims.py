@@ -1,9 +1,10 @@
-"""No host is ever overcommitted and no acknowledged claim is lost, whoever is killed.
+"""No host and no storage pool is ever overcommitted and no acknowledged claim is lost, whoever is killed.
 
 Processes claim from a fleet that is full to the brim, while a writer rewrites every host each second, starts instances
 on claims and ends some. Twice a second one of them is killed with kill -9 and another takes its place; half-way the
 database server is killed, too, and started again. Afterwards, and every two seconds meanwhile, it is counted from the
-tables, the claimers' diaries and the writer's ledger what each host held. The checks share no SQL with the functions.
+tables, the claimers' diaries and the writer's ledger what each host and each pool held. The checks share no SQL with
+the functions.
 
 The suite runs it small; -s shows the figures. Its full size, which ends early after VACANCY_FAULT_SECONDS:
 
@@ -51,32 +52,52 @@ CLAIMS = int(os.environ.get("VACANCY_FAULT_CLAIMS", "3000"))
 PROCESSES = int(os.environ.get("VACANCY_FAULT_PROCESSES", "8"))
 HOSTS = int(os.environ.get("VACANCY_FAULT_HOSTS", "150"))
 SECONDS = float(os.environ.get("VACANCY_FAULT_SECONDS", "150"))
+POOLS = int(os.environ.get("VACANCY_FAULT_POOLS", "3"))
 SEED = 1
 KILL_EVERY_S = 0.5
 LOOK_EVERY_S = 2.0
 STALL_S = 90.0
 FORK = multiprocessing.get_context("fork")
-# What counts against each host at one moment: what runs there, and the claims that are not settled.
-_HELD = """
+
+
+def _by_provider(rows: str, columns: str) -> str:
+    """Rows of what hosts hold, the disk of each in the row of who has it: the host or its storage pool."""
+    return f"""
+  SELECT {columns} each.host_id, vcpus, memory_mb, CASE WHEN p.pool_id IS NULL THEN disk_gb ELSE 0 END AS disk_gb
+  FROM ({rows}) AS each LEFT JOIN ledger.pool_of AS p ON p.host_id = each.host_id
+  UNION ALL
+  SELECT {columns} p.pool_id, 0, 0, disk_gb
+  FROM ({rows}) AS each JOIN ledger.pool_of AS p ON p.host_id = each.host_id
+"""
+
+
+# What counts against each host and pool at one moment: what runs there, and the claims that are not settled. A claim
+# without VCPUs is a stand-in for one that was released.
+_HELD = _by_provider(
+    """
   SELECT host_id, vcpus, memory_mb, disk_gb FROM ledger.instance WHERE ended_at IS NULL
   UNION ALL
-  SELECT host_id, vcpus, memory_mb, disk_gb FROM vacancy.claim WHERE settled_at IS NULL
-"""
+  SELECT host_id, vcpus, memory_mb, disk_gb FROM vacancy.claim WHERE settled_at IS NULL AND vcpus > 0
+""",
+    "",
+)
 OVERCOMMITTED = f"""
 SELECT host_id, c.vcpus - sum(held.vcpus), c.memory_mb - sum(held.memory_mb), c.disk_gb - sum(held.disk_gb)
 FROM ledger.capacity AS c JOIN ({_HELD}) AS held USING (host_id)
 GROUP BY c.host_id
 HAVING least(c.vcpus - sum(held.vcpus), c.memory_mb - sum(held.memory_mb), c.disk_gb - sum(held.disk_gb)) < 0
 """
-# A host on which not even the smallest flavour fits is full.
+# A host on which not even the smallest flavour fits is full, by itself or by its pool.
 FULL = f"""
-SELECT avg((least(
-  c.vcpus - held.vcpus, (c.memory_mb - held.memory_mb) / 2048, (c.disk_gb - held.disk_gb) / 10
-) < 1)::integer)::float
-FROM ledger.capacity AS c JOIN (
-  SELECT host_id, sum(vcpus) AS vcpus, sum(memory_mb) AS memory_mb, sum(disk_gb) AS disk_gb FROM ({_HELD}) AS each
-  GROUP BY host_id
-) AS held USING (host_id)
+WITH room AS (
+  SELECT
+    host_id, c.vcpus - sum(held.vcpus) AS vcpus, c.memory_mb - sum(held.memory_mb) AS memory_mb,
+    c.disk_gb - sum(held.disk_gb) AS disk_gb
+  FROM ledger.capacity AS c JOIN ({_HELD}) AS held USING (host_id) GROUP BY c.host_id
+)
+SELECT avg((least(r.vcpus, r.memory_mb / 2048, coalesce(pool.disk_gb, r.disk_gb) / 10) < 1)::integer)::float
+FROM room AS r LEFT JOIN ledger.pool_of AS p USING (host_id) LEFT JOIN room AS pool ON pool.host_id = p.pool_id
+WHERE r.host_id NOT IN (SELECT pool_id FROM ledger.pool_of)
 """
 # An instance whose claim was not settled by the very transaction that started it, or a claim settled with no instance.
 TWICE_OR_NEVER = """
@@ -86,19 +107,30 @@ SELECT consumer FROM vacancy.claim LEFT JOIN ledger.instance AS i USING (consume
 WHERE settled_at IS NOT NULL AND i.consumer IS NULL
 """
 # Every moment of the run, in the order of the commits. What ends at one with what begins comes first: it made the room.
-EVER_OVERCOMMITTED = """
+_EVENTS = _by_provider("SELECT *, pg_xact_commit_timestamp(xmin) AS at FROM ledger.event", "consumer, at,")
+EVER_OVERCOMMITTED = f"""
 WITH held AS (
   SELECT
     host_id, at,
     sum(vcpus) OVER so_far AS vcpus, sum(memory_mb) OVER so_far AS memory_mb, sum(disk_gb) OVER so_far AS disk_gb
   FROM (
-    SELECT *, pg_xact_commit_timestamp(xmin) AS at, vcpus > 0 AS begins FROM ledger.event
+    SELECT *, greatest(vcpus, disk_gb) > 0 AS begins FROM ({_EVENTS}) AS each
   ) AS event
   WINDOW so_far AS (PARTITION BY host_id ORDER BY at, begins, consumer ROWS UNBOUNDED PRECEDING)
 )
 SELECT host_id, at FROM held JOIN ledger.capacity AS c USING (host_id)
 WHERE held.vcpus > c.vcpus OR held.memory_mb > c.memory_mb OR held.disk_gb > c.disk_gb
 """
+# What the pools' counts should be.
+MISCOUNTED = """
+SELECT pool_id, counted.gb, summed.gb
+FROM (SELECT pool_id, sum(claimed_gb) AS gb FROM vacancy.pool_claimed GROUP BY pool_id) AS counted
+FULL JOIN (
+  SELECT pool_id, sum(disk_gb) AS gb FROM vacancy.claim WHERE pool_id IS NOT NULL GROUP BY pool_id
+) AS summed USING (pool_id)
+WHERE coalesce(counted.gb, 0) <> coalesce(summed.gb, 0)
+"""
+DRAWN = "SELECT count(*) FROM vacancy.claim AS c JOIN ledger.pool_of AS p USING (host_id)"
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
@@ -110,10 +142,10 @@ def server() -> Iterator[PostgresServer]:
 
 
 @pytest.mark.timeout(300 + SECONDS)
-def test_no_host_is_overcommitted_and_no_acknowledged_claim_is_lost(server: PostgresServer) -> None:
+def test_no_host_or_pool_is_overcommitted_and_no_acknowledged_claim_is_lost(server: PostgresServer) -> None:
     migrate(SecretStr(server.owner_dsn))
     with closing(psycopg2.connect(server.owner_dsn)) as owner:
-        make_fleet(owner, HOSTS, SEED)
+        make_fleet(owner, HOSTS, SEED, POOLS)
         scheduler_dsn = login(owner, "vacancy_scheduler")
         writer_dsn = login(owner, "vacancy_job", "vacancy_reader")
     diaries = server.directory / "diaries"
@@ -177,13 +209,15 @@ def test_no_host_is_overcommitted_and_no_acknowledged_claim_is_lost(server: Post
             consumer: (host, amounts, settled)
             for consumer, host, settled, *amounts in query(
                 owner,
-                "SELECT consumer::text, host_id, settled_at IS NOT NULL, vcpus, memory_mb, disk_gb FROM vacancy.claim",
+                "SELECT consumer::text, host_id, settled_at IS NOT NULL, vcpus, memory_mb, disk_gb FROM vacancy.claim"
+                " WHERE vcpus > 0",
             )
         }
         started = dict(query(owner, "SELECT consumer::text, host_id FROM ledger.instance WHERE NOT lasting"))
         events = query(owner, "SELECT count(*) FROM ledger.event")[0][0]
         ever_overcommitted = query(owner, EVER_OVERCOMMITTED)
         deadlocks += query(owner, DEADLOCKS)[0][0]
+        drawn = query(owner, DRAWN)[0][0]
     log = "".join(file.read_text(errors="replace") for file in (server.directory / "logs").glob("postgres.log*"))
     lost = [
         consumer
@@ -197,13 +231,15 @@ def test_no_host_is_overcommitted_and_no_acknowledged_claim_is_lost(server: Post
         f" {len(looks.full)} looks, {kills} kills, server killed and back in {restarted_s or 0:.1f} s"
         f"\nhosts full at a look: median {sorted(looks.full)[len(looks.full) // 2]:.1%}"
         f"\novercommitted: {len(looks.overcommitted)} at looks, {len(ever_overcommitted)} in the history;"
-        f" lost: {len(lost)}; counted twice or never: {len(looks.twice_or_never)}; deadlocks: {deadlocks}"
+        f" lost: {len(lost)}; on hosts of {POOLS} pools: {drawn:,};"
+        f" counted twice or never: {len(looks.twice_or_never)}; deadlocks: {deadlocks}"
         f"\ntold: {dict(history.told)}\nerrors: {Counter(history.errors).most_common(5)}"
     )
 
     assert history.errors == []
     assert looks.overcommitted == []
     assert looks.twice_or_never == []
+    assert looks.miscounted == []
     assert ever_overcommitted == []
     assert lost == []
     assert deadlocks == 0
@@ -222,6 +258,7 @@ def test_no_host_is_overcommitted_and_no_acknowledged_claim_is_lost(server: Post
     # And that it was put to the test at all.
     assert history.told["refused"] > 0
     assert started
+    assert drawn or not POOLS
     assert sorted(looks.full)[len(looks.full) // 2] > 0.5
 
 
@@ -244,14 +281,16 @@ class Looks:
     """Looks at all tables at one moment, each time one that a transaction's snapshot fixes.
 
     Attributes:
-        overcommitted: hosts that held more than they have.
+        overcommitted: hosts and pools that held more than they have.
         twice_or_never: consumers that counted twice, or no more though nothing runs for them.
+        miscounted: pools whose count was not what claims draw from them.
         full: at each look, the fraction of hosts on which the smallest flavour does not fit.
     """
 
     def __init__(self, dsn: str) -> None:
         self.overcommitted: list[tuple[Any, ...]] = []
         self.twice_or_never: list[tuple[Any, ...]] = []
+        self.miscounted: list[tuple[Any, ...]] = []
         self.full: list[float] = []
         self._dsn = dsn
         self._looked_s = 0.0
@@ -262,7 +301,10 @@ class Looks:
             return
         self._looked_s = time.monotonic()
         with contextlib.suppress(psycopg2.OperationalError):
-            overcommitted, twice_or_never, full = self._at_once(OVERCOMMITTED, TWICE_OR_NEVER, FULL)
+            overcommitted, twice_or_never, full, miscounted = self._at_once(
+                OVERCOMMITTED, TWICE_OR_NEVER, FULL, MISCOUNTED
+            )
+            self.miscounted += miscounted
             self.overcommitted += overcommitted
             self.twice_or_never += twice_or_never
             self.full.append(full[0][0])

@@ -31,6 +31,7 @@ INVENTORY_COLUMNS = (
     "allocated",
     "source",
     "disk_id",
+    "disk_pool",
 )
 AMOUNTS = {"reporting_interval_ms", *USAGE_COLUMNS} - {"reason", "host_id", "boot_id", "recent_consumers", "uncertain"}
 

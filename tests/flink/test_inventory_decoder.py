@@ -81,6 +81,8 @@ def test_a_good_event_in_columns(decoder: Decoder) -> None:
     assert json.loads(row["inventories"])["VCPU"]["allocation_ratio"] == 4.0
     assert row["source"] == "unknown"
     assert decoder.row("host-0", ENCODER.encode(inventory_event(source="libvirt")))["source"] == "libvirt"
+    assert row["disk_pool"] is None
+    assert decoder.row("host-0", ENCODER.encode(inventory_event(disk_pool="ceph")))["disk_pool"] == "ceph"
     assert row["allocated"] is None
     assert json.loads(decoder.row("host-0", ENCODER.encode(inventory_event(allocated={"VGPU": 3})))["allocated"]) == {
         "VGPU": 3

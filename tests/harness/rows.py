@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -59,7 +60,15 @@ INVENTORY: dict[str, Any] = {
     "agent_version": "0.1.0",
     "allocated": "{}",
     "source": "host",
+    "disk_pool": None,
 }
+NO_DISK: dict[str, Any] = {
+    "disk_gb_capacity": 0,
+    "disk_gb_free": 0,
+    "disk_gb_free_min": 0,
+    "disk_gb_available": 0,
+}
+"""Of the usage of a host whose disk comes from a storage pool."""
 
 
 def at(second: float) -> datetime:
@@ -75,6 +84,27 @@ def upsert_usage(connection: Connection, **values: Any) -> None:
 def upsert_inventory(connection: Connection, **values: Any) -> None:
     """An inventory row as the sink of ``host_inventory`` writes it."""
     _upsert(connection, "host_inventory", INVENTORY | values)
+
+
+def upsert_pool(
+    connection: Connection,
+    pool: str,
+    observed_at: datetime,
+    *,
+    gb: int,
+    free_gb: int | None = None,
+    available_gb: int | None = None,
+    **inventory: Any,
+) -> None:
+    """A storage pool's rows, with its name as its id; free as it says itself."""
+    free_gb = gb if free_gb is None else free_gb
+    inventories = {"DISK_GB": {"total": gb, "reserved": 0, "min_unit": 1, "max_unit": gb, "step_size": 1}}
+    values = {"name": pool, "traits": "{MISC_SHARES_VIA_AGGREGATE}", "inventories": json.dumps(inventories)}
+    upsert_inventory(connection, **values | {"host_id": pool, "observed_at": observed_at} | inventory)
+    usage = dict.fromkeys((key for key in USAGE if key.startswith(("vcpus_", "memory_mb_", "cpu_"))), 0)
+    usage |= {"disk_gb_capacity": gb, "disk_gb_free": free_gb, "disk_gb_free_min": free_gb}
+    usage["disk_gb_available"] = gb if available_gb is None else available_gb
+    upsert_usage(connection, **usage | {"host_id": pool, "observed_at": observed_at, "recent_consumers": "{}"})
 
 
 def add_roomy_host(connection: Connection, name: str) -> None:

@@ -100,6 +100,7 @@ inventory_rows = st.fixed_dictionaries(
         "inventories": inventories,
         "traits": st.just([]) | st.just(["MISC_SHARES_VIA_AGGREGATE"]) | st.lists(texts, max_size=3),
         "aggregates": st.lists(texts, max_size=2),
+        "disk_pool": st.none() | st.sampled_from(("host-1", "odd")) | texts,
         "numa_cells": cells,
         "pci_pools": pools,
         "reporting_interval_ms": int8,

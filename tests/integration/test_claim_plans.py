@@ -101,7 +101,7 @@ def test_the_sampled_path_reads_by_index_alone(explaining: Connection) -> None:
                 if SAMPLED in plan or "INSERT INTO vacancy.claim" in plan:
                     # By host, and not by time of expiry, which would read all that is in flight.
                     assert "claim_in_flight" in plan, plan
-                    assert "claim_expiry" not in plan, plan
+                    assert "claim_expired" not in plan, plan
 
 
 @pytest.mark.parametrize("more", ["", ', "required": ["HW_CPU_X86_AVX2"]'])

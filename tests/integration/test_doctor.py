@@ -103,7 +103,7 @@ def test_a_table_that_stands_still_is_said(dsns: dict[str, str]) -> None:
         assert "every host is stale" in stale
         with owner:
             upsert_usage(owner, observed_at=datetime.now(UTC) + timedelta(hours=1))
-        assert "from the future" in wrong(diagnose(settings(dsns)), "table")[1]
+        assert "say times ahead of this database's" in wrong(diagnose(settings(dsns)), "clocks")[0]
 
 
 def test_hosts_whose_events_contradict_each_other_are_named_and_counted(dsns: dict[str, str]) -> None:

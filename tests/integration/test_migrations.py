@@ -43,6 +43,9 @@ NEW = [
     "topic_offset",
     "topic_partition",
     "clock_ahead",
+    "disk_pool",
+    "pool_id",
+    "settled_xid",
 ]
 """Columns that a database of the earlier version does not have."""
 SLOW = "CREATE TABLE vacancy.half (); SELECT pg_sleep(300)"

@@ -23,7 +23,7 @@ import pytest
 from pydantic import SecretStr
 
 from bench.placement import environment
-from tests.harness.rows import upsert_inventory, upsert_usage
+from tests.harness.rows import upsert_inventory, upsert_pool, upsert_usage
 from vacancy.connectors.collectors.collector import Inventory
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.scheduler.adapter import Scheduler
@@ -40,6 +40,15 @@ RACK_1, RACK_2, RACK_3 = (f"00000000-0000-4000-8000-00000000000{number}" for num
 
 
 @dataclass(frozen=True)
+class Pool:
+    """A storage pool of the host: how much of it is used, and whether the host is in its aggregate."""
+
+    inventory: Inventory
+    used: int = 0
+    is_shared: bool = True
+
+
+@dataclass(frozen=True)
 class Case:
     """A host and a request to it, amounts by resource class."""
 
@@ -52,10 +61,12 @@ class Case:
     any_of: tuple[tuple[str, ...], ...] = ()
     forbidden: tuple[str, ...] = ()
     member_of: tuple[str, ...] = ()
+    pool: Pool | None = None
 
     @property
     def by_amounts_alone(self) -> bool:
-        return not (self.required or self.any_of or self.forbidden or self.member_of)
+        is_elsewhere = self.pool is not None and not self.pool.is_shared
+        return not (self.required or self.any_of or self.forbidden or self.member_of or is_elsewhere)
 
 
 def vcpus(requested: int, *, used: int = 0, total: int = 16, max_unit: int = MOST, **inventory: Any) -> Case:
@@ -72,6 +83,16 @@ def host(resources: dict[str, int] | None = None, **more: Any) -> Case:
         "DISK_GB": Inventory(100, 0, 100, 1.0),
     }
     return Case(inventories, resources or {"VCPU": 4, "MEMORY_MB": 8192, "DISK_GB": 40}, **more)
+
+
+def pooled(
+    requested: int, *, used: int = 0, total: int = 100, max_unit: int = MOST, is_shared: bool = True, **inventory: Any
+) -> Case:
+    """A request for 4 of 16 VCPUs and for disk, to a host whose disk comes from a pool of 100 GB."""
+    limits = {"reserved": 0, "allocation_ratio": 1.0} | inventory
+    resources = {"VCPU": 4} | ({"DISK_GB": requested} if requested else {})
+    shared = Pool(Inventory(total=total, max_unit=max_unit, **limits), used, is_shared)
+    return Case({"VCPU": Inventory(16, 0, 16, 1.0)}, resources, pool=shared)
 
 
 # By rule: the host and the request, and whether Placement's documented formula lets it fit:
@@ -129,6 +150,21 @@ NAMED: dict[str, tuple[Case, bool]] = {
         Case({"VCPU": Inventory(16, 0, 16, 1.0)}, {"VCPU": 4}),
         True,
     ),
+    "pool: the last of it": (pooled(40, used=60), True),
+    "pool: one too many": (pooled(41, used=60), False),
+    "pool: all of it": (pooled(100), True),
+    "pool: more used than there is": (pooled(1, used=120), False),
+    "pool: reserved": (pooled(41, reserved=10, used=50), False),
+    "pool: ratio, rounded down": (pooled(150, total=101, allocation_ratio=1.5, used=1), True),
+    "pool: ratio, one too many": (pooled(151, total=101, allocation_ratio=1.5, used=1), False),
+    "pool: min_unit": (pooled(3, min_unit=4), False),
+    "pool: max_unit": (pooled(9, max_unit=8), False),
+    "pool: step_size": (pooled(12, step_size=4), True),
+    "pool: no multiple of step_size": (pooled(10, step_size=4), False),
+    "pool: of another aggregate": (pooled(40, is_shared=False), False),
+    "pool: full, and not asked": (pooled(0, used=100), True),
+    "pool: of another aggregate, and not asked": (pooled(0, is_shared=False), True),
+    "pool: it has room and the host has none": (replace(pooled(40), used={"VCPU": 13}), False),
     "required: has it": (host(traits=(AVX2, SSD), required=(AVX2,)), True),
     "required: has not": (host(traits=(SSD,), required=(AVX2,)), False),
     "required: has both": (host(traits=(AVX2, GOLD, SSD), required=(AVX2, GOLD)), True),
@@ -187,6 +223,15 @@ def generated(seed: int, count: int) -> list[Case]:
         of = {name: amounts() for name in AMOUNTS}
         # Fewer classes are likelier to fit, and few hosts miss one.
         asked = rnd.choice([("VCPU",), ("MEMORY_MB",), ("VCPU", "MEMORY_MB"), tuple(AMOUNTS)])
+        if asked == tuple(AMOUNTS) and rnd.random() < 0.5:
+            inventory, _, used = of["DISK_GB"]
+            others = [name for name in AMOUNTS if name != "DISK_GB"]
+            return Case(
+                inventories={name: of[name][0] for name in others},
+                resources={name: of[name][1] for name in AMOUNTS},
+                used={name: of[name][2] for name in others},
+                pool=Pool(inventory, used),
+            )
         there = [name for name in AMOUNTS if rnd.random() < 0.95] or ["VCPU"]
         amounts_alone = Case(
             inventories={name: of[name][0] for name in there},
@@ -328,5 +373,18 @@ def _insert(connection: Any, host_id: str, case: Case) -> None:
         observed_at=now,
         inventories=json.dumps({name: asdict(inventory) for name, inventory in case.inventories.items()}),
         traits=list(case.traits),
-        aggregates=list(case.aggregates),
+        aggregates=[*case.aggregates, f"scope of {host_id}"],
+        disk_pool=f"pool of {host_id}" if case.pool else None,
     )
+    if case.pool:
+        inventory, capacity = case.pool.inventory, case.pool.inventory.capacity
+        upsert_pool(
+            connection,
+            f"pool of {host_id}",
+            now,
+            gb=capacity,
+            free_gb=capacity - case.pool.used,
+            available_gb=PLENTY,
+            inventories=json.dumps({"DISK_GB": asdict(inventory)}),
+            aggregates=[f"scope of {host_id}" if case.pool.is_shared else "another"],
+        )

@@ -54,7 +54,7 @@ INNER = (
     "SELECT * FROM vacancy.host_fit(NULL)",
     "SELECT vacancy.random_hosts(1)",
     "SELECT vacancy.best_of_all(NULL)",
-    "SELECT vacancy.claim_host(NULL, gen_random_uuid(), false)",
+    "SELECT vacancy.claim_host(NULL, gen_random_uuid(), 1, false, '{}')",
     "SELECT vacancy.sweep_claims()",
     "SELECT * FROM vacancy.host_free",
     "SELECT vacancy.parse_pci('[]')",

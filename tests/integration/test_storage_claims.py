@@ -46,7 +46,7 @@ def add(owner: Connection, name: str, *aggregates: str, **inventory: Any) -> Non
 
 def add_pool(owner: Connection, *aggregates: str, **inventory: Any) -> None:
     """A pool as `vacancy storage` sends it, but with CPUs and memory, so that nothing else keeps a claim away."""
-    pool = {"status": "DISABLED", "status_reason": "pool 20x, 10% reserved", "traits": "{MISC_SHARES_VIA_AGGREGATE}"}
+    pool = {"status": "ENABLED", "status_reason": "pool 20x, 10% reserved", "traits": "{MISC_SHARES_VIA_AGGREGATE}"}
     add(owner, POOL, *aggregates, **pool | {"source": "cinder"} | inventory)
 
 

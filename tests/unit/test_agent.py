@@ -12,16 +12,21 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests.harness.clock import Clock
 from vacancy.connectors.collectors.collector import Inventory, InventoryReading, UsageReading
+from vacancy.connectors.collectors.disk_pool import pool_id
+from vacancy.connectors.kafka.host_events import HostEvents
 from vacancy.connectors.kafka.outbox import Left, Outbox
 from vacancy.connectors.settings import AgentSettings, KafkaSettings
 from vacancy.jobs.reporters.agent import EXTRA_EVENTS_PER_S, Agent, Schedule, run
+from vacancy.jobs.reporters.disk_pool import PoolReporter
 from vacancy.jobs.reporters.encoders import make_encoders
 from vacancy.jobs.reporters.identity import default_host_id, host_id_of, only_agent
 from vacancy.jobs.signals import StopSignal
@@ -103,6 +108,70 @@ def _bench(settings: AgentSettings, seed: int = 1) -> Bench:
     encoders = {event: Encoder(event) for event in Event}
     agent = Agent(settings, "host", node, sink, encoders, clock=clock, wall_clock=lambda: 12.5, rng=random.Random(seed))
     return Bench(clock, node, sink, agent)
+
+
+# A storage pool
+
+
+class PoolEvents(HostEvents):
+    """Records what is sent."""
+
+    def __init__(self) -> None:
+        super().__init__(NOWHERE, "test")
+        self.sent: list[tuple[Event, str, dict[str, Any]]] = []
+
+    def send(self, event: Event, host_id: str, payload: bytes | None) -> None:
+        assert payload is not None
+        self.sent.append((event, host_id, decode(payload).record))
+
+
+def test_a_host_of_a_storage_pool_has_no_disk_of_its_own_and_one_reports_the_pool() -> None:
+    settings = AgentSettings(disk_pool="nfs-vms", reports_disk_pool=True, disk_pool_aggregates=("rack",))
+    bench, events = _bench(settings), PoolEvents()
+    encoders = {event: Encoder(event) for event in Event}
+    pool = PoolReporter(settings, "nfs-vms", events, encoders)
+    bench.agent = Agent(settings, "host", bench.node, bench.sink, encoders, pool, clock=bench.clock)
+    disk = Inventory(total=100, reserved=10, max_unit=100, allocation_ratio=2.0)
+    bench.node.usage_reading = dataclasses.replace(
+        bench.node.usage_reading, disk_gb_capacity=180, disk_gb_allocated=30, disk_gb_available=60
+    )
+    bench.node.inventory_reading = dataclasses.replace(
+        bench.node.inventory_reading, inventories={**bench.node.inventory_reading.inventories, "DISK_GB": disk}
+    )
+    bench.until(bench.clock.now + 3.5)
+    own = decode(bench.sink.usage[0]).record
+    assert (own["disk_gb_capacity"], own["disk_gb_allocated"], own["disk_gb_available"]) == (0, 30, 0)
+    assert (own["vcpus_capacity"], own["memory_mb_available"]) == (2, 5)
+    inventory = decode(bench.sink.inventories[0]).record
+    assert (set(inventory["inventories"]), inventory["disk_pool"]) == ({"VCPU"}, "nfs-vms")
+    usages = [record for event, _, record in events.sent if event is Event.USAGE]
+    (told,) = [record for event, _, record in events.sent if event is Event.INVENTORY]
+    assert {host_id for _, host_id, _ in events.sent} == {pool_id("nfs-vms")} != {"host"}
+    assert len(usages) == len(bench.sink.usage) >= 3
+    shared = usages[-1]
+    assert (shared["disk_gb_capacity"], shared["disk_gb_allocated"], shared["disk_gb_available"]) == (180, 0, 60)
+    assert (shared["vcpus_capacity"], shared["memory_mb_capacity"], shared["instances"], shared["seq"]) == (
+        0,
+        0,
+        0,
+        len(usages) - 1,
+    )
+    assert (told["name"], told["aggregates"], told["status"]) == ("nfs-vms", ["rack"], "ENABLED")
+    assert told["traits"] == ["MISC_SHARES_VIA_AGGREGATE"]
+    assert told["disk_pool"] is None
+    assert told["inventories"]["DISK_GB"] == dataclasses.asdict(disk)
+    # What the node tells no disk of costs the pool alone.
+    bench.node.inventory_reading = dataclasses.replace(bench.node.inventory_reading, inventories={})
+    bench.until(bench.clock.now + 20.0)
+    assert decode(bench.sink.inventories[-1]).record["inventories"] == {}
+    assert len([event for event, *_ in events.sent if event is Event.INVENTORY]) == 1
+
+
+def test_a_pool_is_reported_by_name(bench: Bench) -> None:
+    with pytest.raises(ValidationError, match="about disk_pool, which is not set"):
+        AgentSettings(reports_disk_pool=True)
+    bench.until(bench.clock.now + 2.5)
+    assert decode(bench.sink.inventories[0]).record["disk_pool"] is None
 
 
 # Schedule

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.harness.clock import Clock
 from vacancy.connectors.collectors.collector import Inventory
-from vacancy.connectors.openstack.cloud import Cloud, Provider, Truth
+from vacancy.connectors.openstack.cloud import Cloud, Provider, Truth, with_pools
 from vacancy.connectors.openstack.notifications import AggregateSeen, CpuCounters, InstanceSeen, Notification, Service
 
 HOSTS = ("a", "b", "c")
@@ -41,6 +41,64 @@ def truth_of(at: float, held: Held, members: frozenset[str] = frozenset()) -> Tr
             for host in HOSTS
         },
     )
+
+
+def pooled(at: float, rooms: dict[str, int], held: Held) -> Truth:
+    """Hosts a and b without a disk, near pools of so many GiB; c with a disk of its own near all of them."""
+    nodes = {}
+    for id_, node in truth_of(at, held).providers.items():
+        inventories = {name: of_it for name, of_it in node.inventories.items() if name != "DISK_GB"}
+        own = {
+            consumer: {name: amount for name, amount in amounts.items() if name != "DISK_GB"}
+            for consumer, amounts in node.held.items()
+        }
+        mine = node if id_ == "id-c" else dataclasses.replace(node, inventories=inventories, held=own)
+        nodes[id_] = dataclasses.replace(mine, aggregates=frozenset({ZONED}))
+    pools = {
+        f"id-{name}": Provider(
+            id=f"id-{name}",
+            name=name,
+            service="",
+            inventories={"DISK_GB": Inventory(gb, 0, gb, 1.0)},
+            traits=frozenset({"MISC_SHARES_VIA_AGGREGATE"}),
+            aggregates=frozenset({ZONED}),
+            held={uuid: {"DISK_GB": amounts["DISK_GB"]} for uuid, (place, amounts) in held.items() if place != "c"}
+            | {"image cache": {"DISK_GB": 7}},
+        )
+        for name, gb in rooms.items()
+    }
+    pools["id-addresses"] = dataclasses.replace(next(iter(pools.values())), id="id-addresses", inventories={})
+    return with_pools(at, nodes, pools)
+
+
+def test_a_provider_that_shares_its_disk_is_the_pool_of_the_hosts_without_one() -> None:
+    clock = Clock()
+    held = {"one": ("a", SMALL), "two": ("b", LARGE), "three": ("c", LARGE)}
+    cloud = cloud_of(clock, pooled(clock(), {"ceph": 100}, held), services_of(frozenset()))
+    assert cloud.pools == {"id-ceph"}
+    assert {id_: cloud.inventory(id_).disk_pool for id_ in cloud.hosts} == {
+        "id-a": "id-ceph",
+        "id-b": "id-ceph",
+        "id-c": None,
+    }
+    usages = {id_: cloud.usage(id_) for id_ in ("id-a", "id-b", "id-c")}
+    assert [(usage.disk_gb_capacity, usage.disk_gb_allocated) for usage in usages.values()] == [
+        (0, 4),
+        (0, 20),
+        (500, 20),
+    ]
+    usage, inventory = cloud.pool_usage("id-ceph"), cloud.pool_inventory("id-ceph")
+    assert (usage.disk_gb_capacity, usage.disk_gb_allocated, usage.disk_gb_available) == (100, 4 + 20 + 7, 69)
+    assert (usage.vcpus_capacity, inventory.name, inventory.status) == (0, "ceph", "ENABLED")
+    assert inventory.inventories == {"DISK_GB": Inventory(100, 0, 100, 1.0)}
+    # An instance that came since is in it as well.
+    clock.now += 1
+    cloud.told(Notification(clock(), InstanceSeen("new", "a", "a.example", SMALL), None), 15)
+    assert cloud.pool_usage("id-ceph").disk_gb_allocated == 4 + 20 + 7 + 4
+    # A pool that is gone is retired; of several a host takes its disk from the first by name.
+    cloud.sync(pooled(clock() + 1, {"nfs": 50, "nfs-old": 50}, held))
+    assert (cloud.retired, cloud.pools) == ({"id-ceph"}, {"id-nfs", "id-nfs-old"})
+    assert {cloud.inventory(id_).disk_pool for id_ in ("id-a", "id-b")} == {"id-nfs"}
 
 
 def services_of(members: frozenset[str], disabled: frozenset[str] = frozenset()) -> dict[str, Service]:

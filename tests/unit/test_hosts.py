@@ -36,6 +36,7 @@ ROW = HostRow(
     net_rx_bytes_per_s=1.2e9,
     net_tx_bytes_per_s=None,
     instances=3,
+    disk_pool=None,
     claims=0,
 )
 SUMMARY = Summary(

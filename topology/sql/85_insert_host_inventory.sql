@@ -19,6 +19,7 @@ SELECT
   event.allocated,
   event.source,
   event.disk_id,
+  event.disk_pool,
   `partition` AS topic_partition,
   `offset` AS topic_offset
 FROM inventory_decoded

@@ -18,6 +18,7 @@ CREATE TEMPORARY TABLE host_inventory (
   allocated STRING,
   source STRING,
   disk_id STRING,
+  disk_pool STRING,
   topic_partition INT NOT NULL,
   topic_offset BIGINT NOT NULL,
   PRIMARY KEY (host_id) NOT ENFORCED

@@ -46,7 +46,8 @@ public final class DecodeInventory extends EventDecoder {
                     DataTypes.FIELD("agent_version", DataTypes.STRING()),
                     DataTypes.FIELD("allocated", DataTypes.STRING()),
                     DataTypes.FIELD("source", DataTypes.STRING()),
-                    DataTypes.FIELD("disk_id", DataTypes.STRING()));
+                    DataTypes.FIELD("disk_id", DataTypes.STRING()),
+                    DataTypes.FIELD("disk_pool", DataTypes.STRING()));
     private static final List<String> ARRAYS = List.of("traits", "aggregates");
     private static final int HOST_ID = 1;
     private static final int RETIRED = 2;
