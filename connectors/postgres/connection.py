@@ -235,15 +235,13 @@ def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyE
         return UnreachableError(
             f"{place}: {reason}; wait until a standby has been promoted, or correct target_session_attrs in the dsn"
         )
-    if "failed: " in text:
-        reason = text.split("failed: ")[-1].strip().splitlines()[0].rstrip(".")
-        for pattern, remedy in () if _TOO_SOON_FOR_TLS in reason else _TLS:
-            if re.search(pattern, reason):
-                return VacancyError(f"{place}: {reason}; {remedy}")
-        return UnreachableError(f"{place} cannot be reached: {reason}; start it, or correct the dsn")
     if re.search(r"invalid (port|integer|\w+ value)|could not match|weak sslmode", text):
         return VacancyError(f"{place}: the connection string is wrong; {_ENCODE}")
-    reason = text.strip().splitlines()[0].rstrip(".") if text.strip() else "no reason given"
+    # Without "failed: " it is the error of a connection that had begun, such as one of TLS.
+    reason = (text.split("failed: ")[-1].strip() or "no reason given").splitlines()[0].rstrip(".")
+    for pattern, remedy in () if _TOO_SOON_FOR_TLS in reason else _TLS:
+        if re.search(pattern, reason):
+            return VacancyError(f"{place}: {reason}; {remedy}")
     return UnreachableError(f"{place} cannot be reached: {reason}; start it, or correct the dsn")
 
 
