@@ -127,7 +127,8 @@ public final class DecoderFuzz {
             write(out, key == null ? new byte[0] : key.getBytes(StandardCharsets.UTF_8));
             write(out, payload);
         }
-        long appendMs = random.nextInt(100) > 0 ? 1_700_000_000_000L : random.nextLong();
+        // What is kept goes to a broker, which gives it the time.
+        long appendMs = out != null || random.nextInt(100) > 0 ? 1_700_000_000_000L : random.nextLong();
         TimestampData time = TimestampData.fromEpochMillis(appendMs);
         StringData hostKey = key == null ? null : StringData.fromString(key);
         try {
