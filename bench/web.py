@@ -119,7 +119,7 @@ def _cpu(stack: WebStack) -> tuple[float, float]:
 
 def _share(stack: WebStack, seconds: float) -> dict[str, float]:
     before, began = _cpu(stack), time.monotonic()
-    time.sleep(seconds)
+    time.sleep(seconds)  # what is measured: what both use in this time
     after, took = _cpu(stack), time.monotonic() - began
     return {
         "server_cores": round((after[0] - before[0]) / took, 4),
@@ -198,7 +198,7 @@ def main(hosts: int, rows: int, seconds: float, no_save: bool) -> None:
         deadline = time.monotonic() + 120
         while len(_get(stack, "/api/frame")) < 100:
             assert time.monotonic() < deadline, "the page's server does not see the hosts"
-        time.sleep(3)
+        time.sleep(3)  # the first look at all hosts is not what a tick costs
         result: dict[str, Any] = {"hosts": hosts, "alone": _share(stack, seconds)}
         began, before = time.monotonic(), writer.rows
         with Clients(stack, BROWSERS) as clients:

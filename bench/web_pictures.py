@@ -54,7 +54,7 @@ def main(hosts: int, into: Path, every: bool) -> None:
                 page.locator("#host .gauge").first.wait_for(timeout=60_000)
             if "request" in shown:
                 page.locator("#fits .answer").wait_for(timeout=60_000)
-            time.sleep(2.5)
+            time.sleep(2.5)  # the figures of the head come with the next tick
             page.screenshot(path=into / f"{name}.png")
             page.close()
         browser.close()

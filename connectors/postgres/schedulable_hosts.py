@@ -10,9 +10,6 @@ from typing import Any
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
-ORDER = sql.SQL(" ORDER BY reason IS NOT NULL, name, host_id LIMIT %(limit)s")
-"""Schedulable hosts first, then by name, so that a row keeps its place while its figures change."""
-
 
 @dataclass(frozen=True)
 class HostRow:
@@ -61,7 +58,8 @@ class Selection:
         name: a pattern with ``*`` and ``?``.
         out: only those that are not schedulable.
         reason: only those whose reason begins with this.
-        sort: a column of the view; None: schedulable ones first, then by name.
+        sort: a column of the view; None: schedulable ones first, then by name, so that a row keeps its place while its
+            figures change.
         descending: the largest first, the unknown last.
         offset: how many to leave out at the beginning.
     """

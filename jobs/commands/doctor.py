@@ -350,14 +350,7 @@ def _ages(settings: Settings) -> Iterator[Finding]:
 
 
 def _sources(settings: Settings) -> Iterator[Finding]:
-    with (
-        closing(_connect(settings, "reader")) as connection,
-        connection.cursor() as cursor,
-        explained(settings.postgres.reader_dsn),
-    ):
-        cursor.execute(_SOURCES)
-        sources = cursor.fetchall()
-    for source, hosts, expected, silent, newest_s in sources:
+    for source, hosts, expected, silent, newest_s in _read(settings, _SOURCES):
         heard = "never heard" if newest_s is None else f"last heard {duration(timedelta(seconds=newest_s))} ago"
         remedy = _LISTEN_AT.get(source, f"look at the collector that calls itself {source}")
         what = f"{source} speaks for {hosts} hosts, {heard}"
@@ -442,34 +435,22 @@ def disk_pools(settings: Settings) -> Iterator[Finding]:
 
 
 def _figures(settings: Settings) -> Iterator[Finding]:
-    with (
-        closing(_connect(settings, "reader")) as connection,
-        connection.cursor() as cursor,
-        explained(settings.postgres.reader_dsn),
-    ):
-        cursor.execute(_UNCERTAIN, {"names": _NAMED_HOSTS})
-        for names, count, figure in cursor.fetchall():
-            yield Finding(
-                "figures",
-                f"{one_line(figure)} of {count} hosts is not known for certain: {_named(names, count)};"
-                " the logs of their agents say why",
-            )
+    for names, count, figure in _read(settings, _UNCERTAIN, {"names": _NAMED_HOSTS}):
+        yield Finding(
+            "figures",
+            f"{one_line(figure)} of {count} hosts is not known for certain: {_named(names, count)};"
+            " the logs of their agents say why",
+        )
 
 
 def _disks(settings: Settings) -> Iterator[Finding]:
-    with (
-        closing(_connect(settings, "reader")) as connection,
-        connection.cursor() as cursor,
-        explained(settings.postgres.reader_dsn),
-    ):
-        cursor.execute(_SHARED_DISKS, {"names": _NAMED_HOSTS})
-        for disk, count, names, promised_gb, capacity_gb in cursor.fetchall():
-            yield Finding(
-                "disks",
-                f"{count} hosts promise {promised_gb:,} GiB of one disk of {capacity_gb:,} GiB, {one_line(disk)}:"
-                f" {_named(names, count)}",
-                "set agent.disk_pool to one name on all of them",
-            )
+    for disk, count, names, promised_gb, capacity_gb in _read(settings, _SHARED_DISKS, {"names": _NAMED_HOSTS}):
+        yield Finding(
+            "disks",
+            f"{count} hosts promise {promised_gb:,} GiB of one disk of {capacity_gb:,} GiB, {one_line(disk)}:"
+            f" {_named(names, count)}",
+            "set agent.disk_pool to one name on all of them",
+        )
 
 
 def _transactions(settings: Settings) -> Iterator[Finding]:
@@ -564,6 +545,18 @@ def _connect(settings: Settings, role: str) -> Any:
         max_age=settings.scheduler.max_age,
         statement_timeout=timedelta(seconds=TIMEOUT_SECONDS),
     )
+
+
+def _read(settings: Settings, query: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    """A query's rows, with the reader's rights."""
+    with (
+        closing(_connect(settings, "reader")) as connection,
+        connection.cursor() as cursor,
+        explained(settings.postgres.reader_dsn),
+    ):
+        cursor.execute(query, values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 def _get_json(url: str, remedy: str) -> Any:
