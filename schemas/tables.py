@@ -29,6 +29,7 @@ SOURCES = (
     "functions/complex",
     "functions/candidate",
     "functions/claim",
+    "functions/many",
     "functions/what_fits",
     "functions/bulk",
     "functions/measured",

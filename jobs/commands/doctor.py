@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 5.0
 _CLOCK_SKEW = timedelta(seconds=1)
 """How far the broker's and the database server's clocks may be apart before it matters to an age."""
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
-_CALLED_BY_THE_VIEW = ("memory_mb_in_pages()", "claimed_mb_in_pages()", "pool_counts()")
+_CALLED_BY_THE_VIEW = ("memory_mb_in_pages()", "claimed_mb_in_pages()", "pool_counts()", "disk_gb_free()")
 """Functions that whoever reads `schedulable_host` calls through it."""
 _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     "job": frozenset(
@@ -43,7 +43,7 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         | {
             (function, "EXECUTE")
             for function in (
-                *("claim()", "release()", "candidates()", "why()", "measured()", "note_claim()"),
+                *("claim()", "claim_many()", "release()", "candidates()", "why()", "measured()", "note_claim()"),
                 *("reserve()", "take_reserved()", "claimed()"),
                 *_CALLED_BY_THE_VIEW,
             )

@@ -10,11 +10,12 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
   prepared vacancy.request := vacancy.prepare_request(request);
   complex boolean := vacancy.is_complex(prepared);
+  pools vacancy.pools := vacancy.pools_of(prepared, NULL, NULL, false);
 BEGIN
   RETURN QUERY
     -- MATERIALIZED: what rules a host out is computed once and not for each place that reads it.
     WITH simple_fit AS MATERIALIZED (
-      SELECT * FROM vacancy.host_fit(prepared)
+      SELECT * FROM vacancy.host_fit(prepared, pools)
     ), missing AS MATERIALIZED (
       -- As best_of_all() does it: a host without such classes and devices at all is not searched for free ones.
       SELECT
@@ -86,6 +87,7 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan S
 DECLARE
   prepared vacancy.request := vacancy.prepare_request(request);
   complex boolean := vacancy.is_complex(prepared);
+  pools vacancy.pools := vacancy.pools_of(prepared, hosts, NULL, false);
 BEGIN
   RETURN QUERY
     SELECT
@@ -106,7 +108,7 @@ BEGIN
       h.cpu_pressure,
       h.memory_pressure,
       h.io_pressure
-    FROM vacancy.host_fit(prepared, hosts) AS h
+    FROM vacancy.host_fit(prepared, pools) AS h
     LEFT JOIN vacancy.host AS u ON u.host_id = h.host_id
     LEFT JOIN LATERAL vacancy.complex_fit(h.host_id, prepared.resources, prepared.numa, prepared.pci) AS c ON complex
     WHERE h.host_id = ANY (hosts);
