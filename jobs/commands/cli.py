@@ -42,7 +42,7 @@ _COMMANDS = {
     "dead-letters": _Command("kafka", "Show what was put aside: bad records, refused rows."),
     "drift": _Command("scheduler", "Show hosts whose allocations and measurements disagree."),
     "migrate": _Command("scheduler", "Bring the tables to this version."),
-    "doctor": _Command("scheduler,kafka", "Say what is wrong with a setup, and what to do."),
+    "doctor": _Command("scheduler", "Say what is wrong with a setup, and what to do."),
 }
 
 
