@@ -49,10 +49,10 @@ BEGIN
     AND vacancy.is_plain(request) THEN
     -- The same hosts in the same order as below, but for what rules few of them out, which the claim finds; with few expressions.
     IF pools.names IS NOT NULL THEN
-      -- Of each host's pool the share that would be in use; -1: it has a disk of its own.
+      -- Of each host's pool the share that would be in use; -Infinity: it has a disk of its own.
       pools_used := ARRAY(
         SELECT CASE
-          WHEN told.name IS NULL THEN -1
+          WHEN told.name IS NULL THEN '-Infinity'
           WHEN pools.outs[told.place] IS NOT NULL THEN 'Infinity'
           ELSE 1 - (least(pools.free[told.place], pools.available[told.place]) - request.disk_gb)::double precision
             / pools.capacities[told.place]
