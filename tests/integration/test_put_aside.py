@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import uuid
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,13 @@ class Bench:
         client.produce(topic, value, key, on_delivery=lambda error, _: errors.append(error), **more)
         assert client.flush(60) == 0
         assert errors == [None]
+
+    def produce_many(self, topic: str, key: str, values: Iterable[bytes]) -> None:
+        """Has records of one key written, as fast as it goes."""
+        client = producer(self.kafka)
+        for value in values:
+            client.produce(topic, value, key)
+        assert client.flush(60) == 0
 
     def usage(self, host: str, compression: str = "none", **fields: Any) -> None:
         """Sends a good usage event."""
@@ -330,6 +338,10 @@ def _dead_letters(bench: Bench) -> None:
     bench.usage("refused")
     bench.usage("after-all")
     bench.wait_for("host", "after-all")
+    # More than may wait, in one partition: those beyond are lost, and hold up nothing.
+    bench.produce_many(bench.kafka.usage_topic, "flood", 350 * [noise + b"x" * 10_000])
+    bench.usage("after-flood")
+    bench.wait_for("host", "after-flood")
 
 
 def _waiting_letters_are_resent(kafka: KafkaSettings, directory: Path) -> None:
