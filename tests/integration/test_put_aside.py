@@ -171,6 +171,7 @@ def test_what_would_fail_again_is_put_aside(kafka_broker: KafkaServer, database:
         job.stop()
     _waiting_letters_are_resent(kafka, tmp_path)
     _another_state_backend_is_said(settings, tmp_path)
+    _a_damaged_checkpoint_is_said(tmp_path)
 
 
 def _sources(bench: Bench) -> None:
@@ -367,3 +368,14 @@ def _another_state_backend_is_said(settings: Settings, directory: Path) -> None:
     assert ended.output == ""
     assert "job.state_backend is rocksdb, but the state to go on from, " in ended.error()
     assert ", is of hashmap; set it back, or start once without" in ended.error()
+
+
+def _a_damaged_checkpoint_is_said(directory: Path) -> None:
+    """As a disk that was full leaves one."""
+    (*_, newest) = sorted(directory.glob("**/chk-*/_metadata"), key=lambda file: file.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:100])
+    ended = Ended(directory, "job", "run", "--config", config_file(directory), seconds=READY_SECONDS)
+    assert ended.status == 1
+    assert ended.output == ""
+    assert f"{newest.parent}, cannot be read: " in ended.error()
+    assert "; move it away to go on from the checkpoint before it, or start once with" in ended.error()
