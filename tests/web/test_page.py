@@ -372,7 +372,10 @@ def test_hostile_names_stay_text(sight: Sight, stack: Stack) -> None:
             # A spreadsheet does not take it for a formula either.
             rows = list(csv.DictReader(io.StringIO(ask(stack, "/hosts.csv").body.decode())))
             (row,) = (row for row in rows if row["host_id"] == "hostile")
-            assert row["source"].startswith("'=")
+            assert row["source"] == r"'=1+1\u202e"
+            # Nor a terminal for a command, whoever asks from one.
+            for path in ("/api/host?id=hostile", f"/api/rows?slots={slot}", "/api/sources"):
+                assert ask(stack, path).body.isascii(), path
             assert len(rows) == HOSTS + 1
         finally:
             retire(connection, host_id="hostile", observed_at=query(connection, "SELECT now()")[0][0])
@@ -518,6 +521,7 @@ def test_the_server_answers_nobody_else(stack: Stack) -> None:
     assert status("/?" + "x" * 20_000) == 414
     assert status("/api/fits?request=%7B") == 400
     assert status("/api/host?id=nobody") == 404
+    assert status("/api/host?id=%00") == 400
     policy = ask(stack, "/").headers["content-security-policy"]
     assert "require-trusted-types-for 'script'" in policy
     assert "unsafe" not in policy
