@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from vacancy.jobs import logs
+from vacancy.jobs.terminal import write_any_text
 from vacancy.schemas.errors import VacancyError
 
 
@@ -90,6 +91,7 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Runs a command line and exits with its status."""
+    write_any_text()
     try:
         status: Any = cli.main(args=args, prog_name="vacancy", standalone_mode=False)
     except click.exceptions.Exit as exit_:

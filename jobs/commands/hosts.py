@@ -24,7 +24,7 @@ from vacancy.jobs.commands.host_table import LiveTable, render, summarize
 from vacancy.jobs.commands.request_options import parse_request, request_options
 from vacancy.jobs.options import load, settings_options
 from vacancy.jobs.rendering import PlainTable, one_line, table_console
-from vacancy.jobs.terminal import say_json
+from vacancy.jobs.terminal import safe, say_json
 
 REFRESH_SECONDS = 1.0
 _SORTABLE = [field.name for field in fields(HostRow)]
@@ -122,4 +122,4 @@ def _render_why(rows: Sequence[dict[str, Any]], limit: int | None) -> Renderable
     counts = Counter(row["ruled_out_by"][0] for row in rows if row["ruled_out_by"])
     line = f"{sum(not row['ruled_out_by'] for row in rows):,} of {len(rows):,} hosts fit"
     line += "".join(f", {count:,} {dimension}" for dimension, count in counts.most_common())
-    return Group(table, Text(line, "bold"))
+    return Group(table, Text(safe(line), "bold"))

@@ -123,6 +123,8 @@ class Asking:
                     raise VacancyError(f"the database had no answer within {self._limit_s:g} s; ask for less") from None
                 except psycopg2.DataError as error:
                     raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None
+                except ValueError as error:  # a NUL in a text, which the client library refuses
+                    raise ConfigError(f"the request makes no sense: {error}") from None
         except VacancyError as error:
             if not isinstance(error, ConfigError):
                 self.close()  # after a restart of the server a new connection is due

@@ -341,7 +341,7 @@ def test_a_request_is_tried_in_the_page(sight: Sight) -> None:
 
 
 def test_hostile_names_stay_text(sight: Sight, stack: Stack) -> None:
-    name = "<img src=x onerror=alert(1)>\u202egnp.exe\u0007"
+    name = "<img src=x onerror=alert(1)>\u202egnp.exe\u0007\u3164\U000e0041"
     with closing(stack.connect()) as connection:
         now = query(connection, "SELECT now()")[0][0]
         upsert_inventory(
@@ -363,7 +363,8 @@ def test_hostile_names_stay_text(sight: Sight, stack: Stack) -> None:
                 sight.page.get_by_role("link", name=view).click()
                 sight.page.get_by_role("link", name=view, exact=True).wait_for()
             sight.page.goto(f"{stack.address}/?host=hostile&find=%3Cimg")
-            sight.page.locator("#host h2").get_by_text("<img src=x onerror=alert(1)>\\u202egnp.exe\\u0007").wait_for()
+            shown = r"<img src=x onerror=alert(1)>\u202egnp.exe\u0007\u3164\U000e0041"
+            sight.page.locator("#host h2").get_by_text(shown).wait_for()
             assert "=cmd|'/c calc'!A0</td><svg onload=alert(3)>" in sight.page.locator("#host").inner_text()
             assert sight.ask("document.querySelectorAll('img, script:not([src])').length") == 0
             assert "\u202e" not in sight.page.locator("body").inner_text()
@@ -371,7 +372,10 @@ def test_hostile_names_stay_text(sight: Sight, stack: Stack) -> None:
             # A spreadsheet does not take it for a formula either.
             rows = list(csv.DictReader(io.StringIO(ask(stack, "/hosts.csv").body.decode())))
             (row,) = (row for row in rows if row["host_id"] == "hostile")
-            assert row["source"].startswith("'=")
+            assert row["source"] == r"'=1+1\u202e"
+            # Nor a terminal for a command, whoever asks from one.
+            for path in ("/api/host?id=hostile", f"/api/rows?slots={slot}", "/api/sources"):
+                assert ask(stack, path).body.isascii(), path
             assert len(rows) == HOSTS + 1
         finally:
             retire(connection, host_id="hostile", observed_at=query(connection, "SELECT now()")[0][0])
@@ -517,6 +521,7 @@ def test_the_server_answers_nobody_else(stack: Stack) -> None:
     assert status("/?" + "x" * 20_000) == 414
     assert status("/api/fits?request=%7B") == 400
     assert status("/api/host?id=nobody") == 404
+    assert status("/api/host?id=%00") == 400
     policy = ask(stack, "/").headers["content-security-policy"]
     assert "require-trusted-types-for 'script'" in policy
     assert "unsafe" not in policy
