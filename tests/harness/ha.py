@@ -195,6 +195,8 @@ class Pair:
         )
         with (cluster / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
             file.write("synchronous_standby_names = ''\n")
+            # A standby that has lost its primary is promoted after so long at most; the default is 5 s.
+            file.write("wal_retrieve_retry_interval = '500ms'\n")
 
 
 @contextmanager
@@ -342,6 +344,12 @@ class HighlyAvailable(Live):
                     return True
         return False
 
+    def log_files(self) -> list[Path]:
+        """What its servers and programs say."""
+        servers = [*(broker.child.log for broker in self.brokers), *(server.child.log for server in self.pair.servers)]
+        programs = [program.log for program in self.programs.values()]
+        return [log for log in [*self.cluster.logs.iterdir(), *servers, *programs] if log.is_file()]
+
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Its living processes, by what they are."""
         found = {member.name: member.pid for member in self.cluster.members}
@@ -355,7 +363,8 @@ FLINK = {
     # A JobManager or TaskManager that is gone is found out after so long ...
     "heartbeat.interval": "500 ms",
     "heartbeat.timeout": "5 s",
-    "high-availability.zookeeper.client.connection-timeout": "3 s",
+    "high-availability.zookeeper.client.session-timeout": "3 s",
+    "high-availability.zookeeper.client.connection-timeout": "2 s",
     "high-availability.zookeeper.client.retry-wait": "500 ms",
     # ... and what fails starts again at once.
     "restart-strategy.exponential-delay.initial-backoff": "200 ms",
