@@ -209,9 +209,14 @@ def dial_one_of(servers: Servers, dsn: SecretStr, timeout: timedelta) -> Connect
     try:
         return servers.connect(timeout.total_seconds())
     except NoServerError as error:
-        reasons = [not_connected(text, where(dsn), timeout) for text in error.texts]
+        raise no_server(error, dsn, timeout) from None
+
+
+def no_server(error: NoServerError, dsn: SecretStr, timeout: timedelta) -> VacancyError:
+    """The one-line error for a connection that none of its servers gave; see :func:`connect`."""
+    reasons = [not_connected(text, where(dsn), timeout) for text in error.texts]
     # One server that may be had later is reason enough to try again.
-    raise next((reason for reason in reversed(reasons) if isinstance(reason, UnreachableError)), reasons[-1])
+    return next((reason for reason in reversed(reasons) if isinstance(reason, UnreachableError)), reasons[-1])
 
 
 def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyError:
