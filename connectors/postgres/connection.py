@@ -75,11 +75,17 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
         UnreachableError,
         "see the log of PgBouncer and that of the server",
     ),
-    # "terminating connection": the server stopped between authentication and its first answer.
+    # "terminating connection": the server stopped between authentication and its first answer. One that does "not
+    # accept connections" is a standby without hot_standby, or one that has yet to catch up.
     (
-        r"starting up|shutting down|recovery|terminating connection",
+        r"starting up|shutting down|recovery|terminating connection|is not (yet )?accepting connections",
         UnreachableError,
         "wait until the server has started",
+    ),
+    (
+        r"authentication due to timeout|could not fork|out of (shared )?memory|[Nn]o space left|[Tt]oo many open files",
+        UnreachableError,
+        "the server has too much to do or too little room; see its log",
     ),
 )
 _TOO_SOON_FOR_TLS = "error response during SSL exchange"

@@ -32,7 +32,7 @@ from tests.harness.table import TABLE_SECONDS
 from tests.harness.waiting import wait_until, wait_until_time
 
 SILENT_SECONDS = 30.0
-COMPARED = 500
+COMPARED = 300
 """So many rows are compared after each fault, which takes a few seconds; all of them are at the end."""
 
 

@@ -38,6 +38,8 @@ KEPT = 6
 """So many claims a claimer holds at a time; with the others' they fill the hosts."""
 PAUSE_SECONDS = 0.25
 """Between two claims of a claimer, so that the lab's database leaves the other parts some of the machine."""
+REFUSED_SECONDS = 3.0
+"""After a refusal, for which all hosts are looked at."""
 
 
 @dataclass
@@ -163,7 +165,7 @@ class Claimers:
                         with promises.lock:
                             promises.unsure.update(due)
                             promises.held.pop(due[0])
-                    self._stop.wait(2 * PAUSE_SECONDS)
+                    self._stop.wait(REFUSED_SECONDS)
                 except (ContendedError, UnreachableError, TimedOutError):
                     self._stop.wait(0.1)  # and again with the same consumer
                 except Exception as error:  # noqa: BLE001  # whoever asks for faults() is told
