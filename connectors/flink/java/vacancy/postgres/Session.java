@@ -27,8 +27,8 @@ final class Session implements AutoCloseable {
     /** A statement takes no more text than this, but for a row that has more: the protocol ends at 1 GiB. */
     private static final int CHARACTERS_PER_STATEMENT = 16 << 20;
 
-    /** So a server that restarts, or whose standby is promoted, costs no restart of the job on top of that. */
-    private static final Duration RETRY_FOR = Duration.ofSeconds(30);
+    /** So a server that restarts, whose standby is promoted or whose network is cut costs no restart of the job on top. */
+    private static final Duration RETRY_FOR = Duration.ofMinutes(1);
 
     private static final long RETRY_MS = 500;
 
