@@ -1,0 +1,130 @@
+"""What an older scheduling table costs: decisions by the real `vacancy.claim` before fleets whose true state is known.
+
+Each arm is a way to run the system (arms.py), each seed a fleet with its requests, the same for all arms. All arms
+run with the first seed, then all with the second, until the time is over; each run is saved at once, and what is
+there is not run again.
+
+    python -m bench.decisions --traces planetlab_cpu.npz --minutes 9
+    python -m bench.decisions --hosts 200 --only 'interval 1 s' --seeds 2 --no-save     # by the generator
+    python -m bench.decisions summary
+    python -m bench.decisions fit planetlab_cpu.npz                                     # bench/decisions/planetlab.json
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.common import CONSOLE, RESULTS, postgres_server, save
+from bench.decisions import traces
+from bench.decisions.arms import ARMS, MEASURED_S, Run
+from bench.decisions.summary import table
+from bench.decisions.table import database
+
+NAME = "decisions"
+RAW = RESULTS / f"{NAME}.csv"
+_GENERATED = (4_000, 288)
+_SERVER = {"fsync": "off", "shared_buffers": "512MB"}  # how long a claim takes is not measured
+
+
+@click.group(invoke_without_command=True)
+@click.option("--hosts", type=click.IntRange(50), default=1_000, show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--minutes", default=10.0, show_default=True, help="No run begins that would end later.")
+@click.option(
+    "--seconds", default=MEASURED_S, show_default=True, help="Simulated time in which decisions are measured."
+)
+@click.option(
+    "--traces",
+    "traces_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Measured traces instead of the generator.",
+)
+@click.option("--only", multiple=True, help="Arms whose name contains this; may be repeated.")
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+@click.pass_context
+def main(
+    context: click.Context,
+    hosts: int,
+    seeds: int,
+    minutes: float,
+    seconds: int,
+    traces_file: Path | None,
+    only: tuple[str, ...],
+    saved: bool,
+) -> None:
+    """Runs what is missing; prints a table, adds to bench/results/decisions.csv."""
+    if context.invoked_subcommand:
+        return
+    runs = _saved() if saved else []
+    arms = [arm for arm in ARMS if not only or any(part in arm.name for part in only)]
+    until_s, longest_s = time.monotonic() + 60 * minutes, 0.0
+    source = "traces" if traces_file else "generator"
+    with ExitStack() as stack:
+        dsn = None
+        if not all(arm.nova for arm in arms):
+            dsn = stack.enter_context(database(stack.enter_context(postgres_server(**_SERVER))))
+        for seed in range(seeds):
+            levels = traces.load(traces_file) if traces_file else traces.generate(*_GENERATED, seed)
+            for arm in arms:
+                key = {"arm": arm.name, "hosts": hosts, "seed": seed, "source": source, "seconds": seconds}
+                began_s = time.monotonic()
+                if any(run.items() >= key.items() for run in runs) or began_s + longest_s > until_s:
+                    continue
+                figures = Run(arm, None if arm.nova else dsn, hosts, levels, seed, measured_s=seconds).result()
+                longest_s = max(longest_s, time.monotonic() - began_s)
+                runs.append({**key, **figures})
+                CONSOLE.print(f"seed {seed} {arm.name}: busy {figures['busy_0.8']:.4f}, took {figures['took_s']:.0f} s")
+                if saved:
+                    _save(runs)
+    CONSOLE.print(table(runs))
+
+
+@main.command()
+def summary() -> None:
+    """Prints the table of what is saved."""
+    CONSOLE.print(table(_saved()))
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def fit(file: Path) -> None:
+    """Fits the generator to traces and writes bench/decisions/planetlab.json."""
+    levels = traces.load(file)
+    document = json.loads(traces.FITTED.read_text(encoding="utf-8"))
+    document["statistics"] = {name: round(value, 4) for name, value in traces.statistics(levels).items()}
+    document["fit"] = traces.fit(levels)
+    traces.FITTED.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _saved() -> list[dict[str, Any]]:
+    if not RAW.exists():
+        return []
+    with RAW.open(encoding="utf-8", newline="") as file:
+        return [{name: _value(name, value) for name, value in run.items()} for run in csv.DictReader(file)]
+
+
+def _value(name: str, value: str) -> Any:
+    if name in ("arm", "source"):
+        return value
+    return int(value) if name in ("hosts", "seed", "seconds") else float(value)
+
+
+def _save(runs: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the raw figures, a line a run, and what they were measured with."""
+    with RAW.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, runs[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(runs)
+    save(NAME, {"raw": RAW.name, "runs": len(runs)})
+
+
+if __name__ == "__main__":
+    main()
