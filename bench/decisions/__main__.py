@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def main(
                 runs.append({**key, **figures})
                 CONSOLE.print(f"seed {seed} {arm.name}: busy {figures['busy_0.8']:.4f}, took {figures['took_s']:.0f} s")
                 if saved:
-                    _save(runs)
+                    _add(runs[-1])
     CONSOLE.print(table(runs))
 
 
@@ -117,13 +117,15 @@ def _value(name: str, value: str) -> Any:
     return int(value) if name in ("hosts", "seed", "seconds") else float(value)
 
 
-def _save(runs: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the raw figures, a line a run, and what they were measured with."""
-    with RAW.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, runs[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(runs)
-    save(NAME, {"raw": RAW.name, "runs": len(runs)})
+def _add(run: Mapping[str, Any]) -> None:
+    """Adds a run's raw figures as a line, and writes what they were measured with."""
+    new = not RAW.exists()
+    with RAW.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, run, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(run)
+    save(NAME, {"raw": RAW.name})
 
 
 if __name__ == "__main__":

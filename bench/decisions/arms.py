@@ -17,8 +17,9 @@ from bench.decisions.world import Load, Reals, World
 
 TICK_S = 5
 """Requests are decided each 5 s, by the table of that second; so a table is written once for several decisions."""
-WARM_UP_S, MEASURED_S, WATCHED_S = 300, 600, 120
+WARM_UP_S, MEASURED_S = 300, 600
 NEXT_S = 60
+"""How long the host of a decision is watched."""
 BUSY = (0.6, 0.7, 0.8, 0.9, 1.0)
 """Limits of a host's mean CPU demand in the next minute, as a share of its CPUs."""
 PRESSED = 0.1
@@ -68,7 +69,7 @@ def _changes(tolerance: float, silence_s: int) -> Arm:
 
 _LOAD_ONLY = {"weights": {"vcpus": 0, "memory_mb": 0, "disk_gb": 0}}
 _ALL = {"sample": 1_000_000}
-_ROOMY, _FULL, _BRISK, _NOISY = Load(filled=0.7), Load(filled=0.95), Load(requests_per_s=0.008), Load(noise=0.15)
+_ROOMY, _FULL, _BRISK, _NOISY = Load(filled=0.7), Load(filled=0.95), Load(requests_per_s=0.02), Load(noise=0.15)
 _NOVA = Arm("Nova's weighers, 60 s", lambda: each_and_instances(60), 60, measured=False, nova=True)
 CORE: tuple[Arm, ...] = (
     *(interval(seconds) for seconds in (1, 60, 300)),
@@ -119,9 +120,8 @@ ARMS = CORE + MORE
 
 @dataclass
 class Decided:
-    """What is noted of a decision, and later of its host."""
+    """A decision whose host is watched."""
 
-    instance: int
     host: int
     at: int
 
@@ -142,11 +142,9 @@ class Run:
         self._world = World(hosts, levels, self._asked_until, seed, arm.load)
         self._reporter = Reporter(self._world, arm.due(), window_s=arm.window_s, lag_s=arm.lag_s)
         self._next: list[Decided] = []
-        self._watched: list[Decided] = []
         self._count = dict.fromkeys(("asked", "refused", "refused_with_room", "turned_out_full"), 0)
-        self._after: list[tuple[float, float]] = []  # CPU and memory pressure of the chosen host in the next minute
+        self._after: list[list[float]] = []  # CPU, memory pressure and steal of the chosen host in the next minute
         self._regret: list[float] = []
-        self._steal: list[float] = []
         self._spread: list[float] = []
         self._fleet: list[tuple[float, ...]] = []
         self._error: list[float] = []
@@ -164,7 +162,7 @@ class Run:
                 if connections is None
                 else Table(connections, world, request, measured=arm.measured, counted=arm.counted)
             )
-            while world.now < self._asked_until + WATCHED_S:
+            while world.now < self._asked_until + NEXT_S:
                 _, left = world.advance()
                 self._reporter.advance()
                 if table:
@@ -223,26 +221,20 @@ class Run:
             if least is not None:
                 self._regret.append(float(world.cpu[host]) - least)
             self._picked.append(host)
-            decided = Decided(instance, host, world.now)
-            self._next.append(decided)
-            self._watched.append(decided)
+            self._next.append(Decided(host, world.now))
 
     def _look_back(self) -> None:
-        """Of decisions made a minute ago what their hosts did since, and what instances felt in their first minutes."""
-        world = self._world
-        while self._next and self._next[0].at <= world.now - NEXT_S:
+        """What the hosts of decisions that were made a minute ago have done since."""
+        while self._next and self._next[0].at <= self._world.now - NEXT_S:
             host = np.array([self._next.pop(0).host])
             self._after.append(
-                (float(world.mean("cpu", NEXT_S, host)[0]), float(world.mean("memory_pressure", NEXT_S, host)[0]))
+                [float(self._world.mean(name, NEXT_S, host)[0]) for name in ("cpu", "memory_pressure", "steal")]
             )
-        while self._watched and self._watched[0].at <= world.now - WATCHED_S:
-            host = np.array([self._watched.pop(0).host])
-            self._steal.append(float(world.mean("steal", WATCHED_S, host)[0]))
 
     def _figures(self) -> dict[str, float]:
-        cpu, pressure = np.array(self._after).reshape(-1, 2).T
+        cpu, pressure, steal = np.array(self._after).reshape(-1, 3).T
         fleet = np.array(self._fleet).mean(axis=0)
-        steal, regret = np.array(self._steal), np.array(self._regret)
+        regret = np.array(self._regret)
         asked = max(1, self._count["asked"])
         figures = {
             **self._count,

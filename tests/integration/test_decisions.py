@@ -104,7 +104,7 @@ def test_schedulers_of_a_round_do_not_see_each_other_and_all_get_a_host(
 
 def test_an_old_table_is_further_off_and_claims_that_count_never_overfill(database: str) -> None:
     migrate(SecretStr(database))
-    load = Load(filled=0.9, requests_per_s=0.01)
+    load = Load(filled=0.9, requests_per_s=0.02)
     fresh, old, uncounted = (
         Run(arm, database, HOSTS, LEVELS, 3, measured_s=120).result()
         for arm in (
