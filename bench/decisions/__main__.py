@@ -7,6 +7,7 @@ there is not run again.
     python -m bench.decisions --traces planetlab_cpu.npz --minutes 9
     python -m bench.decisions --hosts 200 --only 'interval 1 s' --seeds 2 --no-save     # by the generator
     python -m bench.decisions summary
+    python -m bench.decisions advice        # jobs/advice.json and docs/decisions.svg
     python -m bench.decisions fit planetlab_cpu.npz                                     # bench/decisions/planetlab.json
 """
 
@@ -22,14 +23,17 @@ from typing import Any
 
 import click
 
+from bench import plots
 from bench.common import CONSOLE, RESULTS, postgres_server, save
 from bench.decisions import traces
+from bench.decisions.advice import advice_of
 from bench.decisions.arms import ARMS, MEASURED_S, Run
-from bench.decisions.summary import table
+from bench.decisions.summary import read_runs, table
 from bench.decisions.table import database
 
 NAME = "decisions"
 RAW = RESULTS / f"{NAME}.csv"
+_ADVICE = RESULTS.parents[1] / "jobs" / "advice.json"
 _GENERATED = (4_000, 288)
 _SERVER = {"fsync": "off", "shared_buffers": "512MB"}  # how long a claim takes is not measured
 
@@ -63,7 +67,7 @@ def main(
     """Runs what is missing; prints a table, adds to bench/results/decisions.csv."""
     if context.invoked_subcommand:
         return
-    runs = _saved() if saved else []
+    runs = read_runs(RAW) if saved else []
     arms = [arm for arm in ARMS if not only or any(part in arm.name for part in only)]
     until_s, longest_s = time.monotonic() + 60 * minutes, 0.0
     source = "traces" if traces_file else "generator"
@@ -90,7 +94,15 @@ def main(
 @main.command()
 def summary() -> None:
     """Prints the table of what is saved."""
-    CONSOLE.print(table(_saved()))
+    CONSOLE.print(table(read_runs(RAW)))
+
+
+@main.command()
+def advice() -> None:
+    """Writes jobs/advice.json, which `vacancy advise` reads, and docs/decisions.svg from what is saved."""
+    runs = read_runs(RAW)
+    _ADVICE.write_text(json.dumps(advice_of(runs), indent=1) + "\n", encoding="utf-8")
+    CONSOLE.print(_ADVICE, *plots.draw(RESULTS, RESULTS.parents[1] / "docs"))
 
 
 @main.command()
@@ -102,19 +114,6 @@ def fit(file: Path) -> None:
     document["statistics"] = {name: round(value, 4) for name, value in traces.statistics(levels).items()}
     document["fit"] = traces.fit(levels)
     traces.FITTED.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-def _saved() -> list[dict[str, Any]]:
-    if not RAW.exists():
-        return []
-    with RAW.open(encoding="utf-8", newline="") as file:
-        return [{name: _value(name, value) for name, value in run.items()} for run in csv.DictReader(file)]
-
-
-def _value(name: str, value: str) -> Any:
-    if name in ("arm", "source"):
-        return value
-    return int(value) if name in ("hosts", "seed", "seconds") else float(value)
 
 
 def _add(run: Mapping[str, Any]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -13,6 +15,20 @@ from rich.table import Table
 _T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 15: 2.13}
 
 Runs = Sequence[Mapping[str, Any]]
+
+
+def read_runs(file: Path) -> list[dict[str, Any]]:
+    """The raw figures of all runs; none where there is no file."""
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [{name: _value(name, value) for name, value in run.items()} for run in csv.DictReader(lines)]
+
+
+def _value(name: str, value: str) -> Any:
+    if name in ("arm", "source"):
+        return value
+    return int(value) if name in ("hosts", "seed", "seconds") else float(value)
 
 
 class Estimate(NamedTuple):
@@ -83,8 +99,3 @@ def table(runs: Runs) -> Table:
 def _cell(value: Estimate, scale: float) -> str:
     half = "" if math.isinf(value.half) or math.isnan(value.half) else f"±{scale * value.half:.2g}"
     return f"{scale * value.mean:.3g}{half}"
-
-
-def arms_of(runs: Runs) -> Iterable[str]:
-    """The names of the arms that have run."""
-    return dict.fromkeys(run["arm"] for run in runs)
