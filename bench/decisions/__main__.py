@@ -7,6 +7,7 @@ there is not run again.
     python -m bench.decisions --traces planetlab_cpu.npz --minutes 9
     python -m bench.decisions --hosts 200 --only 'interval 1 s' --seeds 2 --no-save     # by the generator
     python -m bench.decisions summary
+    python -m bench.decisions live --traces planetlab_cpu.npz    # one arm on the live stack in real time
     python -m bench.decisions advice        # jobs/advice.json and docs/decisions.svg
     python -m bench.decisions fit planetlab_cpu.npz                                     # bench/decisions/planetlab.json
 """
@@ -22,13 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from bench import plots
 from bench.common import CONSOLE, RESULTS, postgres_server, save
 from bench.decisions import traces
 from bench.decisions.advice import advice_of
-from bench.decisions.arms import ARMS, MEASURED_S, Run
-from bench.decisions.summary import read_runs, table
+from bench.decisions.arms import ARMS, MEASURED_S, Run, interval, run
+from bench.decisions.live import live_table
+from bench.decisions.summary import estimate, read_runs, table
 from bench.decisions.table import database
 
 NAME = "decisions"
@@ -80,9 +83,9 @@ def main(
             for arm in arms:
                 key = {"arm": arm.name, "hosts": hosts, "seed": seed, "source": source, "seconds": seconds}
                 began_s = time.monotonic()
-                if any(run.items() >= key.items() for run in runs) or began_s + longest_s > until_s:
+                if any(one.items() >= key.items() for one in runs) or began_s + longest_s > until_s:
                     continue
-                figures = Run(arm, None if arm.nova else dsn, hosts, levels, seed, measured_s=seconds).result()
+                figures = run(arm, None if arm.nova else dsn, hosts, levels, seed, seconds)
                 longest_s = max(longest_s, time.monotonic() - began_s)
                 runs.append({**key, **figures})
                 CONSOLE.print(f"seed {seed} {arm.name}: busy {figures['busy_0.8']:.4f}, took {figures['took_s']:.0f} s")
@@ -95,6 +98,38 @@ def main(
 def summary() -> None:
     """Prints the table of what is saved."""
     CONSOLE.print(table(read_runs(RAW)))
+
+
+@main.command()
+@click.option("--hosts", default=150, show_default=True)
+@click.option("--seconds", default=120, show_default=True, help="Time in which decisions are measured.")
+@click.option("--seeds", default=6, show_default=True, help="Runs in simulated time beside the one in real time.")
+@click.option("--traces", "traces_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+def live(hosts: int, seconds: int, seeds: int, traces_file: Path | None, saved: bool) -> None:
+    """Runs the arm of 1 s on the live stack in real time, and the same simulated; some 5 minutes."""
+    levels = traces.load(traces_file) if traces_file else traces.generate(*_GENERATED, 0)
+    arm = interval(1)
+    real = Run(arm, hosts, levels, 0, measured_s=seconds)
+    with live_table(real.world, real.request) as made:
+        in_real_time = real.result(made)
+        rows_off = np.concatenate(made.rows_off[-seconds // 10 :])
+        late_s = made.late_s
+    with postgres_server(**_SERVER) as server, database(server) as dsn:
+        simulated = [run(arm, dsn, hosts, levels, seed, seconds) for seed in range(seeds)]
+    compared = {
+        name: {
+            "in_real_time": in_real_time[name],
+            "simulated_same_seed": simulated[0][name],
+            "simulated": estimate([figures[name] for figures in simulated])._asdict(),
+        }
+        for name in ("asked", "busy_0.7", "busy_0.8", "cpu_next_minute", "regret", "refused", "turned_out_full")
+    }
+    off = {"mean": float(np.nanmean(rows_off)), "p99": float(np.nanquantile(rows_off, 0.99))}
+    result = {"hosts": hosts, "seconds": seconds, "compared": compared, "rows_off": off, "late_s": round(late_s, 2)}
+    CONSOLE.print(result)
+    if saved:
+        CONSOLE.print(save(f"{NAME}_live", result))
 
 
 @main.command()

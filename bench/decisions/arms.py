@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from bench.decisions import nova
 from bench.decisions.reporting import LAG_S, Due, Reporter, each, each_and_instances, on_change
 from bench.decisions.table import Table, sessions
-from bench.decisions.world import Load, Reals, World
+from bench.decisions.world import Integers, Load, Reals, World
 
 TICK_S = 5
 """Requests are decided each 5 s, by the table of that second; so a table is written once for several decisions."""
@@ -129,21 +128,50 @@ class Decided:
     at: int
 
 
+class Decider(Protocol):
+    """A table of a world, and claims on it."""
+
+    def second(self, reporter: Reporter) -> None:
+        """A second has passed, and hosts have reported."""
+
+    def write(self, reporter: Reporter) -> None:
+        """Before decisions: the table says what it shows now."""
+
+    def decide(self, instances: Sequence[int]) -> Iterable[tuple[int, int | None]]:
+        """Claims for instances: each with its host, or None where it was refused."""
+
+    def release(self, instances: Integers) -> None:
+        """Gives back what instances have claimed that are gone."""
+
+
+def run(
+    arm: Arm, dsn: str | None, hosts: int, levels: Reals, seed: int, measured_s: int = MEASURED_S
+) -> dict[str, float]:
+    """One run of an arm in simulated time, on a database with Vacancy's tables; Nova's arm needs none."""
+    made = Run(arm, hosts, levels, seed, measured_s=measured_s)
+    if dsn is None:
+        return made.result(None)
+    with sessions(dsn, arm.schedulers) as connections:
+        table = Table(connections, made.world, made.request, measured=arm.measured, counted=arm.counted)
+        return made.result(table)
+
+
 class Run:
     """One run of an arm with a seed.
 
     Args:
-        dsn: of a database with Vacancy's tables; None for Nova's arm.
         levels: of instances (traces.py).
+
+    Attributes:
+        world: the fleet.
+        request: what each request has beside its amounts.
     """
 
-    def __init__(
-        self, arm: Arm, dsn: str | None, hosts: int, levels: Reals, seed: int, *, measured_s: int = MEASURED_S
-    ) -> None:
-        self._arm, self._dsn, self._seed = arm, dsn, seed
+    def __init__(self, arm: Arm, hosts: int, levels: Reals, seed: int, *, measured_s: int = MEASURED_S) -> None:
         self._asked_until = WARM_UP_S + measured_s
-        self._world = World(hosts, levels, self._asked_until, seed, arm.load)
-        self._reporter = Reporter(self._world, arm.due(), window_s=arm.window_s, lag_s=arm.lag_s)
+        self.world = World(hosts, levels, self._asked_until, seed, arm.load)
+        self.request = {"max_age": f"{max(30, 3 * arm.age_s)} s", "claim_ttl": "1 d", **arm.request}
+        self._reporter = Reporter(self.world, arm.due(), window_s=arm.window_s, lag_s=arm.lag_s)
         self._next: list[Decided] = []
         self._count = dict.fromkeys(("asked", "refused", "refused_with_room", "turned_out_full"), 0)
         self._after: list[list[float]] = []  # CPU, memory pressure and steal of the chosen host in the next minute
@@ -154,29 +182,22 @@ class Run:
         self._claims_s = 0.0
         self._picked: list[int] = []
 
-    def result(self) -> dict[str, float]:
-        """Runs it; the figures of the decisions made after the warm-up."""
+    def result(self, table: Decider | None) -> dict[str, float]:
+        """Runs it; the figures of the decisions made after the warm-up. Without a table Nova's weighers decide."""
         began_s = time.perf_counter()
-        arm, world = self._arm, self._world
-        request = {"max_age": f"{max(30, 3 * arm.age_s)} s", "claim_ttl": "1 d", **arm.request}
-        with nullcontext() if self._dsn is None else sessions(self._dsn, arm.schedulers) as connections:
-            table = (
-                None
-                if connections is None
-                else Table(connections, world, request, measured=arm.measured, counted=arm.counted)
-            )
-            while world.now < self._asked_until + NEXT_S:
-                _, left = world.advance()
-                self._reporter.advance()
-                if table:
-                    table.release(left)
-                if world.now % TICK_S == 0:
-                    self._tick(table)
+        while self.world.now < self._asked_until + NEXT_S:
+            _, left = self.world.advance()
+            self._reporter.advance()
+            if table:
+                table.second(self._reporter)
+                table.release(left)
+            if self.world.now % TICK_S == 0:
+                self._tick(table)
         self._took_s = time.perf_counter() - began_s
         return self._figures()
 
-    def _tick(self, table: Table | None) -> None:
-        world = self._world
+    def _tick(self, table: Decider | None) -> None:
+        world = self.world
         self._look_back()
         if WARM_UP_S <= world.now < self._asked_until and world.now % 30 == 0:
             used = world.mean("cpu", NEXT_S)
@@ -196,7 +217,7 @@ class Run:
 
     def _nova(self, asked: list[int]) -> Iterable[tuple[int, int | None]]:
         """Nova writes a host's record each minute and when an instance starts; its scheduler adds its own picks."""
-        world, shown = self._world, self._reporter.shown
+        world, shown = self.world, self._reporter.shown
         held = shown.counted + world.allocated - world.counted
         for instance in asked:
             fits = (world.allocated + world.amounts[instance] <= world.capacity).all(axis=1)
@@ -205,8 +226,8 @@ class Run:
             if host is not None:
                 held[host] += world.amounts[instance]
 
-    def _note(self, instance: int, host: int | None, table: Table | None) -> None:
-        world = self._world
+    def _note(self, instance: int, host: int | None, table: Decider | None) -> None:
+        world = self.world
         counts = world.now >= WARM_UP_S
         self._count["asked"] += counts
         room = world.room(instance) if counts else None
@@ -228,10 +249,10 @@ class Run:
 
     def _look_back(self) -> None:
         """What the hosts of decisions that were made a minute ago have done since."""
-        while self._next and self._next[0].at <= self._world.now - NEXT_S:
+        while self._next and self._next[0].at <= self.world.now - NEXT_S:
             host = np.array([self._next.pop(0).host])
             self._after.append(
-                [float(self._world.mean(name, NEXT_S, host)[0]) for name in ("cpu", "memory_pressure", "steal")]
+                [float(self.world.mean(name, NEXT_S, host)[0]) for name in ("cpu", "memory_pressure", "steal")]
             )
 
     def _figures(self) -> dict[str, float]:
@@ -255,7 +276,7 @@ class Run:
             "fleet_cpu": float(fleet[0]),
             **{f"fleet_busy_{limit:g}": float(share) for limit, share in zip(BUSY, fleet[1:], strict=True)},
             "row_error": float(np.mean(self._error)),
-            "events_a_host_s": self._reporter.reports / self._world.hosts / self._world.now,
+            "events_a_host_s": self._reporter.reports / self.world.hosts / self.world.now,
             "most_on_one_host": float(np.bincount(self._picked).max()) if self._picked else 0.0,
             "took_s": round(self._took_s, 1),
             "deciding_s": round(self._claims_s, 1),

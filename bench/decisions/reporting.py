@@ -89,8 +89,8 @@ class Reporter:
 
     Attributes:
         shown: the rows that a scheduler sees now.
+        reported: the hosts that report in this second.
         reports: reports so far.
-        changed: hosts whose rows are new since the caller has last cleared it.
     """
 
     def __init__(self, world: World, due: Due, *, window_s: int, lag_s: int = LAG_S) -> None:
@@ -100,6 +100,7 @@ class Reporter:
         self.shown = self._said.copy()
         self.consumers: list[tuple[str, ...]] = [()] * world.hosts
         self._pending: list[tuple[int, Integers, Rows, list[tuple[str, ...]]]] = []
+        self.reported = np.empty(0, np.int64)
         self.reports = 0
 
     def advance(self) -> None:
@@ -107,10 +108,11 @@ class Reporter:
         world = self._world
         would = self._now()
         hosts = np.flatnonzero(self._due(world, would, self._said, self._last))
+        self.reported = hosts
         self.reports += len(hosts)
         self._last[hosts] = world.now
         self._said.take(would, hosts)
-        self._pending.append((world.now + self._lag_s, hosts, would, [self._recent(host) for host in hosts.tolist()]))
+        self._pending.append((world.now + self._lag_s, hosts, would, [self.recent(host) for host in hosts.tolist()]))
         while self._pending and self._pending[0][0] <= world.now:
             _, arrived, rows, consumers = self._pending.pop(0)
             self.shown.take(rows, arrived)
@@ -121,7 +123,8 @@ class Reporter:
         """How old each row is; within the second that a decision is made."""
         return np.asarray(self._world.now - self.shown.reported_at + 0.1)
 
-    def _recent(self, host: int) -> tuple[str, ...]:
+    def recent(self, host: int) -> tuple[str, ...]:
+        """The instances that a host began to count in the last ten minutes."""
         recent = self._world.recent[host]
         while recent and recent[0][0] < self._world.now - 600:
             recent.popleft()

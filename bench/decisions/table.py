@@ -106,6 +106,9 @@ class Table:
                 if not prepared:
                     cursor.execute("PREPARE claim (uuid[], jsonb) AS SELECT host_id FROM vacancy.claim($1, $2)")
 
+    def second(self, reporter: Reporter) -> None:
+        """Nothing: the table is written when somebody asks."""
+
     def write(self, reporter: Reporter) -> None:
         """Writes what the table shows at this second."""
         shown, world = reporter.shown, self._world

@@ -10,7 +10,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from bench.decisions.arms import Run, interval
+from bench.decisions.arms import interval, run
 from bench.decisions.reporting import Reporter, each
 from bench.decisions.table import Table, sessions
 from bench.decisions.traces import generate
@@ -106,7 +106,7 @@ def test_an_old_table_is_further_off_and_claims_that_count_never_overfill(databa
     migrate(SecretStr(database))
     load = Load(filled=0.9, requests_per_s=0.02)
     fresh, old, uncounted = (
-        Run(arm, database, HOSTS, LEVELS, 3, measured_s=120).result()
+        run(arm, database, HOSTS, LEVELS, 3, 120)
         for arm in (
             interval(1, load=load),
             interval(60, load=load),
