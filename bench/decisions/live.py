@@ -1,5 +1,4 @@
-"""An arm on the live stack in real time: the model's fleet reports through Kafka and the job, and claims read the job's
-table.
+"""An arm on the live stack in real time: the model's fleet reports through Kafka, and claims read the job's table.
 
 It checks the simulated arms: their rows against those that the job makes of the same fleet's events, and their
 results against what the same requests come to here. The first seconds of a world, in which nobody asks for anything,
@@ -21,7 +20,6 @@ import numpy as np
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
-from bench.common import CONSOLE
 from bench.decisions.reporting import Reporter
 from bench.decisions.world import QUIET_S, Integers, Reals, World
 from vacancy.connectors.kafka.host_events import HostEvents
@@ -168,6 +166,5 @@ class LiveTable:
 @contextmanager
 def live_table(world: World, request: dict[str, Any]) -> Iterator[LiveTable]:
     """A live table of a world; the stack is new and removed afterwards."""
-    with CONSOLE.status("the stack starts"), stack() as running:
-        with closing(LiveTable(running, world, request)) as table:
-            yield table
+    with stack() as running, closing(LiveTable(running, world, request)) as table:
+        yield table
