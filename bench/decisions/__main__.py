@@ -5,7 +5,7 @@ run with the first seed, then all with the second, until the time is over; each 
 there is not run again.
 
     python -m bench.decisions --traces planetlab_cpu.npz --minutes 9
-    python -m bench.decisions --hosts 200 --only 'interval 1 s' --seeds 2 --no-save     # by the generator
+    python -m bench.decisions --hosts 200 --seed 0 --arms 3 --no-save      # by the generator
     python -m bench.decisions summary
     python -m bench.decisions live --traces planetlab_cpu.npz    # one arm on the live stack in real time
     python -m bench.decisions advice        # jobs/advice.json and docs/decisions.svg
@@ -43,7 +43,8 @@ _SERVER = {"fsync": "off", "shared_buffers": "512MB"}  # how long a claim takes 
 
 @click.group(invoke_without_command=True)
 @click.option("--hosts", type=click.IntRange(50), default=1_000, show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, default=tuple(range(8)), show_default=True)
+@click.option("--arms", "arms_to_run", type=click.IntRange(1), help="Only the first so many arms.")
 @click.option("--minutes", default=10.0, show_default=True, help="No run begins that would end later.")
 @click.option(
     "--seconds", default=MEASURED_S, show_default=True, help="Simulated time in which decisions are measured."
@@ -60,7 +61,8 @@ _SERVER = {"fsync": "off", "shared_buffers": "512MB"}  # how long a claim takes 
 def main(
     context: click.Context,
     hosts: int,
-    seeds: int,
+    seeds: tuple[int, ...],
+    arms_to_run: int | None,
     minutes: float,
     seconds: int,
     traces_file: Path | None,
@@ -71,14 +73,14 @@ def main(
     if context.invoked_subcommand:
         return
     runs = read_runs(RAW) if saved else []
-    arms = [arm for arm in ARMS if not only or any(part in arm.name for part in only)]
+    arms = [arm for arm in ARMS[:arms_to_run] if not only or any(part in arm.name for part in only)]
     until_s, longest_s = time.monotonic() + 60 * minutes, 0.0
     source = "traces" if traces_file else "generator"
     with ExitStack() as stack:
         dsn = None
         if not all(arm.nova for arm in arms):
             dsn = stack.enter_context(database(stack.enter_context(postgres_server(**_SERVER))))
-        for seed in range(seeds):
+        for seed in seeds:
             levels = traces.load(traces_file) if traces_file else traces.generate(*_GENERATED, seed)
             for arm in arms:
                 key = {"arm": arm.name, "hosts": hosts, "seed": seed, "source": source, "seconds": seconds}
