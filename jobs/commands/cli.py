@@ -42,6 +42,7 @@ _COMMANDS = {
     "extender": _Command("extender", "Filter and rank nodes for kube-scheduler."),
     "dead-letters": _Command("kafka", "Show what was put aside: bad records, refused rows."),
     "drift": _Command("scheduler", "Show hosts whose allocations and measurements disagree."),
+    "advise": _Command("scheduler", "Say how often hosts should report, what that costs and buys."),
     "migrate": _Command("scheduler", "Bring the tables to this version."),
     "doctor": _Command("scheduler", "Say what is wrong with a setup, and what to do."),
 }
