@@ -1,9 +1,9 @@
 """What the fleet page costs and how quick it is. Each command measures one thing in a short run and saves its result.
 
-`cost`, `browser` and `questions` have a database in which rows of `host` are rewritten at a rate, as the job does it, and
-the page's server. `beside` stops and resumes that server in turns, to see what it takes from others. `live` runs the
-whole local stack, to see how long an event takes until it is painted. CPU is that of the processes alone; times are upper
-bounds on a machine that others use as well.
+`cost`, `browser` and `questions` have a database in which rows of `host` are rewritten at a rate, as the job does it,
+and the page's server. `beside` stops and resumes that server in turns, to see what it takes from others. `live` runs
+the whole local stack, to see how long an event takes until it is painted. CPU is that of the processes alone; times
+are upper bounds on a machine that others use as well.
 
     python -m bench.web cost          # server and database without and with 20 browsers, bytes of frames, HOT updates
     python -m bench.web browser       # in a real browser: the first map, work a frame, gaps between pictures, bytes
@@ -54,7 +54,8 @@ PIXELS = """() => {
   window.pixels = [];
   let last = 0;
   const step = () => {
-    if (vacancy.now !== last) { last = vacancy.now; pixels.push([last, (performance.timeOrigin + performance.now()) / 1000]); }
+    const now = (performance.timeOrigin + performance.now()) / 1000;
+    if (vacancy.now !== last) { last = vacancy.now; pixels.push([last, now]); }
     requestAnimationFrame(step);
   };
   requestAnimationFrame(step);
@@ -214,7 +215,9 @@ def browser(hosts: int, rows: int, seconds: float, saved: bool) -> None:
             names = next(size for url, size in sizes.items() if "/api/hosts" in url)
             time.sleep(SETTLE_S)
             page.evaluate(GAPS)
-            page.evaluate("() => { vacancy.perf.snapshot = vacancy.perf.frames[0].bytes; vacancy.perf.frames.length = 0; }")
+            page.evaluate(
+                "() => { vacancy.perf.snapshot = vacancy.perf.frames[0].bytes; vacancy.perf.frames.length = 0; }"
+            )
             time.sleep(seconds)
             frames = [frame for frame in page.evaluate("() => vacancy.perf.frames") if frame["kind"] == 1]
             gaps = sorted(page.evaluate("() => gaps.slice(2)"))
@@ -234,7 +237,8 @@ def browser(hosts: int, rows: int, seconds: float, saved: bool) -> None:
             chromium.close()
         result |= {
             "map_painted_ms": {"median": round(statistics.median(painted)), "each": [round(ms) for ms in painted]},
-            "work_a_frame_ms": percentiles([frame["work"] for frame in frames]) | _p95([frame["work"] for frame in frames]),
+            "work_a_frame_ms": percentiles([frame["work"] for frame in frames])
+            | _p95([frame["work"] for frame in frames]),
             "inflate_ms": percentiles([frame["inflate"] for frame in frames]),
             "gaps_ms": percentiles(gaps),
             "page_bytes": {"first": sum(first.values()), "later": sum(later.values()), "each": first | later},
@@ -246,8 +250,10 @@ def browser(hosts: int, rows: int, seconds: float, saved: bool) -> None:
 
 
 @main.command()
-@_options
-def questions(hosts: int, rows: int, seconds: float, saved: bool) -> None:
+@click.option("--hosts", default=100_000, show_default=True)
+@click.option("--rows", default=10_000, show_default=True, help="Rows rewritten a second.")
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+def questions(hosts: int, rows: int, saved: bool) -> None:
     """What fits, for plain and complex requests; why one host is out; a host. Each is asked three times."""
     with web_stack(hosts) as stack, Writer(stack, hosts, rows):
         _wait_until_seen(stack)
@@ -270,7 +276,10 @@ def beside(hosts: int, rows: int, seconds: float, saved: bool, turns: int) -> No
     leave a part of two cores to the page, so that what shows is whether it stands in the way.
     """
     seconds = min(seconds, 6.0)
-    runs: dict[str, dict[str, list[float]]] = {"with": {"claims": [], "rows": []}, "without": {"claims": [], "rows": []}}
+    runs: dict[str, dict[str, list[float]]] = {
+        "with": {"claims": [], "rows": []},
+        "without": {"claims": [], "rows": []},
+    }
     ttl = claim_ttl_of(hosts)
     with web_stack(hosts) as stack, Clients(stack.address, BROWSERS):
         _wait_until_seen(stack)
@@ -332,7 +341,7 @@ def live(hosts: int, seconds: float, warm_up_s: float, saved: bool) -> None:
 
 
 class _Versions:
-    """Reads a sample of rows several times a second: when each version's event was appended, and when it was committed."""
+    """Reads a sample of rows several times a second: when each version's event was appended and its row committed."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -362,7 +371,8 @@ class _Versions:
             before: set[tuple[str, float]] | None = None
             while not self._stop.wait(0.25):
                 cursor.execute(
-                    "SELECT host_id, date_part('epoch', observed_at), date_part('epoch', pg_xact_commit_timestamp(xmin))"
+                    "SELECT host_id, date_part('epoch', observed_at),"
+                    " date_part('epoch', pg_xact_commit_timestamp(xmin))"
                     " FROM vacancy.host WHERE host_id = ANY (%s)",
                     (sample,),
                 )
@@ -375,7 +385,7 @@ class _Versions:
 
 
 def _event_to_pixel(versions: Sequence[tuple[float, float]], pixels: Sequence[tuple[float, float]]) -> list[float]:
-    """Seconds from each event's append to the picture that shows it; pixels: a frame's time and that of its picture."""
+    """Seconds from each event's append to the picture of it; pixels: times of frames and of their pictures."""
     nows = [now for now, _ in pixels]
     delays = []
     for appended, committed in versions:
