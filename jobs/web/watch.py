@@ -74,7 +74,7 @@ class Watch:
         """Ends the looks, and waits until the present one is over."""
         self._stop.set()
         self._thread.join(timeout=5)
-        self._close()
+        self.close()
 
     def until_next(self) -> float:
         """Seconds until the next look ends, about."""
@@ -94,7 +94,7 @@ class Watch:
             self._look()
             self.trouble = None
         except VacancyError as error:
-            self._close()
+            self.close()
             self.failed_looks += 1
             if self.trouble is None:
                 self.trouble = {"message": str(error), "since": self._good_at}
@@ -182,7 +182,8 @@ class Watch:
                 }
             )
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Closes the connection; the next look opens another."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._table = None
