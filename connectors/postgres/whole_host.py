@@ -50,7 +50,7 @@ def host_id_of(connection: Connection, host: str) -> str:
     """
     with connection.cursor() as cursor:
         cursor.execute(f"{_NAMES} AND (host_id = %(host)s OR name = %(host)s)", {"host": host})
-        found = sorted(host_id for _, host_id, _ in cursor.fetchall())
+        found: list[str] = sorted(host_id for _, host_id, _ in cursor.fetchall())
     if host in found:
         return host
     if len(found) > 1:

@@ -53,7 +53,7 @@ def _dump_and_restore(owner: Connection, database: str, second_database: str, tm
     (restore,) = re.findall(r"^pg_restore .*$", page, re.MULTILINE)
     run(dump, database, tmp_path)
     run(restore, second_database, tmp_path)  # the roles are the server's, so they are there
-    assert schema_state(SecretStr(second_database)).pending == []
+    assert not schema_state(SecretStr(second_database)).pending
     migrate(SecretStr(second_database))
     with closing(psycopg2.connect(second_database)) as restored:
         assert query(restored, "SELECT consumer::text FROM vacancy.claim") == [(str(claim.consumer),)]
