@@ -63,7 +63,7 @@ def build(directory: Path) -> dict[str, bytes]:
         tar.extractall(source, filter="data")
     epoch = said("git", "log", "-1", "--format=%ct")
     # setuptools takes times of files and the umask over into the archives.
-    environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "UV_CACHE_DIR": str(directory / "cache")}
+    environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
     for path in (source, *source.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
@@ -122,7 +122,8 @@ def run(program: str, *arguments: str) -> None:
     """Runs a tool of requirements/release.lock in an environment of its own."""
     lock = str(ROOT / "requirements" / "release.lock")
     command = [uv(), "run", "-q", "--no-project", "--isolated", "--python", sys.executable, "--with-requirements", lock]
-    subprocess.run([*command, program, *arguments], check=True)
+    # cyclonedx warns that a lock has no graph of dependencies, which is so.
+    subprocess.run([*command, program, *arguments], env=os.environ | {"PYTHONWARNINGS": "ignore"}, check=True)
 
 
 def said(*command: str) -> str:
