@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+import uuid
 from pathlib import Path
 
+import click
 import pytest
 
 import vacancy
-from vacancy.jobs.commands.cli import _COMMANDS
+from vacancy.jobs.commands.cli import _COMMANDS, cli
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(folder.name for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith("."))
@@ -80,3 +83,41 @@ def test_names_that_pages_import_are_public() -> None:
     }
     assert {"Request", "Scheduler"} <= names
     assert names <= set(vacancy.__all__)
+
+
+SHELL = re.compile(r"^ *```(?:sh|bash|console)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def command_lines(page: Path) -> list[str]:
+    """The command lines of `vacancy` in a page's blocks of shell, without comments, pipes and variables before them."""
+    found = []
+    for block in SHELL.findall(page.read_text(encoding="utf-8")):
+        joined = re.sub(r"\\\n\s*", " ", block)
+        for line in joined.splitlines():
+            started = re.match(r"^\s*(?:\$ )?(?:\w+=\S+ )*(?:docker compose run --rm |(?:\S*/)?)vacancy (.*)$", line)
+            if started:
+                found.append(re.split(r"\s+#\s|(?:^|\s)\|\s|\s>>?\s|\s&&\s|;\s*$|\s&$", started[1])[0])
+    return found
+
+
+@each_page
+def test_the_command_line_takes_what_pages_show(page: Path) -> None:
+    """Each command line in a block of shell has a command, options and arguments that there are."""
+    for line in command_lines(page):
+        if not line:  # the program alone, for its completion
+            continue
+        words = [word.replace("…", "1").replace("CONSUMER", str(uuid.UUID(int=1))) for word in shlex.split(line)]
+        command: click.Command = cli
+        context: click.Context | None = None
+        try:
+            while isinstance(command, click.Group):
+                context = command.make_context("vacancy", list(words), parent=context)
+                words = [*context._protected_args, *context.args]
+                _, found, words = command.resolve_command(context, words)
+                assert found is not None, line
+                command = found
+            command.make_context("vacancy", list(words), parent=context)
+        except click.UsageError as error:
+            raise AssertionError(f"{line}: {error.format_message()}") from None
+        except click.exceptions.Exit:  # --help
+            pass
