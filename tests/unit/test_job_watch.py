@@ -61,6 +61,8 @@ def test_on_a_cluster_only_our_job_counts(port: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(_Flink, "jobs", (("another", "RUNNING"),))
     watch = JobWatch(load_settings(None, {"job": {"flink_url": f"http://127.0.0.1:{port}"}}))
     assert "not there" in (watch.look() or "")
+    both = load_settings(None, {"job": {"flink_url": "http://127.0.0.1:1"}, "local": {"flink_port": port}})
+    assert JobWatch(both, local=True).look() is None
 
 
 def test_a_cluster_that_is_gone_is_said() -> None:
