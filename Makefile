@@ -85,4 +85,5 @@ bench: venv
 	$(BIN)/python -m bench.packing
 	$(BIN)/python -m bench.nova
 	$(BIN)/python -m bench.web
+	$(BIN)/python -m bench.first_command --cast docs/up.cast
 	$(BIN)/python -m bench.report

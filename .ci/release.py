@@ -34,21 +34,28 @@ def main() -> None:
     INTO.mkdir(parents=True, exist_ok=True)
     for file in INTO.iterdir():
         file.unlink()
-    with tempfile.TemporaryDirectory(prefix="vacancy-release-") as directory:
-        first, second = (build(Path(directory, name)) for name in ("first", "second"))
+    with tempfile.TemporaryDirectory(prefix="vacancy-release-") as name:
+        directory = Path(name)
+        first, second = (build(directory / turn) for turn in ("first", "second"))
         if first != second:
             differ = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
             sys.exit(f"release: two builds differ in {', '.join(differ)}")
-    for name, data in first.items():
-        (INTO / name).write_bytes(data)
-    check_contents(version)
-    run("twine", "check", "--strict", *(str(INTO / name) for name in first))
-    for lock in LOCKS:
-        bill = INTO / f"vacancy-{version}-{lock}.cdx.json"
-        run(
-            *("cyclonedx-py", "requirements", str(ROOT / "requirements" / f"{lock}.lock")),
-            *("--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible", "--output-file", str(bill)),
-        )
+        for file, data in first.items():
+            (INTO / file).write_bytes(data)
+        check_contents(version)
+        tools = installed(directory / "tools")
+        subprocess.run([tools / "twine", "check", "--strict", *(INTO / file for file in first)], check=True)
+        for lock in LOCKS:
+            subprocess.run(
+                [
+                    *(tools / "cyclonedx-py", "requirements", ROOT / "requirements" / f"{lock}.lock"),
+                    *("--pyproject", ROOT / "pyproject.toml", "--output-reproducible"),
+                    *("--output-file", INTO / f"vacancy-{version}-{lock}.cdx.json"),
+                ],
+                # It warns that a lock has no graph of dependencies, which is so.
+                env=os.environ | {"PYTHONWARNINGS": "ignore"},
+                check=True,
+            )
     sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in sorted(INTO.iterdir())]
     (INTO / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
     print(*sums, f"release {version} is in {INTO}; its tag would be v{version}", sep="\n")
@@ -118,12 +125,13 @@ def uv() -> str:
     return str(Path(sys.executable).with_name("uv"))
 
 
-def run(program: str, *arguments: str) -> None:
-    """Runs a tool of requirements/release.lock in an environment of its own."""
-    lock = str(ROOT / "requirements" / "release.lock")
-    command = [uv(), "run", "-q", "--no-project", "--isolated", "--python", sys.executable, "--with-requirements", lock]
-    # cyclonedx warns that a lock has no graph of dependencies, which is so.
-    subprocess.run([*command, program, *arguments], env=os.environ | {"PYTHONWARNINGS": "ignore"}, check=True)
+def installed(directory: Path) -> Path:
+    """The folder with the programs of requirements/release.lock, in an environment of their own."""
+    subprocess.run([uv(), "venv", "-q", "--python", sys.executable, directory], check=True)
+    lock = ROOT / "requirements" / "release.lock"
+    python = directory / "bin" / "python"
+    subprocess.run([uv(), "pip", "install", "-q", "--require-hashes", "--python", python, "-r", lock], check=True)
+    return directory / "bin"
 
 
 def said(*command: str) -> str:

@@ -120,8 +120,11 @@ def _nearest(settings: Settings, request: Request, error: NoHostFitsError) -> st
 
 def _strangers(settings: Settings, request: Request) -> str:
     """The names of --include and --avoid that no host has."""
+    names = (*request.include, *request.avoid)
+    if not names:
+        return ""
     with suppress(VacancyError), _reading(settings) as connection:
-        unknown = unknown_hosts(connection, (*request.include, *request.avoid))
+        unknown = unknown_hosts(connection, names)
         return f"; no host is called {', '.join(unknown)}" if unknown else ""
     return ""
 

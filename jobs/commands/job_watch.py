@@ -20,9 +20,9 @@ class JobWatch:
     Where the settings say nothing of a cluster, the job is not looked at.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Watches the job of these settings."""
-        self._url = named_url(settings) or local_url(settings)
+    def __init__(self, settings: Settings, *, local: bool = False) -> None:
+        """Watches the job of these settings; ``local``: that of the local stack, though they name a cluster."""
+        self._url = (None if local else named_url(settings)) or local_url(settings)
         self._name = None if self._url == local_url(settings) else settings.job.name
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="job watch", daemon=True)

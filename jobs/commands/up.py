@@ -142,7 +142,7 @@ def _show(stack: Stack, console: Console, seconds: float | None) -> None:
     end = math.inf if seconds is None else time.monotonic() + seconds
     redraw_at, message = 0.0, None
     with (
-        JobWatch(stack.settings) as job,
+        JobWatch(stack.settings, local=True) as job,
         LiveTable(lambda: open_reader(stack.settings), console, trouble=lambda: job.trouble) as table,
     ):
         while time.monotonic() < end:
