@@ -15,6 +15,7 @@ from importlib import resources
 SOURCES = (
     "functions/max_age",
     "functions/retirement",
+    "functions/disabling",
     "functions/settlement",
     "functions/pages",
     "functions/pool",

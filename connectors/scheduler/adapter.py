@@ -147,7 +147,7 @@ class Scheduler:
 
         A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated; a claim that is not
         true to the request is an error, or moves. A claim for many consumers holds up others for no longer than one for
-        `bulk.PART` does, unless it may move, and ends within two minutes and a call.
+        `bulk.PART` does, unless it may move, and ends within ten minutes and a call.
 
         Args:
             request: what each of them needs.

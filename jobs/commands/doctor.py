@@ -27,6 +27,7 @@ from vacancy.jobs.settings import Settings, find_config
 from vacancy.jobs.terminal import say, say_json
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.events import Event, released
+from vacancy.schemas.units import milliseconds_of
 
 try:
     from vacancy.connectors.postgres.connection import UnreachableError, connect, explained
@@ -147,6 +148,13 @@ FROM vacancy.schedulable_host AS s, unnest(s.uncertain) AS figure (name)
 GROUP BY figure.name
 ORDER BY figure.name
 LIMIT 20
+"""
+_INTERVALS = """
+SELECT most.what, count(*), (array_agg(s.name ORDER BY s.name))[:%(names)s], max(s.reporting_interval_ms)
+FROM vacancy.schedulable_host AS s, (VALUES ('age', %(age_ms)s), ('window', %(window_ms)s)) AS most (what, ms)
+WHERE s.reporting_interval_ms > most.ms AND (most.what = 'age' OR NOT s.shares)
+GROUP BY most.what
+ORDER BY most.what
 """
 _SHARED_DISKS = """
 SELECT disk_id, hosts, names[:%(names)s], promised_gb, capacity_gb
@@ -505,6 +513,27 @@ def _figures(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _intervals(settings: Settings) -> Iterator[Finding]:
+    """Whether hosts report often enough for what is made of their events."""
+    max_age, window = settings.scheduler.max_age, settings.job.window
+    values = {"names": _NAMED_HOSTS, "age_ms": milliseconds_of(max_age) // 2, "window_ms": milliseconds_of(window)}
+    for what, count, names, longest_ms in _read(settings, _INTERVALS, values):
+        who = f"{count} hosts let up to {duration(timedelta(milliseconds=longest_ms))} pass between two reports"
+        lower = "lower agent.interval (bridge.interval, storage.interval) there"
+        if what == "age":
+            yield Finding(
+                "intervals",
+                f"{who}, so one event that is lost makes them stale: {_named(names, count)}",
+                f"{lower}, or set scheduler.max_age to twice that or more; it is {duration(max_age)}",
+            )
+        else:
+            yield Finding(
+                "intervals",
+                f"{who}, which gives no rates: {_named(names, count)}",
+                f"{lower}, or set job.window to several times that; it is {duration(window)}",
+            )
+
+
 def _disks(settings: Settings) -> Iterator[Finding]:
     for disk, count, names, promised_gb, capacity_gb in _read(settings, _SHARED_DISKS, {"names": _NAMED_HOSTS}):
         yield Finding(
@@ -583,6 +612,7 @@ _CHECKS: Mapping[str, Check] = {
     "anomalies": _anomalies,
     "storage pools": disk_pools,
     "figures": _figures,
+    "intervals": _intervals,
     "disks": _disks,
     "transactions": _transactions,
 }

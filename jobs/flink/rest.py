@@ -178,6 +178,12 @@ def explained(reason: str) -> str:
     return f"{meaning} ({reason})" if meaning else reason
 
 
+def cause(error: Exception) -> str:
+    """The innermost cause of a Java exception in one line, and what it means."""
+    # py4j puts a line of its own before the exception.
+    return explained(innermost_cause(str(error).partition("\n: ")[2] or str(error)))
+
+
 def innermost_cause(trace: str) -> str:
     """The first line of the innermost cause in a Java stack trace."""
     lines = trace.strip().splitlines() or ["no reason given"]
