@@ -165,7 +165,11 @@ def test_records_without_our_headers_show_as_far_as_they_go(
 ) -> None:
     ensure_topics(settings)
     client = producer(settings)
-    odd = {"vacancy.offset": b"x", "vacancy.partition": b"9" * 5000, "vacancy.reason": b"\xff"}
+    odd: dict[str, str | bytes | None] = {
+        "vacancy.offset": b"x",
+        "vacancy.partition": b"9" * 5000,
+        "vacancy.reason": b"\xff",
+    }
     client.produce(settings.dead_letter_topic, b"x", headers=odd)
     client.produce(settings.dead_letter_topic, None)
     assert client.flush(20) == 0
