@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from bench.decisions.arms import SILENCES
+from bench.decisions.summary import Runs, of_arm, read_runs
 
 _PARTS = ("job JVM", "PostgreSQL", "Kafka", "simulator")
 
@@ -24,6 +27,66 @@ def draw(results: Path, docs: Path) -> Iterator[Path]:
                 plot(figure, json.loads(result.read_text(encoding="utf-8")))
                 figure.savefig(docs / f"{name}.svg", format="svg", metadata={"Date": None})
             yield docs / f"{name}.svg"
+    if (raw := results / "decisions.csv").exists():
+        with mpl.rc_context({"svg.hashsalt": "decisions", "svg.fonttype": "none", "font.size": 9}):
+            figure = Figure(figsize=(11, 4), layout="constrained")
+            _decisions(figure, read_runs(raw))
+            figure.savefig(docs / "decisions.svg", format="svg", metadata={"Date": None})
+        yield docs / "decisions.svg"
+
+
+def _decisions(figure: Figure, runs: Runs) -> None:
+    """Placements on busy hosts by what hosts send, by the age of rows, and by the sample; bars are 95 % intervals."""
+    hosts = max(run["hosts"] for run in runs if run["arm"] == "interval 60 s, sample 1")
+
+    def line(axes: Any, arms: Sequence[str], x: Sequence[float] | str, label: str, figure: str = "busy_0.8") -> None:
+        found = [of_arm(runs, arm, figure, hosts=hosts, source="traces") for arm in arms]
+        places = [of_arm(runs, arm, x, hosts=hosts, source="traces").mean for arm in arms] if isinstance(x, str) else x
+        known = [(place, one) for place, one in zip(places, found, strict=True) if one.seeds]
+        axes.errorbar(
+            [place for place, _ in known],
+            [100 * one.mean for _, one in known],
+            yerr=[100 * one.half if one.seeds > 1 else 0 for _, one in known],
+            marker="o",
+            markersize=4,
+            capsize=2,
+            label=label,
+        )
+
+    events, age, sample = figure.subplots(1, 3)
+    intervals = (1, 5, 10, 30, 60, 300)
+    of_interval = [f"interval {seconds} s" for seconds in intervals]
+    line(events, of_interval, "events_a_host_s", "each interval")
+    of_change = [f"on change {tolerance:g}, silence {silence_s} s" for tolerance, silence_s in SILENCES]
+    line(
+        events,
+        sorted(of_change, key=lambda arm: of_arm(runs, arm, "events_a_host_s", hosts=hosts, source="traces").mean),
+        "events_a_host_s",
+        "on change",
+    )
+    line(events, ["interval 60 s, promises only"], "events_a_host_s", "promises only")
+    line(events, ["Nova's weighers, 60 s"], "events_a_host_s", "Nova's weighers")
+    events.set(title="placed on busy hosts, %", xlabel="events a host and second", xscale="log")
+    counted = (1, 10, 60, 300)
+    line(age, [f"interval {seconds} s" for seconds in counted], counted, "busy, claims count")
+    line(age, [f"interval {seconds} s, claims not counted" for seconds in counted], counted, "busy, they do not")
+    line(
+        age,
+        [f"interval {seconds} s, claims not counted" for seconds in counted],
+        counted,
+        "turned out full, they do not",
+        "turned_out_full_share",
+    )
+    age.set(title="claims in flight: placements, %", xlabel="interval, s", xscale="log")
+    samples = (1, 2, 8, 24, 100)
+    for seconds in (1, 60):
+        arms = [f"interval {seconds} s" + ("" if size == 24 else f", sample {size}") for size in samples]
+        line(sample, arms, samples, f"interval {seconds} s")
+    sample.set(title="placed on busy hosts, %", xlabel="hosts in a sample", xscale="log")
+    for axes in (events, age, sample):
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend(frameon=False, fontsize=7)
 
 
 def _freshness(figure: Figure, result: dict[str, Any]) -> None:

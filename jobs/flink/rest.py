@@ -144,7 +144,8 @@ class FlinkRest:
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise VacancyError(
-                f"no Flink cluster answers at {self.url}: {reason}; start it, or set job.flink_url to its REST address"
+                f"no Flink cluster answers at {self.url}: {reason}; start it, or name another with "
+                "--flink-url or job.flink_url"
             ) from None
 
 

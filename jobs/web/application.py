@@ -26,7 +26,7 @@ from vacancy.connectors.scheduler.request import Request
 from vacancy.jobs.settings import Settings
 from vacancy.jobs.terminal import safe
 from vacancy.jobs.web import fits
-from vacancy.jobs.web.fleet import HISTORY_STEP_SECONDS, STATES
+from vacancy.jobs.web.fleet import STATES
 from vacancy.jobs.web.guard import Guard
 from vacancy.jobs.web.letters import Letters
 from vacancy.jobs.web.levels import AGES, BASE, DIMENSIONS, LEVELS, PAINTED
@@ -111,7 +111,6 @@ class Application:
                 "max_age": max_age,
                 "strategy": self._settings.scheduler.strategy,
                 "kafka": self.letters.configured,
-                "history_step": HISTORY_STEP_SECONDS,
             }
         )
 
@@ -122,6 +121,8 @@ class Application:
         epoch, number = _number(request, "epoch"), _number(request, "since")
         paint = request.query_params.get("paint", "")
         paint = paint if paint in DIMENSIONS else PAINTED[0]
+        if not watch.is_painted(paint):
+            await run_in_threadpool(watch.paint, paint)
         if watch.frames.cached(epoch, number, paint):
             body = watch.frames.since(epoch, number, paint)
         else:

@@ -22,14 +22,20 @@ import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Browser
 
+from tests.harness.claimers import INVENTORY
+from tests.harness.histories import encode_usage, usage_event
 from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
 from tests.harness.seeds import draws, seed_of
+from tests.harness.sender import Sender
 from tests.harness.waiting import PATIENCE, wait_until
 from tests.web.conftest import HOSTS, Sight, Stack
+from vacancy.connectors.kafka.client import producer
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
 from vacancy.jobs.commands.cli import cli
 from vacancy.jobs.web.fits import command_line, explain
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import Event
 
 HERE = Path(__file__).parent
 
@@ -134,7 +140,7 @@ def test_a_claim_counts_on_the_page_and_hosts_come_and_go(sight: Sight, stack: S
         sight.wait("vacancy.summary.claims === 0")
         wait_until(lambda: get(stack, "/api/rows", slots=str(slot))[0]["vcpus_free"] == 32, 10, "it still counts")
         retire(connection, host_id="late", observed_at=query(connection, "SELECT now()")[0][0])
-        sight.wait(f"vacancy.plane('state')[{slot}] === 5 && !vacancy.names.includes('late-comer')")
+        sight.wait(f"vacancy.plane('state')[{slot}] === 6 && !vacancy.names.includes('late-comer')")
         query(connection, "DELETE FROM vacancy.host WHERE host_id = 'late' RETURNING 1")
 
 
@@ -380,6 +386,68 @@ def test_hostile_names_stay_text(sight: Sight, stack: Stack) -> None:
         finally:
             retire(connection, host_id="hostile", observed_at=query(connection, "SELECT now()")[0][0])
             query(connection, "DELETE FROM vacancy.host WHERE host_id = 'hostile' RETURNING 1")
+
+
+def test_a_host_shows_its_events_as_they_come(sight: Sight, stack: Stack) -> None:
+    sender = Sender(stack.kafka)
+
+    def send(host: str, seq: int, **fields: Any) -> None:
+        sender.send([encode_usage(usage_event(host_id=host, seq=seq, **fields))], host)
+
+    for number in range(40):  # others lie in the same partition
+        send(f"host-{number % 8}", 1000 + number)
+    for seq in (1, 2):
+        send("host-20", seq, vcpus_capacity=256, vcpus_allocated=seq)
+    sender.flush()
+    sight.page.goto(f"{stack.address}/?host=host-20")
+    sight.page.get_by_text("Its events as they come").click()
+    rows = sight.page.locator("#host .events tbody tr")
+    rows.nth(1).wait_for()
+    assert [re.search(r"no\. \d+: .* VCPUs", text).group() for text in rows.all_inner_texts()] == [  # type: ignore[union-attr]  # it is there
+        "no. 2: 2 of 256 VCPUs",
+        "no. 1: 1 of 256 VCPUs",
+    ]
+    # While somebody looks: one more, one that is no event, and one that is of another kind.
+    send("host-20", 3, vcpus_capacity=256, vcpus_allocated=3)
+    sender.send(
+        [b"\x00<img src=x onerror=alert(5)>", Encoder(Event.INVENTORY).encode(INVENTORY | {"host_id": "host-20"})],
+        "host-20",
+    )
+    sender.flush()
+    rows.nth(4).wait_for()
+    texts = rows.all_inner_texts()
+    assert "no usage event" in texts[0]
+    assert "not decoded" in texts[1]
+    assert "no. 3: 3 of 256 VCPUs" in texts[2]
+    # Four hosts can be looked at at once; a fifth is told to come back.
+    answers = [ask(stack, f"/api/events?id=host-{number}").status for number in range(4)]
+    assert answers == [200, 200, 200, 503]
+
+
+def test_dead_letters_show_by_reason_with_the_newest_of_each(sight: Sight, stack: Stack) -> None:
+    client = producer(stack.kafka)
+    payload = b"<img src=x onerror=alert(6)>\xe2\x80\xaegnp"
+    for number, reason in enumerate(["unknown schema", "unknown schema", "<svg onload=alert(7)>\u202eof host"]):
+        headers = {
+            "vacancy.topic": "vacancy.usage",
+            "vacancy.partition": "3",
+            "vacancy.offset": str(number),
+            "vacancy.append_time": f"2026-01-02T03:04:0{number}.678Z",
+            "vacancy.reason": reason,
+        }
+        client.produce(
+            stack.kafka.dead_letter_topic, payload, headers={name: text.encode() for name, text in headers.items()}
+        )
+        assert client.flush(20) == 0
+    sight.page.get_by_role("link", name="Dead letters").click()
+    rows = sight.page.locator("#page .list tbody tr")
+    wait_until(lambda: rows.count() == 2, 30, lambda: sight.page.locator("#page").inner_text())
+    first, second = rows.all_inner_texts()
+    assert first.startswith("<svg onload=alert(7)>\\u202eof host\t1\t")
+    assert second.startswith("unknown schema\t2\t")
+    assert "vacancy.usage 3/1" in second
+    assert "3c 69 6d 67" in second  # the payload is bytes, and is shown as bytes
+    assert sight.ask("document.querySelectorAll('#page img, #page svg').length") == 0
 
 
 def test_what_is_old_looks_old_and_comes_back_by_itself(sight: Sight, stack: Stack) -> None:

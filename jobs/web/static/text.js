@@ -47,9 +47,13 @@ const NAMES = {
   disk_gb_unit: 'disk, by unit', numa_cpus: 'CPUs of one NUMA cell', numa_memory_mb: 'memory of one NUMA cell',
   numa: 'all in one NUMA cell', pci: 'devices, all together', include: 'included hosts', avoid: 'avoided hosts',
 };
+const POOL = { free: 'disk, promised', available: 'disk, measured', unit: 'disk, by unit', elsewhere: 'in no aggregate of theirs', own_disk: 'hosts report disks of their own' };
 /** A dimension that rules hosts out, in few words. */
 export function dimension(name) {
   if (NAMES[name]) return NAMES[name];
+  const pool = /^disk_pool_(\w+) (.*)/s.exec(name);
+  if (pool) return `storage pool ${clean(pool[2])}: ${POOL[pool[1]] ?? pool[1].replace(/_/g, ' ')}`;
+  if (/_(unit|allocated)$/.test(name)) return `${clean(name.replace(/_[a-z]+$/, ''))}, ${name.endsWith('t') ? 'by unit' : 'allocations not known'}`;
   if (name.endsWith('_unknown')) return `${dimension(name.slice(0, -8))}, not known`;
   if (name.startsWith('numa_pages_')) return `pages of ${name.slice(11)} KiB in one cell`;
   return clean(name);

@@ -1,0 +1,218 @@
+"""`vacancy advise`: how often hosts should report, what that costs and what it buys.
+
+What it buys was measured by bench.decisions and stands in ``jobs/advice.json``, a record a way of reporting. What it
+costs is the arithmetic of docs/scaling.md. Both are of fleets of other sizes than the one asked about, and the
+answer says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import click
+
+from vacancy.jobs.rendering import PlainTable, percent, size, table_console
+from vacancy.jobs.settings import Settings
+from vacancy.jobs.terminal import say, say_json
+
+_JOB_US, _POSTGRES_US, _BROKER_US, _CLAIM_US = 17, 10, 3, 1_000
+"""CPU time of an event in the job, of a row and a claim in PostgreSQL, and of an event in a broker, of one replica."""
+_WAL_BYTES, _LOG_BYTES, _ROW_BYTES = 283, 206, 630
+_EMIT_S = 1.0
+_GOOD_ENOUGH = 0.01
+"""The cheapest way is recommended whose share of placements on busy hosts is at most so far above the least one."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of reporting, and what was measured of it.
+
+    Attributes:
+        name: as in the results.
+        settings: what to set; None where it is another scheduler's way.
+        events_a_host_s: usage events of a host each second.
+        busy: the share of placements on hosts that were busy beyond a limit in the next minute, by limit: mean and half
+            of its 95 % confidence interval over seeds (None with one seed).
+        hosts: of the fleet that was measured; seeds: how many.
+    """
+
+    name: str
+    settings: Mapping[str, str] | None
+    events_a_host_s: float
+    busy: Mapping[float, tuple[float, float | None]]
+    hosts: int
+    seeds: int
+
+    @property
+    def possible(self) -> bool:
+        """Whether this release has the settings."""
+        if self.settings is None:
+            return False
+        names = (setting.split(".") for setting in self.settings)
+        return all(
+            name in getattr(Settings.model_fields[section].annotation, "model_fields", {}) for section, name in names
+        )
+
+    def busy_beyond(self, limit: float) -> tuple[float, float | None]:
+        """The share at a limit; between two measured limits on a straight line."""
+        limits = sorted(self.busy)
+        above = next(known for known in limits if known >= limit)
+        below = max(known for known in limits if known <= limit)
+        if above == below:
+            return self.busy[above]
+        part = (limit - below) / (above - below)
+        (low, low_half), (high, high_half) = self.busy[below], self.busy[above]
+        half = None if low_half is None or high_half is None else max(low_half, high_half)
+        return low + part * (high - low), half
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a fleet's reports need."""
+
+    events_per_s: float
+    rows_per_s: float
+    cores: float
+    wal_bytes_per_s: float
+    log_bytes_per_s: float
+
+
+def cost(hosts: int, events_a_host_s: float, boots_per_s: float) -> Cost:
+    """By the figures of docs/scaling.md; each boot is a claim."""
+    events_per_s = hosts * events_a_host_s
+    rows_per_s = min(events_per_s, hosts / _EMIT_S)
+    cores = (events_per_s * (_JOB_US + _BROKER_US) + rows_per_s * _POSTGRES_US + boots_per_s * _CLAIM_US) / 1e6
+    return Cost(events_per_s, rows_per_s, cores, rows_per_s * _WAL_BYTES, events_per_s * _LOG_BYTES)
+
+
+def known_ways() -> tuple[list[Way], dict[str, Any]]:
+    """The ways that were measured, and the rest of the document."""
+    document = json.loads(resources.files("vacancy.jobs").joinpath("advice.json").read_text(encoding="utf-8"))
+    ways = [
+        Way(**{**way, "busy": {float(limit): tuple(share) for limit, share in way["busy"].items()}})
+        for way in document.pop("ways")
+    ]
+    return ways, document
+
+
+def recommended(ways: Sequence[Way], limit: float) -> Way:
+    """The cheapest of those that are as good as the best, or nearly."""
+    ours = [way for way in ways if way.possible]
+    least = min(way.busy_beyond(limit)[0] for way in ours)
+    good = [way for way in ours if way.busy_beyond(limit)[0] <= least + _GOOD_ENOUGH]
+    return min(good, key=lambda way: way.events_a_host_s)
+
+
+@click.command("advise")
+@click.option("--hosts", type=click.IntRange(1, 100_000_000), required=True, help="Hosts of the fleet.")
+@click.option("--boots-per-minute", type=click.FloatRange(0), help="Boots of the fleet.  [default: as measured]")
+@click.option(
+    "--limit",
+    type=click.FloatRange(0.6, 1.0),
+    default=0.8,
+    show_default=True,
+    help="A host with more CPU demand is busy.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+def command(hosts: int, boots_per_minute: float | None, limit: float, as_json: bool) -> None:
+    """Say how often hosts should report: what each way costs, and what it buys.
+
+    What a way buys was measured in a simulated fleet under measured loads, by real claims on a real table;
+    docs/freshness.md says how, and what it cannot say. It needs no database.
+
+    \b
+    Examples:
+      vacancy advise --hosts 30000
+      vacancy advise --hosts 5000 --boots-per-minute 600 --limit 0.9
+    """
+    ways, measured = known_ways()
+    boots_per_s = measured["boots_a_host_s"] * hosts if boots_per_minute is None else boots_per_minute / 60
+    best = recommended(ways, limit)
+    remarks = _remarks(ways, measured, hosts, boots_per_s, limit)
+    answer: dict[str, Any] = {
+        "hosts": hosts,
+        "boots_per_minute": 60 * boots_per_s,
+        "limit": limit,
+        "recommended": best.name,
+        "settings": {**(best.settings or {}), **measured["settings"]},
+        "ways": [_as_json(way, hosts, boots_per_s, limit) for way in ways],
+        "remarks": remarks,
+    }
+    if as_json:
+        say_json(answer)
+        return
+    table = PlainTable()
+    for column in (
+        "reports",
+        "events/s",
+        "rows/s",
+        "cores",
+        "WAL/s",
+        "log/s",
+        f"placed on hosts beyond {percent(limit)}",
+    ):
+        table.add_column(column, justify="left" if column == "reports" else "right")
+    for way in ways:
+        needs = cost(hosts, way.events_a_host_s, boots_per_s)
+        figures = (f"{needs.events_per_s:,.0f}", f"{needs.rows_per_s:,.0f}", f"{needs.cores:.1f}")
+        if way.settings is None:
+            figures, rates = ("", "", ""), ("", "")
+        else:
+            rates = (size(needs.wal_bytes_per_s), size(needs.log_bytes_per_s))
+        table.add_row(
+            way.name, *figures, *rates, _share(*way.busy_beyond(limit)), style="bold" if way == best else None
+        )
+    table_console().print(table)
+    say(f"recommended: {best.name}")
+    for setting, value in answer["settings"].items():
+        say(f"  {setting} = {value}")
+    for remark in remarks:
+        say(remark)
+
+
+def _share(mean: float, half: float | None) -> str:
+    return f"{100 * mean:.1f} %" + ("" if half is None else f" ± {100 * half:.1f}")
+
+
+def _as_json(way: Way, hosts: int, boots_per_s: float, limit: float) -> dict[str, Any]:
+    mean, half = way.busy_beyond(limit)
+    needs = cost(hosts, way.events_a_host_s, boots_per_s)
+    return {
+        "name": way.name,
+        "settings": way.settings,
+        **({} if way.settings is None else vars(needs)),
+        "placed_on_busy_hosts": mean,
+        "half_of_interval": half,
+        "measured_hosts": way.hosts,
+        "seeds": way.seeds,
+    }
+
+
+def _remarks(
+    ways: Sequence[Way], measured: Mapping[str, Any], hosts: int, boots_per_s: float, limit: float
+) -> list[str]:
+    """What is not measured but concluded."""
+    sizes, seeds = sorted({way.hosts for way in ways}), min(way.seeds for way in ways)
+    remarks = [
+        f"Measured with {' and '.join(f'{count:,}' for count in sizes)} hosts, {seeds} seeds or more, loads of 2011 in"
+        f" steps of 5 minutes, and a mean CPU demand of {percent(measured['fleet_cpu'])}; a fleet with more room gains"
+        " less."
+    ]
+    if hosts not in sizes:
+        remarks.append(
+            f"What it buys is taken over from there to {hosts:,} hosts, since a claim looks at the same number of hosts"
+            " in every fleet; what it costs is in proportion to the hosts."
+        )
+    boots, most = boots_per_s / hosts, measured["most_boots_a_host_s"]
+    if not measured["boots_a_host_s"] / 2 <= boots <= most:
+        remarks.append(
+            f"{60 * boots:.3g} boots a minute and host were not measured ({60 * measured['boots_a_host_s']:.3g} to"
+            f" {60 * most:.3g} were)."
+        )
+    if limit not in ways[0].busy:
+        remarks.append(f"The shares at {percent(limit)} lie on a straight line between two measured limits.")
+    return remarks

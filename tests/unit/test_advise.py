@@ -1,0 +1,69 @@
+"""`vacancy advise`: what ways of reporting cost and buy, and what is only concluded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from vacancy.jobs.commands.advise import Way, command, cost, known_ways, recommended
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def way(name: str, events: float, busy: float, settings: dict[str, str] | None) -> Way:
+    return Way(name, settings, events, {0.7: (2 * busy, 0.01), 0.8: (busy, 0.005)}, 1_000, 3)
+
+
+def test_cost_is_that_of_the_page_on_scaling() -> None:
+    million = cost(1_000_000, 1, 0)
+    assert million.rows_per_s == 1e6
+    assert million.wal_bytes_per_s == 283e6
+    assert million.log_bytes_per_s == 206e6
+    assert million.cores == pytest.approx(17 + 10 + 3)
+    assert cost(1_000, 5, 0).rows_per_s == 1_000  # a row is written once an emit interval
+    assert cost(1_000, 1, 10).cores - cost(1_000, 1, 0).cores == pytest.approx(0.01)
+
+
+def test_the_cheapest_of_those_that_are_as_good_is_recommended() -> None:
+    ways = [
+        way("elsewhere", 0.01, 0.0, None),
+        way("each second", 1, 0.05, {"agent.interval": "1s"}),
+        way("each 10 s", 0.1, 0.055, {"agent.interval": "10s"}),
+        way("each minute", 0.0167, 0.08, {"agent.interval": "60s"}),
+        way("not in this release", 0.001, 0.05, {"agent.telepathy": "on"}),
+    ]
+    assert recommended(ways, 0.8).name == "each 10 s"
+    assert ways[1].busy_beyond(0.75)[0] == pytest.approx(0.075)
+
+
+def test_what_was_measured_is_whole() -> None:
+    ways, measured = known_ways()
+    assert measured["boots_a_host_s"] > 0
+    assert any(one.possible for one in ways)
+    for one in ways:
+        assert sorted(one.busy) == [0.6, 0.7, 0.8, 0.9, 1.0]
+        shares = [one.busy[limit][0] for limit in sorted(one.busy)]
+        assert shares == sorted(shares, reverse=True)
+
+
+def test_the_answer_says_what_it_concludes() -> None:
+    output = run("--hosts", "30000")
+    assert "recommended: " in output
+    assert "agent.interval = " in output
+    assert "30,000 hosts" in output
+    answer = json.loads(run("--hosts", "30000", "--limit", "0.85", "--boots-per-minute", "9000000", "--json"))
+    assert {way["name"] for way in answer["ways"]} >= {answer["recommended"]}
+    assert any("not measured" in remark for remark in answer["remarks"])
+    assert any("straight line" in remark for remark in answer["remarks"])
+
+
+def test_limits_that_were_not_measured_are_refused() -> None:
+    done = CliRunner().invoke(command, ["--hosts", "10", "--limit", "0.3"])
+    assert done.exit_code == 2
+    assert "0.6" in done.output
