@@ -66,8 +66,6 @@ class Fleet:
         """The figures whose levels are kept up to date."""
         self.rows: list[UsageRow] = []
         """By slot the newest row; :data:`_NOTHING`: no usage yet."""
-        self.newest = 0.0
-        """The newest observed_at that is not ahead."""
         self.observed_at: list[float] = []
         self.zones: list[str] = []
         self.sources: list[str] = []
@@ -207,7 +205,6 @@ class Fleet:
                 counted[slot] = row
         self._count(gone, came)
         slots, columns = [slot for slot, _ in found], _Columns([row for _, row in found])
-        self.newest = max([self.newest, *[at for at in columns.at() if at <= until]])
         for name in self.painted:
             plane = self.planes[PLACE[name]]
             for slot, step in zip(slots, steps(name, columns), strict=True):
@@ -298,8 +295,8 @@ class Fleet:
 
     def ages(self) -> dict[str, float] | None:
         """Percentiles of the ages of enabled hosts that have reported, in seconds; None: there are none."""
-        reported = zip(self.observed_at, self._disabled, strict=True)
-        seen = sorted([at for at, disabled in reported if at and not disabled], reverse=True)
+        reported, (_, until) = zip(self.observed_at, self._disabled, strict=True), self._fresh()
+        seen = sorted([at for at, disabled in reported if 0 < at <= until and not disabled], reverse=True)
         if not seen:
             return None
         places = {"min": 0, "p50": (len(seen) - 1) // 2, "p99": (len(seen) - 1) * 99 // 100, "max": len(seen) - 1}
@@ -387,7 +384,3 @@ class _Columns(Mapping[str, Sequence[Any]]):
 
     def __len__(self) -> int:
         return len(FIGURES)
-
-    def at(self) -> list[float]:
-        """When each was observed."""
-        return [row[_AT] for row in self._rows]
