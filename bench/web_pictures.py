@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlencode
 
 import click
 from playwright.sync_api import sync_playwright
 
-from bench.web_stack import CHROMIUM, wait_for, web_stack
+from bench.web import Writer
+from bench.web_stack import CHROMIUM, WebStack, wait_for, web_stack
 
 DOCS = Path(__file__).parents[1] / "docs"
 REQUEST = json.dumps({"vcpus": 64, "memory_mb": 81_920, "disk_gb": 900, "required": ["HW_CPU_X86_AVX2"]})
+CLAIM = '{"vcpus": 4, "memory_mb": 8192, "disk_gb": 40, "max_age": "5 min", "claim_ttl": "10 min"}'
 PICTURES = {
     "web-map": {"theme": "dark"},
     "web-fits": {"theme": "light", "request": REQUEST},
@@ -31,6 +34,7 @@ MORE = {
     "sources": {"theme": "light", "view": "sources"},
     "freshness": {"theme": "dark", "view": "freshness"},
     "drift": {"theme": "dark", "view": "drift"},
+    "claims": {"theme": "light", "view": "claims"},
 }
 SIZE, NARROW = (1440, 860), (390, 844)
 
@@ -44,12 +48,18 @@ def main(hosts: int, into: Path, every: bool) -> None:
     wanted = [(name, SIZE, shown) for name, shown in (PICTURES | (MORE if every else {})).items()]
     if every:
         wanted += [(f"{name}-narrow", NARROW, shown) for name, shown in (PICTURES | MORE).items()]
-    with web_stack(hosts, max_age="5 min") as stack, sync_playwright() as playwright:
+    with (
+        web_stack(hosts, max_age="5 min") as stack,
+        Writer(stack, hosts, hosts // 10),  # as a fleet does of which each host reports each 10 s
+        sync_playwright() as playwright,
+    ):
+        _claim(stack, 60)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for name, (width, height), shown in wanted:
             page = browser.new_page(viewport={"width": width, "height": height})
             page.goto(f"{stack.address}/?{urlencode(shown)}")
             wait_for(page, f"window.vacancy?.names.length >= {hosts}")
+            wait_for(page, "vacancy.summary.rows_per_s > 0 && vacancy.summary.claims > 0")
             if "host" in shown:
                 page.locator("#host .gauge").first.wait_for(timeout=60_000)
             if "request" in shown:
@@ -58,6 +68,12 @@ def main(hosts: int, into: Path, every: bool) -> None:
             page.screenshot(path=into / f"{name}.png")
             page.close()
         browser.close()
+
+
+def _claim(stack: WebStack, times: int) -> None:
+    with closing(stack.connect()) as connection, connection.cursor() as cursor:
+        for _ in range(times):
+            cursor.execute("SELECT FROM vacancy.claim(ARRAY[gen_random_uuid()], %s)", (CLAIM,))
 
 
 if __name__ == "__main__":

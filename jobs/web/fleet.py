@@ -66,8 +66,6 @@ class Fleet:
         """The figures whose levels are kept up to date."""
         self.rows: list[UsageRow] = []
         """By slot the newest row; :data:`_NOTHING`: no usage yet."""
-        self.newest = 0.0
-        """The newest observed_at that is not ahead."""
         self.observed_at: list[float] = []
         self.zones: list[str] = []
         self.sources: list[str] = []
@@ -82,6 +80,10 @@ class Fleet:
         self._pooled: set[str] = set()
         """Hosts whose disk comes from a storage pool: what it has free is in the pool's row."""
         self._max_ahead_s = 0.0
+        self._old: set[int] = set()
+        """Slots whose row may be old or from the future: all of them, until :attr:`_scan_at`."""
+        self._scan_at = self._now_of_scan = 0.0
+        """When the first of the others may have grown old, and when that was found."""
         self._free_slots: list[int] = []
 
     def __len__(self) -> int:
@@ -153,6 +155,7 @@ class Fleet:
             self._inventory_ahead.append(0)
             self.planes[PLACE["age"]][slot] = UNKNOWN
         self.slot_of[host_id] = slot
+        self._old.add(slot)
         return slot
 
     def _leave(self, slot: int) -> None:
@@ -168,6 +171,7 @@ class Fleet:
             self.planes[PLACE[name]][slot] = UNKNOWN
         self.planes[PLACE["claims"]][slot] = self.planes[PLACE["drift"]][slot] = 0
         self.planes[PLACE["age"]][slot] = UNKNOWN
+        self._old.add(slot)
         self._free_slots.append(slot)
 
     def shown(self) -> dict[str, bytearray]:
@@ -198,6 +202,7 @@ class Fleet:
                 claims[slot] = min(row[_CLAIMS], 254)
             if states[slot] or row[_ODD] or not since <= row[_AT] <= until:
                 age[slot] = self._age_level(row[_AT])
+                self._old.add(slot)
                 odd.append(slot)
             else:
                 # Schedulable, and nothing says otherwise: nearly all, so this is what has to be quick.
@@ -206,8 +211,9 @@ class Fleet:
                 came.append(row)
                 counted[slot] = row
         self._count(gone, came)
+        fresh_since = min([at for _, row in found if (at := row[_AT]) >= since], default=self.now)
+        self._scan_at = min(self._scan_at, fresh_since + AGES[0] * self.max_age_s)
         slots, columns = [slot for slot, _ in found], _Columns([row for _, row in found])
-        self.newest = max([self.newest, *[at for at in columns.at() if at <= until]])
         for name in self.painted:
             plane = self.planes[PLACE[name]]
             for slot, step in zip(slots, steps(name, columns), strict=True):
@@ -225,14 +231,18 @@ class Fleet:
 
     def _grow_old(self) -> list[int]:
         """The levels of age of those that are no longer quite fresh, or from the future; returns whom it concerns."""
-        since, until = self._fresh()
-        age, observed_at = self.planes[PLACE["age"]], self.observed_at
-        old = [slot for slot, at in enumerate(observed_at) if not since <= at <= until]
-        if CLOCK_AHEAD in self.planes[PLACE["state"]]:  # their time comes
-            old += [slot for slot, state in enumerate(self.planes[PLACE["state"]]) if state == CLOCK_AHEAD]
+        concerned = self._old
+        if not self._now_of_scan <= self.now < self._scan_at:
+            since, until = self._fresh()
+            fresh = [at for at in self.observed_at if since <= at <= until]
+            self._old = {slot for slot, at in enumerate(self.observed_at) if not since <= at <= until}
+            self._scan_at = min(fresh, default=self.now) + AGES[0] * self.max_age_s
+            self._now_of_scan = self.now
+            concerned = concerned | self._old  # the time of one from the future may have come
+        age = self.planes[PLACE["age"]]
         changed = []
-        for slot in old:
-            level = self._age_level(observed_at[slot])
+        for slot in concerned:
+            level = self._age_level(self.observed_at[slot])
             if age[slot] != level:
                 age[slot] = level
                 changed.append(slot)
@@ -298,8 +308,8 @@ class Fleet:
 
     def ages(self) -> dict[str, float] | None:
         """Percentiles of the ages of enabled hosts that have reported, in seconds; None: there are none."""
-        reported = zip(self.observed_at, self._disabled, strict=True)
-        seen = sorted([at for at, disabled in reported if at and not disabled], reverse=True)
+        reported, (_, until) = zip(self.observed_at, self._disabled, strict=True), self._fresh()
+        seen = sorted([at for at, disabled in reported if 0 < at <= until and not disabled], reverse=True)
         if not seen:
             return None
         places = {"min": 0, "p50": (len(seen) - 1) // 2, "p99": (len(seen) - 1) * 99 // 100, "max": len(seen) - 1}
@@ -387,7 +397,3 @@ class _Columns(Mapping[str, Sequence[Any]]):
 
     def __len__(self) -> int:
         return len(FIGURES)
-
-    def at(self) -> list[float]:
-        """When each was observed."""
-        return [row[_AT] for row in self._rows]

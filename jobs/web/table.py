@@ -41,7 +41,8 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text, date_part('epoch', st
 """
 # Free capacity is computed in host_free alone. Both tables are one scan: the planner sees that the join is with itself.
 _USAGE = f"""
-SELECT f.host_id, date_part('epoch', f.observed_at), f.is_cloned::integer | h.clock_ahead::integer << 1,
+SELECT f.host_id, date_part('epoch', f.observed_at),
+  CASE WHEN f.is_cloned THEN 1 ELSE 0 END + CASE WHEN h.clock_ahead THEN 2 ELSE 0 END,
   {", ".join(f"f.{name}" for name in FIGURES)}
 FROM vacancy.host AS h JOIN vacancy.host_free AS f ON f.host_id = h.host_id
 """  # noqa: S608  # the names are constants

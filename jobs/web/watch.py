@@ -157,6 +157,7 @@ class Watch:
         paced = self._ages.run(lambda: (fleet.ages(), fleet.by_source()))
         if paced is not None:
             summary["ages"], summary["sources"] = paced
+            summary["newest"] = fleet.now - paced[0]["min"] if paced[0] else None
         counts = fleet.counts()
         smooth = summary.get("rows_per_s", rows_per_s)
         summary.update(
@@ -166,7 +167,6 @@ class Watch:
             claims=claims,
             drifting=self._drifting,
             rows_per_s=round(smooth + (rows_per_s - smooth) * 0.3, 1),
-            newest=fleet.newest or None,
             version=fleet.version,
             every=self.every,
         )

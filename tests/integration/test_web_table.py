@@ -11,7 +11,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
+from tests.harness.rows import query, retire, upsert_inventory, upsert_pool, upsert_usage
 from tests.harness.seeds import draws, seed_of
 from vacancy.connectors.settings import PostgresSettings
 from vacancy.jobs.settings import Settings
@@ -57,9 +57,9 @@ def test_the_memory_of_the_page_is_what_the_view_says(owner: Connection, setting
     upsert_inventory(owner, host_id="off", name="off", status="DISABLED", status_reason="RAM fault")
     upsert_inventory(owner, host_id="told-ahead", name="told-ahead", clock_ahead=True)
     upsert_inventory(owner, host_id="pooled", name="pooled", disk_pool="shared")
-    upsert_inventory(owner, host_id="shared", name="shared", shares=True)
+    upsert_pool(owner, "shared", now(owner), gb=1000)
     upsert_inventory(owner, host_id="gone", name="gone")
-    for name in ("off", "told-ahead", "pooled", "shared", "gone"):
+    for name in ("off", "told-ahead", "pooled", "gone"):
         upsert_usage(owner, host_id=name, observed_at=now(owner), recent_consumers="{}")
     retire(owner, host_id="gone", observed_at=now(owner))
     claim = {"vcpus": 3, "memory_mb": 100, "include": ["fresh"]}

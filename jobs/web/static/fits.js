@@ -107,7 +107,7 @@ export class Fits {
       ${a.dimensions.length ? html`<table class="dimensions"><caption class="unseen">What rules the others out</caption><thead><tr><th scope="col">ruled out first by</th><th scope="col" class="n">hosts</th><th scope="col" class="n" title="Hosts that nothing else rules out: what would fit without it">by it alone</th></tr></thead>
       <tbody>${a.dimensions.map((d, i) => html`<tr><td><button class="link" @click=${() => this.onOnly(i + 1)} title="show these hosts alone">${swatch(dimensionColour(d.name))}${dimension(d.name)}</button></td><td class="n">${count(d.first)}</td><td class="n">${d.alone ? html`<b>${count(d.alone)}</b>` : '–'}</td></tr>`)}</tbody></table>` : nothing}
       ${a.refusal ? refusal(a.refusal, this.onOpen) : nothing}
-      ${a.best.length ? html`<h3>The best of them</h3><ol class="best">${a.best.map((h) => html`<li><button class="link" @click=${() => this.onOpen(h.slot, h.host_id)}><bdi>${name(h.slot, h.host_name)}</bdi></button><span class="n" title="its score">${h.score.toFixed(3)}</span><small class="soft">${terms(h.terms)}</small></li>`)}</ol>
+      ${a.best.length ? html`<h3>The best of them</h3><ol class="best">${a.best.map((h) => html`<li><button class="link" @click=${() => this.onOpen(h.slot, h.host_id)}><bdi>${name(h.slot, h.host_name)}</bdi></button><span class="n" title="its score">${signed(h.score)}</span><small class="soft">${terms(h.terms)}</small></li>`)}</ol>
       <p class="soft">A scheduler looks at a sample and takes the best of it.</p>` : nothing}
       <details><summary>The same elsewhere</summary>${copyable(a.command)}${copyable(JSON.stringify(a.json))}${copyable(a.python)}</details>`;
   }
@@ -134,7 +134,7 @@ export function terms(t) {
   } else parts.push('by chance');
   return parts.join(' · ');
 }
-const signed = (x) => (x > 0 ? '+' : '') + x.toFixed(3).replace(/^-0\.000$/, '0.000');
+const signed = (x) => (x > 0 ? '+' : '') + x.toFixed(3).replace(/^-0\.000$/, '0.000').replace('-', '−');
 
 export function copyable(text) {
   const copy = async (event) => {

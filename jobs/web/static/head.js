@@ -1,7 +1,7 @@
 // The head: totals, and whether what is shown can be trusted.
 import { html, nothing } from './vendor/lit-html/lit-html.js';
 import { fleet } from './feed.js';
-import { clean, clock, count, duration, gibibytes, mebibytes } from './text.js';
+import { about, clean, clock, count, duration, gibibytes, mebibytes } from './text.js';
 
 const stat = (value, label, hot, title) => html`<div class="stat ${hot ? 'hot' : ''}" title=${title ?? nothing}><dd>${value}</dd><dt>${label}</dt></div>`;
 
@@ -13,7 +13,7 @@ export function head(onTheme, onHelp) {
       ${stat(count(s.hosts), 'hosts')}${stat(count(c.schedulable), 'schedulable')}
       ${c.disabled ? stat(count(c.disabled), 'disabled') : nothing}${c.stale ? stat(count(c.stale), 'stale', true) : nothing}
       ${c['no usage yet'] ? stat(count(c['no usage yet']), 'no usage yet', true) : nothing}${c['duplicate id'] ? stat(count(c['duplicate id']), 'duplicate id', true) : nothing}${c['clock ahead'] ? stat(count(c['clock ahead']), 'clock ahead', true) : nothing}
-      ${stat(html`${count(t.vcpus_free)} <small>≥ ${count(t.vcpus_free_min)}</small>`, 'VCPUs free', false, least(t.vcpus_free, t.vcpus_free_min, count))}
+      ${stat(html`${about(t.vcpus_free)} <small>≥ ${about(t.vcpus_free_min)}</small>`, 'VCPUs free', false, least(t.vcpus_free, t.vcpus_free_min, count))}
       ${stat(html`${mebibytes(t.memory_mb_free)} <small>≥ ${mebibytes(t.memory_mb_free_min)}</small>`, 'memory free', false, least(t.memory_mb_free, t.memory_mb_free_min, mebibytes))}
       ${stat(html`${gibibytes(t.disk_gb_free)} <small>≥ ${gibibytes(t.disk_gb_free_min)}</small>`, 'disk free', false, least(t.disk_gb_free, t.disk_gb_free_min, gibibytes))}
       ${stat(count(s.claims), s.claims === 1 ? 'claim in flight' : 'claims in flight')}

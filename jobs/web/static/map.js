@@ -113,7 +113,7 @@ export class FleetMap {
       number.textContent = b.width > 100 * scale || b.n < 1000 ? b.n.toLocaleString('en') : `${Math.round(b.n / 1000)}k`;
       label.append(name, ' ', number);
       label.title = `${name.textContent}: ${b.n.toLocaleString('en')} hosts`;
-      Object.assign(label.style, { left: `${b.x / scale}px`, top: `${b.y / scale - 20}px`, maxWidth: `${(right - b.x) / scale - 4}px` });
+      Object.assign(label.style, { left: `${b.x / scale}px`, top: `${b.y / scale - 20}px`, maxWidth: `${(right - b.x) / scale - 1}px` });
       return label;
     }));
   }

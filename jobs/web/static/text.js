@@ -9,15 +9,16 @@ export const clean = (text) => String(text ?? '').replace(UNSAFE, (c) => escaped
 export const count = (x) => (x == null ? '–' : Math.round(x).toLocaleString('en'));
 export const percent = (x) => (x == null ? 'not known' : `${(x * 100).toFixed(x < 0.0995 && x > 0 ? 1 : 0)} %`);
 
-/** MiB as MiB, GiB or TiB. */
-export function mebibytes(x) {
+/** From 10,240 of a unit on the next one. */
+function size(x, unit) {
   if (x == null) return '–';
-  const size = Math.abs(x);
-  return size >= 10485760 ? `${count(x / 1048576)} TiB` : size >= 10240 ? `${count(x / 1024)} GiB` : `${count(x)} MiB`;
+  while (Math.abs(x) >= 10240 && unit < 3) { x /= 1024; unit++; }
+  return `${count(x)} ${['MiB', 'GiB', 'TiB', 'PiB'][unit]}`;
 }
-
-/** GiB as GiB or TiB. */
-export const gibibytes = (x) => (x == null ? '–' : Math.abs(x) >= 10240 ? `${count(x / 1024)} TiB` : `${count(x)} GiB`);
+export const mebibytes = (x) => size(x, 0);
+export const gibibytes = (x) => size(x, 1);
+/** A number that people compare, not copy. */
+export const about = (x) => (x >= 1e6 ? `${(x / 1e6).toFixed(2)} M` : count(x));
 
 export function bytesPerSecond(x) {
   if (x == null) return 'not known';
