@@ -87,7 +87,9 @@ def _run(clone: Path, home: Path, hosts: int, live_s: float, identity: pwd.struc
         extra_groups=[] if identity else None,
     )
     os.close(terminal)
-    began, shown, stop_at = time.monotonic(), [], None
+    began = time.monotonic()
+    shown: list[Shown] = []
+    stop_at: float | None = None
     try:
         while process.poll() is None:
             at_s = time.monotonic() - began

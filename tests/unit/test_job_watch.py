@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,10 @@ class _Flink(http.server.BaseHTTPRequestHandler):
         del format, args
 
 
+def _says(watch: JobWatch, words: str) -> bool:
+    return words in (watch.trouble or "")
+
+
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(job_watch, "EVERY_SECONDS", 0.02)
@@ -52,7 +57,7 @@ def test_a_job_that_stops_is_said_and_one_that_runs_again_is_well(port: int, mon
             ((), "the job is not there"),
         ):
             monkeypatch.setattr(_Flink, "jobs", jobs)
-            wait_until(lambda words=words: words in (watch.trouble or ""), 10, f"nobody says that {words}")
+            wait_until(partial(_says, watch, words), 10, f"nobody says that {words}")
         monkeypatch.setattr(_Flink, "jobs", (("vacancy", "FAILED"), ("vacancy", "RUNNING")))
         wait_until(lambda: watch.trouble is None, 10, "the trouble stays")
 
