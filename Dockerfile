@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
-# Two images from the locks in requirements/ and jobs/jars.lock.toml; both run as user 9999, not as root.
-#   docker build --target agent .   the agent and the tools (hosts, claim, migrate, doctor, …): no Java, no Flink
-#   docker build --target flink .   the job: Flink, Java, the jars; the simulator; every other command as well
+# Three images from the locks in requirements/ and jobs/jars.lock.toml; all run as user 9999, not as root.
+#   docker build --target agent .    the agent and the tools (hosts, claim, migrate, doctor, …): no Java, no Flink
+#   docker build --target libvirt .  the agent for hypervisors, with libvirt's client library
+#   docker build --target flink .    the job: Flink, Java, the jars; the simulator; every other command as well
 
 FROM python:3.11.14-slim-bookworm AS base
 RUN groupadd --gid 9999 vacancy \
@@ -29,6 +30,19 @@ RUN --mount=type=cache,target=/root/.cache/pip python -m venv --without-pip /opt
 COPY --from=wheel /wheels /wheels
 RUN pip --python /opt/vacancy/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
+# libvirt's bindings are built from source, against the library of the image that they run in.
+FROM base AS libvirt-environment
+WORKDIR /src
+# hadolint ignore=DL3008  # Debian keeps one version of a package
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev libvirt-dev pkg-config \
+    && rm -rf /var/lib/apt/lists/*
+COPY requirements/libvirt.lock requirements/
+RUN --mount=type=cache,target=/root/.cache/pip python -m venv --without-pip /opt/vacancy \
+    && pip --python /opt/vacancy/bin/python install --require-hashes -r requirements/libvirt.lock
+COPY --from=wheel /wheels /wheels
+RUN pip --python /opt/vacancy/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
+
 FROM base AS flink-environment
 WORKDIR /src
 COPY requirements/flink.lock requirements/
@@ -53,6 +67,16 @@ RUN pip --python /opt/vacancy/bin/python install --no-cache-dir --no-deps --no-i
 
 FROM base AS agent
 COPY --from=agent-environment /opt/vacancy /opt/vacancy
+USER 9999
+WORKDIR /var/lib/vacancy
+CMD ["vacancy", "agent"]
+
+FROM base AS libvirt
+# hadolint ignore=DL3008  # as above
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libvirt0 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=libvirt-environment /opt/vacancy /opt/vacancy
 USER 9999
 WORKDIR /var/lib/vacancy
 CMD ["vacancy", "agent"]

@@ -1,7 +1,7 @@
 # The usual commands. Everything runs in .venv, which `make venv` creates from the locked dependencies.
 BIN := .venv/bin
 
-.PHONY: venv test fast unit plan flink integration web nova cinder faults lint format goldens lock jars bench
+.PHONY: venv test fast unit plan flink integration web nova cinder faults lint format goldens docs release lock jars bench
 
 venv: $(BIN)/vacancy
 $(BIN)/vacancy: requirements/dev.lock pyproject.toml
@@ -31,7 +31,13 @@ format: venv
 	$(BIN)/ruff check --fix .
 
 goldens: venv  ## rewrites the golden cases' expected outputs; review the diff afterwards
-	VACANCY_REGENERATE_GOLDENS=1 $(BIN)/pytest tests/flink/test_golden.py tests/unit/test_settings.py
+	VACANCY_REGENERATE_GOLDENS=1 $(BIN)/pytest tests/flink/test_golden.py tests/unit/test_settings.py tests/unit/test_reference.py
+
+docs: venv  ## the pages as a site, in build/site; a link or an anchor that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+release: venv  ## builds and checks the wheel, the source distribution and the bills of materials of the commit
+	$(BIN)/python .ci/release.py
 
 lock: venv  ## updates the lock files to the newest versions that the ranges in pyproject.toml allow
 	$(BIN)/uv pip compile -q -U pyproject.toml --extra dev --generate-hashes --python-version 3.11 --no-header \
@@ -47,6 +53,8 @@ lock: venv  ## updates the lock files to the newest versions that the ranges in 
 		--no-emit-find-links -o requirements/flink.lock
 	$(BIN)/uv pip compile -q -U requirements/build.in --generate-hashes --python-version 3.11 --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements/build.lock
+	$(BIN)/uv pip compile -q -U requirements/release.in --generate-hashes --python-version 3.11 --no-header \
+		--no-emit-index-url --no-emit-find-links -o requirements/release.lock
 	$(BIN)/uv pip compile -q -U requirements/placement.in --generate-hashes --python-version 3.11 --no-header \
 		--no-emit-index-url --no-emit-find-links -o requirements/placement.lock
 	$(BIN)/uv pip compile -q -U requirements/peer.in --generate-hashes --python-version 3.11 --no-header \
@@ -77,4 +85,5 @@ bench: venv
 	$(BIN)/python -m bench.packing
 	$(BIN)/python -m bench.nova
 	$(BIN)/python -m bench.web
+	$(BIN)/python -m bench.first_command --cast docs/up.cast
 	$(BIN)/python -m bench.report

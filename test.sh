@@ -40,4 +40,6 @@ fi
 .venv/bin/ruff check -q .
 .venv/bin/mypy
 .venv/bin/lint-imports
+# The pages as a site: a link or an anchor that leads nowhere is an error.
+NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict -q
 exec .venv/bin/pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -4,6 +4,9 @@ Clients are processes in a closed loop, each with its own Scheduler and connecti
 40 GB and expires so soon that the fleet never fills. With a writer, a process rewrites host rows meanwhile like the
 job's sink: each second a transaction of 10,000 rows (at most each host once), all columns, in upserts of 128 rows.
 
+Machines differ from hour to hour, so the floor is measured before each measurement, by as many clients in the same
+database: a durable INSERT of one row through a trivial PL/pgSQL function, over a bare psycopg2 connection.
+
 Placement (bench/placement) has a database on the same server, the same hosts and the same request. A decision is what
 Nova asks Placement for one instance: allocation candidates, at most 1,000, then the allocation. Placement's application
 is called in the clients' processes, without the HTTP server of a production setup. Its runs and Vacancy's alternate.
@@ -13,6 +16,7 @@ In a round of the race, four clients claim the last 8 GiB of a host at the same 
     python -m bench.claims
     python -m bench.claims --hosts 1000 --seconds 3 --race-rounds 50 --no-placement
     python -m bench.claims pools        # claims whose disk comes from storage pools, in turns with plain ones
+    python -m bench.claims many         # many requests in one call
     python -m bench.claims pgbouncer
     python -m bench.claims plot
 """
@@ -25,6 +29,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -46,7 +51,7 @@ from bench.placement import environment
 from tests.harness.pgbouncer import running_pgbouncer
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.scheduler.adapter import Scheduler
-from vacancy.connectors.scheduler.answers import ContendedError, NoHostFitsError, TimedOutError
+from vacancy.connectors.scheduler.answers import Claim, ContendedError, NoHostFitsError, TimedOutError
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
 from vacancy.jobs.local.postgres_server import PostgresServer
@@ -66,6 +71,19 @@ PLACEMENT_CLIENTS = 4
 PLACEMENT_TURNS = 2
 RACERS = 4
 PLACEMENT_RACE_ROUNDS = 100
+FLOOR = """
+CREATE SCHEMA floor;
+CREATE TABLE floor.claim (
+  consumer uuid PRIMARY KEY, vcpus integer, memory_mb integer, disk_gb integer, claimed_at timestamptz
+);
+CREATE FUNCTION floor.insert_one(consumer uuid, vcpus integer, memory_mb integer, disk_gb integer) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO floor.claim VALUES (consumer, vcpus, memory_mb, disk_gb, clock_timestamp());
+END
+$$
+"""
+FLOOR_SECONDS = 2.0
 MAX_AGE = timedelta(hours=1)  # without a writer no row is updated
 
 
@@ -148,16 +166,20 @@ def pools(hosts: int, seconds: float, turns: int, saved: bool) -> None:
             for turn in range(turns):
                 for count, dsn in dsns.items():
                     _execute(dsn, "TRUNCATE vacancy.pool_claimed")
-                    cpu = cpu_seconds()
-                    run = _run(dsn, hosts, clients, seconds, writer=False)
-                    # Of the warm-up, too, so only for comparison with each other.
-                    server_s = cpu_seconds(cpu)["PostgreSQL"]
-                    claims = run["claims_per_s"] * (seconds + min(run["claim_ttl_s"] + 1, seconds))
-                    server_cpu_ms = round(1e3 * server_s / claims, 3)
-                    runs.append({"pools": count, "turn": turn, **run, "server_cpu_ms": server_cpu_ms})
+                    runs.append({"pools": count, "turn": turn, **_run(dsn, hosts, clients, seconds, writer=False)})
         version = _query(server.owner_dsn, "SHOW server_version")[0][0]
     table = Table(title=f"A claim by where its disk comes from, {hosts:,} hosts")
-    for column in ("clients", "pools", "claims/s", "p50 ms", "p99 ms", "server CPU ms", "to plain, rate", "CPU"):
+    for column in (
+        "clients",
+        "pools",
+        "claims/s",
+        "p50 ms",
+        "p99 ms",
+        "server CPU ms",
+        "to floor",
+        "to plain, rate",
+        "CPU",
+    ):
         table.add_column(column, justify="right")
     ratios = []
     for clients in CLIENTS:
@@ -171,6 +193,7 @@ def pools(hosts: int, seconds: float, turns: int, saved: bool) -> None:
                     [run["latency_ms"]["p50"] for run in mine],
                     [run["latency_ms"]["p99"] for run in mine],
                     [run["server_cpu_ms"] for run in mine],
+                    [run["to_floor"] for run in mine],
                 )
             ]
             rate, cpu = medians[0][0] / medians[count][0], medians[count][3] / medians[0][3]
@@ -181,6 +204,41 @@ def pools(hosts: int, seconds: float, turns: int, saved: bool) -> None:
     if saved:
         result = {"postgresql": {"version": version, **SERVER}, "hosts": hosts, "seconds": seconds}
         CONSOLE.print(save("pool_claims", result | {"to_plain": ratios, "runs": runs}))
+
+
+@main.command()
+@click.option("--hosts", default=10_000, show_default=True)
+@click.option("--batch", default=16, show_default=True, help="Requests in a call.")
+@click.option("--seconds", default=5.0, show_default=True, help="Length of each measurement.")
+@click.option("--turns", default=3, show_default=True)
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+def many(hosts: int, batch: int, seconds: float, turns: int, saved: bool) -> None:
+    """Compares many requests in one call with as many calls, in turns, by 8 clients; writes many_claims.json."""
+    runs: dict[str, list[dict[str, Any]]] = {"one by one": [], f"{batch} a call": []}
+    with postgres_server(**SERVER) as server, _fleet(server, hosts) as dsn:
+        for _ in range(turns):
+            runs["one by one"].append(_run(dsn, hosts, POOLED_CLIENTS, seconds, writer=False))
+            runs[f"{batch} a call"].append(_run(dsn, hosts, POOLED_CLIENTS, seconds, writer=False, batch=batch))
+    table = Table(title=f"Claims of {POOLED_CLIENTS} clients, {hosts:,} hosts")
+    for column in ("", "claims/s", "floor/s", "to floor", "p50 ms of a call", "p99 ms"):
+        table.add_column(column, justify="right")
+    for way, mine in runs.items():
+        figures_of = [
+            statistics.median(values)
+            for values in (
+                [run["claims_per_s"] for run in mine],
+                [run["floor_per_s"] for run in mine],
+                [run["to_floor"] for run in mine],
+                [run["latency_ms"]["p50"] for run in mine],
+                [run["latency_ms"]["p99"] for run in mine],
+            )
+        ]
+        table.add_row(way, *(f"{value:,.2f}" for value in figures_of))
+    CONSOLE.print(table)
+    if saved:
+        CONSOLE.print(
+            save("many_claims", {"hosts": hosts, "clients": POOLED_CLIENTS, "seconds": seconds, "runs": runs})
+        )
 
 
 @main.command()
@@ -205,8 +263,34 @@ def pgbouncer(hosts: int, turns: int, seconds: float) -> None:
     CONSOLE.print(save("claims_pgbouncer", {"clients": POOLED_CLIENTS, "hosts": hosts, **ways, "ratio": ratio}))
 
 
-def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool, through: str = "") -> dict[str, Any]:
-    """One measurement of Vacancy, starting with an empty claim table; clients may come through a pooler."""
+def floor(dsn: str, clients: int) -> float:
+    """Durable inserts of one row per second, each through a trivial function: what no claim can be quicker than."""
+    _execute(dsn, FLOOR)
+    seen = closed_loop(floor_decider, [dsn], clients=clients, warm_up_s=0.5, seconds=FLOOR_SECONDS)
+    _execute(dsn, "DROP SCHEMA floor CASCADE")
+    return round(float(seen["decisions_per_s"]), 2)
+
+
+def floor_decider(dsn: str) -> Decide:
+    """A client that does nothing but insert."""
+    connection = psycopg2.connect(dsn)
+    connection.autocommit = True
+    cursor = connection.cursor()
+
+    def insert() -> None:
+        cursor.execute("SELECT floor.insert_one(%s::uuid, %s, %s, %s)", (str(uuid.uuid4()), VCPUS, MEMORY_MB, DISK_GB))
+
+    return insert
+
+
+def _run(
+    dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool, through: str = "", batch: int = 1
+) -> dict[str, Any]:
+    """One measurement of Vacancy, starting with an empty claim table; clients may come through a pooler.
+
+    Its rates are of claims, its latencies of calls, each of which is for `batch` requests.
+    """
+    floor_per_s = floor(dsn, clients)
     _execute(dsn, "TRUNCATE vacancy.claim")
     _execute(dsn, "CHECKPOINT")
     ttl = claim_ttl_of(hosts)
@@ -215,18 +299,25 @@ def _run(dsn: str, hosts: int, clients: int, seconds: float, *, writer: bool, th
         with _writer(dsn, hosts) if writer else _no_writer() as rows_per_s:
             # Once the first claims have expired, as many expire as are made.
             warm_up_s = min(ttl.total_seconds() + 1, seconds)
-            seen = closed_loop(decider, [through or dsn, ttl], clients=clients, warm_up_s=warm_up_s, seconds=seconds)
+            seen = closed_loop(
+                decider, [through or dsn, ttl, batch], clients=clients, warm_up_s=warm_up_s, seconds=seconds
+            )
+            seen["decisions_per_s"] *= batch
             written = rows_per_s()
-        elapsed_s = time.monotonic() - start_s
+        elapsed_s, used = time.monotonic() - start_s, cpu_seconds(cpu)
         return {
             "hosts": hosts,
             "clients": clients,
             "writer_rows_per_s": written,
             "claim_ttl_s": ttl.total_seconds(),
+            "floor_per_s": floor_per_s,
             **figures(seen),
+            "to_floor": round(seen["decisions_per_s"] / floor_per_s, 3),
             # None if all claims were made from the sample.
             "sequential_scans": {table: now - scans[table] for table, now in _scans(dsn).items()},
-            "others_cores_busy": round(cpu_seconds(cpu)[OTHERS] / elapsed_s, 2),
+            # The server's, of the warm-up's claims, too: for comparison with each other.
+            "server_cpu_ms": round(1e3 * used["PostgreSQL"] / (seen["decisions_per_s"] * (seconds + warm_up_s)), 3),
+            "others_cores_busy": round(used[OTHERS] / elapsed_s, 2),
         }
 
 
@@ -273,12 +364,15 @@ def _settings(claim_ttl: timedelta) -> SchedulerSettings:
     return SchedulerSettings(connections=1, max_age=MAX_AGE, claim_ttl=claim_ttl)
 
 
-def decider(dsn: str, claim_ttl: timedelta) -> Decide:
-    """A client that claims repeatedly from a fleet in which every host fits."""
+def decider(dsn: str, claim_ttl: timedelta, batch: int = 1) -> Decide:
+    """A client that claims repeatedly from a fleet in which every host fits, for so many requests in a call."""
     scheduler = Scheduler(dsn, _settings(claim_ttl))
     request = Request(vcpus=VCPUS, memory_mb=MEMORY_MB, disk_gb=DISK_GB)
 
     def decide() -> str | None:
+        if batch > 1:
+            others = [each for each in scheduler.claim_many([request] * batch) if not isinstance(each, Claim)]
+            return type(others[0]).__name__ if others else None
         try:
             scheduler.claim(request)
         except (NoHostFitsError, ContendedError, TimedOutError) as error:
@@ -473,7 +567,19 @@ def _query(dsn: str, statement: str) -> list[Any]:
 
 def _table(runs: Sequence[dict[str, Any]], beside: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="Decisions with a durable claim")
-    for column in ("hosts", "who", "clients", "written/s", "claims/s", "p50 ms", "p99 ms", "failed", "others"):
+    for column in (
+        "hosts",
+        "who",
+        "clients",
+        "written/s",
+        "claims/s",
+        "floor/s",
+        "to floor",
+        "p50 ms",
+        "p99 ms",
+        "failed",
+        "others",
+    ):
         table.add_column(column, justify="right")
 
     def add(who: str, hosts: int, clients: int, run: dict[str, Any]) -> None:
@@ -485,6 +591,8 @@ def _table(runs: Sequence[dict[str, Any]], beside: Sequence[dict[str, Any]]) -> 
             str(clients),
             "" if written is None else f"{written:,}",
             f"{run['claims_per_s']:,.1f}",
+            f"{run['floor_per_s']:,.0f}" if "floor_per_s" in run else "",
+            f"{run['to_floor']:.2f}" if "to_floor" in run else "",
             *(f"{latency_ms[name]:,.1f}" if latency_ms else "" for name in ("p50", "p99")),
             str(sum(run["failures"].values()) or ""),
             f"{run['others_cores_busy']:.2f}",

@@ -221,8 +221,9 @@ def every_row_read(connection: Connection) -> Iterator[None]:
         (as_it_was,) = cursor.fetchone() or ("",)
         cursor.execute(
             "CREATE OR REPLACE FUNCTION vacancy.best_of_sample("
-            "request vacancy.request, sample_size integer, quick boolean, max_results integer DEFAULT 8)"
-            " RETURNS text[] LANGUAGE plpgsql AS $$ BEGIN RETURN (vacancy.best_of_all(request)).best; END $$"
+            "request vacancy.request, sample_size integer, quick boolean, max_results integer DEFAULT 8,"
+            " OUT best text[], OUT pools vacancy.pools) LANGUAGE plpgsql AS"
+            " $$ BEGIN best := (vacancy.best_of_all(request, NULL)).best; END $$"
         )
         try:
             yield

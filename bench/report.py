@@ -1,8 +1,8 @@
-"""Writes the README's table of figures and the plots in docs/ from the results in bench/results.
+"""Writes the five figures of the README, the table of docs/benchmarks.md and the plots in docs/ from bench/results.
 
     python -m bench.report
 
-Every figure comes from a result; the table has nothing that no benchmark has measured. A test checks the README.
+Every figure comes from a result; the tables have nothing that no benchmark has measured. A test checks both pages.
 """
 
 from __future__ import annotations
@@ -17,23 +17,68 @@ from bench.common import CONSOLE, RESULTS
 ROOT = RESULTS.parents[1]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
+PAGE = DOCS / "benchmarks.md"
+_FIVE = re.compile(r"(<!-- five figures: python -m bench\.report -->\n).*?(<!-- end of five figures -->)", re.DOTALL)
 _BLOCK = re.compile(r"(<!-- figures: python -m bench\.report -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 Result = dict[str, Any]
 
 
 def main() -> None:
-    """Writes the table into the README and draws the plots."""
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    """Writes the figures into both pages and draws the plots."""
+    README.write_text(with_five(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     from bench import claims_plot, plots  # the table can be checked without the plotting library
 
     for file in (claims_plot.draw(RESULTS / "claims.json"), *plots.draw(RESULTS, DOCS)):
         CONSOLE.print(file)
 
 
-def with_table(readme: str) -> str:
-    """The README with the figures of the current results."""
+def with_five(readme: str) -> str:
+    """The README with its five figures of the current results."""
+    lines = ["| measured | |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in five())]
+    return _FIVE.sub(lambda block: block[1] + "\n".join(lines) + "\n" + block[2], readme)
+
+
+def five() -> Iterator[tuple[str, str]]:
+    """What a reader asks first, and its figure."""
+    ingest, claims, agent = (
+        json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("ingest", "claims", "agent_cost")
+    )
+    run = ingest["sustained"][0]
+    yield (
+        f"event → committed row, {run['hosts']:,} hosts at 1 Hz, p50 / p99",
+        f"{run['latency_s']['p50']:.2f} / {run['latency_s']['p99']:.2f} s",
+    )
+    held = max(run["hosts"] for run in ingest["knee"] if run["held"] and run["emit"] == ingest["sustained"][0]["emit"])
+    yield "the most hosts at 1 Hz that are kept up with", f"{held:,}"
+    pair = max(claims["beside_placement"], key=lambda pair: pair["hosts"])
+    ours = next(
+        run
+        for run in claims["runs"]
+        if run["clients"] == 8 and run["writer_rows_per_s"] is None and run["hosts"] == pair["hosts"]
+    )
+    yield (
+        f"durable claims a second, {pair['hosts']:,} hosts",
+        f"{_round(ours['claims_per_s'])}; OpenStack Placement {_placement_per_s(pair):.1f}",
+    )
+    race = claims["race"]
+    yield (
+        "four schedulers race for a last slot: more than one won in",
+        f"{race['vacancy']['more_than_one']} of {race['vacancy']['rounds']:,}; "
+        f"Placement {race['placement']['more_than_one']} of {race['placement']['rounds']:,}",
+    )
+    cost = agent["agent"]
+    yield (
+        f"the agent, an event each {agent['interval']}",
+        f"{cost['cpu_percent_of_one_core']:.2f} % of a core, {cost['rss_mib']:.0f} MiB",
+    )
+
+
+def with_table(page: str) -> str:
+    """The page of benchmarks with the figures of the current results."""
     lines = ["| what | Vacancy | instead |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows())]
-    return _BLOCK.sub(lambda block: block[1] + "\n".join(lines) + "\n" + block[2], readme)
+    return _BLOCK.sub(lambda block: block[1] + "\n".join(lines) + "\n" + block[2], page)
 
 
 def rows() -> Iterator[Sequence[str]]:
@@ -137,7 +182,7 @@ def _decode(result: Result) -> Iterator[Sequence[str]]:
     yield (
         f"decoding, one core: {_names(result)} (`bench.decode`)",
         " / ".join(f"{_round(mix['per_s'])}/s" for mix in result["mixes"]),
-        "195,000/s with pyruhvro in Python ([why not](docs/decisions/0003-decode-in-the-jvm.md))",
+        "195,000/s with pyruhvro in Python ([why not](decisions/0003-decode-in-the-jvm.md))",
     )
 
 
@@ -175,7 +220,7 @@ def _claims_title(runs: Sequence[Result], *, writer: bool) -> str:
     if writer:
         rows_per_s = max(run["writer_rows_per_s"] for run in runs)
         return f"the same while up to {_round(rows_per_s)} rows a second are rewritten"
-    return f"claims/s, durable, 8 schedulers (`bench.claims`, [plot](docs/claims.svg)): {hosts} hosts"
+    return f"claims/s, durable, 8 schedulers (`bench.claims`, [plot](claims.svg)): {hosts} hosts"
 
 
 def _placement_per_s(pair: Result) -> float:

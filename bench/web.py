@@ -1,40 +1,76 @@
-"""What the fleet page costs, and how quick it is: its server, its share of the database, its frames, a browser.
+"""What the fleet page costs and how quick it is. Each command measures one thing in a short run and saves its result.
 
-Rows of `host` are rewritten at a rate, as the job does it. The page's server then has no browsers, 20 of them (HTTP
-clients that ask as the page does), and one real browser. CPU is that of the processes alone; times are upper bounds on
-a machine that others use as well.
+`cost`, `browser` and `questions` have a database in which rows of `host` are rewritten at a rate, as the job does it,
+and the page's server. `beside` stops and resumes that server in turns, to see what it takes from others. `live` runs
+the whole local stack, to see how long an event takes until it is painted. CPU is that of the processes alone; times
+are upper bounds on a machine that others use as well.
 
-    python -m bench.web
-    python -m bench.web --hosts 2000 --rows 1000 --no-save
+    python -m bench.web cost          # server and database without and with 20 browsers, bytes of frames, HOT updates
+    python -m bench.web browser       # in a real browser: the first map, work a frame, gaps between pictures, bytes
+    python -m bench.web questions     # what fits, plain and complex; why one host is out; a host
+    python -m bench.web beside        # claims and rows a second, with the page and without
+    python -m bench.web live          # from the append of an event to its pixel, 30,000 hosts
+    python -m bench.web cost --hosts 2000 --rows 1000 --seconds 5 --no-save
 """
 
 from __future__ import annotations
 
+import signal
 import statistics
 import struct
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote
 
 import click
 import psutil
-from playwright.sync_api import sync_playwright
+import psycopg2
+from playwright.sync_api import Page, sync_playwright
 
-from bench.common import CONSOLE, save
+from bench.claims import claim_ttl_of, decider, figures
+from bench.closed_loop import closed_loop
+from bench.common import CONSOLE, OTHERS, cpu_seconds, percentiles, save
+from bench.live import measure, stack_of
 from bench.web_stack import CHROMIUM, WebStack, wait_for, web_stack
 
 BROWSERS = 20
+SETTLE_S = 5.0
+"""The first look at all hosts, and what the browser does when it starts, are not what a tick costs."""
+VIEWPORT: Any = {"width": 1440, "height": 860}
 GAPS = """() => {
   window.gaps = [];
   let last = performance.now();
   const step = (now) => { gaps.push(now - last); last = now; requestAnimationFrame(step); };
   requestAnimationFrame(step);
 }"""
-REQUEST = '{"vcpus": 64, "memory_mb": 81920, "disk_gb": 900, "required": ["HW_CPU_X86_AVX2"]}'
+# When each state of the table was in a picture: the animation frame after it was drawn.
+PIXELS = """() => {
+  window.pixels = [];
+  let last = 0;
+  const step = () => {
+    const now = (performance.timeOrigin + performance.now()) / 1000;
+    if (vacancy.now !== last) { last = vacancy.now; pixels.push([last, now]); }
+    requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+}"""
+PLAIN = '{"vcpus": 64, "memory_mb": 81920, "disk_gb": 900, "required": ["HW_CPU_X86_AVX2"]}'
+REQUESTS = {
+    "plain": PLAIN,
+    "fits_all": '{"vcpus": 1}',
+    "class": '{"vcpus": 4, "memory_mb": 8192, "resources": {"CUSTOM_LICENCE": 1}}',
+    "devices": '{"vcpus": 4, "memory_mb": 8192, "pci": [{"vendor_id": "10de", "count": 2}]}',
+    "cells": '{"vcpus": 4, "memory_mb": 8192, "numa": {"cpus": 2, "pages": {"2048": 1024}}}',
+    "cells_and_devices": (
+        '{"vcpus": 4, "memory_mb": 8192, "numa": {"cpus": 2}, "pci": [{"vendor_id": "10de", "same_cell": true}]}'
+    ),
+}
 _WRITE = """
 UPDATE vacancy.host SET observed_at = clock_timestamp(),
   vcpus_free = least(256, greatest(0, vcpus_free + round(4 * (random() - 0.5)))),
@@ -45,11 +81,11 @@ WHERE ctid = ANY (ARRAY(SELECT ctid FROM vacancy.host WHERE hashtext(host_id) & 
 
 
 class Writer:
-    """Rewrites so many rows a second, each row in turn."""
+    """Rewrites so many rows in a transaction, each row in turn; one transaction a second, or one after the other."""
 
-    def __init__(self, stack: WebStack, hosts: int, rows: int) -> None:
+    def __init__(self, stack: WebStack, hosts: int, rows: int, period_s: float = 1.0) -> None:
         self.rows = 0
-        self._stack, self._share = stack, min(1.0, rows / hosts)
+        self._stack, self._share, self._period_s = stack, min(1.0, rows / hosts), period_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -69,15 +105,15 @@ class Writer:
                 cursor.execute(_WRITE, (place, min(1023, place + width - 1)))
                 self.rows += cursor.rowcount
                 place = (place + width) % 1024
-                at += 1.0
+                at += self._period_s
 
 
 class Clients:
     """Browsers without a screen: each asks for a frame when the page would."""
 
-    def __init__(self, stack: WebStack, number: int) -> None:
+    def __init__(self, address: str, number: int) -> None:
         self.bytes: list[int] = []
-        self._stack = stack
+        self._address = address.removeprefix("http://").rstrip("/")
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(number)]
 
@@ -92,9 +128,8 @@ class Clients:
             thread.join()
 
     def _run(self) -> None:
-        connection = HTTPConnection(self._stack.address.removeprefix("http://"), timeout=30)
         epoch, number, wait = -1, -1, 0.0
-        with closing(connection):
+        with closing(HTTPConnection(self._address, timeout=60)) as connection:
             while not self._stop.wait(wait):
                 connection.request("GET", f"/api/frame?epoch={epoch}&since={number}&paint=vcpus_free")
                 answer = connection.getresponse()
@@ -104,6 +139,287 @@ class Clients:
                     if number >= 0:
                         self.bytes.append(len(body))
                     epoch, number = struct.unpack_from("<II", body)
+
+
+def _options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--hosts", default=100_000, show_default=True),
+        click.option("--rows", default=10_000, show_default=True, help="Rows rewritten a second."),
+        click.option("--seconds", default=20.0, show_default=True, help="Length of each measurement."),
+        click.option("--save/--no-save", "saved", default=True, show_default=True),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group()
+def main() -> None:
+    """Measures the page."""
+
+
+@main.command()
+@_options
+def cost(hosts: int, rows: int, seconds: float, saved: bool) -> None:
+    """Cores that the server and its share of the database take, without browsers and with 20; bytes; HOT updates."""
+    with web_stack(hosts) as stack, Writer(stack, hosts, rows) as writer:
+        _wait_until_seen(stack)
+        time.sleep(SETTLE_S)
+        others, began, before = cpu_seconds(), time.monotonic(), writer.rows
+        alone = _share(stack, seconds)
+        with Clients(stack.address, BROWSERS) as clients:
+            time.sleep(SETTLE_S)  # the snapshots of those that have just come
+            first, asked = len(clients.bytes), time.monotonic()
+            beside = _share(stack, seconds)
+            frames = clients.bytes[first:]
+            bytes_per_s = sum(frames) / BROWSERS / (time.monotonic() - asked)
+        took = time.monotonic() - began
+        updated, hot = _hot(stack)
+        _finish(
+            "web_cost",
+            {
+                "hosts": hosts,
+                "rows_per_s": round((writer.rows - before) / took),
+                "no_browser": alone,
+                f"{BROWSERS}_browsers": beside,
+                "frame_bytes_per_s_a_browser": round(bytes_per_s),
+                "hot_share": round(hot / max(updated, 1), 5),
+                "others_cores_busy": round(cpu_seconds(others)[OTHERS] / took, 2),
+            },
+            saved=saved,
+        )
+
+
+@main.command()
+@_options
+def browser(hosts: int, rows: int, seconds: float, saved: bool) -> None:
+    """A real browser: when the map is painted, work a frame, the longest gap between two pictures, and bytes."""
+    with web_stack(hosts) as stack, Writer(stack, hosts, rows):
+        _wait_until_seen(stack)
+        time.sleep(SETTLE_S)
+        result: dict[str, Any] = {"hosts": hosts, "rows_per_s": rows}
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            painted = []
+            for _ in range(3):
+                page = chromium.new_context(viewport=VIEWPORT).new_page()  # a context of its own has no cache
+                page.goto(stack.address)
+                wait_for(page, "window.vacancy?.perf.painted > 0")
+                painted.append(page.evaluate("() => vacancy.perf.painted"))
+                page.context.close()
+            page = chromium.new_context(viewport=VIEWPORT).new_page()
+            sizes: dict[str, int] = {}
+            page.on("response", lambda answer: sizes.update({answer.url: int(answer.headers.get("content-length", 0))}))
+            page.goto(stack.address)
+            wait_for(page, "window.vacancy?.names.length > 0")
+            first = {url.rpartition("/")[2] or "/": size for url, size in sizes.items() if "/api/" not in url}
+            names = next(size for url, size in sizes.items() if "/api/hosts" in url)
+            time.sleep(SETTLE_S)
+            page.evaluate(GAPS)
+            page.evaluate(
+                "() => { vacancy.perf.snapshot = vacancy.perf.frames[0].bytes; vacancy.perf.frames.length = 0; }"
+            )
+            time.sleep(seconds)
+            frames = [frame for frame in page.evaluate("() => vacancy.perf.frames") if frame["kind"] == 1]
+            gaps = sorted(page.evaluate("() => gaps.slice(2)"))
+            snapshot = page.evaluate("() => vacancy.perf.snapshot")
+            # What the other views load when somebody opens them.
+            sizes.clear()
+            for view in ("Table", "Sources", "Map"):
+                page.get_by_role("link", name=view, exact=True).click()
+                wait_for(page, f"document.querySelector('#views [aria-current]').textContent.startsWith('{view}')")
+            page.goto(f"{stack.address}/?host=host-20")
+            page.locator("#host .gauge").first.wait_for(timeout=60_000)
+            later = {
+                url.rpartition("/")[2]: size
+                for url, size in sizes.items()
+                if "/static/" in url and url.rpartition("/")[2] not in first
+            }
+            chromium.close()
+        result |= {
+            "map_painted_ms": {"median": round(statistics.median(painted)), "each": [round(ms) for ms in painted]},
+            "work_a_frame_ms": percentiles([frame["work"] for frame in frames])
+            | _p95([frame["work"] for frame in frames]),
+            "inflate_ms": percentiles([frame["inflate"] for frame in frames]),
+            "gaps_ms": percentiles(gaps),
+            "page_bytes": {"first": sum(first.values()), "later": sum(later.values()), "each": first | later},
+            "snapshot_bytes": snapshot,
+            "names_bytes": names,
+            "frame_bytes": percentiles([frame["bytes"] for frame in frames]),
+        }
+        _finish("web_browser", result, saved=saved)
+
+
+@main.command()
+@click.option("--hosts", default=100_000, show_default=True)
+@click.option("--rows", default=10_000, show_default=True, help="Rows rewritten a second.")
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+def questions(hosts: int, rows: int, saved: bool) -> None:
+    """What fits, for plain and complex requests; why one host is out; a host. Each is asked three times."""
+    with web_stack(hosts) as stack, Writer(stack, hosts, rows):
+        _wait_until_seen(stack)
+        result: dict[str, Any] = {"hosts": hosts, "rows_per_s": rows, "what_fits_ms": {}, "why_one_host_ms": {}}
+        for name, request in REQUESTS.items():
+            result["what_fits_ms"][name] = _timed(stack, f"/api/fits?request={quote(request)}")
+            result["why_one_host_ms"][name] = _timed(stack, f"/api/why?id=host-20&request={quote(request)}")
+        result["a_host_ms"] = _timed(stack, "/api/host?id=host-20")
+        _finish("web_questions", result, saved=saved)
+
+
+@main.command()
+@_options
+@click.option("--turns", default=3, show_default=True)
+def beside(hosts: int, rows: int, seconds: float, saved: bool, turns: int) -> None:
+    """Claims a second and rows a second, in turns with the page (20 browsers) and with its server stopped.
+
+    One client claims while rows are rewritten at the rate, and one connection rewrites rows as quickly as it can: both
+    leave a part of two cores to the page, so that what shows is whether it stands in the way.
+    """
+    seconds = min(seconds, 6.0)
+    runs: dict[str, dict[str, list[float]]] = {
+        "with": {"claims": [], "rows": []},
+        "without": {"claims": [], "rows": []},
+    }
+    ttl = claim_ttl_of(hosts)
+    with web_stack(hosts) as stack, Clients(stack.address, BROWSERS):
+        _wait_until_seen(stack)
+        server = psutil.Process(stack.pid)
+        for turn in range(turns):
+            for way in ("with", "without") if turn % 2 == 0 else ("without", "with"):
+                server.send_signal(signal.SIGCONT if way == "with" else signal.SIGSTOP)
+                with CONSOLE.status(f"turn {turn + 1} of {turns}: {way} the page"):
+                    with Writer(stack, hosts, rows):
+                        seen = closed_loop(decider, [stack.owner_dsn, ttl], clients=1, warm_up_s=2.0, seconds=seconds)
+                    runs[way]["claims"].append(figures(seen)["claims_per_s"])
+                    with Writer(stack, hosts, rows, 0.0) as writer:
+                        time.sleep(1.0)
+                        before, began = writer.rows, time.monotonic()
+                        time.sleep(seconds)
+                        written, took = writer.rows - before, time.monotonic() - began
+                    runs[way]["rows"].append(round(written / took))
+        server.send_signal(signal.SIGCONT)
+    ratios = {
+        what: round(statistics.median(a / b for a, b in zip(runs["with"][what], runs["without"][what], strict=True)), 3)
+        for what in ("claims", "rows")
+    }
+    _finish("web_beside", {"hosts": hosts, "ratio": ratios, "per_s": runs}, saved=saved)
+
+
+@main.command()
+@click.option("--hosts", default=30_000, show_default=True, help="At 1 Hz.")
+@click.option("--seconds", default=30.0, show_default=True)
+@click.option("--warm-up", "warm_up_s", default=60.0, show_default=True, help="With a full table.")
+@click.option("--save/--no-save", "saved", default=True, show_default=True)
+def live(hosts: int, seconds: float, warm_up_s: float, saved: bool) -> None:
+    """The whole stack: from an event's append to the picture that shows it, and to its row with the page and without.
+
+    A row that was committed before a look began is in that look's frame; so the picture of the first frame of which the
+    time is after the commit shows it, and at times an earlier one does.
+    """
+    emit = timedelta(seconds=1)
+    with stack_of(hosts, emit) as stack, ExitStack() as opened:
+        address = f"http://127.0.0.1:{stack.settings.local.web_port}"
+        server = _page_server(stack.settings.local.web_port)
+        run = measure(stack, "vacancy.host", hosts, seconds, warm_up_s, stack.watch, caught_up=emit)
+        result: dict[str, Any] = {"hosts": hosts, "no_browser": run}
+        opened.enter_context(Clients(address, BROWSERS - 1))
+        page = opened.enter_context(_page(address))
+        wait_for(page, "window.vacancy?.names.length > 0")
+        time.sleep(SETTLE_S)
+        page.evaluate(PIXELS)
+        seen: list[tuple[float, float]] = []
+        with _Versions(stack.settings.postgres.owner_dsn.get_secret_value()) as versions:
+            result[f"{BROWSERS}_browsers"] = measure(stack, "vacancy.host", hosts, seconds, 0, stack.watch)
+            time.sleep(3.0)  # the pictures of the last rows
+            seen = versions.seen()
+        pixels = [(now, at) for now, at in page.evaluate("() => pixels")]
+        result["event_to_pixel_s"] = percentiles(_event_to_pixel(seen, pixels))
+        server.send_signal(signal.SIGSTOP)
+        result["page_stopped"] = measure(stack, "vacancy.host", hosts, seconds, SETTLE_S, stack.watch)
+        server.send_signal(signal.SIGCONT)
+    _finish("web_live", result, saved=saved)
+
+
+class _Versions:
+    """Reads a sample of rows several times a second: when each version's event was appended and its row committed."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._found: dict[tuple[str, float], float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> _Versions:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def seen(self) -> list[tuple[float, float]]:
+        """Append and commit of each version that came while this ran, seconds since 1970."""
+        self._stop.set()
+        self._thread.join()
+        return [(appended, committed) for (_, appended), committed in self._found.items()]
+
+    def _run(self) -> None:
+        with closing(psycopg2.connect(self._dsn)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("SELECT host_id FROM vacancy.host ORDER BY hashtext(host_id) LIMIT 500")
+            sample = [row[0] for row in cursor.fetchall()]
+            before: set[tuple[str, float]] | None = None
+            while not self._stop.wait(0.25):
+                cursor.execute(
+                    "SELECT host_id, date_part('epoch', observed_at),"
+                    " date_part('epoch', pg_xact_commit_timestamp(xmin))"
+                    " FROM vacancy.host WHERE host_id = ANY (%s)",
+                    (sample,),
+                )
+                rows = cursor.fetchall()
+                if before is None:
+                    before = {(host, appended) for host, appended, _ in rows}
+                for host, appended, committed in rows:
+                    if (host, appended) not in before:
+                        self._found.setdefault((host, appended), committed)
+
+
+def _event_to_pixel(versions: Sequence[tuple[float, float]], pixels: Sequence[tuple[float, float]]) -> list[float]:
+    """Seconds from each event's append to the picture of it; pixels: times of frames and of their pictures."""
+    nows = [now for now, _ in pixels]
+    delays = []
+    for appended, committed in versions:
+        place = bisect_left(nows, committed)
+        if committed > nows[0] and place < len(pixels):
+            delays.append(pixels[place][1] - appended)
+    return delays
+
+
+def _page_server(port: int) -> psutil.Process:
+    (server,) = (
+        child
+        for child in psutil.Process().children(recursive=True)
+        if any(place.laddr.port == port for place in child.net_connections("tcp") if place.status == psutil.CONN_LISTEN)
+    )
+    return server
+
+
+@contextmanager
+def _page(address: str) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            page = chromium.new_page(viewport=VIEWPORT)
+            page.goto(address)
+            yield page
+        finally:
+            chromium.close()
+
+
+def _wait_until_seen(stack: WebStack) -> None:
+    deadline = time.monotonic() + 120
+    while len(_get(stack, "/api/frame")) < 500:
+        assert time.monotonic() < deadline, "the page's server does not see the hosts"
+        time.sleep(0.2)
 
 
 def _cpu(stack: WebStack) -> tuple[float, float]:
@@ -127,15 +443,20 @@ def _share(stack: WebStack, seconds: float) -> dict[str, float]:
     }
 
 
-def _timed(ask: Callable[[], object], times: int) -> float:
-    """The median of so many calls, in ms."""
+def _timed(stack: WebStack, path: str, times: int = 3) -> float:
+    """The median of so many answers, in ms."""
     took = []
     for _ in range(times):
         began = time.perf_counter()
-        ask()
+        _get(stack, path)
         took.append((time.perf_counter() - began) * 1000)
         time.sleep(2.1)  # longer than an answer is kept
     return round(statistics.median(took), 1)
+
+
+def _p95(values: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {"p95": round(ordered[len(ordered) * 95 // 100], 3)}
 
 
 def _get(stack: WebStack, path: str) -> bytes:
@@ -143,41 +464,8 @@ def _get(stack: WebStack, path: str) -> bytes:
         connection.request("GET", path, headers={"accept-encoding": "gzip, deflate"})
         answer = connection.getresponse()
         body = answer.read()
-        assert answer.status == 200, body
+        assert answer.status in (200, 204), body
         return body
-
-
-def _browser(stack: WebStack, seconds: float) -> dict[str, Any]:
-    """A real browser: when the map is painted, what a frame takes, the longest gap between two pictures."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        painted = []
-        for _ in range(3):
-            page = browser.new_page(viewport={"width": 1440, "height": 860})
-            page.goto(stack.address)
-            wait_for(page, "window.vacancy?.perf.painted > 0")
-            painted.append(page.evaluate("() => vacancy.perf.painted"))
-            page.close()
-        page = browser.new_page(viewport={"width": 1440, "height": 860})
-        sizes: dict[str, int] = {}
-        page.on("response", lambda answer: sizes.update({answer.url: int(answer.headers.get("content-length", 0))}))
-        page.goto(stack.address)
-        wait_for(page, "window.vacancy?.names.length > 0")
-        code = sum(size for url, size in sizes.items() if "/api/" not in url)
-        page.wait_for_timeout(3000)
-        page.evaluate(GAPS)
-        page.wait_for_timeout(seconds * 1000)
-        frames = page.evaluate("() => vacancy.perf.frames")
-        gaps = page.evaluate("() => gaps.slice(2)")
-        browser.close()
-    work = sorted(frame["work"] for frame in frames if frame["kind"] == 1)
-    return {
-        "map_painted_ms": round(statistics.median(painted)),
-        "work_a_frame_p95_ms": round(work[len(work) * 95 // 100], 1),
-        "longest_gap_ms": round(max(gaps), 1),
-        "page_gzip_bytes": code,
-        "snapshot_bytes": next(frame["bytes"] for frame in frames if frame["kind"] == 0 and frame["bytes"] > 1000),
-    }
 
 
 def _hot(stack: WebStack) -> tuple[int, int]:
@@ -187,34 +475,10 @@ def _hot(stack: WebStack) -> tuple[int, int]:
     return int(updated), int(hot)
 
 
-@click.command()
-@click.option("--hosts", default=100_000, show_default=True)
-@click.option("--rows", default=10_000, show_default=True, help="Rows rewritten a second.")
-@click.option("--seconds", default=20.0, show_default=True)
-@click.option("--no-save", is_flag=True)
-def main(hosts: int, rows: int, seconds: float, no_save: bool) -> None:
-    """Measures the page."""
-    with web_stack(hosts) as stack, Writer(stack, hosts, rows) as writer:
-        deadline = time.monotonic() + 120
-        while len(_get(stack, "/api/frame")) < 100:
-            assert time.monotonic() < deadline, "the page's server does not see the hosts"
-        time.sleep(3)  # the first look at all hosts is not what a tick costs
-        result: dict[str, Any] = {"hosts": hosts, "alone": _share(stack, seconds)}
-        began, before = time.monotonic(), writer.rows
-        with Clients(stack, BROWSERS) as clients:
-            result[f"with_{BROWSERS}_browsers"] = _share(stack, seconds)
-            took = time.monotonic() - began
-            result["frames_bytes_per_s_a_browser"] = round(sum(clients.bytes) / BROWSERS / took)
-        result["rows_per_s"] = round((writer.rows - before) / (time.monotonic() - began))
-        result["browser"] = _browser(stack, seconds)
-        result["what_fits_ms"] = _timed(lambda: _get(stack, f"/api/fits?request={quote(REQUEST)}"), 3)
-        result["why_one_host_ms"] = _timed(lambda: _get(stack, f"/api/why?id=host-20&request={quote(REQUEST)}"), 3)
-        result["a_host_ms"] = _timed(lambda: _get(stack, "/api/host?id=host-20"), 3)
-        updated, hot = _hot(stack)
-        result["hot_share"] = round(hot / max(updated, 1), 4)
+def _finish(name: str, result: dict[str, Any], *, saved: bool) -> None:
     CONSOLE.print_json(data=result)
-    if not no_save:
-        CONSOLE.print(f"saved {save('web', result)}")
+    if saved:
+        CONSOLE.print(f"saved {save(name, result)}")
 
 
 if __name__ == "__main__":

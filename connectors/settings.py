@@ -148,8 +148,8 @@ class AgentSettings(Section):
         default=None, ge=1, le=65_535, description="Port of the agent's Prometheus metrics. Unset: no metrics."
     )
     metrics_address: str = Field(
-        default="0.0.0.0",  # noqa: S104  # Prometheus comes from another machine, and the port is opened on request
-        description="Address on which `agent.metrics_port` listens.",
+        default="127.0.0.1",
+        description="Address on which `agent.metrics_port` listens; `0.0.0.0` lets a Prometheus elsewhere read it.",
     )
     disk_path: Path = Field(default=Path("/"), description="A path on the file system of the instances' disks.")
     disk_pools: tuple[str, ...] = Field(
@@ -226,8 +226,8 @@ class BridgeSettings(Section):
         default=None, ge=1, le=65_535, description="Port of the bridge's Prometheus metrics. Unset: no metrics."
     )
     metrics_address: str = Field(
-        default="0.0.0.0",  # noqa: S104  # Prometheus comes from another machine, and the port is opened on request
-        description="Address on which `bridge.metrics_port` listens.",
+        default="127.0.0.1",
+        description="Address on which `bridge.metrics_port` listens; `0.0.0.0` lets a Prometheus elsewhere read it.",
     )
 
 

@@ -36,6 +36,7 @@ from vacancy.connectors.settings import (
     Section,
     StorageSettings,
 )
+from vacancy.jobs.wording import mistake
 from vacancy.schemas.errors import ConfigError
 from vacancy.topology.settings import JobSettings
 
@@ -183,7 +184,7 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
     except SettingsError as error:
         raise ConfigError(f"settings: {error}; see VACANCY_SECRETS_DIR and the VACANCY_* variables") from None
     except ValidationError as error:
-        mistakes = "; ".join(_mistake(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors())
+        mistakes = "; ".join(_mistake(detail) for detail in error.errors())
         raise ConfigError(f"{file or 'settings'}: {mistakes}") from None
 
 
@@ -205,8 +206,8 @@ def _refuse_misspelt(names: Iterable[str]) -> None:
         raise ConfigError(f"environment: {'; '.join(mistakes)}")
 
 
-def _mistake(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    key = ".".join(map(str, location))
-    if kind == "extra_forbidden":
+def _mistake(detail: Any) -> str:
+    key = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "extra_forbidden":
         return f"{key}: no such setting (see docs/settings.md)"
-    return f"{key}: {message.removeprefix('Value error, ')[:1].lower()}{message.removeprefix('Value error, ')[1:]}"
+    return f"{key}: {mistake(detail)}"

@@ -15,6 +15,7 @@ from importlib import resources
 SOURCES = (
     "functions/max_age",
     "functions/retirement",
+    "functions/disabling",
     "functions/settlement",
     "functions/pages",
     "functions/pool",
@@ -29,6 +30,7 @@ SOURCES = (
     "functions/complex",
     "functions/candidate",
     "functions/claim",
+    "functions/many",
     "functions/what_fits",
     "functions/bulk",
     "functions/measured",

@@ -188,6 +188,7 @@ def _upstream_first(environment: StreamExecutionEnvironment) -> Iterator[Any]:
 
 def statements() -> list[str]:
     """The SQL of this folder, in order, with names filled in."""
-    parameters = {"host_columns": ",\n  ".join(HOST_COLUMNS), "reads_as_header": READS_AS_HEADER}
+    columns = [name if name == "host_id" else f"host.{name}" for name in HOST_COLUMNS]
+    parameters = {"host_columns": ",\n  ".join(columns), "reads_as_header": READS_AS_HEADER}
     files = sorted(resources.files("vacancy.topology").joinpath("sql").iterdir(), key=lambda file: file.name)
     return [Template(file.read_text(encoding="utf-8")).substitute(parameters) for file in files]

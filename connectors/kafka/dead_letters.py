@@ -10,6 +10,7 @@ value is the row as JSON. Of a value that is too large for the topic the beginni
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -168,4 +169,4 @@ def _text(value: str | bytes | None) -> str | None:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() else None
+    return int(text) if text and re.fullmatch("[0-9]{1,19}", text) else None  # whoever may write there writes anything

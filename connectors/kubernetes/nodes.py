@@ -5,19 +5,14 @@ What always holds: whoever asks has an answer or an error within the limit, what
 
 from __future__ import annotations
 
-import os
-import socket
+import queue
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import timedelta
 
-import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
-from vacancy.connectors.postgres.connection import UnreachableError, connect, explained, where
+from vacancy.connectors.postgres.connection import UnreachableError, explained, no_server, servers, where
+from vacancy.connectors.postgres.servers import Connection, Dialing, LimitError, NoServerError, set_local
 from vacancy.connectors.scheduler.ranking import Amount, Measured
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.units import milliseconds_of
@@ -25,7 +20,7 @@ from vacancy.schemas.units import milliseconds_of
 ANSWER_WITHIN = timedelta(milliseconds=700)
 CONNECTIONS = 4
 # One message and so one transaction: nothing is left in the session, for poolers that share it. The server ends the
-# statement by itself too, since it does not notice while it waits for a lock that nobody waits for it.
+# statement a little before we give up, since it does not notice while it waits for a lock that nobody waits for it.
 _READ = """
 SET LOCAL statement_timeout = %s;
 SET LOCAL vacancy.max_age = %s;
@@ -45,6 +40,9 @@ class Nodes:
         connect_timeout: how long to wait for the server when a connection is made.
         max_age: a host that has not reported for this long counts as unknown.
         answer_within: how long a question may take.
+
+    Raises:
+        VacancyError: the connection string is wrong.
     """
 
     def __init__(
@@ -57,8 +55,11 @@ class Nodes:
         self.answer_within_s = answer_within.total_seconds()
         self._dsn, self._connect_timeout = dsn, connect_timeout
         self._max_age = f"{milliseconds_of(max_age)} ms"
-        self._readers = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="nodes")
-        self._idle: deque[Connection] = deque()
+        self._servers = servers(dsn, application_name="vacancy extender", writes=False)
+        self._kept: queue.LifoQueue[Connection | Dialing | None] = queue.LifoQueue()
+        """Connections that nobody uses, also those under way and those yet to be made."""
+        for _ in range(CONNECTIONS):
+            self._kept.put(None)
 
     def read(self, names: list[str], by: float | None = None) -> dict[str, tuple[Measured, Amount]]:
         """The rows of those nodes that have one, and the size of their machines.
@@ -71,64 +72,59 @@ class Nodes:
             VacancyError: the table cannot be read, or not in time.
         """
         by = time.monotonic() + self.answer_within_s if by is None else by
-        if by <= time.monotonic():
-            raise self._late()
-        using: list[Connection] = []
-        reading = self._readers.submit(self._read, names, by, using)
         try:
-            return reading.result(max(0.0, by - time.monotonic()))
-        except TimeoutError:
-            if not reading.cancel() and not reading.done():
-                for connection in using:
-                    _cut(connection)
+            kept = self._kept.get(timeout=max(0.0, by - time.monotonic()))
+        except queue.Empty:
             raise self._late() from None
+        try:
+            if isinstance(kept, Connection):
+                try:
+                    return self._ask(kept, names, by)
+                except UnreachableError:  # the server was restarted since: a new connection may work
+                    kept = None
+            if kept is None or kept.over:
+                kept = Dialing(self._servers, self._connect_timeout.total_seconds())
+            kept = self._connected(kept, by)
+            return self._ask(kept, names, by)
+        finally:
+            self._kept.put(None if isinstance(kept, Connection) and kept.closed else kept)
 
     def close(self) -> None:
         """Waits for the questions under way, and closes the connections."""
-        self._readers.shutdown()
-        while self._idle:
-            self._idle.pop().close()
+        for _ in range(CONNECTIONS):
+            kept = self._kept.get()
+            if kept is not None:
+                kept.close()
 
     def _late(self) -> VacancyError:
         limit = f"extender.answer_within = {self.answer_within_s:g} s"
         return UnreachableError(f"{where(self._dsn)}: no answer within {limit}; see `vacancy doctor`")
 
-    def _read(self, names: list[str], by: float, using: list[Connection]) -> dict[str, tuple[Measured, Amount]]:
-        while self._idle and time.monotonic() < by:
-            with suppress(IndexError, UnreachableError):  # the server was restarted since: a new connection may work
-                return self._ask(self._idle.pop(), names, by, using)
-        connection = connect(
-            self._dsn,
-            connect_timeout=self._connect_timeout,
-            application_name="vacancy extender",
-            read_only=True,
-            statement_timeout=timedelta(seconds=self.answer_within_s),
-        )
-        return self._ask(connection, names, by, using)
+    def _connected(self, dialing: Dialing, by: float) -> Connection:
+        """What takes longer to connect than one question may take is gone on with by the next one."""
+        try:
+            connection = dialing.finish(by)
+        except LimitError:
+            raise self._late() from None
+        except NoServerError as error:
+            raise no_server(error, self._dsn, self._connect_timeout) from None
+        connection.settings = set_local(transaction_read_only="on")
+        return connection
 
-    def _ask(
-        self, connection: Connection, names: list[str], by: float, using: list[Connection]
-    ) -> dict[str, tuple[Measured, Amount]]:
-        left_ms = round((by - time.monotonic()) * 1000)
-        if left_ms <= 0:  # it took long to connect: nobody waits any more, but the next one has a connection
-            self._idle.append(connection)
+    def _ask(self, connection: Connection, names: list[str], by: float) -> dict[str, tuple[Measured, Amount]]:
+        left_s = by - time.monotonic()
+        if left_s <= 0:
             raise self._late()
-        using.append(connection)
+        connection.limit_s = left_s
         try:
             with explained(self._dsn), connection.cursor() as cursor:
-                cursor.execute(_READ, (f"{left_ms} ms", self._max_age, names))
+                cursor.execute(_READ, (f"{max(1, round(900 * left_s))} ms", self._max_age, names))
                 rows = cursor.fetchall()
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, UnreachableError) and time.monotonic() >= by:
+                raise self._late() from None
             raise
-        self._idle.append(connection)
         return {
             name: (Measured(*figures), Amount(vcpus or 0, memory_mb or 0)) for name, *figures, vcpus, memory_mb in rows
         }
-
-
-def _cut(connection: Connection) -> None:
-    """Ends a connection that another thread waits on, which then has an error instead of an answer."""
-    # It may be closed at this moment, and then there is nothing to end.
-    with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(connection.fileno())) as other:
-        other.shutdown(socket.SHUT_RDWR)

@@ -28,7 +28,7 @@ from prometheus_client import generate_latest as as_text
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -229,7 +229,8 @@ def _refuse(constant: str) -> None:
 
 async def _as_json(request: Request, error: HTTPException) -> Response:
     del request
-    return JSONResponse({"Error": error.detail}, error.status_code, headers=error.headers)
+    body = json.dumps({"Error": error.detail})  # in ASCII: the detail may quote any character of a request
+    return Response(body, error.status_code, headers=error.headers, media_type="application/json")
 
 
 class Server:

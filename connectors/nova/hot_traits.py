@@ -16,7 +16,6 @@ from oslo_config import cfg
 
 from vacancy.connectors.nova import options
 from vacancy.connectors.nova.hysteresis import Flip, Hysteresis
-from vacancy.connectors.postgres.servers import Servers, set_local
 from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness
 
 TRAIT = "CUSTOM_VACANCY_HOT"
@@ -83,6 +82,9 @@ def hosts(dsn: str, max_age_s: float, limits: Limits) -> dict[str, float]:
     Raises:
         psycopg2.Error: the database does not answer.
     """
+    # Imported here, so that `--help` works where psycopg2 is not installed yet.
+    from vacancy.connectors.postgres.servers import Servers, set_local
+
     servers = Servers(dsn, writes=False, parameters={"application_name": "vacancy hot traits"})
     with closing(servers.connect(_CONNECTING_S)) as connection:
         connection.settings = set_local(statement_timeout="29 s", transaction_read_only="on")

@@ -164,6 +164,8 @@ def connect(conf: Any) -> OpenStack:
             if auth is None:
                 raise ConfigError(f"bridge.nova_conf: [{sections[group]}] auth_type is missing")
             session = loading.load_session_from_conf_options(conf, sections[group], auth=auth)
+            # Logging in and looking up the catalog have no limit of their own.
+            session.timeout = session.timeout or _LIMIT_S
             adapter = loading.load_adapter_from_conf_options(conf, group, session=session, auth=auth)
             adapter.service_type = service
             adapters.append(adapter)

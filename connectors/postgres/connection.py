@@ -75,11 +75,17 @@ _REFUSALS: tuple[tuple[str, type[VacancyError], str], ...] = (
         UnreachableError,
         "see the log of PgBouncer and that of the server",
     ),
-    # "terminating connection": the server stopped between authentication and its first answer.
+    # "terminating connection": the server stopped between authentication and its first answer. One that does "not
+    # accept connections" is a standby without hot_standby, or one that has yet to catch up.
     (
-        r"starting up|shutting down|recovery|terminating connection",
+        r"starting up|shutting down|recovery|terminating connection|is not (yet )?accepting connections",
         UnreachableError,
         "wait until the server has started",
+    ),
+    (
+        r"authentication due to timeout|could not fork|out of (shared )?memory|[Nn]o space left|[Tt]oo many open files",
+        UnreachableError,
+        "the server has too much to do or too little room; see its log",
     ),
 )
 _TOO_SOON_FOR_TLS = "error response during SSL exchange"
@@ -209,9 +215,14 @@ def dial_one_of(servers: Servers, dsn: SecretStr, timeout: timedelta) -> Connect
     try:
         return servers.connect(timeout.total_seconds())
     except NoServerError as error:
-        reasons = [not_connected(text, where(dsn), timeout) for text in error.texts]
+        raise no_server(error, dsn, timeout) from None
+
+
+def no_server(error: NoServerError, dsn: SecretStr, timeout: timedelta) -> VacancyError:
+    """The one-line error for a connection that none of its servers gave; see :func:`connect`."""
+    reasons = [not_connected(text, where(dsn), timeout) for text in error.texts]
     # One server that may be had later is reason enough to try again.
-    raise next((reason for reason in reversed(reasons) if isinstance(reason, UnreachableError)), reasons[-1])
+    return next((reason for reason in reversed(reasons) if isinstance(reason, UnreachableError)), reasons[-1])
 
 
 def not_connected(text: str, place: str, connect_timeout: timedelta) -> VacancyError:

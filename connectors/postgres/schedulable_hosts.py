@@ -62,6 +62,7 @@ class Selection:
             figures change.
         descending: the largest first, the unknown last.
         offset: how many to leave out at the beginning.
+        zone: only those of this availability zone.
     """
 
     name: str | None = None
@@ -70,6 +71,7 @@ class Selection:
     sort: str | None = None
     descending: bool = False
     offset: int = 0
+    zone: str | None = None
 
     def clauses(self, limit: int | None) -> tuple[sql.Composable, dict[str, Any]]:
         """What follows a query's FROM, and its parameters."""
@@ -78,6 +80,8 @@ class Selection:
             conditions.append(sql.SQL("name LIKE %(name)s"))
         if self.out or self.reason is not None:
             conditions.append(sql.SQL("reason IS NOT NULL AND starts_with(reason, %(reason)s)"))
+        if self.zone is not None:
+            conditions.append(sql.SQL("zone = %(zone)s"))
         by: sql.Composable = sql.SQL("reason IS NOT NULL")
         if self.sort is not None:
             by = sql.SQL("{}{} NULLS LAST").format(
@@ -87,7 +91,8 @@ class Selection:
             sql.SQL(" AND ").join(conditions), by
         )
         pattern = re.sub(r"[%_\\]", r"\\\g<0>", self.name or "").replace("*", "%").replace("?", "_")
-        return text, {"name": pattern, "reason": self.reason or "", "limit": limit, "offset": self.offset}
+        values = {"name": pattern, "reason": self.reason or "", "zone": self.zone}
+        return text, values | {"limit": limit, "offset": self.offset}
 
 
 ALL = Selection()

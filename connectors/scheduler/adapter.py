@@ -77,8 +77,12 @@ class _ReservedError(_TransientError):
 
 _CLAIM = """SELECT refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
 FROM vacancy.claim(%s::uuid[], %s, %s)"""
+_CLAIM_MANY = """SELECT
+  error, detail, refusal, contended, consumer, host_id, host_name, claimed_at, expires_at, already, held
+FROM vacancy.claim_many(%s::uuid[], %s::jsonb[])"""
 _CONTRADICTION = "VC001"
 """The SQLSTATE of claim() where consumers have claims for something else."""
+_CONTENDED = "40001"
 _AGAIN = (UnreachableError, _TransientError)
 """Errors after which the same call may succeed."""
 
@@ -143,7 +147,7 @@ class Scheduler:
 
         A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated; a claim that is not
         true to the request is an error, or moves. A claim for many consumers holds up others for no longer than one for
-        `bulk.PART` does, unless it may move, and ends within two minutes and a call.
+        `bulk.PART` does, unless it may move, and ends within ten minutes and a call.
 
         Args:
             request: what each of them needs.
@@ -168,6 +172,33 @@ class Scheduler:
         if not move and PART < len(ids) <= MOST and (different := _different(ids)):
             return self._claim_in_bulk(request, different)
         return self._claim_at_once(request, ids, move=move)
+
+    @_timed
+    def claim_many(
+        self, requests: Sequence[Request], consumers: Sequence[uuid.UUID | str] | None = None
+    ) -> list[Claim | NoHostFitsError | ContradictionError | ContendedError | ConfigError]:
+        """Claims a host for each of some different requests, in one round trip and one commit for each `bulk.PART`.
+
+        Each is answered by itself, as `claim` would answer it alone: one that is refused keeps no other from its host.
+        Repeating the call is as safe as repeating `claim`.
+
+        Args:
+            requests: what each consumer needs.
+            consumers: as many different ids; None: new ones.
+
+        Returns:
+            for each request, in order, its claim, or the error that `claim` would raise.
+        """
+        ids = [str(each) for each in (consumers if consumers is not None else [uuid.uuid4() for _ in requests])]
+        if len(ids) != len(requests):
+            raise ConfigError(f"{len(requests)} requests for {len(ids)} consumers; give one for each")
+        answers: list[Claim | NoHostFitsError | ContradictionError | ContendedError | ConfigError] = []
+        for part in parts(list(zip(ids, requests, strict=True))):
+            documents = [request.document(self._settings) for _, request in part]
+            values = ([consumer for consumer, _ in part], documents)
+            rows = self._call(lambda cursor: cursor.fetchall(), _CLAIM_MANY, values)
+            answers += [self._answer(row, *each) for row, each in zip(rows, part, strict=True)]
+        return answers
 
     @_timed
     def release(self, *consumers: uuid.UUID | str) -> list[uuid.UUID]:
@@ -195,6 +226,26 @@ class Scheduler:
         claims = [Claim(*row[2:]) for row in rows]
         self.counters.add(claims=sum(not claim.already for claim in claims), contended_hosts=contended)
         return claims
+
+    def _answer(
+        self, row: Sequence[Any], consumer: str, request: Request
+    ) -> Claim | NoHostFitsError | ContradictionError | ContendedError | ConfigError:
+        """The answer to one of many requests; a claim alone waits for hosts, which one among many does not."""
+        error, detail, refusal, contended, *claimed = row
+        if error == _CONTRADICTION:
+            return _contradiction(detail)
+        if error == _CONTENDED:
+            try:
+                return self._claim_at_once(request, [consumer])[0]
+            except (NoHostFitsError, ContradictionError, ContendedError) as alone:
+                return alone
+        if error is not None:
+            return ConfigError(f"the request makes no sense: {detail}")
+        if refusal is not None:
+            return self._refused(refusal, contended)
+        claim = Claim(*claimed)
+        self.counters.add(claims=not claim.already, contended_hosts=contended)
+        return claim
 
     def _refused(self, refusal: dict[str, Any], contended: int) -> NoHostFitsError:
         self.counters.add(contended_hosts=contended)
@@ -422,10 +473,15 @@ def _contradictions_told() -> Iterator[None]:
     except psycopg2.Error as error:
         if error.pgcode != _CONTRADICTION:
             raise
-        found = json.loads(error.diag.message_detail or "[]")
+        told = error.diag.message_detail
     else:
         return
-    raise ContradictionError([Contradiction(**one | {"consumer": uuid.UUID(one["consumer"])}) for one in found])
+    raise _contradiction(told)
+
+
+def _contradiction(told: str | None) -> ContradictionError:
+    found = json.loads(told or "[]")
+    return ContradictionError([Contradiction(**one | {"consumer": uuid.UUID(one["consumer"])}) for one in found])
 
 
 _SCHEDULERS: weakref.WeakSet[Scheduler] = weakref.WeakSet()

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.units import format_duration
 
-_UNITS = "by min_unit, max_unit and step_size,"
+UNITS = {"vcpus": "VCPUs", "memory_mb": "MiB", "disk_gb": "GiB"}
+FREE = {
+    "vcpus_free": ("vcpus", "free"),
+    "memory_mb_free": ("memory_mb", "free by what is promised"),
+    "disk_gb_free": ("disk_gb", "free by what is promised"),
+    "memory_mb_available": ("memory_mb", "available by what the kernel measures"),
+    "disk_gb_available": ("disk_gb", "available by what the kernel measures"),
+}
+LOADS = {
+    "cpu_utilization": "of its CPUs busy",
+    "cpu_steal": "of its CPU time stolen",
+    "cpu_pressure": "pressure on its CPUs",
+    "memory_pressure": "pressure on its memory",
+    "io_pressure": "pressure on its I/O",
+}
+"""Units of amounts; the dimensions that are amounts, with how they are measured; those that are fractions."""
+_RULE = "by min_unit, max_unit and step_size,"
 _LABELS = {
-    "vcpus_unit": f"vcpus, {_UNITS}",
-    "memory_mb_unit": f"memory_mb, {_UNITS}",
-    "disk_gb_unit": f"disk_gb, {_UNITS}",
+    "vcpus_unit": f"vcpus, {_RULE}",
+    "memory_mb_unit": f"memory_mb, {_RULE}",
+    "disk_gb_unit": f"disk_gb, {_RULE}",
     "vcpus_free": "vcpus",
     "memory_mb_free": "memory_mb, by what is promised,",
     "disk_gb_free": "disk_gb, by what is promised,",
@@ -147,7 +164,7 @@ class TimedOutError(VacancyError):
 _POOL_LABELS = {
     "disk_pool_free": "disk_gb of the storage pool {}, by what is promised,",
     "disk_pool_available": "disk_gb of the storage pool {}, by what is measured,",
-    "disk_pool_unit": f"disk_gb of the storage pool {{}}, {_UNITS}",
+    "disk_pool_unit": f"disk_gb of the storage pool {{}}, {_RULE}",
     "disk_pool_missing": "the storage pool {}, which is not in the table,",
     "disk_pool_disabled": "the storage pool {}, which is disabled,",
     "disk_pool_elsewhere": "the storage pool {}, which is in no aggregate of theirs,",
@@ -169,7 +186,7 @@ def dimension_label(dimension: str) -> str:
     if dimension.startswith("numa_pages_"):
         return f"huge pages of {dimension.removeprefix('numa_pages_')} KiB in one NUMA cell"
     if dimension.endswith("_unit") and dimension not in _LABELS:
-        return f"{dimension.removesuffix('_unit')}, {_UNITS}"
+        return f"{dimension.removesuffix('_unit')}, {_RULE}"
     if dimension.endswith("_allocated"):
         return f"{dimension.removesuffix('_allocated')}, of which hosts do not say what their instances hold,"
     if dimension.endswith("_unknown"):
@@ -189,5 +206,19 @@ def _explain(refusal: Refusal) -> str:
     if refusal.nearest:
         text += f"; nearest: {refusal.nearest.name}"
         if refusal.nearest.had is not None and refusal.requested is not None:
-            text += f" with {refusal.nearest.had:g} for {refusal.requested:g}"
+            text += f" {_with_amounts(refusal.dimension, refusal.nearest.had, refusal.requested)}"
     return text
+
+
+def _with_amounts(dimension: str, had: float, requested: float) -> str:
+    """What a host had of a dimension and what was asked for, with the unit: ``32 VCPUs for 33``."""
+    if dimension in FREE or dimension.startswith(("disk_pool_free", "disk_pool_available")):
+        unit = UNITS[FREE[dimension][0]] if dimension in FREE else "GiB"
+        return f"with {had:,.0f} {unit} for {requested:,.0f}"
+    if dimension in LOADS:
+        return f"with {had:.1%} {LOADS[dimension]}, at most {requested:.1%} asked for"
+    if dimension == "stale":
+        return f"with figures that are {had:.1f} s old, at most {format_duration(timedelta(seconds=requested))} allowed"
+    if dimension == "numa_memory_mb":
+        return f"with {had:,.0f} MiB for {requested:,.0f}"
+    return f"with {had:,g} for {requested:,g}"

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 PART = 16
 """Consumers that are claimed for in one transaction: other claims wait no longer than that takes."""
-LONGEST = timedelta(minutes=2)
-"""A bulk claim ends by then, with its waiting for others."""
+LONGEST = timedelta(minutes=10)
+"""A bulk claim ends by then. Most of it is waiting for its turn: they come one after the other."""
 RESERVED = timedelta(minutes=1)
-"""How long a reservation counts that its maker has left behind."""
+"""How long a reservation counts after the last part of its bulk claim, if that is left behind."""
 MOST = 1000
 _ONES = (1 << 48) - 1
 _T = TypeVar("_T")

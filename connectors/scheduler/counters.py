@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from vacancy.connectors.scheduler.histogram import Histogram
 
-_CALLS = ("candidates", "claim", "release", "hosts")
+_CALLS = ("candidates", "claim", "claim_many", "release", "hosts")
 
 
 @dataclass

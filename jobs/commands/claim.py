@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from vacancy.connectors.postgres.documents import json_value
+from vacancy.connectors.postgres.connection import connect, explained
+from vacancy.connectors.postgres.documents import documents, json_value
+from vacancy.connectors.postgres.servers import Connection
+from vacancy.connectors.postgres.whole_host import unknown_hosts
 from vacancy.connectors.scheduler.answers import Claim, Contradiction, ContradictionError, NoHostFitsError
+from vacancy.connectors.scheduler.reasons import why_out
+from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import Strategy
 from vacancy.jobs.commands.connections import open_scheduler
 from vacancy.jobs.commands.request_options import parse_request, request_options
 from vacancy.jobs.options import DurationType, load, settings_options
+from vacancy.jobs.settings import Settings
 from vacancy.jobs.terminal import say, say_json
+from vacancy.schemas.errors import VacancyError
+
+_ROW = "SELECT * FROM vacancy.schedulable_host WHERE host_id = %(host)s"
 
 
 @click.command("claim")
@@ -79,12 +90,61 @@ def command(
         except NoHostFitsError as error:
             if as_json:
                 say_json(dataclasses.asdict(error.refusal))
-            raise
+            raise RefusedError(f"{error}{_nearest(settings, request, error)}{_strangers(settings, request)}") from None
+    if stranger := _strangers(settings, request):
+        say(f"vacancy: {stranger.removeprefix('; ')}", err=True)
     if as_json:
         say_json([_document(claim) for claim in claims])
     else:
         for claim in claims:
             say(f"{claim.consumer}  {claim.host_name or claim.host_id}" + ("  already" if claim.already else ""))
+
+
+class RefusedError(VacancyError):
+    """No host fits; the message says what the nearest one lacks."""
+
+    exit_status = 3
+
+
+def _nearest(settings: Settings, request: Request, error: NoHostFitsError) -> str:
+    """What rules the nearest host out, in words; empty where its row cannot be read."""
+    nearest = error.refusal.nearest
+    if nearest is None:
+        return ""
+    with suppress(VacancyError), _reading(settings) as connection:
+        rows = documents(connection, _ROW, {"host": nearest.host_id})
+        words = [why_out(name, row, request, settings.scheduler) for row in rows for name in nearest.ruled_out_by]
+        return f": {'; '.join(words)}" if words else ""
+    return ""
+
+
+def _strangers(settings: Settings, request: Request) -> str:
+    """The names of --include and --avoid that no host has."""
+    names = (*request.include, *request.avoid)
+    if not names:
+        return ""
+    with suppress(VacancyError), _reading(settings) as connection:
+        unknown = unknown_hosts(connection, names)
+        return f"; no host is called {', '.join(unknown)}" if unknown else ""
+    return ""
+
+
+@contextmanager
+def _reading(settings: Settings) -> Iterator[Connection]:
+    dsn = settings.postgres.scheduler_dsn
+    with (
+        closing(
+            connect(
+                dsn,
+                connect_timeout=settings.postgres.connect_timeout,
+                application_name="vacancy claim",
+                read_only=True,
+                max_age=settings.scheduler.max_age,
+            )
+        ) as connection,
+        explained(dsn),
+    ):
+        yield connection
 
 
 def _document(claim: Claim | Contradiction) -> dict[str, Any]:

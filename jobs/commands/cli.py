@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from vacancy.jobs import logs
+from vacancy.jobs.terminal import write_any_text
 from vacancy.schemas.errors import VacancyError
 
 
@@ -34,16 +35,23 @@ _COMMANDS = {
     "simulate": _Command("simulate", "Emit the events of a simulated fleet."),
     "job": _Command("job", "The Flink job: run it here, or on a Flink cluster."),
     "hosts": _Command("scheduler", "Show the table: free, rates, age, why a host is out."),
+    "host": _Command("scheduler", "Show one host, whole."),
+    "status": _Command("scheduler", "Show each part of the system, a line each."),
     "web": _Command("web", "Show the fleet in a browser."),
     "claim": _Command("scheduler", "Pick hosts and claim them."),
     "release": _Command("scheduler", "Give claims back."),
     "claims": _Command("scheduler", "List the claims in flight."),
+    "disable": _Command("scheduler", "Take hosts out for now."),
+    "enable": _Command("scheduler", "Take back hosts that were disabled."),
+    "retire": _Command("scheduler,kafka", "Take hosts out for good."),
     "extender": _Command("extender", "Filter and rank nodes for kube-scheduler."),
     "dead-letters": _Command("kafka", "Show what was put aside: bad records, refused rows."),
     "drift": _Command("scheduler", "Show hosts whose allocations and measurements disagree."),
     "advise": _Command("scheduler", "Say how often hosts should report, what that costs and buys."),
     "migrate": _Command("scheduler", "Bring the tables to this version."),
-    "doctor": _Command("scheduler,kafka", "Say what is wrong with a setup, and what to do."),
+    "topics": _Command("kafka", "Make the topics, or check them."),
+    "config": _Command("scheduler", "Write a settings file, or check one."),
+    "doctor": _Command("scheduler", "Say what is wrong with a setup, and what to do."),
 }
 
 
@@ -91,6 +99,7 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Runs a command line and exits with its status."""
+    write_any_text()
     try:
         status: Any = cli.main(args=args, prog_name="vacancy", standalone_mode=False)
     except click.exceptions.Exit as exit_:
@@ -104,7 +113,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except VacancyError as error:
-        _fail(str(error), error.exit_status)
+        _fail(f"{error}{_without_a_stack(error)}", error.exit_status)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
@@ -112,6 +121,17 @@ def main(args: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _without_a_stack(error: VacancyError) -> str:
+    """What helps where no server answers because nobody has said where one is."""
+    from vacancy.jobs.settings import find_config
+
+    unheard = ("cannot be reached", "no broker answers", "does not answer", "no Flink cluster answers")
+    told = any(name.startswith("VACANCY_") for name in os.environ) or "--config" in sys.argv
+    if told or not any(words in str(error) for words in unheard) or find_config(None, None) is not None:
+        return ""
+    return " (no settings file is here; `vacancy up` runs a whole system on this machine, --config names another's)"
 
 
 def _fail(message: str, status: int) -> NoReturn:

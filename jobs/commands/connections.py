@@ -23,6 +23,22 @@ def open_reader(settings: Settings) -> Connection:
 
 
 @contextmanager
+def owner_connection(settings: Settings) -> Iterator[Connection]:
+    """The owner's connection, for what operators change."""
+    connection = connect(
+        settings.postgres.owner_dsn,
+        connect_timeout=settings.postgres.connect_timeout,
+        application_name="vacancy operator",
+        read_only=False,
+        max_age=settings.scheduler.max_age,
+    )
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
 def open_scheduler(settings: Settings) -> Iterator[Scheduler]:
     """A scheduler for one command; its retries are short, since a person waits at the terminal."""
     patience = min(settings.scheduler.retry_for, settings.postgres.connect_timeout)

@@ -15,6 +15,8 @@ from vacancy.jobs.rendering import PlainTable, table_console
 from vacancy.jobs.terminal import dumps
 
 _SHOWN_BYTES = 8
+_WIDE = 120
+"""Columns of a terminal that the payload fits on as well."""
 
 
 @click.command(
@@ -28,8 +30,9 @@ _SHOWN_BYTES = 8
     The bytes of the newest:    vacancy dead-letters --json --limit 1 | jq -r .[].payload | base64 -d
     How many for each reason:   vacancy dead-letters --json | jq 'group_by(.reason)[] | [.[0].reason, length]'
 
-    In JSON the payload is in base64; in the table only its first bytes show, in hex. payload_bytes is its length as a
-    whole: of one that is too large for the topic the beginning is there.
+    The table says where each came from as topic/partition/offset, or the table that refused the row; on 120 columns
+    and more it has the payload's length and its first bytes in hex. In JSON the payload is in base64; payload_bytes is
+    its length as a whole: of one that is too large for the topic the beginning is there.
     """
 )
 @settings_options
@@ -56,23 +59,30 @@ def _print_json(letters: Iterable[DeadLetter]) -> None:
 
 
 def _print_table(letters: Iterable[DeadLetter]) -> None:
-    table = PlainTable()
-    table.add_column("append_time", no_wrap=True)
-    # Widths that leave something of each column on a terminal of 80.
-    table.add_column("topic or table", min_width=8, overflow="fold")
-    table.add_column("partition", min_width=5, justify="right", overflow="fold")
-    table.add_column("offset", min_width=6, justify="right", overflow="fold")
-    table.add_column("key", min_width=6, overflow="fold")
-    table.add_column("reason", min_width=13, overflow="fold")
-    table.add_column("payload_bytes", min_width=7, justify="right", overflow="fold")
-    table.add_column("payload", min_width=8, overflow="fold")
-    for letter in letters:
-        more = " …" if letter.payload_bytes > _SHOWN_BYTES else ""
-        where = (letter.topic or letter.table, letter.partition, letter.offset, letter.key)
-        shown = letter.payload[:_SHOWN_BYTES].hex() + more
-        cells = (letter.append_time, *where, letter.reason, letter.payload_bytes, shown)
-        table.add_row(*("" if cell is None else str(cell) for cell in cells))
     console = table_console()
+    table = render(letters, console.width)
     if table.row_count:
         console.print(table)
     console.print(f"{table.row_count} dead letters")
+
+
+def render(letters: Iterable[DeadLetter], width: int) -> PlainTable:
+    """The dead letters as a table of that width; a narrow one leaves the payload to ``--json``. No text is cut off."""
+    narrow = width < _WIDE
+    table = PlainTable()
+    table.add_column("append time", no_wrap=True)
+    table.add_column("from", min_width=12, overflow="fold")
+    table.add_column("key", min_width=8, overflow="fold")
+    table.add_column("reason", min_width=12, overflow="fold")
+    if not narrow:
+        table.add_column("bytes", justify="right", no_wrap=True)
+        table.add_column("payload", no_wrap=True)
+    for letter in letters:
+        origin = letter.table if letter.topic is None else f"{letter.topic}/{letter.partition}/{letter.offset}"
+        time = letter.append_time or ""
+        cells = [time[:19] if narrow else time, origin or "", letter.key or "", letter.reason or ""]
+        if not narrow:
+            more = " …" if letter.payload_bytes > _SHOWN_BYTES else ""
+            cells += [str(letter.payload_bytes), letter.payload[:_SHOWN_BYTES].hex() + more]
+        table.add_row(*cells)
+    return table

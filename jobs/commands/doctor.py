@@ -1,6 +1,8 @@
 """`vacancy doctor`: what is wrong with a setup, and what to do.
 
 What always holds: a check that fails, or that breaks, does not keep the others from running; each ends within seconds.
+Where a part is dead it stands first, and what follows from it after it. What cannot be checked for want of a package,
+such as the database on a compute node, is no fault.
 """
 
 from __future__ import annotations
@@ -18,20 +20,30 @@ from typing import Any, NamedTuple
 import click
 from pydantic import SecretStr
 
-from vacancy.connectors.postgres.connection import connect, explained
-from vacancy.connectors.postgres.migrations import refusal, schema_state
+from vacancy.jobs.flink.address import local_url, named_url, with_remembered
 from vacancy.jobs.options import load, settings_options
 from vacancy.jobs.rendering import duration, one_line
 from vacancy.jobs.settings import Settings, find_config
 from vacancy.jobs.terminal import say, say_json
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.events import Event, released
+from vacancy.schemas.units import milliseconds_of
+
+try:
+    from vacancy.connectors.postgres.connection import UnreachableError, connect, explained
+    from vacancy.connectors.postgres.migrations import refusal, schema_state
+except ModuleNotFoundError as error:
+    if error.name != "psycopg2":
+        raise
+    HAS_POSTGRES = False
+else:
+    HAS_POSTGRES = True
 
 TIMEOUT_SECONDS = 5.0
 _CLOCK_SKEW = timedelta(seconds=1)
 """How far the broker's and the database server's clocks may be apart before it matters to an age."""
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
-_CALLED_BY_THE_VIEW = ("memory_mb_in_pages()", "claimed_mb_in_pages()", "pool_counts()")
+_CALLED_BY_THE_VIEW = ("memory_mb_in_pages()", "claimed_mb_in_pages()", "pool_counts()", "disk_gb_free()")
 """Functions that whoever reads `schedulable_host` calls through it."""
 _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     "job": frozenset(
@@ -43,7 +55,7 @@ _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
         | {
             (function, "EXECUTE")
             for function in (
-                *("claim()", "release()", "candidates()", "why()", "measured()", "note_claim()"),
+                *("claim()", "claim_many()", "release()", "candidates()", "why()", "measured()", "note_claim()"),
                 *("reserve()", "take_reserved()", "claimed()"),
                 *_CALLED_BY_THE_VIEW,
             )
@@ -137,6 +149,13 @@ GROUP BY figure.name
 ORDER BY figure.name
 LIMIT 20
 """
+_INTERVALS = """
+SELECT most.what, count(*), (array_agg(s.name ORDER BY s.name))[:%(names)s], max(s.reporting_interval_ms)
+FROM vacancy.schedulable_host AS s, (VALUES ('age', %(age_ms)s), ('window', %(window_ms)s)) AS most (what, ms)
+WHERE s.reporting_interval_ms > most.ms AND (most.what = 'age' OR NOT s.shares)
+GROUP BY most.what
+ORDER BY most.what
+"""
 _SHARED_DISKS = """
 SELECT disk_id, hosts, names[:%(names)s], promised_gb, capacity_gb
 FROM vacancy.shared_disk
@@ -190,21 +209,65 @@ _LISTEN_AT: Mapping[str, str] = {
 
 
 class Finding(NamedTuple):
-    """What one check found: remedy is None if all is well."""
+    """What one check found.
+
+    Attributes:
+        check: the name of the check.
+        message: what it found.
+        remedy: what to do; None if all is well.
+        dead: the part that does not run or answer, from which other findings may follow; None: it is not about that.
+    """
 
     check: str
     message: str
     remedy: str | None = None
+    dead: str | None = None
 
 
 Check = Callable[[Settings], Iterator[Finding]]
 
 
 def diagnose(settings: Settings) -> list[Finding]:
-    """Runs all checks, at the same time, and gives their findings in order."""
-    with ThreadPoolExecutor(len(_CHECKS)) as pool:
-        results = pool.map(lambda item: _isolated(item[0], item[1], settings), _CHECKS.items())
-        return [finding for findings in results for finding in findings]
+    """Runs all checks that can be run here, at the same time, and gives their findings in the order of the checks."""
+    checks = _CHECKS if HAS_POSTGRES else {name: _CHECKS[name] for name in _WITHOUT_DATABASE}
+    with ThreadPoolExecutor(len(checks)) as pool:
+        results = pool.map(lambda item: _isolated(item[0], item[1], settings), checks.items())
+        found = [finding for findings in results for finding in findings]
+    if not HAS_POSTGRES:
+        named = any(f"{role}_dsn" in settings.postgres.model_fields_set for role in ("owner", "job", "reader"))
+        what = "not checked: psycopg2 is not installed here, and a compute node does not need it"
+        found.append(Finding("database", what, "pip install 'vacancy[scheduler]'" if named else None))
+    return found
+
+
+def by_cause(findings: Sequence[Finding]) -> list[tuple[Finding, str | None]]:
+    """The findings in the order in which to read them, each with the dead part that it follows from.
+
+    Dead parts come first, upstream ones before those that they feed; after them what follows from them; then the other
+    faults; then what is well. The checks of a database that does not answer are one line.
+    """
+    dead = sorted({finding.dead for finding in findings if finding.dead is not None}, key=list(_FOLLOWS).index)
+    first: dict[str, Finding] = {}
+    silenced: list[str] = []
+    followers: list[tuple[Finding, str | None]] = []
+    others: list[tuple[Finding, str | None]] = []
+    well: list[tuple[Finding, str | None]] = []
+    for finding in findings:
+        cause = next((part for part in dead if finding.check in _FOLLOWS[part]), None)
+        if finding.dead is not None and finding.dead not in first:
+            first[finding.dead] = finding
+        elif finding.dead == "database":
+            silenced.append(finding.check)
+        elif finding.remedy is None:
+            well.append((finding, None))
+        elif cause is not None:
+            followers.append((finding, cause))
+        else:
+            others.append((finding, None))
+    if silenced:
+        names = ", ".join(dict.fromkeys(silenced))
+        followers.insert(0, (Finding("database", f"not checked: {names}", "start the database first"), "database"))
+    return [(first[part], None) for part in dead] + followers + others + well
 
 
 def _isolated(name: str, check: Check, settings: Settings) -> list[Finding]:
@@ -214,9 +277,12 @@ def _isolated(name: str, check: Check, settings: Settings) -> list[Finding]:
     except VacancyError as error:
         # Our errors say what is wrong, a semicolon, what to do.
         message, _, remedy = str(error).rpartition("; ")
-        findings.append(Finding(name, message or remedy, remedy if message else "see the message"))
+        dead = name if name in ("broker", "job") else None
+        if HAS_POSTGRES and isinstance(error, UnreachableError):
+            dead = "database"
+        findings.append(Finding(name, message or remedy, remedy if message else "see the message", dead))
     except ModuleNotFoundError as error:
-        findings.append(Finding(name, f"{error.name} is not installed", "pip install 'vacancy[scheduler,kafka]'"))
+        findings.append(Finding(name, f"not checked: {error.name} is not installed here; pip install 'vacancy[kafka]'"))
     except Exception as error:  # noqa: BLE001  # a check that breaks must not hide the others' findings
         findings.append(Finding(name, f"the check broke: {type(error).__name__}: {error}", "report this as a bug"))
     return findings
@@ -304,16 +370,20 @@ def _migrations(settings: Settings) -> Iterator[Finding]:
 
 
 def _job(settings: Settings) -> Iterator[Finding]:
-    port = settings.local.flink_port
-    if not port:
-        return  # A job elsewhere shows in the age of the table.
-    overview = _get_json(f"http://127.0.0.1:{port}/jobs/overview", "start it: `vacancy up` or `vacancy job run`")
-    states = [job["state"] for job in overview["jobs"]]
+    url = named_url(settings) or local_url(settings)
+    if url is None:
+        return  # Nothing says where the job is; that it runs shows in the age of the table.
+    local = url == local_url(settings)
+    start = "`vacancy up` or `vacancy job run`" if local else "the cluster, or correct job.flink_url"
+    overview = _get_json(f"{url}/jobs/overview", f"start {start}")
+    states = [job["state"] for job in overview["jobs"] if local or job["name"] == settings.job.name]
     if "RUNNING" in states:
-        yield Finding("job", f"runs, http://127.0.0.1:{port}")
+        yield Finding("job", f"runs, {_without_password(url)}")
     else:
         state = states[0].lower() if states else "not there"
-        yield Finding("job", f"the job is {state}", f"see http://127.0.0.1:{port} and the job's log")
+        start = "`vacancy up`" if local else "`vacancy job submit`"
+        remedy = f"see {_without_password(url)} and the job's log; {start} starts it"
+        yield Finding("job", f"the job is {state}", remedy, "job")
 
 
 def _ages(settings: Settings) -> Iterator[Finding]:
@@ -443,6 +513,27 @@ def _figures(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _intervals(settings: Settings) -> Iterator[Finding]:
+    """Whether hosts report often enough for what is made of their events."""
+    max_age, window = settings.scheduler.max_age, settings.job.window
+    values = {"names": _NAMED_HOSTS, "age_ms": milliseconds_of(max_age) // 2, "window_ms": milliseconds_of(window)}
+    for what, count, names, longest_ms in _read(settings, _INTERVALS, values):
+        who = f"{count} hosts let up to {duration(timedelta(milliseconds=longest_ms))} pass between two reports"
+        lower = "lower agent.interval (bridge.interval, storage.interval) there"
+        if what == "age":
+            yield Finding(
+                "intervals",
+                f"{who}, so one event that is lost makes them stale: {_named(names, count)}",
+                f"{lower}, or set scheduler.max_age to twice that or more; it is {duration(max_age)}",
+            )
+        else:
+            yield Finding(
+                "intervals",
+                f"{who}, which gives no rates: {_named(names, count)}",
+                f"{lower}, or set job.window to several times that; it is {duration(window)}",
+            )
+
+
 def _disks(settings: Settings) -> Iterator[Finding]:
     for disk, count, names, promised_gb, capacity_gb in _read(settings, _SHARED_DISKS, {"names": _NAMED_HOSTS}):
         yield Finding(
@@ -521,9 +612,19 @@ _CHECKS: Mapping[str, Check] = {
     "anomalies": _anomalies,
     "storage pools": disk_pools,
     "figures": _figures,
+    "intervals": _intervals,
     "disks": _disks,
     "transactions": _transactions,
 }
+
+
+_WITHOUT_DATABASE = ("broker", "schemas", "registry", "job")
+_FOLLOWS: Mapping[str, frozenset[str]] = {
+    "broker": frozenset({"topics", "job", "table", "sources"}),
+    "database": frozenset(_CHECKS.keys() - _WITHOUT_DATABASE | {"job"}),
+    "job": frozenset({"table", "sources"}),
+}
+"""For each part, upstream ones first, the checks that fail because it is dead."""
 
 
 def _dsn(settings: Settings, role: str) -> SecretStr:
@@ -581,7 +682,8 @@ def _without_password(url: str) -> str:
 def command(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
     """Say what is wrong with a setup, and what to do.
 
-    Each line is "ok" or "!!" with what is wrong and what to do. Status 1 if anything is wrong.
+    Each line is "ok" or "!!" with what is wrong and what to do: a part that is dead first, then what follows from it.
+    Status 1 if anything is wrong.
 
     \b
     Example:  vacancy doctor --config /etc/vacancy.toml
@@ -594,14 +696,18 @@ def command(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
     except VacancyError as error:
         findings.append(Finding("settings", str(error), "correct the settings (docs/settings.md)"))
     else:
-        findings += diagnose(settings)
+        findings += diagnose(with_remembered(settings, file))
+    ordered = by_cause(findings)
     if as_json:
-        say_json([finding._asdict() | {"ok": finding.remedy is None} for finding in findings])
+        say_json(
+            [finding._asdict() | {"ok": finding.remedy is None, "follows_from": cause} for finding, cause in ordered]
+        )
     else:
-        for check, message, remedy in findings:
-            if remedy is None:
-                say(f"{check}: {message}", mark=click.style("ok ", "green"))
+        for finding, cause in ordered:
+            if finding.remedy is None:
+                say(f"{finding.check}: {finding.message}", mark=click.style("ok ", "green"))
             else:
-                say(f"{check}: {message}: {remedy}", mark=click.style("!! ", "red"))
+                then = f"follows from the {cause}, mend that first" if cause else finding.remedy
+                say(f"{finding.check}: {finding.message}: {then}", mark=click.style("!! ", "red"))
     if any(finding.remedy is not None for finding in findings):
         click.get_current_context().exit(1)

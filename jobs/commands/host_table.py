@@ -204,6 +204,7 @@ class LiveTable:
         console: Console,
         limit: int | None = None,
         selection: Selection = ALL,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Describes the table.
 
@@ -212,7 +213,9 @@ class LiveTable:
             console: where to draw.
             limit: most hosts to show; None: as many as fit.
             selection: which hosts, and in which order.
+            trouble: says what keeps rows from being written, to be shown above all else; None: nothing.
         """
+        self._trouble = trouble
         self._connect = connect_
         self._console = console
         self._limit = limit
@@ -242,6 +245,7 @@ class LiveTable:
         except UnreachableError as error:
             self._disconnect()
             message = f"figures stand still: {error}; trying again"
+        message = self._trouble() or message
         if self._summary is None:
             return
         if self._console.is_terminal:

@@ -18,21 +18,24 @@ from rich.text import Text
 from vacancy.connectors.postgres.connection import explained
 from vacancy.connectors.postgres.documents import documents
 from vacancy.connectors.postgres.schedulable_hosts import HostRow, Selection, fetch
+from vacancy.connectors.postgres.whole_host import unknown_hosts
+from vacancy.connectors.scheduler.reasons import why_out
 from vacancy.connectors.scheduler.request import Request
+from vacancy.connectors.settings import SchedulerSettings
 from vacancy.jobs.commands.connections import open_reader
 from vacancy.jobs.commands.host_table import LiveTable, render, summarize
+from vacancy.jobs.commands.job_watch import JobWatch
 from vacancy.jobs.commands.request_options import parse_request, request_options
+from vacancy.jobs.flink.address import with_remembered
 from vacancy.jobs.options import load, settings_options
 from vacancy.jobs.rendering import PlainTable, one_line, table_console
-from vacancy.jobs.terminal import say_json
+from vacancy.jobs.settings import find_config
+from vacancy.jobs.terminal import safe, say, say_json
 
 REFRESH_SECONDS = 1.0
 _SORTABLE = [field.name for field in fields(HostRow)]
 _ALL = sql.SQL("SELECT * FROM vacancy.schedulable_host")
-_WHY = sql.SQL(
-    "SELECT name, host_id, reason, ruled_out_by"
-    " FROM vacancy.schedulable_host JOIN vacancy.why(%(request)s) USING (host_id)"
-)
+_WHY = sql.SQL("SELECT ruled_out_by FROM vacancy.schedulable_host JOIN vacancy.why(%(request)s) USING (host_id)")
 _ALL_AND_WHY = sql.SQL(
     "SELECT s.*, w.ruled_out_by FROM vacancy.schedulable_host AS s JOIN vacancy.why(%(request)s) AS w USING (host_id)"
 )
@@ -77,6 +80,7 @@ def command(
       vacancy hosts
       vacancy hosts --watch
       vacancy hosts --out
+      vacancy hosts --zone az-1
       vacancy hosts --name 'rack7-*' --sort vcpus_free --descending --limit 20
       vacancy hosts --json | jq '.[] | select(.reason == null) | .name'
       vacancy hosts --why --vcpus 4 --memory-mb 8192
@@ -84,42 +88,55 @@ def command(
     request = parse_request(**flags)
     if watch and (as_json or why):
         raise click.UsageError("--watch goes with neither --json nor --why: call `vacancy hosts` as often as needed")
-    if not why and request != Request():
-        raise click.UsageError("what an instance needs goes with --why")
-    selection = Selection(pattern, out, reason, sort, descending, offset)
+    zone = None if why else request.zone
+    if not why and request != Request(zone=zone):
+        raise click.UsageError("what an instance needs goes with --why; --zone alone shows the hosts of a zone")
+    selection = Selection(pattern, out, reason, sort, descending, offset, zone)
     settings = load(config, data_dir)
     if watch:
-        with LiveTable(lambda: open_reader(settings), table_console(), limit, selection) as table:
+        with (
+            JobWatch(with_remembered(settings, find_config(config, data_dir))) as job,
+            LiveTable(
+                lambda: open_reader(settings), table_console(), limit, selection, trouble=lambda: job.trouble
+            ) as table,
+        ):
             try:
                 while True:
                     table.refresh()
                     time.sleep(REFRESH_SECONDS)
             except KeyboardInterrupt:
                 return
-    clauses, values = selection.clauses(None if why and not as_json else limit)
+    clauses, values = selection.clauses(limit)
     values["request"] = request.document(settings.scheduler)
     with closing(open_reader(settings)) as connection, explained(settings.postgres.reader_dsn):
         if as_json:
             query = _ALL_AND_WHY if why else _ALL
             say_json(list(documents(connection, query + clauses, values)))
         elif why:
-            rows = list(documents(connection, _WHY + clauses, values))
-            table_console().print(_render_why(rows, limit))
+            rows = list(documents(connection, _ALL_AND_WHY + clauses, values))
+            every, values = Selection(pattern, out, reason).clauses(None)
+            firsts = documents(connection, _WHY + every, values | {"request": request.document(settings.scheduler)})
+            outs = [row["ruled_out_by"] for row in firsts]
+            table_console().print(_render_why(rows, outs, request, settings.scheduler))
+            for stranger in unknown_hosts(connection, (*request.include, *request.avoid)):
+                say(f"no host is called {stranger}")
         else:
             console = table_console()
             shown = fetch(connection, limit, selection)
             console.print(render(shown, summarize(connection), width=console.width))
 
 
-def _render_why(rows: Sequence[dict[str, Any]], limit: int | None) -> RenderableType:
-    """Shows what rules out each of the first hosts, then for each dimension how many hosts it rules out first."""
+def _render_why(
+    rows: Sequence[dict[str, Any]], outs: Sequence[Sequence[str]], request: Request, settings: SchedulerSettings
+) -> RenderableType:
+    """What rules out each of these hosts, in words; then how many of all hosts each dimension rules out first."""
     table = PlainTable()
-    table.add_column("host")
-    table.add_column("ruled out by")
-    for row in rows[:limit]:
-        out = row["ruled_out_by"]
-        table.add_row(one_line(row["name"]), one_line(", ".join(out) or "fits", "yellow" if out else "green"))
-    counts = Counter(row["ruled_out_by"][0] for row in rows if row["ruled_out_by"])
-    line = f"{sum(not row['ruled_out_by'] for row in rows):,} of {len(rows):,} hosts fit"
+    table.add_column("host", overflow="fold")
+    table.add_column("ruled out by", overflow="fold")
+    for row in rows:
+        words = "; ".join(why_out(dimension, row, request, settings) for dimension in row["ruled_out_by"])
+        table.add_row(one_line(row["name"]), one_line(words or "fits", "yellow" if words else "green"))
+    counts = Counter(out[0] for out in outs if out)
+    line = f"{sum(not out for out in outs):,} of {len(outs):,} hosts fit"
     line += "".join(f", {count:,} {dimension}" for dimension, count in counts.most_common())
-    return Group(table, Text(line, "bold"))
+    return Group(table, Text(safe(line), "bold"))

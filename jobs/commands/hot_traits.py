@@ -1,6 +1,6 @@
 """`vacancy-hot-traits`: keeps the trait of hot hosts in Placement; runs in Nova's environment.
 
-Nova's environment has neither click nor pydantic, so the options are oslo.config's.
+Nova's environment has neither click nor pydantic, so the options are oslo.config's. The help needs nothing else.
 """
 
 from __future__ import annotations
@@ -9,12 +9,6 @@ import logging
 import sys
 import time
 
-import psycopg2
-from keystoneauth1 import exceptions
-
-from vacancy.connectors.nova import options
-from vacancy.connectors.nova.hot_traits import clear, hysteresis_of, settings, traits_of, turn
-from vacancy.connectors.nova.table import reason
 from vacancy.jobs.signals import StopSignal
 
 _LOG = logging.getLogger("vacancy.hot_traits")
@@ -23,7 +17,28 @@ _LOG = logging.getLogger("vacancy.hot_traits")
 def main() -> None:
     """Runs rounds until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    conf = settings(sys.argv[1:])
+    try:
+        _run(sys.argv[1:])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("vacancy"):
+            raise
+        sys.exit(
+            f"vacancy-hot-traits: {error.name} is not installed; install Vacancy into Nova's environment, "
+            "with psycopg2-binary (docs/nova.md)"
+        )
+
+
+def _run(arguments: list[str]) -> None:
+    # Imported here, so that what is missing is said in one line.
+    from vacancy.connectors.nova import options
+    from vacancy.connectors.nova.hot_traits import clear, hysteresis_of, settings, traits_of, turn
+
+    conf = settings(arguments)
+    import psycopg2
+    from keystoneauth1 import exceptions
+
+    from vacancy.connectors.nova.table import reason
+
     section = conf[options.GROUP]
     hysteresis, traits = hysteresis_of(section), traits_of(conf)
     if conf.clear:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from vacancy.jobs import ports
+from vacancy.jobs.flink.address import local_url, memory_file, named_url, remember, with_remembered
 from vacancy.jobs.flink.cluster import (
     find_job,
     newest_state,
@@ -23,7 +23,7 @@ from vacancy.jobs.flink.rest import Checkpoint, FlinkRest, Status, explained
 from vacancy.jobs.logs import configure, log_format_option
 from vacancy.jobs.options import F, flags, load, settings_options
 from vacancy.jobs.rendering import duration
-from vacancy.jobs.settings import Settings
+from vacancy.jobs.settings import Settings, find_config
 from vacancy.jobs.signals import StopSignal
 from vacancy.jobs.terminal import say, say_json
 from vacancy.schemas.errors import ConfigError, VacancyError
@@ -57,21 +57,20 @@ def cluster_options(function: F) -> F:
     return settings_options(function)
 
 
-def load_for_cluster(config: Path | None, data_dir: Path | None, flink_url: str | None) -> tuple[Settings, FlinkRest]:
-    """The settings, with the flags applied, and the cluster: that of the local stack, unless another one is named."""
+def load_for_cluster(
+    config: Path | None, data_dir: Path | None, flink_url: str | None
+) -> tuple[Settings, FlinkRest, Path]:
+    """The settings, with the flags applied, the cluster (see address.py), and the file that remembers its address."""
+    file = find_config(config, data_dir)
     settings = load(config, data_dir, {"job": {"flink_url": flink_url}} if flink_url else None)
-    return settings, FlinkRest(local_flink_url(settings) or settings.job.flink_url)
+    settings = with_remembered(settings, file)
+    url = named_url(settings) or local_url(settings) or settings.job.flink_url
+    return settings, FlinkRest(url), memory_file(settings, file)
 
 
-def local_flink_url(settings: Settings) -> str | None:
-    """Where the Flink of `vacancy up` and `vacancy job run` listens; None if the settings name a cluster."""
-    named = "flink_url" in settings.job.model_fields_set
-    return None if named or not settings.local.flink_port else f"http://{ports.HOST}:{settings.local.flink_port}"
-
-
-def require_cluster(settings: Settings) -> None:
-    """Raises ConfigError if the settings are those of the local stack."""
-    if local_flink_url(settings):
+def require_cluster(settings: Settings, cluster: FlinkRest) -> None:
+    """Raises ConfigError if the cluster is that of the local stack."""
+    if named_url(settings) is None and cluster.url == local_url(settings):
         raise ConfigError(
             "these settings are a local stack's, whose job starts and ends with `vacancy up` or `vacancy job run`; "
             "name a cluster with --flink-url or job.flink_url"
@@ -116,8 +115,8 @@ def submit(
     vacancy job submit --resume
     vacancy job submit --from-savepoint s3://bucket/savepoints/savepoint-4f2a1c-0d9e8b7a6c5d
     """
-    settings, cluster = load_for_cluster(config, data_dir, flink_url)
-    require_cluster(settings)
+    settings, cluster, memory = load_for_cluster(config, data_dir, flink_url)
+    require_cluster(settings, cluster)
     if resume and from_savepoint:
         raise ConfigError("--resume and --from-savepoint exclude each other: the newest one, or the one that is named")
     running = [job.job_id for job in cluster.jobs() if job.name == settings.job.name and not job.ended]
@@ -134,13 +133,13 @@ def submit(
         require_slots(cluster, settings.job.parallelism)
         job_id = submit_job(settings, former, allow_non_restored_state=allow_non_restored_state)
         wait_until_running(cluster, job_id)
+    if flink_url:
+        remember(memory, cluster.url)
     watch = f"{cluster.url}/#/job/running/{job_id}/overview"
     if as_json:
         say_json({"job_id": job_id, "watch": watch})
     else:
         say(f"{settings.job.name} runs as {job_id}; watch it at {watch}")
-        if flink_url:
-            say(f"Later commands need --flink-url {flink_url} too, unless job.flink_url names it in the settings.")
 
 
 @click.command()
@@ -156,8 +155,8 @@ def stop(config: Path | None, data_dir: Path | None, flink_url: str | None, job_
     vacancy job stop
     vacancy job submit --from-savepoint "$(vacancy job stop --json | jq -r .savepoint)"
     """
-    settings, cluster = load_for_cluster(config, data_dir, flink_url)
-    require_cluster(settings)
+    settings, cluster, _ = load_for_cluster(config, data_dir, flink_url)
+    require_cluster(settings, cluster)
     job = find_job(cluster, settings.job.name, job_id)
     if job.ended:
         raise VacancyError(f"{job.job_id} has ended already ({job.state}); there is nothing to stop")
@@ -184,12 +183,12 @@ def status(
     vacancy job status
     vacancy job status --json | jq .restarts
     """
-    settings, cluster = load_for_cluster(config, data_dir, flink_url)
+    settings, cluster, _ = load_for_cluster(config, data_dir, flink_url)
     found = cluster.status(find_job(cluster, settings.job.name, job_id).job_id)
     if as_json:
         say_json(as_object(found))
     else:
-        for line in as_text(found):
+        for line in [f"{'cluster':<16} {cluster.url}", *as_text(found)]:
             say(line)
 
 

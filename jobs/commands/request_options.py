@@ -10,11 +10,14 @@ from pydantic import ValidationError
 
 from vacancy.connectors.scheduler.request import Request
 from vacancy.jobs.options import DurationType
+from vacancy.jobs.wording import mistake
 from vacancy.schemas.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FRACTION = click.FloatRange(0, 1)
 _AMOUNT = click.IntRange(min=0)
+_FLAGS = {"required": "require", "forbidden": "forbid", "resources": "resource", "aggregates": "aggregate"}
+"""Flags that are not called as what they set."""
 _OPTIONS = (
     click.option("--vcpus", type=_AMOUNT, default=0, help="VCPUs."),
     click.option("--memory-mb", type=_AMOUNT, default=0, help="MiB of memory."),
@@ -71,7 +74,8 @@ def parse_request(**flags: Any) -> Request:
         return Request(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         detail = error.errors()[0]
-        raise ConfigError(f"--{str(detail['loc'][0]).replace('_', '-')}: {detail['msg']}") from None
+        flag = str(detail["loc"][0]).replace("_", "-") if detail["loc"] else "request"
+        raise ConfigError(f"--{_FLAGS.get(flag, flag)}: {mistake(detail)}") from None
 
 
 def _amounts(flag: str, pairs: Sequence[str]) -> dict[str, str]:

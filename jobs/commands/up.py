@@ -14,6 +14,7 @@ from rich.status import Status
 
 from vacancy.jobs.commands.connections import open_reader
 from vacancy.jobs.commands.host_table import LiveTable
+from vacancy.jobs.commands.job_watch import JobWatch
 from vacancy.jobs.local.files import exclusive
 from vacancy.jobs.local.stack import STEPS, Fleet, Report, Stack
 from vacancy.jobs.options import DurationType
@@ -140,7 +141,10 @@ def _show(stack: Stack, console: Console, seconds: float | None) -> None:
     """Shows the table until the time is over, and supervises the parts."""
     end = math.inf if seconds is None else time.monotonic() + seconds
     redraw_at, message = 0.0, None
-    with LiveTable(lambda: open_reader(stack.settings), console) as table:
+    with (
+        JobWatch(stack.settings, local=True) as job,
+        LiveTable(lambda: open_reader(stack.settings), console, trouble=lambda: job.trouble) as table,
+    ):
         while time.monotonic() < end:
             for event in stack.watch():
                 message = f"{time.strftime('%H:%M:%S')} {event}"

@@ -17,13 +17,12 @@ from urllib.parse import urlparse
 from vacancy.jobs.flink.job_jars import flink_jars
 from vacancy.jobs.flink.mini_cluster import (
     add_to_class_path,
-    cause,
     checkpoint_directory,
     graph,
     prepare_java,
     savepoint_directory,
 )
-from vacancy.jobs.flink.rest import FlinkRest, Job, explained
+from vacancy.jobs.flink.rest import FlinkRest, Job, cause, explained
 from vacancy.jobs.flink.state_backend import require_own_backend
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.errors import VacancyError

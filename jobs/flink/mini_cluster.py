@@ -24,7 +24,7 @@ from vacancy.connectors.kafka.schema_registry import registry_address
 from vacancy.connectors.postgres.connection import connect, require_rights
 from vacancy.jobs import ports
 from vacancy.jobs.flink.job_jars import flink_home, flink_jars, java_home
-from vacancy.jobs.flink.rest import explained, innermost_cause
+from vacancy.jobs.flink.rest import cause
 from vacancy.jobs.flink.state_backend import require_own_backend
 from vacancy.jobs.logs import Format
 from vacancy.jobs.settings import Settings
@@ -290,9 +290,3 @@ def _end(client: Any) -> str:
     except Exception as error:  # noqa: BLE001  # as above
         return cause(error)
     return "no reason given"
-
-
-def cause(error: Exception) -> str:
-    """The innermost cause of a Java exception in one line, and what it means."""
-    # py4j puts a line of its own before the exception.
-    return explained(innermost_cause(str(error).partition("\n: ")[2] or str(error)))

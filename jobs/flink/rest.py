@@ -144,7 +144,8 @@ class FlinkRest:
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise VacancyError(
-                f"no Flink cluster answers at {self.url}: {reason}; start it, or set job.flink_url to its REST address"
+                f"no Flink cluster answers at {self.url}: {reason}; start it, or name another with "
+                "--flink-url or job.flink_url"
             ) from None
 
 
@@ -175,6 +176,12 @@ def explained(reason: str) -> str:
     """A failure reason from Flink, followed by its meaning if that is known."""
     meaning = next((meaning for part, meaning in _EXPLANATIONS.items() if part in reason), None)
     return f"{meaning} ({reason})" if meaning else reason
+
+
+def cause(error: Exception) -> str:
+    """The innermost cause of a Java exception in one line, and what it means."""
+    # py4j puts a line of its own before the exception.
+    return explained(innermost_cause(str(error).partition("\n: ")[2] or str(error)))
 
 
 def innermost_cause(trace: str) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vacancy.schemas.errors import ConfigError
+from vacancy.jobs.flink.rest import cause
+from vacancy.schemas.errors import ConfigError, VacancyError
 from vacancy.topology.settings import JobSettings
 
 _BACKENDS = {
@@ -23,9 +24,19 @@ def require_own_backend(job: JobSettings, state: Path) -> None:
 
     Raises:
         ConfigError: it does not; says what to do.
+        VacancyError: the checkpoint is damaged.
     """
-    own = job.flink.get("state.backend.type", job.state_backend)
-    if others := _backends(state) - {own}:
+    own = job.flink.get("state.backend.type", job.state_backend).lower()
+    try:
+        backends = _backends(state)
+    except Exception as error:  # noqa: BLE001  # whatever Java threw, as py4j hands it over
+        raise VacancyError(
+            f"the state to go on from, {state}, cannot be read: {cause(error)}; move it away to go on "
+            "from the checkpoint before it, or start once with `vacancy job run --fresh`, which reads the topics from "
+            "their beginning"
+        ) from None
+    others = backends - {own}
+    if others and own in _BACKENDS.values():  # else it is one that we do not know, and Flink says what it reads
         raise ConfigError(
             f"job.state_backend is {own}, but the state to go on from, {state}, is of {', '.join(sorted(others))}; set "
             "it back, or start once without that state: `vacancy job run --fresh`, which reads the topics from their "

@@ -35,6 +35,7 @@ from vacancy.connectors.postgres.connection import dial, explained
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.settings import KafkaSecurity, PostgresSettings
 from vacancy.jobs import ports
+from vacancy.jobs.flink.address import forget, memory_file
 from vacancy.jobs.flink.job_jars import flink_jars
 from vacancy.jobs.jars import ensure_jars
 from vacancy.jobs.local import settings_file
@@ -181,7 +182,16 @@ class Stack:
         return "the agent" + (f" and {self._fleet.hosts} simulated hosts" if self._fleet else "") + ", rows come in"
 
     def watch(self) -> list[str]:
-        """Checks all parts without waiting, and returns a line for each event; see :meth:`Supervisor.watch`."""
+        """Checks all parts without waiting, and returns a line for each event; see :meth:`Supervisor.watch`.
+
+        Raises:
+            VacancyError: a part is given up, or the data directory is gone.
+        """
+        if not (self.directory / "lock").exists():
+            raise VacancyError(
+                f"{self.directory} was deleted while the stack ran on it, with what it stored; start `vacancy up` "
+                "again for an empty one, and end it before you delete its directory"
+            )
         return self._supervisor.watch()
 
     def stop(self) -> None:
@@ -216,6 +226,11 @@ class Stack:
             if not port and isinstance(former.get(name), int) and ports.is_free(former[name]):
                 port = former[name]
             chosen[name] = port or ports.free_port(*chosen.values())
+        metrics_port = self.settings.local.flink_metrics_port
+        if metrics_port is not None and (metrics_port in chosen.values() or not ports.is_free(metrics_port)):
+            raise VacancyError(
+                f"port {metrics_port} of local.flink_metrics_port is in use; end what listens there, or set another"
+            )
         self.settings = self.settings.model_copy(
             update={"local": self.settings.local.model_copy(update=chosen)},
         )
@@ -253,6 +268,7 @@ class Stack:
                 "web": WebSettings(listen=f"{ports.HOST}:{self.settings.local.web_port}"),
             }
         )
+        forget(memory_file(self.settings, self.config_file))
         header = "# Written by `vacancy up` at each start. Holds passwords.\n"
         write_private(self.config_file, header + settings_file.dumps(self.settings))
 

@@ -24,8 +24,9 @@ from starlette.routing import Route
 
 from vacancy.connectors.scheduler.request import Request
 from vacancy.jobs.settings import Settings
+from vacancy.jobs.terminal import safe
 from vacancy.jobs.web import fits
-from vacancy.jobs.web.fleet import HISTORY_STEP_SECONDS, STATES
+from vacancy.jobs.web.fleet import STATES
 from vacancy.jobs.web.guard import Guard
 from vacancy.jobs.web.letters import Letters
 from vacancy.jobs.web.levels import AGES, BASE, DIMENSIONS, LEVELS, PAINTED
@@ -39,6 +40,14 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".
 _MAX_ROWS = 500
 _MAX_FOUND = 1000
 _CSV = ("name", "host_id", "zone", "source", "reason", "age", *FIGURES)
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, which whoever asks from a terminal may look at as it comes."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 class Application:
@@ -92,7 +101,7 @@ class Application:
     async def meta(self, _: HttpRequest) -> Response:
         """What does not change while the server lives."""
         max_age = self.watch.fleet.max_age_s
-        return JSONResponse(
+        return Json(
             {
                 "base": BASE,
                 "levels": LEVELS,
@@ -102,7 +111,6 @@ class Application:
                 "max_age": max_age,
                 "strategy": self._settings.scheduler.strategy,
                 "kafka": self.letters.configured,
-                "history_step": HISTORY_STEP_SECONDS,
             }
         )
 
@@ -113,6 +121,8 @@ class Application:
         epoch, number = _number(request, "epoch"), _number(request, "since")
         paint = request.query_params.get("paint", "")
         paint = paint if paint in DIMENSIONS else PAINTED[0]
+        if not watch.is_painted(paint):
+            await run_in_threadpool(watch.paint, paint)
         if watch.frames.cached(epoch, number, paint):
             body = watch.frames.since(epoch, number, paint)
         else:
@@ -151,7 +161,7 @@ class Application:
         with self.watch.lock:
             fleet = self.watch.fleet
             found = [slot for slot in slots if slot < len(fleet) and fleet.hosts[slot].host_id]
-            return JSONResponse([fleet.document(slot) for slot in found])
+            return Json([fleet.document(slot) for slot in found])
 
     def order(self, request: HttpRequest) -> Response:
         """The slots of all hosts in the order of a column, as u32; one sorting in a while serves all browsers."""
@@ -172,7 +182,7 @@ class Application:
         with self.watch.lock:
             hosts = list(self.watch.fleet.hosts)
         found = [slot for slot, host in enumerate(hosts) if text in host.host_id.lower() or text in host.name.lower()]
-        return JSONResponse(found[:_MAX_FOUND] if text else [])
+        return Json(found[:_MAX_FOUND] if text else [])
 
     def host(self, request: HttpRequest) -> Any:
         """A host, whole, and its last minutes."""
@@ -187,8 +197,8 @@ class Application:
         slot = _number(request, "slot")
         with self.watch.lock:
             if not 0 <= slot < len(self.watch.fleet):
-                return JSONResponse({"error": "no such host"}, 404)
-            return JSONResponse(self.watch.fleet.past(slot))
+                return Json({"error": "no such host"}, 404)
+            return Json(self.watch.fleet.past(slot))
 
     def events(self, request: HttpRequest) -> Any:
         """A host's newest usage events, from the end of its partition."""
@@ -228,7 +238,7 @@ class Application:
     def freshness(self, _: HttpRequest) -> Response:
         """How fresh the table was in the last hour, from this server's memory."""
         with self.watch.lock:
-            return JSONResponse(list(self.watch.freshness))
+            return Json(list(self.watch.freshness))
 
     def csv(self, _: HttpRequest) -> Response:
         """All hosts as CSV."""
@@ -278,8 +288,8 @@ def _answered(handler: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], 
             found = handler(request)
         except VacancyError as error:
             status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 502)
-            return JSONResponse({"error": " ".join(str(error).split())}, status)
-        return found if isinstance(found, Response) else JSONResponse(found)
+            return Json({"error": " ".join(str(error).split())}, status)
+        return found if isinstance(found, Response) else Json(found)
 
     return answer
 
@@ -302,8 +312,10 @@ def _number(request: HttpRequest, name: str) -> int:
 
 
 def _cell(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    """A value that no spreadsheet takes for a formula, and no terminal for a command."""
+    if not isinstance(value, str):
+        return value
+    return f"'{safe(value)}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else safe(value)
 
 
 def _deflated(body: bytes, media_type: str) -> Response:

@@ -29,7 +29,7 @@ _LIMITS = ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "i
 # As best_of_all() orders them: what ran out is what comes last of those that ruled hosts out.
 _BEFORE_CLASSES = (
     *("disabled", "include", "avoid", "zone", "aggregates", "near", "required", "any_of", "forbidden"),
-    *("vcpus_unit", "memory_mb_unit", "disk_gb_unit", "no usage yet", "stale", "duplicate id"),
+    *("vcpus_unit", "memory_mb_unit", "disk_gb_unit", "no usage yet", "clock ahead", "stale", "duplicate id"),
     *("vcpus_free", "memory_mb_free", "disk_gb_free", "memory_mb_available", "disk_gb_available"),
     *(name + suffix for name in _LIMITS for suffix in ("", "_unknown")),
 )
@@ -139,6 +139,10 @@ def _refusal(rows: list[Row], first: Counter[str], request: Request, settings: S
 
 def _position(dimension: str) -> float:
     name = "near" if dimension.startswith("near ") else dimension
+    if dimension.startswith("disk_pool_own_disk "):
+        return _BEFORE_CLASSES.index("disk_gb_unit") + 0.5
+    if dimension.startswith("disk_pool_"):
+        return _BEFORE_CLASSES.index("disk_gb_free")
     if name in _BEFORE_CLASSES:
         return _BEFORE_CLASSES.index(name)
     if dimension == "numa_cpus":
@@ -171,6 +175,8 @@ def _requested(dimension: str, request: Request, settings: SchedulerSettings) ->
         name = _pci_name(demand)
         amounts[name] = max(amounts.get(name) or 0, demand.count)
     amount = amounts.get(dimension)
+    if dimension.startswith(("disk_pool_free ", "disk_pool_available ")):
+        amount = request.disk_gb
     return None if amount is None else float(amount)
 
 

@@ -1,32 +1,35 @@
 """The fleet in memory: a slot a host, a byte a host and dimension, and the figures that the bytes come from.
 
-What always holds: a host keeps its slot for as long as it is there, and what a look costs depends on what changed.
+What always holds: a host keeps its slot for as long as it is there; what a look costs depends on what changed, and on
+the dimensions that somebody looks at: of the others there are no levels.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vacancy.jobs.web.levels import AGES, DIMENSIONS, FIRST, NEXT, PAINTED, PLACE, STALE_AGE, UNKNOWN, steps
-from vacancy.jobs.web.table import FIGURES, FIRST_FIGURE, InventoryRow, Look, UsageRow
+from vacancy.jobs.web.table import AHEAD, CLONED, FIGURES, FIRST_FIGURE, InventoryRow, Look, UsageRow
 
-SCHEDULABLE, DISABLED, NO_USAGE, STALE, DUPLICATE, GONE = range(6)
-STATES = ("schedulable", "disabled", "no usage yet", "stale", "duplicate id", "gone")
+SCHEDULABLE, DISABLED, NO_USAGE, STALE, DUPLICATE, CLOCK_AHEAD, GONE = range(7)
+STATES = ("schedulable", "disabled", "no usage yet", "stale", "duplicate id", "clock ahead", "gone")
 HISTORY_SECONDS = 15 * 60
-HISTORY_STEP_SECONDS = 10.0
+HISTORY_STEP_SECONDS, LONG_HISTORY_STEP_SECONDS = 10.0, 30.0
+MANY_HOSTS = 20_000
+"""Beyond so many hosts the last minutes have the longer steps."""
 HISTORY = ("vcpus_free", "memory_mb_free", "memory_mb_available", "disk_gb_free", "cpu_utilization")
 """The figures that are kept for the last minutes, in 255 steps."""
-TOTALS = (
-    *("vcpus_capacity", "vcpus_free", "vcpus_free_min"),
-    *("memory_mb_capacity", "memory_mb_free", "memory_mb_free_min", "memory_mb_available"),
-    *("disk_gb_capacity", "disk_gb_free", "disk_gb_free_min"),
-)
+TOTALS = ("vcpus_free", "vcpus_free_min", "memory_mb_free", "memory_mb_free_min", "disk_gb_free", "disk_gb_free_min")
 """The figures that are added up over the schedulable hosts."""
 _TOTALS = tuple(FIRST_FIGURE + FIGURES.index(name) for name in TOTALS)
 _CLAIMS = FIRST_FIGURE + FIGURES.index("claims")
+_OWN_DISK = [FIRST_FIGURE + FIGURES.index(name) for name in ("disk_gb_free", "disk_gb_free_min")]
+_AT, _ODD = 1, 2
+_NOTHING: UsageRow = ("", 0.0, 0, *(None,) * len(FIGURES))
+"""The row of a host that has sent no usage yet."""
 _MAX_ZONES, _MAX_SOURCES = 4096, 128
 
 
@@ -58,9 +61,13 @@ class Fleet:
         """By slot the version in which the host last changed."""
         self.slot_of: dict[str, int] = {}
         self.planes = [bytearray() for _ in DIMENSIONS]
-        """By dimension a byte a slot."""
-        self.rows: list[UsageRow | None] = []
-        """By slot the newest row; None: no usage yet."""
+        """By dimension a byte a slot; of a figure that is not in :attr:`painted` they are old."""
+        self.painted: set[str] = set()
+        """The figures whose levels are kept up to date."""
+        self.rows: list[UsageRow] = []
+        """By slot the newest row; :data:`_NOTHING`: no usage yet."""
+        self.newest = 0.0
+        """The newest observed_at that is not ahead."""
         self.observed_at: list[float] = []
         self.zones: list[str] = []
         self.sources: list[str] = []
@@ -68,11 +75,13 @@ class Fleet:
         self.history: deque[tuple[float, tuple[bytes, ...]]] = deque(
             maxlen=int(HISTORY_SECONDS / HISTORY_STEP_SECONDS) + 1
         )
-        self._fine = [bytearray() for _ in HISTORY]
-        self._counted: list[UsageRow | None] = []
-        """By slot the row that the totals hold; None: the host is out."""
+        self._counted: list[UsageRow] = []
+        """By slot the row that the totals hold; :data:`_NOTHING`: the host is out."""
         self._disabled = bytearray()
-        self._cloned = bytearray()
+        self._inventory_ahead = bytearray()
+        self._pooled: set[str] = set()
+        """Hosts whose disk comes from a storage pool: what it has free is in the pool's row."""
+        self._max_ahead_s = 0.0
         self._free_slots: list[int] = []
 
     def __len__(self) -> int:
@@ -80,13 +89,12 @@ class Fleet:
 
     def apply(self, look: Look) -> list[str]:
         """Takes a look in; returns hosts of which the figures are still to be read."""
-        self.now = look.now
+        self.now, self._max_ahead_s = look.now, look.max_ahead_s
         new = self._apply_inventory(look.inventory) if look.inventory else []
-        touched = self._apply_usage(look)
-        touched += self._grow_old()
-        self._judge(touched)
-        if not self.history or look.now - self.history[-1][0] >= HISTORY_STEP_SECONDS:
-            self.history.append((look.now, tuple(map(bytes, self._fine))))
+        self._judge([*self._apply_usage(look), *self._grow_old()])
+        step_s = HISTORY_STEP_SECONDS if len(self) <= MANY_HOSTS else LONG_HISTORY_STEP_SECONDS
+        if not self.history or look.now - self.history[-1][0] >= step_s:
+            self.history.append((look.now, tuple(bytes(steps(name, _Columns(self.rows))) for name in HISTORY)))
         found = {row[0] for row in look.usage} if new else set()
         return [host for host in new if host not in found]
 
@@ -114,6 +122,8 @@ class Fleet:
                 *(tuple(sorted(row.traits)), tuple(sorted(row.aggregates))),
             )
             self._disabled[slot] = row.disabled
+            self._inventory_ahead[slot] = row.ahead
+            (self._pooled.add if row.pooled else self._pooled.discard)(row.host_id)
             if host != self.hosts[slot]:
                 self.hosts[slot] = host
                 self.changed_at[slot] = self.version
@@ -132,17 +142,15 @@ class Fleet:
             slot = len(self.hosts)
             self.hosts.append(_NOBODY)
             self.changed_at.append(0)
-            self.rows.append(None)
+            self.rows.append(_NOTHING)
             self.observed_at.append(0.0)
-            self._counted.append(None)
+            self._counted.append(_NOTHING)
             for plane in self.planes:
                 plane.append(0)
             for name in PAINTED:
                 self.planes[PLACE[name]][slot] = UNKNOWN
-            for plane in self._fine:
-                plane.append(UNKNOWN)
             self._disabled.append(0)
-            self._cloned.append(0)
+            self._inventory_ahead.append(0)
             self.planes[PLACE["age"]][slot] = UNKNOWN
         self.slot_of[host_id] = slot
         return slot
@@ -150,60 +158,87 @@ class Fleet:
     def _leave(self, slot: int) -> None:
         """Frees a slot; another host may take it later."""
         del self.slot_of[self.hosts[slot].host_id]
+        self._pooled.discard(self.hosts[slot].host_id)
         self.hosts[slot] = _NOBODY
         self.changed_at[slot] = self.version
-        self.rows[slot] = None
+        self.rows[slot] = _NOTHING
         self.observed_at[slot] = 0.0
-        self._disabled[slot] = self._cloned[slot] = 0
+        self._disabled[slot] = self._inventory_ahead[slot] = 0
         for name in PAINTED:
             self.planes[PLACE[name]][slot] = UNKNOWN
-        for plane in self._fine:
-            plane[slot] = UNKNOWN
         self.planes[PLACE["claims"]][slot] = self.planes[PLACE["drift"]][slot] = 0
         self.planes[PLACE["age"]][slot] = UNKNOWN
         self._free_slots.append(slot)
 
+    def shown(self) -> dict[str, bytearray]:
+        """The planes that are up to date, by their dimensions."""
+        return {name: self.planes[PLACE[name]] for name in DIMENSIONS if name not in PAINTED or name in self.painted}
+
+    def paint(self, name: str) -> None:
+        """Makes the levels of a figure, and keeps them up to date from now on."""
+        self.painted.add(name)
+        self.planes[PLACE[name]] = bytearray(steps(name, _Columns(self.rows))).translate(FIRST)
+
     def _apply_usage(self, look: Look) -> list[int]:
+        """Takes rows in; returns the slots that are still to be judged: those that may not be schedulable after it."""
         # Hosts that have sent no inventory have no slot, and neither have storage pools.
         found = [(slot, row) for row in look.usage if (slot := self.slot_of.get(row[0])) is not None]
         if not found:
             return []
-        slots = [slot for slot, _ in found]
-        rows, observed_at, cloned = self.rows, self.observed_at, self._cloned
-        claims, age = self.planes[PLACE["claims"]], self.planes[PLACE["age"]]
+        if self._pooled:
+            found = [(slot, _without_disk(row) if row[0] in self._pooled else row) for slot, row in found]
+        rows, observed_at, counted = self.rows, self.observed_at, self._counted
+        states, claims, age = (self.planes[PLACE[name]] for name in ("state", "claims", "age"))
+        since, until = self._fresh()
+        odd, gone, came = [], [], []
         for slot, row in found:
             rows[slot] = row
-            observed_at[slot] = row[1]
-            cloned[slot] = row[2]
-            claims[slot] = min(row[_CLAIMS], 254)
-            age[slot] = 0
-        # A column at a time, which is several times quicker than a row at a time.
-        columns = dict(zip(FIGURES, list(zip(*[row for _, row in found], strict=True))[FIRST_FIGURE:], strict=True))
-        for name in PAINTED:
-            plane, column = self.planes[PLACE[name]], steps(name, columns)
-            for slot, step in zip(slots, column, strict=True):
+            observed_at[slot] = row[_AT]
+            if row[_CLAIMS] or claims[slot]:
+                claims[slot] = min(row[_CLAIMS], 254)
+            if states[slot] or row[_ODD] or not since <= row[_AT] <= until:
+                age[slot] = self._age_level(row[_AT])
+                odd.append(slot)
+            else:
+                # Schedulable, and nothing says otherwise: nearly all, so this is what has to be quick.
+                age[slot] = 0
+                gone.append(counted[slot])
+                came.append(row)
+                counted[slot] = row
+        self._count(gone, came)
+        slots, columns = [slot for slot, _ in found], _Columns([row for _, row in found])
+        self.newest = max([self.newest, *[at for at in columns.at() if at <= until]])
+        for name in self.painted:
+            plane = self.planes[PLACE[name]]
+            for slot, step in zip(slots, steps(name, columns), strict=True):
                 old = plane[slot]
                 plane[slot] = FIRST[step] if old == UNKNOWN else NEXT[old << 8 | step]
-            if name in HISTORY:
-                plane = self._fine[HISTORY.index(name)]
-                for slot, step in zip(slots, column, strict=True):
-                    plane[slot] = step
-        return slots
+        return odd
+
+    def _fresh(self) -> tuple[float, float]:
+        """Between which times a row was observed that is quite fresh: neither old nor from the future."""
+        return self.now - AGES[0] * self.max_age_s, self.now + self._max_ahead_s
+
+    def _age_level(self, at: float) -> int:
+        known = 0 < at <= self.now + self._max_ahead_s
+        return bisect_right(AGES, (self.now - at) / self.max_age_s) if known else UNKNOWN
 
     def _grow_old(self) -> list[int]:
-        """The levels of age of those that are no longer quite fresh."""
-        now, max_age, age = self.now, self.max_age_s, self.planes[PLACE["age"]]
-        since = now - AGES[0] * max_age
+        """The levels of age of those that are no longer quite fresh, or from the future; returns whom it concerns."""
+        since, until = self._fresh()
+        age, observed_at = self.planes[PLACE["age"]], self.observed_at
+        old = [slot for slot, at in enumerate(observed_at) if not since <= at <= until]
+        if CLOCK_AHEAD in self.planes[PLACE["state"]]:  # their time comes
+            old += [slot for slot, state in enumerate(self.planes[PLACE["state"]]) if state == CLOCK_AHEAD]
         changed = []
-        for slot in [slot for slot, at in enumerate(self.observed_at) if at < since]:
-            at = self.observed_at[slot]
-            level = bisect_right(AGES, (now - at) / max_age) if at else UNKNOWN
+        for slot in old:
+            level = self._age_level(observed_at[slot])
             if age[slot] != level:
                 age[slot] = level
                 changed.append(slot)
         return changed
 
-    def _judge(self, slots: list[int]) -> None:
+    def _judge(self, slots: Iterable[int]) -> None:
         """The states of hosts, by the rules of `schedulable_host`, and the totals of those that are schedulable."""
         states, ages, rows, counted = self.planes[PLACE["state"]], self.planes[PLACE["age"]], self.rows, self._counted
         gone, came = [], []
@@ -213,22 +248,27 @@ class Fleet:
                 state = GONE
             elif self._disabled[slot]:
                 state = DISABLED
-            elif row is None:
+            elif row is _NOTHING:
                 state = NO_USAGE
+            elif self._inventory_ahead[slot] or self._is_ahead(row):
+                state = CLOCK_AHEAD
             elif STALE_AGE <= ages[slot] != UNKNOWN:
                 state = STALE
-            elif self._cloned[slot]:
+            elif row[_ODD] & CLONED:
                 state = DUPLICATE
             else:
                 state = SCHEDULABLE
             states[slot] = state
-            before, after = counted[slot], row if state == SCHEDULABLE else None
-            if before is not after:
-                counted[slot] = after
-                if before is not None:
-                    gone.append(before)
-                if after is not None:
-                    came.append(after)
+            gone.append(counted[slot])
+            counted[slot] = row if state == SCHEDULABLE else _NOTHING
+            came.append(counted[slot])
+        self._count(gone, came)
+
+    def _is_ahead(self, row: UsageRow) -> bool:
+        return bool(row[_ODD] & AHEAD) or row[_AT] > self.now + self._max_ahead_s
+
+    def _count(self, gone: list[UsageRow], came: list[UsageRow]) -> None:
+        """Takes rows off the totals and adds others."""
         for number, place in enumerate(_TOTALS):
             self.totals[number] += _positive(came, place) - _positive(gone, place)
 
@@ -288,8 +328,8 @@ class Fleet:
             "zone": host.zone,
             "source": host.source,
             "reason": reason,
-            "age": round(self.now - at, 1) if at else None,
-            **dict(zip(FIGURES, row[FIRST_FIGURE:] if row else (None,) * len(FIGURES), strict=True)),
+            "age": round(self.now - at, 1) if at and not self._is_ahead(row) else None,
+            **dict(zip(FIGURES, row[FIRST_FIGURE:], strict=True)),
         }
 
     def order(self, by: str, *, descending: bool = False) -> list[int]:
@@ -299,9 +339,9 @@ class Fleet:
             number = FIRST_FIGURE + FIGURES.index(by)
             values: dict[int, Any] = {}
             for slot in slots:
-                row = self.rows[slot]
-                if row is not None and row[number] is not None:
-                    values[slot] = row[number]
+                value = self.rows[slot][number]
+                if value is not None:
+                    values[slot] = value
             known = sorted(values, key=values.__getitem__, reverse=descending)
             return [*known, *(slot for slot in slots if slot not in values)]
         if by == "age":
@@ -324,4 +364,30 @@ def _numbers(names: list[str], wanted: Iterable[str], limit: int) -> dict[str, i
 
 def _positive(rows: list[UsageRow], place: int) -> int:
     """The sum of a figure; what is below 0 offers nothing and takes nothing from others."""
-    return sum([value for row in rows if (value := row[place]) > 0])
+    return sum([value for row in rows if (value := row[place]) and value > 0])
+
+
+def _without_disk(row: UsageRow) -> UsageRow:
+    """A row as `schedulable_host` has it for a host whose disk comes from a storage pool."""
+    return tuple(0 if place in _OWN_DISK else value for place, value in enumerate(row))
+
+
+class _Columns(Mapping[str, Sequence[Any]]):
+    """Rows by column: to work on a column at a time is several times quicker than a row at a time."""
+
+    def __init__(self, rows: Sequence[UsageRow]) -> None:
+        self._rows = rows
+
+    def __getitem__(self, name: str) -> list[Any]:
+        place = FIRST_FIGURE + FIGURES.index(name)
+        return [row[place] for row in self._rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FIGURES)
+
+    def __len__(self) -> int:
+        return len(FIGURES)
+
+    def at(self) -> list[float]:
+        """When each was observed."""
+        return [row[_AT] for row in self._rows]

@@ -25,10 +25,10 @@ import struct
 import threading
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from vacancy.jobs.web.levels import BASE, PLACE
+from vacancy.jobs.web.levels import BASE
 
 HEADER = struct.Struct("<IIIHBBdII")
 WHOLE, DIFFERENCE = 0, 1
@@ -38,7 +38,8 @@ _KEPT = 16
 
 class _State(NamedTuple):
     number: int
-    planes: tuple[bytes, ...]
+    planes: dict[str, bytes]
+    hosts: int
 
 
 class Frames:
@@ -53,18 +54,25 @@ class Frames:
         self._summary = b"{}"
         self._now = 0.0
 
-    def publish(self, planes: Sequence[bytes | bytearray], summary: dict[str, Any], now: float) -> None:
-        """Takes a new state in: its planes in the order of levels.DIMENSIONS."""
-        copies = tuple(map(bytes, planes))
+    def publish(self, planes: Mapping[str, bytes | bytearray], summary: dict[str, Any], now: float) -> None:
+        """Takes a new state in: the planes of levels.BASE, and those of the dimensions that somebody looks at."""
+        copies = {name: bytes(plane) for name, plane in planes.items()}
+        hosts = len(copies[BASE[0]])
         text = json.dumps(summary, separators=(",", ":")).encode()
         with self._lock:
-            if self._states and len(self._states[-1].planes[0]) != len(copies[0]):
+            if self._states and self._states[-1].hosts != hosts:
                 self._states.clear()  # hosts came, so the bytes of none are where they were
             self.number += 1
-            self._states.append(_State(self.number, copies))
+            self._states.append(_State(self.number, copies, hosts))
             self._summary = text
             self._now = now
             self._cache.clear()
+
+    def add(self, name: str, plane: bytes | bytearray) -> None:
+        """Adds a dimension to the newest state, since somebody begins to look at it."""
+        with self._lock:
+            if self._states and len(plane) == self._states[-1].hosts:
+                self._states[-1].planes[name] = bytes(plane)
 
     def since(self, epoch: int, number: int, paint: str) -> bytes:
         """The frame from a state that a browser has to the newest; b"" where it has that.
@@ -78,32 +86,34 @@ class Frames:
             if epoch == self.epoch and number == self.number:
                 return b""
             old = (
-                next((state for state in self._states if state.number == number), None) if epoch == self.epoch else None
+                next((state for state in self._states if state.number == number and paint in state.planes), None)
+                if epoch == self.epoch
+                else None
             )
             key = (old.number if old else -1, paint)
             frame = self._cache.get(key)
             if frame is None:
-                frame = self._cache[key] = self._frame(old, [PLACE[name] for name in (*BASE, paint)])
+                frame = self._cache[key] = self._frame(old, (*BASE, paint))
             return frame
 
     def cached(self, epoch: int, number: int, paint: str) -> bool:
         """Whether :meth:`since` costs nothing now."""
         return epoch == self.epoch and (number == self.number or (number, paint) in self._cache)
 
-    def _frame(self, old: _State | None, places: list[int]) -> bytes:
+    def _frame(self, old: _State | None, names: tuple[str, ...]) -> bytes:
         if not self._states:
             return (
                 HEADER.pack(self.epoch, self.number, 0, 0, WHOLE, 0, self._now, len(self._summary), 0) + self._summary
             )
         new = self._states[-1]
-        change = b"".join(new.planes[place] for place in places)
+        change = b"".join(new.planes[name] for name in names)
         if old is not None:
-            change = _exclusive_or(b"".join(old.planes[place] for place in places), change)
+            change = _exclusive_or(b"".join(old.planes[name] for name in names), change)
         deflate = zlib.compressobj(1 if old else 6, zlib.DEFLATED, -15)
         body = deflate.compress(change) + deflate.flush()
-        kind, hosts = WHOLE if old is None else DIFFERENCE, len(new.planes[0])
+        kind = WHOLE if old is None else DIFFERENCE
         header = HEADER.pack(
-            *(self.epoch, new.number, hosts, len(places), kind, 0, self._now, len(self._summary), len(body))
+            *(self.epoch, new.number, new.hosts, len(names), kind, 0, self._now, len(self._summary), len(body))
         )
         return header + self._summary + body
 

@@ -19,6 +19,7 @@ from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.web.questions import BusyError
 from vacancy.schemas.codec import decode
 from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.events import Event
 
 _NEWEST = 1000
 """Dead letters that are looked at, from the end of each partition."""
@@ -165,9 +166,12 @@ class _Tail:
 def _text(payload: bytes) -> str:
     """An event in few words."""
     try:
-        record = decode(payload).record
+        decoded = decode(payload)
     except ValueError as error:
         return f"not decoded: {error}"
+    if decoded.event != Event.USAGE:
+        return f"no usage event: {decoded.event.value}"
+    record = decoded.record
     return (
         f"no. {record['seq']}: {record['vcpus_allocated']} of {record['vcpus_capacity']} VCPUs allocated, "
         f"{record['memory_mb_allocated']:,} MiB; {record['memory_mb_available']:,} MiB measured, "

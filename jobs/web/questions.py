@@ -17,32 +17,13 @@ import psycopg2
 from vacancy.connectors.postgres.connection import connect, explained
 from vacancy.connectors.postgres.documents import documents
 from vacancy.connectors.postgres.servers import Connection
+from vacancy.connectors.postgres.whole_host import CLAIMS, LISTED, read_host
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.errors import ConfigError, VacancyError
 
 T = TypeVar("T")
-LISTED = 500
-"""Most rows of a list."""
 _KEPT = 256
 
-_HOST = "SELECT * FROM vacancy.schedulable_host WHERE host_id = %(host)s"
-_CELLS = "SELECT id, cpus_free, pages_free FROM vacancy.numa_cell WHERE host_id = %(host)s ORDER BY id"
-_POOLS = """
-SELECT vendor_id, product_id, numa_node, tags, total, free, claimed FROM vacancy.pci_pool WHERE host_id = %(host)s
-ORDER BY vendor_id, product_id, numa_node
-"""
-_CLASSES = (
-    "SELECT resource_class, total, free FROM vacancy.resource_class WHERE host_id = %(host)s ORDER BY resource_class"
-)
-_HOST_DRIFT = "SELECT kind, promised, measured FROM vacancy.drifting WHERE host_id = %(host)s ORDER BY kind"  # by index
-_CLAIMS = """
-SELECT c.consumer, c.host_id, i.name AS host_name, c.vcpus, c.memory_mb, c.disk_gb, c.held, c.claimed_at, c.expires_at,
-  statement_timestamp() - c.claimed_at AS age, c.expires_at - statement_timestamp() AS remaining
-FROM vacancy.claim AS c LEFT JOIN vacancy.host_inventory AS i ON i.host_id = c.host_id
-WHERE c.settled_at IS NULL AND c.expires_at > statement_timestamp() AND (%(host)s IS NULL OR c.host_id = %(host)s)
-ORDER BY c.claimed_at, c.consumer LIMIT %(limit)s
-"""
-_PARTS = {"cells": _CELLS, "pools": _POOLS, "classes": _CLASSES, "claims": _CLAIMS, "drift": _HOST_DRIFT}
 _DRIFT = "SELECT * FROM vacancy.host_drift ORDER BY since, name, kind LIMIT %(limit)s"
 _SOURCES = "SELECT * FROM vacancy.source ORDER BY source"
 _NEAR = "SELECT name FROM vacancy.host_inventory WHERE shares AND NOT retired ORDER BY name LIMIT 200"
@@ -123,6 +104,8 @@ class Asking:
                     raise VacancyError(f"the database had no answer within {self._limit_s:g} s; ask for less") from None
                 except psycopg2.DataError as error:
                     raise ConfigError(f"the request makes no sense: {error.diag.message_primary}") from None
+                except ValueError as error:  # a NUL in a text, which the client library refuses
+                    raise ConfigError(f"the request makes no sense: {error}") from None
         except VacancyError as error:
             if not isinstance(error, ConfigError):
                 self.close()  # after a restart of the server a new connection is due
@@ -137,20 +120,11 @@ class Questions:
 
     def host(self, host_id: str) -> dict[str, Any] | None:
         """A host, whole: its row of `schedulable_host`, cells, devices, resource classes, claims and drift."""
-
-        def read(connection: Connection) -> dict[str, Any] | None:
-            values = {"host": host_id, "limit": LISTED}
-            rows = list(documents(connection, _HOST, values))
-            if not rows:
-                return None
-            parts = {name: list(documents(connection, query, values)) for name, query in _PARTS.items()}
-            return {"row": rows[0], **parts}
-
-        return self.asking.ask(("host", host_id), read)
+        return self.asking.ask(("host", host_id), lambda connection: read_host(connection, host_id))
 
     def claims(self) -> list[dict[str, Any]]:
         """The claims in flight, oldest first."""
-        return self._list("claims", _CLAIMS, host=None)
+        return self._list("claims", CLAIMS, host=None)
 
     def drift(self) -> list[dict[str, Any]]:
         """The hosts whose allocations and measurements disagree."""

@@ -35,15 +35,20 @@ FIGURES = (
 """Columns of `host_free` that are looked at, in the order of :data:`UsageRow`."""
 
 # The oldest transaction that may still commit: whatever commits after this statement is at least as new.
-_MARK = "SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text, date_part('epoch', statement_timestamp())"
+_MARK = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text, date_part('epoch', statement_timestamp()),
+  date_part('epoch', vacancy.max_clock_ahead())
+"""
 # Free capacity is computed in host_free alone. Both tables are one scan: the planner sees that the join is with itself.
 _USAGE = f"""
-SELECT f.host_id, date_part('epoch', f.observed_at), f.is_cloned, {", ".join(f"f.{name}" for name in FIGURES)}
+SELECT f.host_id, date_part('epoch', f.observed_at), f.is_cloned::integer | h.clock_ahead::integer << 1,
+  {", ".join(f"f.{name}" for name in FIGURES)}
 FROM vacancy.host AS h JOIN vacancy.host_free AS f ON f.host_id = h.host_id
 """  # noqa: S608  # the names are constants
 _INVENTORY = """
 SELECT i.host_id, i.retired OR i.shares, i.name, coalesce(i.zone, ''), i.status = 'DISABLED',
-  coalesce(i.status_reason, ''), coalesce(i.source, 'unknown'), coalesce(i.traits, '{}'), coalesce(i.aggregates, '{}')
+  coalesce(i.status_reason, ''), coalesce(i.source, 'unknown'), coalesce(i.traits, '{}'), coalesce(i.aggregates, '{}'),
+  i.clock_ahead, i.disk_pool IS NOT NULL
 FROM vacancy.host_inventory AS i
 """
 _CLAIMS = """
@@ -56,14 +61,21 @@ _DRIFTING = "SELECT DISTINCT host_id FROM vacancy.drifting"
 
 
 UsageRow = tuple[Any, ...]
-"""A host's id, its observed_at in seconds since 1970, whether it is cloned, and the columns :data:`FIGURES`, less the
-claims in flight; None: not known. A plain tuple, since tens of thousands come in a second."""
+"""A host's id, its observed_at in seconds since 1970, what is odd (CLONED, AHEAD; 0: nothing), and the columns
+:data:`FIGURES`, less the claims in flight; None: not known. A plain tuple, since tens of thousands come in a second."""
+CLONED, AHEAD = 1, 2
 FIRST_FIGURE = 3
 """Where the figures begin in a :data:`UsageRow`."""
 
 
 class InventoryRow(NamedTuple):
-    """What a host is; gone: it is retired, or a storage pool and no host."""
+    """What a host is.
+
+    Attributes:
+        gone: it is retired, or a storage pool and no host.
+        ahead: the row is from the future.
+        pooled: its disk comes from a storage pool.
+    """
 
     host_id: str
     gone: bool
@@ -74,6 +86,8 @@ class InventoryRow(NamedTuple):
     source: str
     traits: list[str]
     aggregates: list[str]
+    ahead: bool
+    pooled: bool
 
 
 class Look(NamedTuple):
@@ -85,6 +99,7 @@ class Look(NamedTuple):
         changed: how many rows of `host` were written since the last look.
         inventory: hosts that may have changed; empty where this look did not ask.
         claims: claims in flight.
+        max_ahead_s: how far the time of a row may be ahead of `now`.
     """
 
     now: float
@@ -92,6 +107,7 @@ class Look(NamedTuple):
     changed: int
     inventory: list[InventoryRow]
     claims: int
+    max_ahead_s: float
 
 
 class Table:
@@ -114,7 +130,7 @@ class Table:
             inventory = []
             if with_inventory:
                 cursor.execute(_MARK)
-                mark, _ = cursor.fetchall()[0]
+                mark = cursor.fetchall()[0][0]
                 cursor.execute(_INVENTORY + _since("i", self._inventory_mark))
                 inventory = [InventoryRow(*row) for row in cursor.fetchall()]
                 self._inventory_mark = mark
@@ -124,14 +140,14 @@ class Table:
             before, self._claims = self._claims, claims
             moved = {host for host in before.keys() | claims.keys() if before.get(host) != claims.get(host)}
             cursor.execute(_MARK)
-            mark, now = cursor.fetchall()[0]
+            mark, now, max_ahead_s = cursor.fetchall()[0]
             also = list(moved.union(wanted))
             since = _since("h", self._usage_mark)
             cursor.execute(_USAGE + (f"{since} OR h.host_id = ANY (%s)" if since and also else since), (also,))
             usage = cursor.fetchall()
             self._usage_mark = mark
         changed = len(usage) - len(moved.intersection([row[0] for row in usage]))
-        return Look(now, usage, changed, inventory, sum(row[0] for row in claims.values()))
+        return Look(now, usage, changed, inventory, sum(row[0] for row in claims.values()), max_ahead_s)
 
     def drifting(self) -> set[str]:
         """The hosts whose allocations and measurements disagree; this takes a look at all hosts."""

@@ -14,7 +14,7 @@ from vacancy.connectors.postgres.servers import Connection
 from vacancy.jobs.settings import Settings
 from vacancy.jobs.web.fleet import GONE, TOTALS, Fleet
 from vacancy.jobs.web.frames import Frames
-from vacancy.jobs.web.levels import PLACE
+from vacancy.jobs.web.levels import PAINTED, PLACE
 from vacancy.jobs.web.table import Table
 from vacancy.schemas.errors import VacancyError
 
@@ -23,6 +23,8 @@ FRESHNESS_STEP_SECONDS = 10.0
 FRESHNESS_SECONDS = 3600
 _WATCHED_SECONDS = 30.0
 """Somebody looks: a browser has asked within this time."""
+_PAINTED_SECONDS = 60.0
+"""Levels of a dimension are kept up to date for so long after a browser has asked for it."""
 _STATEMENT_TIMEOUT = timedelta(seconds=20)
 
 
@@ -49,12 +51,13 @@ class Watch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="look", daemon=True)
         self._inventory = _Paced(0.4, 30)
-        self._ages = _Paced(0.4, 40)
+        self._ages = _Paced(0.4, 100)
         self._drift = _Paced(10.0, 40)
         self._drifting = 0
         self._connection: Connection | None = None
         self._table: Table | None = None
         self._wanted: list[str] = []
+        self._painted_at: dict[str, float] = {}
         self._summary: dict[str, Any] = {}
         self._good_at = time.time()
 
@@ -71,7 +74,7 @@ class Watch:
         """Ends the looks, and waits until the present one is over."""
         self._stop.set()
         self._thread.join(timeout=5)
-        self._close()
+        self.close()
 
     def until_next(self) -> float:
         """Seconds until the next look ends, about."""
@@ -91,16 +94,33 @@ class Watch:
             self._look()
             self.trouble = None
         except VacancyError as error:
-            self._close()
+            self.close()
             self.failed_looks += 1
             if self.trouble is None:
                 self.trouble = {"message": str(error), "since": self._good_at}
         with self.lock:
             self._summary["trouble"] = self.trouble
-            self.frames.publish(self.fleet.planes, self._summary, self.fleet.now)
+            self._forget_paints()
+            self.frames.publish(self.fleet.shown(), self._summary, self.fleet.now)
         self.looks += 1
         self.look_seconds = time.perf_counter() - began
         self.ticked = time.monotonic()
+
+    def is_painted(self, name: str) -> bool:
+        """Notes that somebody looks at a dimension; whether its levels are there already."""
+        self._painted_at[name] = time.monotonic()
+        return name not in PAINTED or name in self.fleet.painted
+
+    def paint(self, name: str) -> None:
+        """Makes the levels of a dimension that nobody has looked at."""
+        with self.lock:
+            if not self.is_painted(name):
+                self.fleet.paint(name)
+                self.frames.add(name, self.fleet.planes[PLACE[name]])
+
+    def _forget_paints(self) -> None:
+        since = time.monotonic() - _PAINTED_SECONDS
+        self.fleet.painted -= {name for name in self.fleet.painted if self._painted_at[name] < since}
 
     def _look(self) -> None:
         dsn = self._settings.postgres.reader_dsn
@@ -146,7 +166,7 @@ class Watch:
             claims=claims,
             drifting=self._drifting,
             rows_per_s=round(smooth + (rows_per_s - smooth) * 0.3, 1),
-            newest=max(fleet.observed_at, default=0.0) or None,
+            newest=fleet.newest or None,
             version=fleet.version,
             every=self.every,
         )
@@ -162,7 +182,8 @@ class Watch:
                 }
             )
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Closes the connection; the next look opens another."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._table = None

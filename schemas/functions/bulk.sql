@@ -57,6 +57,11 @@ BEGIN
         USING ERRCODE = 'serialization_failure', DETAIL = 'wait', HINT = 'Reserve again.';
     END IF;
   END LOOP;
+  -- While it makes progress what it has reserved lasts, however long all of it takes.
+  UPDATE vacancy.claim AS c SET expires_at = clock_timestamp() + (request->>'claim_ttl')::interval
+  WHERE c.consumer BETWEEN (left(ids[1]::text, 32) || '0000')::uuid AND (left(ids[1]::text, 32) || 'ffff')::uuid
+    AND c.expires_at > clock_timestamp()
+    AND c.expires_at < clock_timestamp() + (request->>'claim_ttl')::interval / 2;
   RETURN QUERY SELECT c.host_id, c.contended, c.refusal FROM vacancy.claim(ids, request) AS c;
 END
 $$;

@@ -1,47 +1,140 @@
 -- Which hosts a request would get, best first, and why it gets none.
 
--- The ids of the best of so many random hosts, best first and max_results at most; empty where none of them fits.
+-- The ids of the best of so many random hosts, best first and max_results at most; empty where none of them fits. And what
+-- the storage pools of the sample have, roughly; null without any.
 -- quick: the cheap first try. It ranks by usage alone where the request says nothing of what hosts are, which is a third
 -- cheaper; units of a host's inventories may still rule it out when it is claimed. It looks at any hosts, and for complex
 -- parts at the best 8 of them. Without it the sample is of hosts that offer what is asked for, or are near the storage pool.
 -- For a request with complex parts a caller asks for one or two results: to place them on a host costs as much as to look at
 -- several hosts' usage.
 CREATE OR REPLACE FUNCTION vacancy.best_of_sample(
-  request vacancy.request, sample_size integer, quick boolean, max_results integer DEFAULT 8
-) RETURNS text[]
+  request vacancy.request, sample_size integer, quick boolean, max_results integer DEFAULT 8,
+  OUT best text[], OUT pools vacancy.pools
+)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   complex boolean := vacancy.is_complex(request);
   max_ranked integer := CASE WHEN NOT complex THEN max_results WHEN quick THEN 8 ELSE sample_size END;
   sampled text[];
+  disk_pools text[];
+  drawn record;
   ranked text[];
-  best text[] := '{}';
   candidate text;
+  requested_kinds jsonb;
+  requested_classes text[];
+  weights vacancy.weights;
+  pools_used double precision[];
+  oldest timestamptz;
+  age_weight_per_s double precision;
 BEGIN
   IF NOT quick AND request.near IS NOT NULL THEN
-    sampled := vacancy.hosts_near(request.near_aggregates, sample_size);
+    drawn := vacancy.hosts_near(request.near_aggregates, sample_size);
+    sampled := drawn.hosts;
+    disk_pools := drawn.disk_pools;
   ELSIF NOT quick AND complex THEN
-    sampled := vacancy.hosts_that_offer(request, sample_size);
+    drawn := vacancy.hosts_that_offer(request, sample_size);
+    sampled := drawn.hosts;
+    disk_pools := drawn.disk_pools;
   END IF;
-  sampled := coalesce(sampled, vacancy.random_hosts(sample_size));
-  IF quick AND request.near IS NULL AND request.zone IS NULL AND request.any_of = '[]'
+  IF sampled IS NULL THEN
+    drawn := vacancy.random_hosts(sample_size);
+    sampled := drawn.hosts;
+    disk_pools := drawn.disk_pools;
+  END IF;
+  IF request.disk_gb > 0 AND array_remove(disk_pools, NULL) <> '{}' THEN
+    pools := vacancy.pools_of(request, sampled, disk_pools, true);
+  END IF;
+  weights := request.weights;
+  IF quick AND request.strategy = 'spread' AND weights.vcpus = 1 AND weights.memory_mb = 1 AND weights.disk_gb = 1
+    AND vacancy.is_plain(request) THEN
+    -- The same hosts in the same order as below, but for what rules few of them out, which the claim finds; with few expressions.
+    IF pools.names IS NOT NULL THEN
+      -- Of each host's pool the share that would be in use; -Infinity: it has a disk of its own.
+      pools_used := ARRAY(
+        SELECT CASE
+          WHEN told.name IS NULL THEN '-Infinity'
+          WHEN pools.outs[told.place] IS NOT NULL THEN 'Infinity'
+          ELSE 1 - (least(pools.free[told.place], pools.available[told.place]) - request.disk_gb)::double precision
+            / pools.capacities[told.place]
+        END
+        FROM (
+          SELECT member.number, member.name, array_position(pools.names, member.name) AS place
+          FROM unnest(disk_pools) WITH ORDINALITY AS member (name, number)
+          OFFSET 0
+        ) AS told
+        ORDER BY told.number
+      );
+    END IF;
+    oldest := statement_timestamp() - vacancy.max_age();
+    age_weight_per_s := weights.age / date_part('epoch', vacancy.max_age());
+    ranked := ARRAY(
+      SELECT s.host_id
+      FROM (
+        SELECT
+          f.host_id,
+          f.vcpus_free - request.vcpus AS vcpus_left,
+          f.vcpus_capacity,
+          least(f.memory_mb_free, f.memory_mb_available) - request.memory_mb AS memory_mb_left,
+          f.memory_mb_capacity,
+          least(f.disk_gb_free, f.disk_gb_available) - request.disk_gb AS disk_gb_left,
+          f.disk_gb_capacity,
+          pools_used[array_position(sampled, f.host_id)] AS pool_used,
+          weights.load * least(greatest(
+            CASE num_nulls(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure)
+              WHEN 0 THEN greatest(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure)
+              ELSE vacancy.load_of(
+                ARRAY[f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure], (SELECT vacancy.typical_loads())
+              )
+            END,
+            0
+          ), 1) + age_weight_per_s * greatest(date_part('epoch', statement_timestamp() - f.observed_at), 0) AS trouble
+        FROM vacancy.host_free AS f
+        WHERE f.host_id = ANY (sampled) AND f.observed_at >= oldest AND NOT f.is_cloned
+        OFFSET 0
+      ) AS s
+      WHERE (s.vcpus_left >= 0 OR request.vcpus = 0) AND (s.memory_mb_left >= 0 OR request.memory_mb = 0)
+        AND (s.disk_gb_left >= 0 OR request.disk_gb = 0 OR s.pool_used BETWEEN 0 AND 1)
+      ORDER BY
+        greatest(
+          1 - s.vcpus_left::double precision / nullif(s.vcpus_capacity, 0),
+          1 - s.memory_mb_left::double precision / nullif(s.memory_mb_capacity, 0),
+          1 - s.disk_gb_left::double precision / nullif(s.disk_gb_capacity, 0),
+          s.pool_used
+        ) + s.trouble,
+        random()
+      LIMIT max_ranked
+    );
+  ELSIF quick AND request.near IS NULL AND request.zone IS NULL AND request.any_of = '[]'
     AND request.required || request.forbidden || request.aggregates || request.include || request.avoid = '{}' THEN
     ranked := ARRAY(
-      SELECT u.host_id FROM vacancy.usage_fit(request, sampled) AS u
+      SELECT u.host_id FROM vacancy.usage_fit(request, pools) AS u
       WHERE u.host_id = ANY (sampled) AND u.ruled_out_by = '{}'
       ORDER BY u.score DESC, random()
       LIMIT max_ranked
     );
   ELSE
     ranked := ARRAY(
-      SELECT h.host_id FROM vacancy.host_fit(request, sampled) AS h
+      SELECT h.host_id FROM vacancy.host_fit(request, pools) AS h
       WHERE h.host_id = ANY (sampled) AND h.ruled_out_by = '{}'
       ORDER BY h.score DESC, random()
       LIMIT max_ranked
     );
   END IF;
   IF NOT complex THEN
-    RETURN ranked;
+    best := ranked;
+    RETURN;
+  END IF;
+  best := '{}';
+  IF quick AND (request.pci IS NOT NULL OR request.resources IS NOT NULL) THEN
+    -- What few hosts have at all is not searched for on each of these.
+    requested_kinds := vacancy.requested_pci_kinds(request.pci);
+    requested_classes := coalesce(vacancy.resource_classes(request.resources), '{}');
+    ranked := ARRAY(
+      SELECT r.host_id FROM unnest(ranked) WITH ORDINALITY AS r (host_id, place)
+      JOIN vacancy.host_inventory AS i ON i.host_id = r.host_id
+      WHERE i.pci_kinds @> requested_kinds AND i.resource_classes @> requested_classes
+      ORDER BY r.place
+    );
   END IF;
   FOREACH candidate IN ARRAY ranked LOOP
     IF (
@@ -52,14 +145,13 @@ BEGIN
       EXIT WHEN cardinality(best) = max_results;
     END IF;
   END LOOP;
-  RETURN best;
 END
 $$;
 
 -- The same of all hosts, looked at once: the ids of the best, best first, or why none fits, as JSON: how many hosts there
 -- are, how many each dimension ruled out (a host counts for the first that does), the dimension that ran out (it ruled out
 -- the last ones that were left), and the host that came nearest to it.
-CREATE OR REPLACE FUNCTION vacancy.best_of_all(request vacancy.request, OUT best text[], OUT refusal jsonb)
+CREATE OR REPLACE FUNCTION vacancy.best_of_all(request vacancy.request, pools vacancy.pools, OUT best text[], OUT refusal jsonb)
 LANGUAGE sql VOLATILE SET plan_cache_mode = force_custom_plan SET enable_seqscan = on AS $$
 WITH simple_fit AS MATERIALIZED (
   -- By all but the complex parts; available: of the first dimension that rules the host out.
@@ -83,7 +175,7 @@ WITH simple_fit AS MATERIALIZED (
       WHEN 'disk_pool_free' THEN h.disk_gb_free
       WHEN 'disk_pool_available' THEN h.disk_gb_available
     END::double precision AS available
-  FROM vacancy.host_fit(request) AS h
+  FROM vacancy.host_fit(request, pools) AS h
 ), offering AS MATERIALIZED (
   SELECT i.host_id FROM vacancy.host_inventory AS i
   WHERE vacancy.is_complex(request) AND NOT i.retired AND i.pci_kinds @> vacancy.requested_pci_kinds(request.pci)
@@ -192,15 +284,18 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan S
 DECLARE
   prepared vacancy.request := vacancy.prepare_request(request);
   best text[];
+  pools vacancy.pools;
 BEGIN
   IF prepared.include = '{}' THEN
-    best := vacancy.best_of_sample(prepared, prepared.sample, false);
+    best := (vacancy.best_of_sample(prepared, prepared.sample, false)).best;
   END IF;
   IF coalesce(best, '{}') = '{}' THEN
-    SELECT a.best INTO best FROM vacancy.best_of_all(prepared) AS a;
+    pools := vacancy.pools_of(prepared, NULL, NULL, false);
+    SELECT a.best INTO best FROM vacancy.best_of_all(prepared, pools) AS a;
   END IF;
+  pools := vacancy.pools_of(prepared, best, NULL, false);
   RETURN QUERY
-    SELECT h.host_id, h.name, h.score FROM vacancy.host_fit(prepared, best) AS h
+    SELECT h.host_id, h.name, h.score FROM vacancy.host_fit(prepared, pools) AS h
     WHERE h.host_id = ANY (best) ORDER BY h.score DESC, array_position(best, h.host_id);
 END
 $$;
@@ -212,20 +307,21 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
   prepared vacancy.request := vacancy.prepare_request(request);
+  pools vacancy.pools := vacancy.pools_of(prepared, NULL, NULL, false);
 BEGIN
   IF vacancy.is_complex(prepared) THEN
     RETURN QUERY
       SELECT h.host_id, h.name, h.ruled_out_by || c.ruled_out_by
-      FROM vacancy.host_fit(prepared) AS h
+      FROM vacancy.host_fit(prepared, pools) AS h
       CROSS JOIN LATERAL vacancy.complex_fit(h.host_id, prepared.resources, prepared.numa, prepared.pci) AS c;
   ELSE
-    RETURN QUERY SELECT h.host_id, h.name, h.ruled_out_by FROM vacancy.host_fit(prepared) AS h;
+    RETURN QUERY SELECT h.host_id, h.name, h.ruled_out_by FROM vacancy.host_fit(prepared, pools) AS h;
   END IF;
 END
 $$;
 
 REVOKE ALL ON FUNCTION
-  vacancy.best_of_sample(vacancy.request, integer, boolean, integer), vacancy.best_of_all(vacancy.request),
+  vacancy.best_of_sample(vacancy.request, integer, boolean, integer), vacancy.best_of_all(vacancy.request, vacancy.pools),
   vacancy.candidates(jsonb), vacancy.why(jsonb)
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION vacancy.candidates(jsonb), vacancy.why(jsonb) TO vacancy_scheduler;

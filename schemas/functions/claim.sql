@@ -65,91 +65,149 @@ $$;
 
 -- Claims one host for one consumer, whose lock the caller holds. Where none fits host is null and refusal says why;
 -- contended counts the hosts that others were claiming from at that moment.
--- claims: how many this transaction makes. holds_host: whether it holds the lock of a host already. held_pools: the slots that
--- it holds, by storage pool.
+-- draws_gb: GiB that this transaction draws from storage pools at most. holds_host: whether it holds the lock of a host already.
+-- held_pools: the slots that it holds, by storage pool.
+-- claimed_at, expires_at, held: of the claim, as the table has them.
 -- Raises serialization_failure where hosts fit but others were always there first.
 CREATE OR REPLACE FUNCTION vacancy.claim_host(
-  request vacancy.request, for_consumer uuid, claims integer, holds_host boolean, INOUT held_pools jsonb,
-  OUT host text, OUT contended integer, OUT refusal jsonb
+  request vacancy.request, for_consumer uuid, draws_gb bigint, holds_host boolean, INOUT held_pools jsonb,
+  OUT host text, OUT contended integer, OUT refusal jsonb, OUT claimed_at timestamptz, OUT expires_at timestamptz, OUT held jsonb
 )
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   complex boolean := vacancy.is_complex(request);
+  plain boolean := vacancy.is_plain(request);
+  samples integer := 2;
+  sampled record;
   candidates text[];
   candidate text;
   lock_key bigint;
+  pools vacancy.pools;
+  place integer;
   pool text;
+  pool_now vacancy.pools;
+  made_at timestamptz;
   slot integer;
 BEGIN
   contended := 0;
-  FOR round IN 1..6 LOOP
-    IF round <= 2 AND request.include = '{}' THEN
-      -- When the fleet is nearly full a bigger sample still costs a fraction of a look at all hosts.
-      candidates := vacancy.best_of_sample(
+  IF complex THEN
+    samples := 3;
+  END IF;
+  FOR round IN 1..samples + 4 LOOP
+    IF round <= samples AND request.include = '{}' THEN
+      -- When the fleet is nearly full a bigger sample still costs a fraction of a look at all hosts. Complex parts are
+      -- looked for among as few hosts that offer them before.
+      sampled := vacancy.best_of_sample(
         request,
-        CASE round WHEN 1 THEN request.sample ELSE 16 * request.sample END,
+        CASE WHEN round < samples THEN request.sample ELSE 16 * request.sample END,
         round = 1,
-        CASE WHEN complex THEN round ELSE 8 END
+        CASE WHEN complex THEN greatest(round - 1, 1) ELSE 8 END
       );
+      candidates := sampled.best;
       CONTINUE WHEN candidates = '{}';
+      pools := sampled.pools;
     ELSE
-      SELECT a.best, a.refusal INTO candidates, refusal FROM vacancy.best_of_all(request) AS a;
+      pools := vacancy.pools_of(request, NULL, NULL, false);
+      SELECT a.best, a.refusal INTO candidates, refusal FROM vacancy.best_of_all(request, pools) AS a;
       IF refusal IS NOT NULL THEN
         RETURN;
       END IF;
     END IF;
     FOREACH candidate IN ARRAY candidates LOOP
-      IF request.disk_gb > 0 THEN
-        SELECT i.disk_pool INTO pool FROM vacancy.host_inventory AS i WHERE i.host_id = candidate;
-        IF pool IS NOT NULL THEN
-          pool := (SELECT named.pool_id FROM vacancy.pool_of(pool) AS named);
-        END IF;
+      pool := NULL;
+      slot := NULL;
+      IF pools.names IS NOT NULL THEN
+        place := array_position(pools.names, pools.disk_pools[array_position(pools.hosts, candidate)]);
+        pool := pools.ids[place];
         slot := (held_pools->>pool)::integer;
         IF pool IS NOT NULL AND slot IS NULL THEN
-          slot := vacancy.lock_pool(pool, request.disk_gb * claims, NOT holds_host AND held_pools = '{}');
+          slot := vacancy.lock_pool(
+            pool,
+            vacancy.is_little(draws_gb, pools.capacities[place], pools.free[place], pools.available[place]),
+            NOT holds_host AND held_pools = '{}'
+          );
           IF slot IS NULL THEN
             contended := contended + 1;
             CONTINUE;
           END IF;
           held_pools := held_pools || jsonb_build_object(pool, slot);
-          PERFORM vacancy.write_off_pool(pool, slot);
+          -- As often as claims are swept, but always where every GiB may count.
+          IF slot = 0 OR random() < 1.0 / 16 THEN
+            PERFORM vacancy.write_off_pool(pool, slot);
+          END IF;
         END IF;
       END IF;
       lock_key := hashtextextended(candidate, 1);
       IF NOT pg_try_advisory_xact_lock(lock_key) THEN
         contended := contended + 1;
-        CONTINUE WHEN holds_host OR round < 4;
+        CONTINUE WHEN holds_host OR round < samples + 2;
         PERFORM pg_advisory_xact_lock(lock_key);
       END IF;
       holds_host := true;
-      -- A statement of its own, whose snapshot is newer than the lock: it sees every claim on the host.
+      -- Statements whose snapshots are newer than the locks: they see every claim on the host, and on a pool that is held whole.
+      pool_now := NULL;
+      IF pool IS NOT NULL THEN
+        pool_now := vacancy.pools_of(request, ARRAY[candidate], ARRAY[pools.names[place]], slot > 0);
+        CONTINUE WHEN pool_now.outs[1] IS NOT NULL OR pool_now.elsewhere[1] OR pool_now.ids[1] IS DISTINCT FROM pool
+          OR slot > 0 AND least(pool_now.free[1], pool_now.available[1]) < pool_now.capacities[1] / 16;
+      END IF;
       IF complex THEN
-        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id, held)
+        INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id, held)
         SELECT
           for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
           h.pool_id,
           placed.held
-        FROM vacancy.host_fit(request, ARRAY[candidate]) AS h
+        FROM vacancy.host_fit(request, pool_now) AS h
         CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS placed
         CROSS JOIN clock_timestamp() AS at
         WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool
-          AND (slot > 0 AND least(h.disk_gb_free, h.disk_gb_available) < h.disk_gb_capacity / 16) IS NOT TRUE;
+        RETURNING c.claimed_at, c.expires_at, c.held INTO claimed_at, expires_at, held;
+      ELSIF plain THEN
+        -- What host_fit() rules out for a plain request; a test holds the two to the same answers.
+        made_at := clock_timestamp();
+        INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id)
+        SELECT
+          for_consumer, i.host_id, request.vcpus, request.memory_mb, request.disk_gb, made_at, made_at + request.claim_ttl,
+          request.asked, pool
+        FROM vacancy.host_inventory AS i
+        JOIN vacancy.host_free AS f ON f.host_id = i.host_id
+        WHERE i.host_id = candidate AND NOT i.retired AND NOT i.shares AND i.status <> 'DISABLED' AND NOT i.clock_ahead
+          AND f.age <= (SELECT vacancy.max_age()) AND NOT f.is_cloned
+          AND (request.vcpus = 0 OR request.vcpus <= f.vcpus_free AND (
+            request.vcpus BETWEEN i.vcpus_min_unit AND i.vcpus_max_unit AND request.vcpus % nullif(i.vcpus_step_size, 0) = 0
+          ) IS NOT FALSE)
+          AND (request.memory_mb = 0 OR request.memory_mb <= f.memory_mb_free AND (
+            request.memory_mb BETWEEN i.memory_mb_min_unit AND i.memory_mb_max_unit
+            AND request.memory_mb % nullif(i.memory_mb_step_size, 0) = 0
+          ) IS NOT FALSE)
+          AND request.memory_mb + request.min_memory_mb_available <= greatest(f.memory_mb_available, 0)
+          AND CASE
+            WHEN request.disk_gb = 0 THEN true
+            WHEN pool IS NOT NULL THEN i.disk_pool = pool_now.names[1] AND f.disk_gb_capacity = 0
+            ELSE i.disk_pool IS NULL AND request.disk_gb <= least(f.disk_gb_free, f.disk_gb_available) AND (
+              request.disk_gb BETWEEN i.disk_gb_min_unit AND i.disk_gb_max_unit
+              AND request.disk_gb % nullif(i.disk_gb_step_size, 0) = 0
+            ) IS NOT FALSE
+          END
+        RETURNING c.claimed_at, c.expires_at INTO claimed_at, expires_at;
       ELSE
-        INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id)
+        INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id)
         SELECT
           for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
           h.pool_id
-        FROM vacancy.host_fit(request, ARRAY[candidate]) AS h, clock_timestamp() AS at
+        FROM vacancy.host_fit(request, pool_now) AS h, clock_timestamp() AS at
         WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND h.pool_id IS NOT DISTINCT FROM pool
-          AND (slot > 0 AND least(h.disk_gb_free, h.disk_gb_available) < h.disk_gb_capacity / 16) IS NOT TRUE;
+        RETURNING c.claimed_at, c.expires_at INTO claimed_at, expires_at;
       END IF;
       IF FOUND THEN
         IF pool IS NOT NULL THEN
           PERFORM vacancy.draw_from_pool(pool, slot, request.disk_gb);
           -- Its host shows it already: it counts until the pool's sum shows it, too.
-          UPDATE vacancy.claim AS c SET settled_at = clock_timestamp(), settled_xid = pg_current_xact_id()
-          FROM vacancy.host AS h
-          WHERE c.consumer = for_consumer AND h.host_id = candidate AND for_consumer = ANY (h.recent_consumers);
+          PERFORM FROM vacancy.host AS h WHERE h.host_id = candidate AND for_consumer = ANY (h.recent_consumers);
+          IF FOUND THEN
+            UPDATE vacancy.claim AS c SET settled_at = clock_timestamp(), settled_xid = pg_current_xact_id()
+            WHERE c.consumer = for_consumer;
+          END IF;
         END IF;
         host := candidate;
         RETURN;
@@ -186,7 +244,7 @@ WITH compared AS (
           SELECT split_part(reason, ' ', 1) FROM unnest(h.ruled_out_by) AS reason
           WHERE split_part(reason, ' ', 1) = ANY ('{include,avoid,zone,aggregates,near,required,any_of,forbidden}')
         )
-        FROM vacancy.host_fit(request, '{}') AS h WHERE h.host_id = c.host_id
+        FROM vacancy.host_fit(request) AS h WHERE h.host_id = c.host_id
       ), '{host}')
     END AS differs
   FROM vacancy.claim AS c
@@ -287,7 +345,7 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan S
 #variable_conflict use_column
 DECLARE
   prepared vacancy.request := vacancy.prepare_request(request);
-  already_claimed uuid[];
+  already_claimed uuid[] := '{}';
   to_compare boolean;
   contradicting uuid[];
   told jsonb;
@@ -308,13 +366,16 @@ BEGIN
     OR vacancy.lock_consumers(consumers) <> cardinality(consumers) THEN
     RAISE EXCEPTION 'consumers must be 1 to 1000 different ids' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  SELECT
-    coalesce(array_agg(c.consumer) FILTER (WHERE c.expires_at > statement_timestamp()), '{}'),
-    coalesce(array_agg(c.host_id) FILTER (WHERE c.expires_at > statement_timestamp()), '{}'),
-    coalesce(array_agg(c.consumer) FILTER (WHERE c.expires_at <= statement_timestamp()), '{}'),
-    coalesce(bool_or(c.asked IS DISTINCT FROM prepared.asked), false) OR (prepared.distinct_hosts AND count(*) > 1)
-  INTO already_claimed, claimed_hosts, expired, to_compare
-  FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
+  PERFORM FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
+  IF FOUND THEN
+    SELECT
+      coalesce(array_agg(c.consumer) FILTER (WHERE c.expires_at > statement_timestamp()), '{}'),
+      coalesce(array_agg(c.host_id) FILTER (WHERE c.expires_at > statement_timestamp()), '{}'),
+      coalesce(array_agg(c.consumer) FILTER (WHERE c.expires_at <= statement_timestamp()), '{}'),
+      coalesce(bool_or(c.asked IS DISTINCT FROM prepared.asked), false) OR (prepared.distinct_hosts AND count(*) > 1)
+    INTO already_claimed, claimed_hosts, expired, to_compare
+    FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
+  END IF;
   IF expired <> '{}' THEN
     PERFORM vacancy.keep_unshown_amounts(expired);
     PERFORM vacancy.leave_to_pool(expired);
@@ -346,7 +407,9 @@ BEGIN
     IF prepared.distinct_hosts THEN
       prepared.avoid := prepared.avoid || claimed_hosts;
     END IF;
-    result := vacancy.claim_host(prepared, next_consumer, cardinality(consumers), newly_claimed <> '{}', held_pools);
+    result := vacancy.claim_host(
+      prepared, next_consumer, prepared.disk_gb * cardinality(consumers), newly_claimed <> '{}', held_pools
+    );
     held_pools := result.held_pools;
     contended_hosts := contended_hosts + result.contended;
     IF result.host IS NULL THEN
@@ -372,6 +435,19 @@ BEGIN
 
   IF random() < 1.0 / 16 THEN
     PERFORM vacancy.sweep_claims();
+  END IF;
+  IF newly_claimed = consumers AND cardinality(consumers) = 1 THEN
+    -- What most calls are: nothing is looked up again but the name.
+    consumer := next_consumer;
+    host_id := result.host;
+    SELECT i.name INTO host_name FROM vacancy.host_inventory AS i WHERE i.host_id = result.host;
+    claimed_at := result.claimed_at;
+    expires_at := result.expires_at;
+    already := false;
+    contended := contended_hosts;
+    held := result.held;
+    RETURN NEXT;
+    RETURN;
   END IF;
   RETURN QUERY
     SELECT
@@ -422,7 +498,9 @@ BEGIN
     FROM vacancy.host_inventory AS i, vacancy.pool_of(i.disk_pool) AS named
     WHERE i.host_id = on_host AND i.disk_pool IS NOT NULL;
     IF pool IS NOT NULL THEN
-      slot := vacancy.lock_pool(pool, disk_gb, true);
+      slot := vacancy.lock_pool(pool, coalesce((
+        SELECT vacancy.is_little(disk_gb, room.capacity, room.free, room.available) FROM vacancy.pool_room(pool, true) AS room
+      ), false), true);
       PERFORM vacancy.write_off_pool(pool, slot);
       PERFORM vacancy.draw_from_pool(pool, slot, disk_gb);
     END IF;
@@ -463,7 +541,7 @@ $$;
 
 REVOKE ALL ON FUNCTION
   vacancy.lock_consumers(uuid[]), vacancy.keep_unshown_amounts(uuid[]), vacancy.sweep_claims(),
-  vacancy.claim_host(vacancy.request, uuid, integer, boolean, jsonb), vacancy.contradictions(vacancy.request, uuid[]),
+  vacancy.claim_host(vacancy.request, uuid, bigint, boolean, jsonb), vacancy.contradictions(vacancy.request, uuid[]),
   vacancy.move_claims(uuid[], uuid[], jsonb), vacancy.claim(uuid[], jsonb, boolean), vacancy.release(uuid[]),
   vacancy.note_claim(uuid, text, integer, integer, integer, interval)
 FROM PUBLIC;

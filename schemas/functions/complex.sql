@@ -222,6 +222,28 @@ BEGIN
 END
 $$;
 
+-- The cells of a host that have all that a request wants of one; all cells where it wants nothing.
+CREATE OR REPLACE FUNCTION vacancy.cells_that_do(numa jsonb, numa_free jsonb, numa_cells jsonb, claimed jsonb)
+RETURNS TABLE (id integer, cpus bigint)
+LANGUAGE sql STABLE AS $$
+SELECT c.id, c.cpus
+FROM vacancy.cells_free(numa_free, claimed) AS c
+-- Below 0 while an inventory shows what a claim still holds; none is enough for none.
+WHERE numa IS NULL
+  OR greatest(c.cpus, 0) >= (numa->>'cpus')::bigint
+  AND NOT EXISTS (
+    SELECT FROM jsonb_each_text(numa->'pages') AS size
+    WHERE coalesce((c.pages->>size.key)::bigint, 0) < size.value::bigint
+  )
+  AND (numa->>'vcpus' = '0' OR EXISTS (
+    SELECT FROM jsonb_array_elements(numa_cells) AS told
+    WHERE (told->>'id')::integer = c.id AND told->'cpus' <> '[]'
+  ))
+  AND greatest((
+    SELECT m.memory_mb FROM vacancy.cells_memory_free(numa_cells, claimed) AS m WHERE m.id = c.id
+  ), 0) >= (numa->>'memory_mb')::bigint
+$$;
+
 -- Places all complex parts of a request on a host: held is what a claim would hold of it, as claim.held has it. Where they
 -- do not fit, held is null, ruled_out_by says by what, and available how much there is of the first. "numa": no cell has
 -- all that must be in one; "pci": there are not enough devices for all demands together, or not in a cell that has the rest.
@@ -247,7 +269,11 @@ BEGIN
     ruled_out_by := '{pci}';  -- it has no such devices at all
     RETURN;
   END IF;
-  claimed := vacancy.claimed_amounts(on_host);
+  -- Most hosts have no such claims, which a look at an index tells.
+  PERFORM FROM vacancy.claim AS c WHERE c.host_id = on_host AND c.held IS NOT NULL;
+  IF FOUND THEN
+    claimed := vacancy.claimed_amounts(on_host);
+  END IF;
   IF resources IS NOT NULL THEN
     SELECT f.ruled_out_by, f.available INTO ruled_out_by, available
     FROM vacancy.complex_parts_fit(
@@ -268,20 +294,7 @@ BEGIN
     devices := NULL;
     ruled_out_by := CASE WHEN numa IS NULL THEN '{pci}' ELSE '{numa}' END;
     FOR cell IN
-      SELECT c.id FROM vacancy.cells_free(inventory.numa_free, claimed) AS c
-      LEFT JOIN vacancy.cells_memory_free(inventory.numa_cells, claimed) AS m ON numa IS NOT NULL AND m.id = c.id
-      -- Below 0 while an inventory shows what a claim still holds; none is enough for none.
-      WHERE numa IS NULL
-        OR greatest(c.cpus, 0) >= (numa->>'cpus')::bigint
-        AND (numa->>'vcpus' = '0' OR EXISTS (
-          SELECT FROM jsonb_array_elements(inventory.numa_cells) AS told
-          WHERE (told->>'id')::integer = c.id AND told->'cpus' <> '[]'
-        ))
-        AND greatest(m.memory_mb, 0) >= (numa->>'memory_mb')::bigint
-        AND NOT EXISTS (
-          SELECT FROM jsonb_each_text(numa->'pages') AS size
-          WHERE coalesce((c.pages->>size.key)::bigint, 0) < size.value::bigint
-        )
+      SELECT c.id FROM vacancy.cells_that_do(numa, inventory.numa_free, inventory.numa_cells, claimed) AS c
       ORDER BY c.cpus, c.id
     LOOP
       ruled_out_by := '{pci}';
@@ -343,7 +356,7 @@ $$;
 
 REVOKE ALL ON FUNCTION
   vacancy.claimed_amounts(text), vacancy.pci_free(jsonb, jsonb), vacancy.cells_free(jsonb, jsonb),
-  vacancy.cells_memory_free(jsonb, jsonb), vacancy.class_free(text, jsonb, jsonb, jsonb),
+  vacancy.cells_memory_free(jsonb, jsonb), vacancy.cells_that_do(jsonb, jsonb, jsonb, jsonb), vacancy.class_free(text, jsonb, jsonb, jsonb),
   vacancy.complex_parts_fit(jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb),
   vacancy.place_pci(jsonb, integer, text[], jsonb[], bigint[]), vacancy.place_complex_parts(text, jsonb, jsonb, jsonb),
   vacancy.complex_fit(text, jsonb, jsonb, jsonb)

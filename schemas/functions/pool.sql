@@ -33,20 +33,55 @@ BEGIN
 END
 $$;
 
--- Takes the lock of a pool until the transaction ends: of one of its slots where so many GiB are little to what is free, else of
--- the whole pool. Returns the slot, 0 for the whole pool; null: others are there, and `wait` is false.
-CREATE OR REPLACE FUNCTION vacancy.lock_pool(pool text, gb bigint, wait boolean) RETURNS integer
+-- What a host or pool has free before claims: what it says itself; of a pool at most what its hosts leave (allocated, null of a host).
+CREATE OR REPLACE FUNCTION vacancy.disk_gb_free(told bigint, capacity bigint, allocated bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN greatest(least(told, greatest(capacity, 0) - allocated), -4000000000000000000);
+
+-- The disk of a pool that has usage, as host_free has it; allocated is null before the first sum over its hosts.
+-- roughly: claims that count no more are in it until they are written off, so that it has at least what this says. Else the
+-- count is that of pool_counts(), which is a function, so that its plan is set up where it is needed alone.
+-- Grain: one row at most. A function of this form becomes part of the query that calls it.
+CREATE OR REPLACE FUNCTION vacancy.pool_room(pool text, roughly boolean)
+RETURNS TABLE (
+  age interval, is_ahead boolean, is_cloned boolean, allocated bigint, capacity bigint, free bigint, available bigint
+)
+LANGUAGE sql STABLE AS $$
+SELECT
+  statement_timestamp() - h.observed_at,
+  h.clock_ahead OR h.observed_at > statement_timestamp() + vacancy.max_clock_ahead(),
+  h.anomalies & 1 <> 0,
+  a.allocated_gb,
+  h.disk_gb_capacity,
+  vacancy.disk_gb_free(h.disk_gb_free, h.disk_gb_capacity, a.allocated_gb) - coalesce(claimed.gb, 0),
+  greatest(h.disk_gb_available, -4000000000000000000) - coalesce(claimed.gb, 0)
+FROM vacancy.host AS h
+LEFT JOIN vacancy.pool_allocated AS a ON a.pool_id = h.host_id
+CROSS JOIN LATERAL (
+  SELECT CASE
+    WHEN roughly THEN (SELECT sum(c.claimed_gb)::bigint FROM vacancy.pool_claimed AS c WHERE c.pool_id = h.host_id)
+    ELSE (vacancy.pool_counts(h.host_id))[2]
+  END AS gb
+  OFFSET 0
+) AS claimed
+WHERE h.host_id = pool AND h.vcpus_capacity = 0
+$$;
+
+-- Whether so many GiB are little to what a pool has free, so that one of its slots does. Half as much again is free as
+-- claim_host() wants to be: that it falls below meanwhile is rare.
+CREATE OR REPLACE FUNCTION vacancy.is_little(gb bigint, capacity bigint, free bigint, available bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN coalesce(gb <= capacity / 256 AND least(free, available) >= capacity / 32 * 3, false);
+
+-- Takes the lock of a pool until the transaction ends: of one of its slots for what is little to it, else of the whole pool.
+-- Returns the slot, 0 for the whole pool; null: others are there, and `wait` is false.
+CREATE OR REPLACE FUNCTION vacancy.lock_pool(pool text, little boolean, wait boolean) RETURNS integer
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   lock_key bigint := hashtextextended(pool, 3);
   chosen integer;
 BEGIN
-  -- Half as much again as claim_host() wants to be free: that it falls below meanwhile is rare.
-  IF NOT EXISTS (
-    SELECT FROM vacancy.host_free AS u
-    WHERE u.host_id = pool AND gb <= u.disk_gb_capacity / 256
-      AND least(u.disk_gb_free, u.disk_gb_available) >= u.disk_gb_capacity / 32 * 3
-  ) THEN
+  IF NOT little THEN
     IF pg_try_advisory_xact_lock(lock_key) THEN
       RETURN 0;
     END IF;
@@ -81,34 +116,36 @@ $$;
 CREATE OR REPLACE FUNCTION vacancy.draw_from_pool(pool text, by_slot integer, gb bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-  INSERT INTO vacancy.pool_claimed AS p (pool_id, slot, claimed_gb) VALUES (pool, by_slot, gb)
-  ON CONFLICT (pool_id, slot) DO UPDATE SET claimed_gb = p.claimed_gb + EXCLUDED.claimed_gb;
+  UPDATE vacancy.pool_claimed AS p SET claimed_gb = p.claimed_gb + gb WHERE p.pool_id = pool AND p.slot = by_slot;
+  IF NOT FOUND THEN
+    INSERT INTO vacancy.pool_claimed AS p (pool_id, slot, claimed_gb) VALUES (pool, by_slot, gb);
+  END IF;
 END
 $$;
 
--- Takes some claims that count no more out of the count of a pool, by a slot whose lock the caller holds. SKIP LOCKED: a claim
--- that somebody is changing is left for the next time. More than claims come, so that none are left in the end.
+-- Takes some claims that count no more out of the count of a pool, by a slot whose lock the caller holds: those that have
+-- expired go, settled ones name the pool no longer. SKIP LOCKED: a claim that somebody is changing is left for the next time.
 CREATE OR REPLACE FUNCTION vacancy.write_off_pool(pool text, by_slot integer) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  due uuid[];
   gb bigint;
 BEGIN
-  due := ARRAY(
-    SELECT c.consumer FROM vacancy.claim AS c
-    WHERE c.pool_id = pool AND c.settled_xid IS NULL AND c.expires_at <= statement_timestamp()
-    ORDER BY c.expires_at LIMIT 16 FOR UPDATE SKIP LOCKED
-  ) || ARRAY(
-    SELECT c.consumer FROM vacancy.pool_allocated AS a
-    JOIN vacancy.claim AS c ON c.pool_id = a.pool_id AND c.settled_xid < pg_snapshot_xmax(a.as_of)
-    WHERE a.pool_id = pool AND pg_visible_in_snapshot(c.settled_xid, a.as_of)
-    ORDER BY c.settled_xid LIMIT 16 FOR UPDATE OF c SKIP LOCKED
-  );
-  IF due <> '{}' THEN
-    WITH written_off AS (
-      UPDATE vacancy.claim AS c SET pool_id = NULL WHERE c.consumer = ANY (due) RETURNING c.disk_gb
-    )
-    SELECT sum(w.disk_gb) INTO gb FROM written_off AS w;
+  WITH gone AS (
+    DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (ARRAY(
+      SELECT due.consumer FROM vacancy.claim AS due
+      WHERE due.pool_id = pool AND due.settled_xid IS NULL AND due.expires_at <= statement_timestamp()
+      ORDER BY due.expires_at LIMIT 64 FOR UPDATE SKIP LOCKED
+    )) RETURNING c.disk_gb
+  ), shown AS (
+    UPDATE vacancy.claim AS c SET pool_id = NULL WHERE c.consumer = ANY (ARRAY(
+      SELECT due.consumer FROM vacancy.pool_allocated AS a
+      JOIN vacancy.claim AS due ON due.pool_id = a.pool_id AND due.settled_xid < pg_snapshot_xmax(a.as_of)
+      WHERE a.pool_id = pool AND pg_visible_in_snapshot(due.settled_xid, a.as_of)
+      ORDER BY due.settled_xid LIMIT 64 FOR UPDATE OF due SKIP LOCKED
+    )) RETURNING c.disk_gb
+  )
+  SELECT sum(w.disk_gb) INTO gb FROM (SELECT g.disk_gb FROM gone AS g UNION ALL SELECT s.disk_gb FROM shown AS s) AS w;
+  IF gb IS NOT NULL THEN
     PERFORM vacancy.draw_from_pool(pool, by_slot, -gb);
   END IF;
 END
@@ -177,8 +214,9 @@ CREATE OR REPLACE TRIGGER sum_pool AFTER INSERT OR UPDATE ON vacancy.host
 FOR EACH ROW WHEN (NEW.vcpus_capacity = 0) EXECUTE FUNCTION vacancy.sum_pool();
 
 REVOKE ALL ON FUNCTION
-  vacancy.pool_of(text), vacancy.pool_counts(text), vacancy.lock_pool(text, bigint, boolean), vacancy.draw_from_pool(text, integer, bigint),
+  vacancy.pool_of(text), vacancy.pool_counts(text), vacancy.disk_gb_free(bigint, bigint, bigint), vacancy.pool_room(text, boolean),
+  vacancy.is_little(bigint, bigint, bigint, bigint), vacancy.lock_pool(text, boolean, boolean), vacancy.draw_from_pool(text, integer, bigint),
   vacancy.write_off_pool(text, integer), vacancy.leave_to_pool(uuid[]), vacancy.sum_pool()
 FROM PUBLIC;
--- Whoever reads host_free and schedulable_host calls it.
-GRANT EXECUTE ON FUNCTION vacancy.pool_counts(text) TO vacancy_scheduler, vacancy_reader;
+-- Whoever reads host_free and schedulable_host calls them.
+GRANT EXECUTE ON FUNCTION vacancy.pool_counts(text), vacancy.disk_gb_free(bigint, bigint, bigint) TO vacancy_scheduler, vacancy_reader;

@@ -1,56 +1,64 @@
--- Random samples of hosts that are not disabled, as ids: what a claim looks at instead of the whole fleet.
+-- Random samples of hosts that are not disabled: what a claim looks at instead of the whole fleet. hosts: their ids;
+-- disk_pools: of each, in the same order, the storage pool that it names, null where it has a disk of its own.
 
 -- So many random hosts, fewer only where there are not as many.
 -- They are neighbours in the random order (host_inventory.sample_key) from a random place on; from its end it goes on at
 -- its beginning. Cost: so many entries of an index, whatever the number of hosts.
-CREATE OR REPLACE FUNCTION vacancy.random_hosts(sample_size integer) RETURNS text[]
+CREATE OR REPLACE FUNCTION vacancy.random_hosts(sample_size integer, OUT hosts text[], OUT disk_pools text[])
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   place double precision := random();
 BEGIN
-  RETURN ARRAY(
+  SELECT array_agg(s.host_id), array_agg(s.disk_pool) INTO hosts, disk_pools
+  FROM (
     (
-      SELECT i.host_id FROM vacancy.host_inventory AS i
+      SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
       WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key >= place ORDER BY i.sample_key LIMIT sample_size
     )
     UNION ALL
     (
-      SELECT i.host_id FROM vacancy.host_inventory AS i
+      SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
       WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key < place ORDER BY i.sample_key LIMIT sample_size
     )
     LIMIT sample_size
-  );
+  ) AS s;
 END
 $$;
 
 -- So many random hosts that have the kinds of devices and the resource classes of a request, free or not; null where it
 -- names none. By index: the rare are found as quickly as the common.
-CREATE OR REPLACE FUNCTION vacancy.hosts_that_offer(request vacancy.request, sample_size integer) RETURNS text[]
+CREATE OR REPLACE FUNCTION vacancy.hosts_that_offer(
+  request vacancy.request, sample_size integer, OUT hosts text[], OUT disk_pools text[]
+)
 LANGUAGE plpgsql VOLATILE SET enable_bitmapscan = on AS $$
 DECLARE
   requested_kinds jsonb := vacancy.requested_pci_kinds(request.pci);
   requested_classes text[] := coalesce(vacancy.resource_classes(request.resources), '{}');
 BEGIN
   IF request.pci IS NULL AND request.resources IS NULL THEN
-    RETURN NULL;
+    RETURN;
   END IF;
-  RETURN ARRAY(
-    SELECT i.host_id FROM vacancy.host_inventory AS i
+  SELECT coalesce(array_agg(s.host_id), '{}'), array_agg(s.disk_pool) INTO hosts, disk_pools
+  FROM (
+    SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
     WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.pci_kinds @> requested_kinds AND i.resource_classes @> requested_classes
     ORDER BY random() LIMIT sample_size
-  );
+  ) AS s;
 END
 $$;
 
 -- So many random hosts in any of a storage pool's aggregates. By index.
-CREATE OR REPLACE FUNCTION vacancy.hosts_near(pool_aggregates text[], sample_size integer) RETURNS text[]
+CREATE OR REPLACE FUNCTION vacancy.hosts_near(
+  pool_aggregates text[], sample_size integer, OUT hosts text[], OUT disk_pools text[]
+)
 LANGUAGE plpgsql VOLATILE SET enable_bitmapscan = on AS $$
 BEGIN
-  RETURN ARRAY(
-    SELECT i.host_id FROM vacancy.host_inventory AS i
+  SELECT coalesce(array_agg(s.host_id), '{}'), array_agg(s.disk_pool) INTO hosts, disk_pools
+  FROM (
+    SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
     WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.aggregates && pool_aggregates
     ORDER BY random() LIMIT sample_size
-  );
+  ) AS s;
 END
 $$;
 

@@ -4,7 +4,8 @@
 --   allocations_without_instances: the host holds VCPUs or memory for instances and counts no instance. Disk does not count,
 --     since a host holds it for instances that are shut off, too.
 --   instances_without_allocations: the host counts instances and holds neither VCPUs nor memory for them.
---   memory_missing: the host has less memory than it may still promise, by more than a tolerance. What it may still promise
+--   memory_missing: the host has less memory than it may still promise, by more than a tolerance. A machine whose agent counts no
+--     instances (source `host`) and has none is not looked at: what its own programs use is no drift. What it may still promise
 --     is divided by the allocation ratio. The tolerance is a fraction of the host's memory:
 --     ALTER DATABASE … SET vacancy.drift_tolerance = '0.2' (without: 0.1).
 --   shared_disk: the host promises a disk that others promise as well.
@@ -38,6 +39,7 @@ CROSS JOIN LATERAL (
     (
       'memory_missing', figures.memory_mb_promised, h.memory_mb_available,
       figures.memory_mb_promised::double precision - h.memory_mb_available > figures.memory_mb_tolerance
+        AND NOT (i.source = 'host' AND coalesce(h.instances, 0) = 0)
     ),
     ('shared_disk', disk.promised_gb, disk.capacity_gb, disk.hosts > 1)
 ) AS kinds (kind, promised, measured, applies)

@@ -53,7 +53,9 @@ CROSS JOIN LATERAL (
     count(*) AS claims,
     coalesce(sum(c.vcpus), 0) AS vcpus,
     coalesce(sum(c.memory_mb), 0) AS memory_mb,
-    coalesce(sum(greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)), 0)::bigint AS memory_mb_not_in_pages,
+    coalesce(sum(
+      CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
+    ), 0) AS memory_mb_not_in_pages,
     coalesce(sum(c.disk_gb) FILTER (WHERE c.pool_id IS NULL), 0) AS disk_gb,
     CASE WHEN h.vcpus_capacity = 0 THEN vacancy.pool_counts(h.host_id) END AS of_pool
   FROM vacancy.claim AS c
@@ -66,7 +68,7 @@ CROSS JOIN LATERAL (
 ) AS claimed
 CROSS JOIN LATERAL (
   SELECT
-    greatest(least(h.disk_gb_free, greatest(h.disk_gb_capacity, 0) - claimed.of_pool[1]), -4000000000000000000) - claimed.disk_gb - coalesce(claimed.of_pool[2], 0) AS gb_free,
+    vacancy.disk_gb_free(h.disk_gb_free, h.disk_gb_capacity, claimed.of_pool[1]) - claimed.disk_gb - coalesce(claimed.of_pool[2], 0) AS gb_free,
     claimed.disk_gb + coalesce(claimed.of_pool[2], 0) AS gb_claimed
 ) AS disk;
 

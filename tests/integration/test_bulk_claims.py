@@ -149,3 +149,15 @@ def test_what_makes_no_sense_is_refused_as_ever(scheduler: Scheduler) -> None:
     for wrong in (twice, ["no id"] * (PART + 2), [uuid.uuid4() for _ in range(1001)]):
         with pytest.raises((ConfigError, VacancyError)):
             scheduler.claim(ONE, wrong)
+
+
+def test_what_is_reserved_lasts_while_the_bulk_claim_goes_on(owner: Connection, scheduler: Scheduler) -> None:
+    """On a busy machine the parts of one may take longer than a reservation lasts that was left behind."""
+    ids, reserve = reservation_ids(2 * PART), "SELECT * FROM vacancy.reserve(%s::uuid[], %s)"
+    request = '{"vcpus": 1, "max_age": "1 h", "claim_ttl": "60 s"}'
+    query(owner, reserve, ids[:PART], request)
+    owner.cursor().execute("UPDATE vacancy.claim SET expires_at = clock_timestamp() + interval '5 s'")
+    query(owner, reserve, ids[PART:], request)
+    lasting = "SELECT count(*) FROM vacancy.claim WHERE expires_at > clock_timestamp() + interval '30 s'"
+    assert query(owner, lasting) == [(2 * PART,)]
+    assert len(scheduler.release(*ids)) == 2 * PART

@@ -101,7 +101,10 @@ def test_another_request_is_refused_in_one_line_or_moves(tmp_path: Path) -> None
 def test_no_host_fits(tmp_path: Path) -> None:
     refused = Ended(tmp_path, "claim", "--vcpus", "33")
     assert refused.status == 3
-    assert refused.error() == "no host fits: vcpus ruled out the last 2 of 3 hosts; nearest: big with 32 for 33"
+    assert (
+        refused.error() == "no host fits: vcpus ruled out the last 2 of 3 hosts; nearest: big with 32 VCPUs for 33: "
+        "32 VCPUs free, 33 asked for"
+    )
     refused = Ended(tmp_path, "claim", "--vcpus", "2", "--count", "18", "--json")
     assert refused.status == 3
     assert json.loads(refused.output)["claimable"] == 17
@@ -139,7 +142,9 @@ def test_devices_cells_and_classes(tmp_path: Path, owner: Connection) -> None:
     assert held == {"numa 1 cpus": 2, "numa 1 pages 2048": 4, "CUSTOM_FPGA": 1}
     refused = Ended(tmp_path, "claim", "--pci", ":20b5")
     assert refused.status == 3
-    assert refused.error() == ("no host fits: pci *:20b5 ruled out the last 2 of 3 hosts; nearest: big with 0 for 1")
+    assert refused.error() == (
+        "no host fits: pci *:20b5 ruled out the last 2 of 3 hosts; nearest: big with 0 for 1: pci *:20b5"
+    )
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_a_refusal_names_what_ran_out_and_the_nearest_miss(owner: Connection, sc
     with pytest.raises(NoHostFitsError) as caught:
         scheduler.claim(Request(vcpus=8, memory_mb=1024, required=("HW_CPU_X86_AVX2",)))
     assert caught.value.refusal.ruled_out == {"disabled": 1, "required": 1, "vcpus_free": 3}
-    assert str(caught.value) == "no host fits: vcpus ruled out the last 3 of 5 hosts; nearest: more with 5 for 8"
+    assert str(caught.value) == "no host fits: vcpus ruled out the last 3 of 5 hosts; nearest: more with 5 VCPUs for 8"
     assert caught.value.exit_status == 3
 
 

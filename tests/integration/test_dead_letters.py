@@ -165,11 +165,16 @@ def test_records_without_our_headers_show_as_far_as_they_go(
 ) -> None:
     ensure_topics(settings)
     client = producer(settings)
-    client.produce(settings.dead_letter_topic, b"x", headers={"vacancy.offset": b"x", "vacancy.reason": b"\xff"})
+    odd: dict[str, str | bytes | None] = {
+        "vacancy.offset": b"x",
+        "vacancy.partition": b"9" * 5000,
+        "vacancy.reason": b"\xff",
+    }
+    client.produce(settings.dead_letter_topic, b"x", headers=odd)
     client.produce(settings.dead_letter_topic, None)
     assert client.flush(20) == 0
     first, second = sorted(json.loads(run("--json").stdout), key=lambda letter: -letter["payload_bytes"])
-    assert (first["offset"], first["reason"], first["topic"]) == (None, "�", None)
+    assert (first["offset"], first["partition"], first["reason"], first["topic"]) == (None, None, "�", None)
     assert (second["payload"], second["reason"]) == ("", None)
 
 

@@ -65,7 +65,7 @@ def _strict(schema: Any) -> Any:
 
 
 def test_the_operator_takes_the_flink_deployment(flink_deployment: dict[str, Any]) -> None:
-    deployment = yaml.safe_load((DEPLOY / "kubernetes" / "flink-deployment.yaml").read_text(encoding="utf-8"))
+    deployment = yaml.safe_load((DEPLOY / "kubernetes" / "base" / "flink-deployment.yaml").read_text(encoding="utf-8"))
     assert deployment["apiVersion"] == "flink.apache.org/v1beta1"
     jsonschema.Draft7Validator(flink_deployment["properties"]["spec"]).validate(deployment["spec"])
     with pytest.raises(jsonschema.ValidationError, match="upgradeMod"):
@@ -76,15 +76,19 @@ def test_the_operator_takes_the_flink_deployment(flink_deployment: dict[str, Any
 
 def test_the_pods_of_the_daemon_set_are_pods(flink_deployment: dict[str, Any]) -> None:
     """The same definition holds Kubernetes' own schema of a pod."""
-    agents = yaml.safe_load((DEPLOY / "kubernetes" / "agent-daemonset.yaml").read_text(encoding="utf-8"))
+    agents = yaml.safe_load((DEPLOY / "kubernetes" / "base" / "agent.yaml").read_text(encoding="utf-8"))
     pod = flink_deployment["properties"]["spec"]["properties"]["podTemplate"]["properties"]["spec"]
     jsonschema.Draft7Validator(pod).validate(agents["spec"]["template"]["spec"])
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / "vacancy-agent.service"
+@pytest.mark.parametrize("name", sorted(file.name for file in (DEPLOY / "systemd").glob("*.service")))
+def test_systemd_takes_the_unit(tmp_path: Path, name: str) -> None:
+    unit = tmp_path / name
     text = (DEPLOY / "systemd" / unit.name).read_text(encoding="utf-8")
+    for drop_in in (DEPLOY / "systemd" / f"{name}.d").glob("*.conf"):
+        (tmp_path / f"{name}.d").mkdir()
+        shutil.copy(drop_in, tmp_path / f"{name}.d")
     unit.write_text(text.replace("/opt/vacancy/bin/vacancy", "/bin/true"), encoding="utf-8")
     assert run("systemd-analyze", "verify", "--man=no", unit) == ""
 

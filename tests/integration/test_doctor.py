@@ -139,6 +139,24 @@ def test_figures_that_are_not_certain_are_said_and_are_no_fault(dsns: dict[str, 
     assert wrong(findings, "figures") == []
 
 
+def test_hosts_that_report_too_rarely_are_named(dsns: dict[str, str]) -> None:
+    with closing(psycopg2.connect(dsns["owner_dsn"])) as owner, owner:
+        for host, seconds in (("often", 1), ("half", 15), ("rare\x1b[2J", 16), ("never", 61)):
+            upsert_inventory(owner, host_id=host, name=host, reporting_interval_ms=seconds * 1000)
+            upsert_usage(owner, host_id=host, observed_at=datetime.now(UTC))
+        total, traits = '{"DISK_GB": {"total": 1, "allocation_ratio": 1.0}}', "{MISC_SHARES_VIA_AGGREGATE}"
+        pool = {"inventories": total, "traits": traits, "reporting_interval_ms": 120_000}
+        upsert_inventory(owner, host_id="pool", name="pool", **pool)
+        upsert_usage(owner, host_id="pool", observed_at=datetime.now(UTC))
+    assert wrong(diagnose(settings(dsns)), "intervals") == [
+        "3 hosts let up to 2 min pass between two reports, so one event that is lost makes them stale: "
+        "never, pool, rare\\x1b[2J",
+        "1 hosts let up to 61.0 s pass between two reports, which gives no rates: never",
+    ]
+    wide = settings(dsns, scheduler={"max_age": "4min"}, job={"window": "5min"})
+    assert wrong(diagnose(wide), "intervals") == []
+
+
 def test_a_disk_that_several_hosts_promise_is_found(dsns: dict[str, str]) -> None:
     """Not one that is a host's own, nor one of which each host promises a part."""
     nfs, parted = "nfs:0a000005:1:2", "ceph:a,b"

@@ -39,7 +39,8 @@ PROMISES = PLAIN | {"vcpus_free": 60}
 def add(owner: Connection, name: str, usage: dict[str, Any], *, seconds_ago: float = 0, **inventory: Any) -> datetime:
     """A host; when it reported."""
     at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
-    upsert_inventory(owner, host_id=name, name=name, observed_at=at, **inventory)
+    # Of a hypervisor's collector, unless the test says another.
+    upsert_inventory(owner, host_id=name, name=name, observed_at=at, **({"source": "libvirt"} | inventory))
     upsert_usage(owner, host_id=name, observed_at=at, **usage)
     return at
 
@@ -68,6 +69,15 @@ def add(owner: Connection, name: str, usage: dict[str, Any], *, seconds_ago: flo
 def test_what_drifts(owner: Connection, usage: dict[str, Any], ratio: float, kinds: list[str]) -> None:
     inventories = json.dumps({"MEMORY_MB": {"total": 100_000, "allocation_ratio": ratio}})
     add(owner, "a", usage, inventories=inventories)
+    assert query(owner, KINDS) == [("a", kind) for kind in kinds]
+
+
+@pytest.mark.parametrize(("instances", "kinds"), [(0, []), (None, []), (1, ["memory_missing"])])
+def test_what_a_plain_machine_s_own_programs_use_is_no_drift(
+    owner: Connection, instances: int | None, kinds: list[str]
+) -> None:
+    held = {"vcpus_free": 60, "memory_mb_free": 99_000} if instances else {}
+    add(owner, "a", PLAIN | {"memory_mb_available": 10_000, "instances": instances} | held, source="host")
     assert query(owner, KINDS) == [("a", kind) for kind in kinds]
 
 

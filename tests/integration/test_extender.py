@@ -163,6 +163,7 @@ NO_ARGUMENTS = (
     '{"Pod": {"spec": {}}, "NodeNames": [1]}',
     '{"Pod": {"spec": {}}, "Nodes": {"items": [{"metadata": {"name": "node-1"}, "weight": NaN}]}}',
     '{"Pod": {"spec": {"containers": [{"resources": {"requests": {"cpu": "1x"}}}]}}, "NodeNames": []}',
+    '{"Pod": {"spec": {"containers": [{"resources": {"requests": {"cpu": "\\ud800\\u009b"}}}]}}, "NodeNames": []}',
     f'{{"Pod": {{"spec": {{}}}}, "NodeNames": [], "number": {"9" * 5000}}}',
 )
 
@@ -172,7 +173,9 @@ def test_arguments_that_make_no_sense_are_the_clients_fault(url: str) -> None:
         for verb in ("filter", "prioritize"):
             with pytest.raises(urllib.error.HTTPError, match="400") as refused:
                 post(f"{url}/{verb}", arguments.encode())
-            assert "ExtenderArgs" in json.loads(refused.value.read())["Error"], arguments
+            answer = refused.value.read()
+            assert answer.isascii(), arguments
+            assert "ExtenderArgs" in json.loads(answer)["Error"], arguments
 
 
 def get(url: str) -> tuple[int, str]:

@@ -7,9 +7,11 @@ the bad thing arrives, and what is put aside shows in the dead letters as far as
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import uuid
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,7 @@ from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.local import settings_file
 from vacancy.jobs.settings import Settings
 from vacancy.schemas.codec import Encoder
-from vacancy.schemas.events import Event, newest
+from vacancy.schemas.events import READS_AS_HEADER, Event, newest
 
 if TYPE_CHECKING:
     from vacancy.jobs.local.kafka_server import KafkaServer
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 SECONDS = 120.0
 FUZZ_RECORDS = int(os.environ.get("VACANCY_TEST_FUZZ_JOB_RECORDS", "4000"))
 FUZZ_SEED = 1
+YEAR_10000_MS = 253_402_300_800_000
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 INVENTORY = Encoder(Event.INVENTORY)
 HUGE = encode_usage(usage_event(host_id="huge", recent_consumers=[str(uuid.UUID(int=n)) for n in range(100_000)]))
@@ -73,16 +76,25 @@ class Bench:
         """Closes the connection."""
         self._connection.close()
 
-    def produce(self, topic: str, key: str | None, value: bytes | None, compression: str = "none") -> None:
-        """Has a record written, in a batch of its own."""
+    def produce(
+        self, topic: str, key: str | bytes | None, value: bytes | None, compression: str = "none", **more: Any
+    ) -> None:
+        """Has a record written, in a batch of its own; ``more`` are its headers, or its timestamp."""
         if compression not in self._producers:
             config = {"compression.type": compression, "message.max.bytes": 100_000_000}
             self._producers[compression] = Producer(client_config(self.kafka) | config)
         client = self._producers[compression]
         errors: list[object] = []
-        client.produce(topic, value, key, on_delivery=lambda error, _: errors.append(error))
+        client.produce(topic, value, key, on_delivery=lambda error, _: errors.append(error), **more)
         assert client.flush(60) == 0
         assert errors == [None]
+
+    def produce_many(self, topic: str, key: str, values: Iterable[bytes]) -> None:
+        """Has records of one key written, as fast as it goes."""
+        client = producer(self.kafka)
+        for value in values:
+            client.produce(topic, value, key)
+        assert client.flush(60) == 0
 
     def usage(self, host: str, compression: str = "none", **fields: Any) -> None:
         """Sends a good usage event."""
@@ -150,6 +162,7 @@ def test_what_would_fail_again_is_put_aside(kafka_broker: KafkaServer, database:
         job.wait_until_ready()
         _sources(bench)
         _decoders(bench)
+        _odd_records(bench)
         _fuzz(bench, tmp_path / "fuzz")
         _tables(bench)
         _dead_letters(bench)
@@ -158,6 +171,7 @@ def test_what_would_fail_again_is_put_aside(kafka_broker: KafkaServer, database:
         job.stop()
     _waiting_letters_are_resent(kafka, tmp_path)
     _another_state_backend_is_said(settings, tmp_path)
+    _a_damaged_checkpoint_is_said(tmp_path)
 
 
 def _sources(bench: Bench) -> None:
@@ -196,6 +210,51 @@ def _decoders(bench: Bench) -> None:
     assert huge.payload_sha256 == hashlib.sha256(HUGE).hexdigest()
     assert len(huge.payload) >= 1024 * 1024
     assert HUGE.startswith(huge.payload)
+
+
+def _odd_records(bench: Bench) -> None:
+    """What Kafka takes, and no producer of ours sends: keys, headers, times and batches of any kind."""
+    usage, inventory = bench.kafka.usage_topic, bench.kafka.inventory_topic
+    good = encode_usage(usage_event(host_id="odd", seq=1, monotonic_ns=1))
+    unknown = b"\xc3\x01" + b"12345678" + good[10:]
+    before = len(list(dead_letters.read(bench.kafka)))
+    for key, value in ((b"\xff\xfe\xed\xa0\x80", good), (None, good), (None, None), (b"", b""), (b"empty", None)):
+        bench.produce(usage, key, value)
+    bench.produce(inventory, b"\xff", None)
+    bench.produce(inventory, b"x" * 100_000, None)
+    for header in ((READS_AS_HEADER, None), (READS_AS_HEADER, b"z" * 500_000), ("\u202e", b"x" * 500_000)):
+        bench.produce(usage, "odd", unknown, headers=[header, header])
+    for codec in CODECS:
+        transactions = Producer(
+            client_config(bench.kafka) | {"transactional.id": f"odd-{codec}", "compression.type": codec}
+        )
+        transactions.init_transactions(30)
+        transactions.begin_transaction()
+        event = usage_event(host_id=f"in-transaction-{codec}", seq=1, monotonic_ns=1)
+        transactions.produce(usage, encode_usage(event), f"in-transaction-{codec}")
+        transactions.commit_transaction(30)
+    bench.wait_for("host", *(f"in-transaction-{codec}" for codec in CODECS))
+    wait_until(lambda: len(list(dead_letters.read(bench.kafka))) - before == 10, SECONDS, "not 10 more dead letters")
+    _odd_times(bench)
+
+
+def _odd_times(bench: Bench) -> None:
+    """Times that no broker says, but a producer where the topic takes its times."""
+    topic, tries = bench.kafka.usage_topic, itertools.count()
+    bench.configure(topic, message_timestamp_type="CreateTime", message_timestamp_after_max_ms=str(2**63 - 1))
+    for append_ms in (YEAR_10000_MS, 2**63 - 1):
+        wanted = f"append_time is {append_ms}, not 0 to "
+
+        def refused(append_ms: int = append_ms, wanted: str = wanted) -> bool:
+            # The topic's setting takes a while to reach the broker.
+            key = f"at-{next(tries)}"
+            bench.produce(topic, key, b"rubbish", timestamp=append_ms)
+            return wanted in (bench.letter(key).reason or "")
+
+        wait_until(refused, SECONDS, f"no dead letter says that {wanted}")
+    bench.configure(topic, message_timestamp_type="LogAppendTime")
+    bench.usage("after-odd-times")
+    bench.wait_for("host", "after-odd-times")
 
 
 def _fuzz(bench: Bench, directory: Path) -> None:
@@ -280,6 +339,10 @@ def _dead_letters(bench: Bench) -> None:
     bench.usage("refused")
     bench.usage("after-all")
     bench.wait_for("host", "after-all")
+    # More than may wait, in one partition: those beyond are lost, and hold up nothing.
+    bench.produce_many(bench.kafka.usage_topic, "flood", 350 * [noise + b"x" * 10_000])
+    bench.usage("after-flood")
+    bench.wait_for("host", "after-flood")
 
 
 def _waiting_letters_are_resent(kafka: KafkaSettings, directory: Path) -> None:
@@ -305,3 +368,14 @@ def _another_state_backend_is_said(settings: Settings, directory: Path) -> None:
     assert ended.output == ""
     assert "job.state_backend is rocksdb, but the state to go on from, " in ended.error()
     assert ", is of hashmap; set it back, or start once without" in ended.error()
+
+
+def _a_damaged_checkpoint_is_said(directory: Path) -> None:
+    """As a disk that was full leaves one."""
+    (*_, newest) = sorted(directory.glob("**/chk-*/_metadata"), key=lambda file: file.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:100])
+    ended = Ended(directory, "job", "run", "--config", config_file(directory), seconds=READY_SECONDS)
+    assert ended.status == 1
+    assert ended.output == ""
+    assert f"{newest.parent}, cannot be read: " in ended.error()
+    assert "; move it away to go on from the checkpoint before it, or start once with" in ended.error()

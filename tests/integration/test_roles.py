@@ -53,7 +53,9 @@ INNER = (
     "SELECT * FROM vacancy.usage_fit(NULL)",
     "SELECT * FROM vacancy.host_fit(NULL)",
     "SELECT vacancy.random_hosts(1)",
-    "SELECT vacancy.best_of_all(NULL)",
+    "SELECT vacancy.best_of_all(NULL, NULL)",
+    "SELECT vacancy.pools_of(NULL, NULL, NULL, false)",
+    "SELECT * FROM vacancy.pool_room('pool', true)",
     "SELECT vacancy.claim_host(NULL, gen_random_uuid(), 1, false, '{}')",
     "SELECT vacancy.sweep_claims()",
     "SELECT * FROM vacancy.host_free",
@@ -72,6 +74,7 @@ INNER = (
 )
 CLAIMING = (
     "SELECT vacancy.claim(ARRAY[gen_random_uuid()])",
+    "SELECT vacancy.claim_many(ARRAY[gen_random_uuid()], ARRAY['{}'::jsonb])",
     "SELECT vacancy.release(ARRAY[gen_random_uuid()])",
     "SELECT vacancy.candidates()",
     "SELECT vacancy.measured('{}')",

@@ -77,3 +77,16 @@ def test_help_imports_no_command() -> None:
     script += "assert not {'confluent_kafka', 'psycopg2', 'pyflink'} & sys.modules.keys()\n"
     script += "assert not {'vacancy.jobs.commands.up', 'vacancy.jobs.commands.agent'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_help_of_the_daemon_for_nova_needs_no_psycopg2_and_the_rest_says_so() -> None:
+    script = "import sys; sys.modules['psycopg2'] = None; from vacancy.jobs.commands.hot_traits import main; main()"
+    shown = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "--once" in shown.stdout
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "--config-file", "/dev/null"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "psycopg2 is not installed" in ended.stderr

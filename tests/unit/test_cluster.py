@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vacancy.jobs.commands.job import as_object, as_text, load_for_cluster, require_cluster
+from vacancy.jobs.flink.address import forget, remember
 from vacancy.jobs.flink.cluster import newest_state, recovery, shipping
 from vacancy.jobs.flink.mini_cluster import savepoint_directory
 from vacancy.jobs.flink.rest import Checkpoint, Failure, FlinkRest, Job, Status, explained, innermost_cause
@@ -107,17 +108,44 @@ def test_a_status_says_how_the_job_is() -> None:
 
 
 def test_a_cluster_that_does_not_answer() -> None:
-    with pytest.raises(VacancyError, match=r"no Flink cluster answers at http://127\.0\.0\.1:1: .*; start it, or set"):
+    with pytest.raises(VacancyError, match=r"no Flink cluster answers at http://127\.0\.0\.1:1: .*; start it, or name"):
         FlinkRest("http://127.0.0.1:1/").jobs()
 
 
 def test_the_local_stack_s_flink_is_found_and_its_job_is_left_to_it(tmp_path: Path) -> None:
     file = tmp_path / "vacancy.toml"
     file.write_text("[local]\nflink_port = 18081\n", encoding="utf-8")
-    settings, cluster = load_for_cluster(file, None, None)
+    settings, cluster, _ = load_for_cluster(file, None, None)
     assert cluster.url == "http://127.0.0.1:18081"
     with pytest.raises(ConfigError, match="`vacancy up`"):
-        require_cluster(settings)
-    settings, cluster = load_for_cluster(file, None, "http://jobmanager:8081")
+        require_cluster(settings, cluster)
+    settings, cluster, _ = load_for_cluster(file, None, "http://jobmanager:8081")
     assert cluster.url == "http://jobmanager:8081"
-    require_cluster(settings)
+    require_cluster(settings, cluster)
+
+
+@pytest.mark.parametrize("local", ["[local]\nflink_port = 18081\n", ""])
+def test_where_the_job_was_submitted_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: str) -> None:
+    monkeypatch.setenv("VACANCY_DATA_DIR", str(tmp_path / "state"))
+    file = tmp_path / "vacancy.toml"
+    file.write_text(local, encoding="utf-8")
+    _, cluster, memory = load_for_cluster(file, None, "http://jobmanager:8081")
+    remember(memory, cluster.url)
+    settings, cluster, _ = load_for_cluster(file, None, None)
+    assert (cluster.url, settings.job.flink_url) == ("http://jobmanager:8081", "http://jobmanager:8081")
+    require_cluster(settings, cluster)
+    _, cluster, _ = load_for_cluster(file, None, "http://another:8081")
+    assert cluster.url == "http://another:8081"
+    file.write_text(local + '[job]\nflink_url = "http://named:8081"\n', encoding="utf-8")
+    assert load_for_cluster(file, None, None)[1].url == "http://named:8081"
+    file.write_text(local, encoding="utf-8")
+    forget(memory)
+    assert load_for_cluster(file, None, None)[1].url == ("http://127.0.0.1:18081" if local else "http://127.0.0.1:8081")
+
+
+def test_a_memory_that_is_no_address_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "vacancy.toml"
+    file.write_text("[local]\nflink_port = 18081\n", encoding="utf-8")
+    for content in (b"", b"\xff\n", b"ftp://x\n"):
+        (tmp_path / "flink_url").write_bytes(content)
+        assert load_for_cluster(file, None, None)[1].url == "http://127.0.0.1:18081"

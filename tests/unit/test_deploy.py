@@ -9,43 +9,75 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import click
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 from pydantic import BaseModel
 
 from vacancy.jobs.commands.cli import cli
 from vacancy.jobs.settings import Settings, load_settings
+from vacancy.schemas.units import parse_duration
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-UNIT = (DEPLOY / "systemd" / "vacancy-agent.service").read_text(encoding="utf-8")
+UNITS = {file.name: file.read_text(encoding="utf-8") for file in sorted((DEPLOY / "systemd").glob("*.service"))}
+KUBERNETES = DEPLOY / "kubernetes"
+OVERLAYS = sorted(folder.name for folder in (KUBERNETES / "overlays").iterdir())
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SECRETS_DIR = "/run/secrets"  # where Docker mounts them
 
 
-def kubernetes() -> Iterator[dict[str, Any]]:
-    """Every object in deploy/kubernetes."""
-    for file in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
+def objects(*files: Path) -> Iterator[dict[str, Any]]:
+    """Every object in these files."""
+    for file in files:
         yield from yaml.safe_load_all(file.read_text(encoding="utf-8"))
 
 
-def named(kind: str, name: str) -> dict[str, Any]:
+def kubernetes() -> list[dict[str, Any]]:
+    """Every object of the base, and the examples of secrets."""
+    files = [file for file in sorted((KUBERNETES / "base").glob("*.yaml")) if file.stem != "kustomization"]
+    return list(objects(*files, KUBERNETES / "secrets.example.yaml"))
+
+
+@cache
+def rendered(overlay: str) -> list[dict[str, Any]]:
+    """Every object of an overlay, as kubectl would send it."""
+    command = ["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)]
+    return list(yaml.safe_load_all(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+
+
+def named(items: Iterable[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     """One of them."""
-    (found,) = [item for item in kubernetes() if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+    (found,) = [item for item in items if (item["kind"], item["metadata"]["name"]) == (kind, name)]
     return found
+
+
+def pod(item: dict[str, Any]) -> dict[str, Any] | None:
+    """The template of an object's pods; a FlinkDeployment's are merged into those that its operator makes."""
+    spec = item.get("spec", {})
+    found: dict[str, Any] | None = spec.get("template") or spec.get("podTemplate")
+    return found
+
+
+with_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl here")
+each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 def example_env() -> dict[str, str]:
@@ -74,8 +106,9 @@ def commands() -> Iterator[tuple[str, list[str]]]:
             yield f"docker-compose.yml: {name}", filled[1:]
     for found in re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE):
         yield "Dockerfile", json.loads(found)[1:]
-    (start,) = re.findall(r"^ExecStart=/opt/vacancy/bin/vacancy (.*)$", UNIT, re.MULTILINE)
-    yield "vacancy-agent.service", start.split()
+    for name, unit in UNITS.items():
+        (start,) = re.findall(r"^ExecStart=/opt/vacancy/bin/vacancy (.*)$", unit, re.MULTILINE)
+        yield name, start.split()
     for item in kubernetes():
         for container in item.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
             yield f"{item['kind']} {item['metadata']['name']}", container["command"][1:]
@@ -114,13 +147,18 @@ def test_the_dockerfile_is_shown_what_it_copies_and_no_env() -> None:
 def test_every_image_is_pinned() -> None:
     images = [service["image"] for service in SERVICES.values()]
     images += re.findall(r"^FROM (\S+:\S+)", DOCKERFILE, re.MULTILINE)
-    images += re.findall(r"image: (\S+)", "".join(path.read_text() for path in (DEPLOY / "kubernetes").iterdir()))
+    images += re.findall(r"image: (\S+)", "".join(path.read_text() for path in KUBERNETES.rglob("*.yaml")))
     assert len(images) > 12
     assert [image for image in images if not re.search(r":v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$", image)] == []
 
 
 @pytest.mark.parametrize(
-    ("lock", "extras"), [("agent", {"agent", "scheduler"}), ("flink", {"agent", "java", "job", "simulate"})]
+    ("lock", "extras"),
+    [
+        ("agent", {"agent", "scheduler", "extender", "web"}),
+        ("libvirt", {"libvirt"}),
+        ("flink", {"agent", "java", "job", "simulate"}),
+    ],
 )
 def test_a_lock_of_an_image_has_what_its_extras_need(lock: str, extras: set[str]) -> None:
     """``make lock`` updates them."""
@@ -273,32 +311,135 @@ def test_a_service_of_compose_gets_its_settings(name: str, clean: Path, monkeypa
         assert getattr(getattr(settings, section), key).get_secret_value() == variables[variable]
 
 
-@pytest.mark.parametrize(
-    ("settings_map", "secret"), [("vacancy-settings", "vacancy-job"), ("vacancy-agent-settings", "vacancy-agent")]
-)
-def test_the_settings_for_kubernetes_are_settings(settings_map: str, secret: str, clean: Path) -> None:
+@with_kubectl
+@each_overlay
+@pytest.mark.parametrize(("name", "secret"), [("job", "vacancy-job"), ("agent", "vacancy-agent")])
+def test_the_settings_for_kubernetes_are_settings(overlay: str, name: str, secret: str, clean: Path) -> None:
     file = clean.parent / f"{clean.name}.toml"
-    file.write_text(named("ConfigMap", settings_map)["data"]["vacancy.toml"], encoding="utf-8")
-    for name, value in named("Secret", secret)["stringData"].items():
-        (clean / name).write_text(value, encoding="utf-8")
-    security = load_settings(file).kafka.security
-    assert security.username is not None
-    assert security.password is not None
-    assert set(tomllib.loads(file.read_text(encoding="utf-8"))) <= Settings.model_fields.keys()
+    text = named(rendered(overlay), "ConfigMap", "vacancy-settings")["data"][f"{name}.toml"]
+    file.write_text(text, encoding="utf-8")
+    for variable, value in named(kubernetes(), "Secret", secret)["stringData"].items():
+        if overlay == "tls" or "KAFKA" not in variable:  # as the file says of these
+            (clean / variable).write_text(value, encoding="utf-8")
+    settings = load_settings(file)
+    assert (settings.kafka.security.protocol == "SASL_SSL") == (overlay == "tls")
+    assert settings.agent.collector == ("libvirt" if (overlay, name) == ("openstack", "agent") else "host")
 
 
-def test_whatever_kubernetes_objects_refer_to_is_in_the_examples() -> None:
-    examples = {(item["kind"], item["metadata"]["name"]) for item in kubernetes()}
-    objects = (("FlinkDeployment", "vacancy"), ("DaemonSet", "vacancy-agent"), ("Deployment", "vacancy-web"))
-    text = json.dumps([named(kind, name) for kind, name in objects])
-    secrets = set(re.findall(r'"secretName": "([^"]+)"', text)) | set(
-        re.findall(r'"secretKeyRef": {"name": "([^"]+)"', text)
+@with_kubectl
+@each_overlay
+def test_kubernetes_takes_every_object(overlay: str) -> None:
+    """By its own schemas; those of operators have tests of their own."""
+    kinds = set()
+    for item in rendered(overlay):
+        if "." not in item["apiVersion"].partition("/")[0] or item["apiVersion"].startswith("networking.k8s.io"):
+            kubernetes_validate.validate(item, "1.34", strict=True)
+            kinds.add(item["kind"])
+    assert kinds >= {"ConfigMap", "DaemonSet", "Deployment", "Job", "NetworkPolicy", "Service"}
+
+
+@with_kubectl
+@each_overlay
+def test_whatever_pods_refer_to_is_there(overlay: str) -> None:
+    """Secrets are in the examples, ConfigMaps in the overlay, mounts in the volumes, keys in the secrets."""
+    items = rendered(overlay)
+    secrets = {item["metadata"]["name"]: item["stringData"] for item in kubernetes() if item["kind"] == "Secret"}
+    maps = {item["metadata"]["name"]: item["data"] for item in items if item["kind"] == "ConfigMap"}
+    pods = [found["spec"] for found in map(pod, items) if found]
+    assert len(pods) == 5
+    for spec in pods:
+        volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+        for volume in volumes.values():
+            if "secret" in volume:
+                assert volume["secret"]["secretName"] in secrets
+                assert overlay == "tls" or volume["secret"]["secretName"] != "vacancy-tls"
+            if "configMap" in volume:
+                assert volume["configMap"]["name"] in maps
+        for container in spec["containers"]:
+            assert {mount["name"] for mount in container.get("volumeMounts", [])} <= volumes.keys()
+            for variable in container.get("env", []):
+                source = variable.get("valueFrom", {}).get("secretKeyRef")
+                assert source is None or source["key"] in secrets[source["name"]]
+            for flag, value in pairwise(container.get("command", [])):
+                if flag == "--config":
+                    assert value.removeprefix("/etc/vacancy/settings/") in maps["vacancy-settings"]
+
+
+@with_kubectl
+@each_overlay
+def test_selectors_probes_and_monitors_find_what_they_name(overlay: str) -> None:
+    items = rendered(overlay)
+    ports: dict[str, set[str]] = {}
+    for item in items:
+        template = pod(item)
+        if template is None:
+            continue
+        # Flink's operator gives its pods the deployment's name as this label.
+        app = template.get("metadata", {}).get("labels", {}).get("app", item["metadata"]["name"])
+        names = {port["name"] for container in template["spec"]["containers"] for port in container.get("ports", [])}
+        ports[app] = names
+        for container in template["spec"]["containers"]:
+            for probe in ("readinessProbe", "livenessProbe"):
+                if probe in container:
+                    assert container[probe]["httpGet"]["port"] in names, app
+    for item in items:
+        if item["kind"] == "Service":
+            assert {port["targetPort"] for port in item["spec"]["ports"]} <= ports[item["spec"]["selector"]["app"]]
+        elif item["kind"] == "PodMonitor":
+            wanted = {endpoint["port"] for endpoint in item["spec"]["podMetricsEndpoints"]}
+            assert wanted <= ports[item["spec"]["selector"]["matchLabels"]["app"]], item["metadata"]["name"]
+    monitored = {item["metadata"]["name"] for item in items if item["kind"] == "PodMonitor"}
+    assert monitored == {"vacancy-agent", "vacancy-job", "vacancy-extender", "vacancy-web"}
+
+
+@with_kubectl
+def test_compute_nodes_of_openstack_have_an_agent_that_sees_their_instances() -> None:
+    items = rendered("openstack")
+    spec = named(items, "DaemonSet", "vacancy-agent")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert "-libvirt:" in container["image"]
+    assert "AS libvirt\n" in DOCKERFILE
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    hosts = {volume["name"]: volume.get("hostPath", {}).get("path") for volume in spec["volumes"]}
+    assert hosts[mounts["/run/libvirt"]] == "/run/libvirt"
+    agent = tomllib.loads(named(items, "ConfigMap", "vacancy-settings")["data"]["agent.toml"])["agent"]
+    for setting in ("host_id_file", "disk_path"):
+        assert Path(agent[setting]).is_relative_to("/host/nova")
+    assert hosts[mounts["/host/nova"]] == "/var/lib/nova"
+
+
+def test_kube_scheduler_asks_the_extender_where_it_listens() -> None:
+    (scheduler,) = objects(KUBERNETES / "scheduler-configuration.yaml")
+    (extender,) = scheduler["extenders"]
+    service = named(kubernetes(), "Service", "vacancy-extender")
+    assert urlparse(extender["urlPrefix"]).port == service["spec"]["ports"][0]["port"]
+    assert parse_duration(extender["httpTimeout"]) > load_settings(None).extender.answer_within
+    page = (ROOT / "docs" / "other-schedulers.md").read_text(encoding="utf-8")
+    assert (
+        extender.keys() == yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])["extenders"][0].keys()
     )
-    maps = set(re.findall(r'"configMap": {"name": "([^"]+)"', text))
-    assert secrets
-    assert {("Secret", name) for name in secrets} | {("ConfigMap", name) for name in maps} == {
-        pair for pair in examples if pair[0] in ("Secret", "ConfigMap")
+
+
+def test_units_read_their_settings_as_credentials_alone() -> None:
+    assert {name.removeprefix("vacancy-").removesuffix(".service") for name in UNITS} == {
+        *("agent", "bridge", "extender", "job", "storage", "web"),
     }
+    for name, unit in UNITS.items():
+        assert "LoadCredential=vacancy.toml:/etc/vacancy/vacancy.toml" in unit, name
+        assert "DynamicUser=yes" in unit, name
+        for path in re.findall(r"/run/credentials/(\S+)", unit):
+            service, credential = path.split("/")
+            assert service == name
+            assert f"LoadCredential={credential}:" in unit
+
+
+def test_a_changed_password_of_the_database_s_owner_applies() -> None:
+    """The service that sets it reaches the server through its socket, and before whoever needs the password."""
+    owner = SERVICES["owner"]
+    mounts = [volume for volume in owner["volumes"] if volume in SERVICES["postgres"]["volumes"]]
+    assert [mount.split(":")[1] for mount in mounts] == [owner["environment"]["PGHOST"]]
+    assert SERVICES["migrate"]["depends_on"] == {"owner": {"condition": "service_completed_successfully"}}
+    assert "migrate" in SERVICES["logins"]["depends_on"]
 
 
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import textwrap
+import tomllib
+import uuid
 from pathlib import Path
 
+import click
 import pytest
 
 import vacancy
-from vacancy.jobs.commands.cli import _COMMANDS
+from vacancy.jobs.commands.cli import _COMMANDS, cli
+from vacancy.jobs.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(folder.name for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith("."))
@@ -80,3 +87,117 @@ def test_names_that_pages_import_are_public() -> None:
     }
     assert {"Request", "Scheduler"} <= names
     assert names <= set(vacancy.__all__)
+
+
+SHELL = re.compile(r"^ *```(?:sh|bash|console)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def command_lines(page: Path) -> list[str]:
+    """The command lines of `vacancy` in a page's blocks of shell, without comments, pipes and variables before them."""
+    found = []
+    for block in SHELL.findall(page.read_text(encoding="utf-8")):
+        joined = re.sub(r"\\\n\s*", " ", block)
+        for line in joined.splitlines():
+            started = re.match(r"^\s*(?:\$ )?(?:\w+=\S+ )*(?:docker compose run --rm |(?:\S*/)?)vacancy (.*)$", line)
+            if started:
+                found.append(re.split(r"\s+#\s|(?:^|\s)\|\s|\s>>?\s|\s&&\s|;\s*$|\s&$", started[1])[0])
+    return found
+
+
+@each_page
+def test_the_command_line_takes_what_pages_show(page: Path) -> None:
+    """Each command line in a block of shell has a command, options and arguments that there are."""
+    for line in command_lines(page):
+        if not line:  # the program alone, for its completion
+            continue
+        words = [word.replace("…", "1").replace("CONSUMER", str(uuid.UUID(int=1))) for word in shlex.split(line)]
+        command: click.Command = cli
+        context: click.Context | None = None
+        try:
+            while isinstance(command, click.Group):
+                context = command.make_context("vacancy", list(words), parent=context)
+                words = [*context._protected_args, *context.args]
+                _, found, words = command.resolve_command(context, words)
+                assert found is not None, line
+                command = found
+            command.make_context("vacancy", list(words), parent=context)
+        except click.UsageError as error:
+            raise AssertionError(f"{line}: {error.format_message()}") from None
+        except click.exceptions.Exit:  # --help
+            pass
+
+
+RUN_BY = {
+    "./test.sh": ".ci/run",
+    "./up.sh": "bench/first_command.py",
+    ".venv/bin/pytest": "test.sh",
+    "flink": "tests/faults/test_cluster.py",
+    "kafka-acls.sh": "tests/integration/test_security.py",
+    "kafka-configs.sh": "tests/integration/test_security.py",
+    "pg_dump": "tests/integration/test_backup.py",
+    "pg_restore": "tests/integration/test_backup.py",
+    "python": "tests/faults/ha_faults.py",
+    "systemctl": "tests/integration/test_deploy.py",
+    "vacancy-hot-traits": "tests/nova/test_hot_traits.py",
+}
+"""Programs that pages name in blocks of shell, with the file that runs them, or what they start, in that way."""
+NOT_HERE = {
+    "apt-get": "installs for root; test.sh installs the same packages",
+    "cp": "copies the example of .env, whose contents tests/unit/test_deploy.py checks",
+    "docker": "there is no engine for containers here; tests/unit/test_deploy.py checks the compose file",
+    "eval": "completion of the reader's shell; tests/unit/test_config_command.py asks for completions",
+    "export": "sets a variable in the reader's shell",
+    "go": "records the answers of Kubernetes' libraries, by hand, since that needs the network",
+    "install": "puts files into /etc; tests/integration/test_deploy.py checks the unit itself",
+    "make": "the Makefile's targets are what .ci/run and developers use",
+    "openstack": "there is no Keystone here; tests/nova has Nova and Placement alone",
+    "pip": "installs from an index; tests/integration/test_wheel.py installs the wheel",
+    "psql": "makes the roles, which `vacancy migrate` made on the tests' server",
+    "python3.11": "makes a virtual environment, as test.sh does",
+    "source": "completion of the reader's shell, as eval",
+    "standalone-job.sh": "tests/unit/test_deploy.py runs deploy/compose/jobmanager.sh, with another in its place",
+}
+"""Programs that cannot be run here, or are not worth it, with the reason."""
+
+
+def programs(page: Path) -> set[str]:
+    """The programs that a page's blocks of shell run, without `vacancy`, whose lines have a test of their own."""
+    found = set()
+    for block in SHELL.findall(page.read_text(encoding="utf-8")):
+        console = block.lstrip().startswith("$ ")
+        for line in re.sub(
+            r"\\\n\s*", " ", re.sub(r"<<\s*'?(\w+)'?\n.*?^\s*\1$", "", block, flags=re.M | re.S)
+        ).splitlines():
+            text = line.strip().removeprefix("# " if re.match(r"\s*# (apt|/opt)", line) else "")
+            if console:
+                if not text.startswith("$ "):
+                    continue
+                text = text.removeprefix("$ ")
+            for part in re.split(r"&&|\|\||[;|]", re.split(r"(?:^|\s)#\s", text)[0]):
+                words = [word for word in part.split() if not re.match(r"\w+=", word)]
+                if words and not re.match(r"[\w.-]+:\d+$", words[0]):
+                    found.add(re.sub(r"^(/opt/vacancy/bin|\.venv/bin)/(?=vacancy|pip|python)", "", words[0]))
+    return found - {"vacancy"}
+
+
+def test_every_program_in_a_block_of_shell_is_run_somewhere_or_has_a_reason() -> None:
+    named = {program for page in PAGES for program in programs(page)}
+    assert sorted(named - RUN_BY.keys() - NOT_HERE.keys()) == []
+    assert sorted((RUN_BY.keys() | NOT_HERE.keys()) - named) == []
+    assert [file for file in RUN_BY.values() if not (ROOT / file).exists()] == []
+
+
+@each_page
+def test_blocks_of_settings_are_settings(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of TOML whose sections are ours has no mistake."""
+    for name in [name for name in os.environ if name.startswith("VACANCY_")]:
+        monkeypatch.delenv(name)
+    for number, block in enumerate(
+        re.findall(r"^( *)```toml\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.M | re.S)
+    ):
+        text = textwrap.dedent(block[1])
+        document = tomllib.loads(text)
+        if document.keys() <= Settings.model_fields.keys():
+            file = tmp_path / f"{number}.toml"
+            file.write_text(text, encoding="utf-8")
+            load_settings(file)

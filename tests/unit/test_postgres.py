@@ -17,6 +17,18 @@ AWAY = (
     "remaining connection slots are reserved for roles with the SUPERUSER attribute",
     "terminating connection due to unexpected postmaster exit",
     "terminating connection due to administrator command",
+    "the database system is not yet accepting connections\nDETAIL:  Consistent recovery state has not been reached.",
+    "the database system is not accepting connections\nDETAIL:  Hot standby mode is disabled.",
+    "canceling authentication due to timeout",
+    'too many connections for role "scheduler"',
+    'too many connections for database "vacancy"',
+    "out of memory\nDETAIL:  Failed on request of size 8192 in memory context",
+    'could not open file "global/pg_filenode.map": Too many open files',
+)
+REFUSES = (
+    'password authentication failed for user "u"',
+    'database "vacancy" is not currently accepting connections',
+    'role "u" is not permitted to log in',
 )
 
 
@@ -31,8 +43,9 @@ def test_a_server_that_answers_no_more_is_unreachable() -> None:
     assert isinstance(not_connected(text, "PostgreSQL", timedelta(seconds=2)), UnreachableError)
 
 
-def test_a_server_that_does_not_want_us_refuses() -> None:
-    assert type(refusal('password authentication failed for user "u"')) is VacancyError
+@pytest.mark.parametrize("said", REFUSES)
+def test_a_server_that_does_not_want_us_refuses(said: str) -> None:
+    assert type(refusal(said)) is VacancyError
 
 
 def refusal(said: str) -> VacancyError:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from io import StringIO
 
 import pytest
@@ -29,18 +32,25 @@ STEERING = {
     "zero width": "\u200b",
     "tag": "\U000e0041",
     "lone surrogate": "\ud800",
+    "blank letter": "\u3164",
+    "variation selector": "\ufe0f",
 }
-texts = st.one_of(st.text(), st.text(st.sampled_from("".join(STEERING.values()) + "a\\[red]")))
+BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0" + "".join(
+    map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
+)
+"""Printable to Python, and nothing to see."""
+texts = st.one_of(st.text(), st.text(st.sampled_from("".join(STEERING.values()) + BLANKS[:12] + "a\\[red]")))
 
 
 @given(texts)
 def test_what_is_printed_is_printable_and_one_line(text: str) -> None:
     assert all(character.isprintable() for character in safe(text))
+    assert not set(BLANKS) & set(safe(text))
 
 
 @given(texts)
 def test_printable_text_stays_as_it_is(text: str) -> None:
-    printable = "".join(character for character in text if character.isprintable())
+    printable = "".join(character for character in text if character.isprintable() and character not in BLANKS)
     assert safe(printable) == printable
 
 
@@ -72,6 +82,21 @@ def test_each_way_out_is_safe(text: str, capsys: pytest.CaptureFixture[str]) -> 
     assert all(character.isprintable() for line in lines for character in line)
     assert json.loads(lines[1])["host"] == text
     assert [json.loads(line)["message"] for line in lines[4:]] == [f"host {text}"] * 2
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_a_terminal_that_lacks_characters_shows_their_escapes(encoding: str) -> None:
+    name = "Zürich …東京 \U0001f600"
+    program = (
+        "import sys; from vacancy.jobs.terminal import say, say_json, write_any_text; write_any_text();"
+        f" say({name!r}); say_json({name!r})"
+    )
+    command = [sys.executable, "-c", program]
+    output = subprocess.check_output(command, env=os.environ | {"PYTHONIOENCODING": encoding}).decode(encoding)
+    text, line = output.splitlines()
+    assert "\\u6771\\u4eac \\ud83d\\ude00" in text
+    assert "Zürich" in text
+    assert json.loads(line) == name
 
 
 @pytest.mark.parametrize("text", STEERING.values(), ids=STEERING)

@@ -7,26 +7,37 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vacancy.jobs.web.fleet import DISABLED, DUPLICATE, GONE, NO_USAGE, SCHEDULABLE, STALE, TOTALS, Fleet
+from vacancy.jobs.web.fleet import (
+    CLOCK_AHEAD,
+    DISABLED,
+    DUPLICATE,
+    GONE,
+    NO_USAGE,
+    SCHEDULABLE,
+    STALE,
+    TOTALS,
+    Fleet,
+)
 from vacancy.jobs.web.levels import PLACE, UNKNOWN
-from vacancy.jobs.web.table import FIGURES, InventoryRow, Look, UsageRow
+from vacancy.jobs.web.table import AHEAD, CLONED, FIGURES, InventoryRow, Look, UsageRow
 
 MAX_AGE_S = 30.0
+MAX_AHEAD_S = 5.0
 START = 1_000_000.0
 
 
-def usage(host: str, at: float, cloned: bool = False, **figures: Any) -> UsageRow:
+def usage(host: str, at: float, odd: int = 0, **figures: Any) -> UsageRow:
     given_figures = {name: 10 if name.endswith("capacity") else 5 for name in FIGURES} | {"claims": 0} | figures
-    return (host, at, cloned, *(given_figures[name] for name in FIGURES))
+    return (host, at, odd, *(given_figures[name] for name in FIGURES))
 
 
 def inventory(host: str, **columns: Any) -> InventoryRow:
-    row = InventoryRow(host, False, f"name of {host}", "zone", False, "", "host", [], [])
+    row = InventoryRow(host, False, f"name of {host}", "zone", False, "", "host", [], [], False, False)
     return row._replace(**columns)
 
 
 def look(now: float, *usage_rows: UsageRow, inventories: tuple[InventoryRow, ...] = ()) -> Look:
-    return Look(now, list(usage_rows), len(usage_rows), list(inventories), 0)
+    return Look(now, list(usage_rows), len(usage_rows), list(inventories), 0, MAX_AHEAD_S)
 
 
 def state(fleet: Fleet, host: str) -> int:
@@ -35,7 +46,9 @@ def state(fleet: Fleet, host: str) -> int:
 
 HOSTS = ("a", "b", "c", "d")
 MOVES = st.one_of(
-    st.tuples(st.just("usage"), st.sampled_from(HOSTS), st.integers(-3, 12), st.booleans()),
+    st.tuples(
+        st.just("usage"), st.sampled_from(HOSTS), st.integers(-3, 12), st.sampled_from([0, 0, CLONED, AHEAD, 99])
+    ),
     st.tuples(st.just("inventory"), st.sampled_from(HOSTS), st.booleans(), st.booleans()),
     st.tuples(st.just("wait"), st.floats(0, 40), st.none(), st.none()),
 )
@@ -55,7 +68,9 @@ def test_states_and_totals_follow_from_the_newest_rows(moves: list[tuple[Any, ..
         if kind == "wait":
             now += what
         elif kind == "usage":
-            rows[what] = usage(what, now, second, vcpus_free=first, memory_mb_free=first * 2)
+            # 99: from the future, until time has come so far.
+            at, odd = (now + 20, 0) if second == 99 else (now, second)
+            rows[what] = usage(what, at, odd, vcpus_free=first, memory_mb_free=first * 2)
             usage_rows.append(rows[what])
         else:
             # Retired, or disabled, or neither.
@@ -75,10 +90,12 @@ def test_states_and_totals_follow_from_the_newest_rows(moves: list[tuple[Any, ..
             expected = DISABLED
         elif row is None:
             expected = NO_USAGE
+        elif row[2] & AHEAD or row[1] > now + MAX_AHEAD_S:
+            expected = CLOCK_AHEAD
         elif now - row[1] >= MAX_AGE_S:
             expected = STALE
         else:
-            expected = DUPLICATE if row[2] else SCHEDULABLE
+            expected = DUPLICATE if row[2] & CLONED else SCHEDULABLE
         assert state(fleet, host) == expected
         if expected == SCHEDULABLE and row is not None:
             for name in TOTALS:

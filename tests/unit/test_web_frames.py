@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vacancy.jobs.web.frames import DIFFERENCE, HEADER, WHOLE, Frames
-from vacancy.jobs.web.levels import BASE, DIMENSIONS, FIRST, LEVELS, NEXT, PAINTED, PLACE, UNKNOWN, level, steps
+from vacancy.jobs.web.levels import BASE, DIMENSIONS, FIRST, LEVELS, NEXT, PAINTED, UNKNOWN, level, steps
 
 PAINT = "cpu_steal"
-HELD = [PLACE[name] for name in (*BASE, PAINT)]
+HELD = (*BASE, PAINT)
 
 
 class Browser:
@@ -42,23 +42,43 @@ class Browser:
 def test_browsers_that_miss_frames_end_with_the_newest_state(steps_of: list[tuple[int, set[int]]]) -> None:
     frames = Frames(7)
     browsers = [Browser(frames) for _ in range(3)]
-    hosts, state = 1, [bytearray(1) for _ in DIMENSIONS]
+    hosts, state = 1, {name: bytearray(1) for name in HELD}
     for number, (grow, asking) in enumerate(steps_of, start=1):
         if grow == 5:
             hosts += 1
-            for plane in state:
+            for plane in state.values():
                 plane.append(number % 256)
-        state[number % len(state)][number % hosts] = number * 37 % 256
+        state[HELD[number % len(HELD)]][number % hosts] = number * 37 % 256
         frames.publish(state, {"n": number}, float(number))
         for who in asking:
             browsers[who].ask()
-            assert browsers[who].data == b"".join(state[place] for place in HELD)
+            assert browsers[who].data == b"".join(state[name] for name in HELD)
+
+
+def test_a_dimension_that_nobody_looked_at_comes_whole_and_then_in_differences() -> None:
+    frames, browser = Frames(1), Browser(Frames(1))
+    browser.frames = frames
+    base = {name: bytearray([3, 4]) for name in BASE}
+    frames.publish(base, {"n": 1}, 0.0)
+    frames.add(PAINT, bytes([5, 6]))
+    browser.ask()
+    assert browser.data[-2:] == bytes([5, 6])
+    frames.publish(base | {PAINT: bytes([5, 7])}, {"n": 2}, 1.0)
+    frame = frames.since(browser.epoch, browser.number, PAINT)
+    assert HEADER.unpack_from(frame)[4] == DIFFERENCE
+    browser.ask()
+    assert browser.data[-2:] == bytes([5, 7])
+    # The dimension was given up meanwhile, and then somebody came back to it.
+    frames.publish(base, {"n": 3}, 2.0)
+    frames.add(PAINT, bytes([8, 9]))
+    browser.ask()
+    assert browser.data[-2:] == bytes([8, 9])
 
 
 def test_after_a_restart_of_the_server_a_browser_begins_anew() -> None:
     before, after = Frames(1), Frames(2)
     for frames in (before, after):
-        frames.publish([bytearray([9])] * len(DIMENSIONS), {"n": 1}, 0.0)
+        frames.publish(dict.fromkeys(HELD, bytearray([9])), {"n": 1}, 0.0)
     browser = Browser(before)
     browser.ask()
     browser.frames = after

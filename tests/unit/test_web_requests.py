@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import asyncio
 import shlex
+import ssl
+from contextlib import closing
 from datetime import timedelta
+from http.client import HTTPSConnection
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,13 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from tests.harness.tls import Authority
 from vacancy import Request
+from vacancy.connectors.settings import PostgresSettings
+from vacancy.jobs import ports
 from vacancy.jobs.commands.claim import command as claim_command
 from vacancy.jobs.commands.request_options import parse_request
 from vacancy.jobs.settings import Settings, WebSettings
 from vacancy.jobs.web.fits import command_line, python_call
 from vacancy.jobs.web.guard import Guard
-from vacancy.jobs.web.server import require_safe
+from vacancy.jobs.web.server import require_safe, serving
 from vacancy.schemas.errors import ConfigError
 
 NAMES = st.text("abcXYZ_ '\"$=;\u20ac", min_size=1, max_size=8).filter(lambda text: not text.startswith("-"))
@@ -180,3 +187,36 @@ def test_it_answers_get_alone() -> None:
 
 def test_a_token_is_secret() -> None:
     assert TOKEN not in repr(settings(token=SecretStr(TOKEN)))
+
+
+def test_it_speaks_tls_and_serves_while_the_database_is_away(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    identity = authority.issue("page", "localhost", "127.0.0.1")
+    web = WebSettings(
+        listen=f"127.0.0.1:{ports.free_port()}",
+        token=SecretStr("s3cret-of-the-page"),
+        certificate_file=identity.certificate,
+        key_file=identity.key,
+    )
+    nobody = PostgresSettings(reader_dsn=SecretStr(f"postgresql://page@127.0.0.1:{ports.free_port()}/vacancy"))
+    settings = Settings().model_copy(update={"web": web, "postgres": nobody})
+    trusted = ssl.create_default_context(cafile=authority.file)
+    with serving(settings) as address:
+        assert address.startswith("https://127.0.0.1:")
+
+        def ask(path: str, **headers: str) -> tuple[int, str]:
+            place = address.removeprefix("https://").rstrip("/")
+            with closing(HTTPSConnection(place, timeout=20, context=trusted)) as connection:
+                connection.request("GET", path, headers=headers)
+                answer = connection.getresponse()
+                cookie = answer.headers.get("set-cookie", "")
+                return answer.status, cookie or answer.read().decode()
+
+        assert ask("/healthz") == (200, "ok\n")
+        assert ask("/metrics")[0] == 401
+        status, cookie = ask("/?token=s3cret-of-the-page")
+        assert status == 303
+        assert "Secure" in cookie
+        metrics = ask("/metrics", Authorization="Bearer s3cret-of-the-page")[1]
+        assert "vacancy_web_hosts 0.0" in metrics
+        assert ask("/", Cookie="vacancy_token=s3cret-of-the-page")[0] == 200

@@ -15,9 +15,13 @@ from pydantic import SecretStr
 
 from tests.harness.process import Process, vacancy
 from tests.harness.servers import running_postgres
+from tests.harness.topic import own_topics
 from tests.harness.waiting import wait_until
+from vacancy.connectors.kafka.client import ensure_topics
 from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs import ports
+from vacancy.jobs.local.kafka_server import KafkaServer
 from vacancy.jobs.local.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +37,7 @@ class Stack(NamedTuple):
     directory: Path
     address: str
     web: Process
+    kafka: KafkaSettings
 
     def connect(self) -> Connection:
         """The owner's connection; each statement commits."""
@@ -42,9 +47,11 @@ class Stack(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, kafka_broker: KafkaServer) -> Iterator[Stack]:
     """A database server of its own, since a test kills it, 200 hosts, and the page's server with a reader's login."""
     directory = tmp_path_factory.mktemp("web")
+    kafka = own_topics(kafka_broker.bootstrap_servers)
+    ensure_topics(kafka)
     with running_postgres() as postgres:
         owner_dsn = postgres.owner_dsn.rpartition("/")[0] + "/vacancy"
         with closing(psycopg2.connect(postgres.owner_dsn)) as connection, connection.cursor() as cursor:
@@ -63,14 +70,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             )
         (directory / "vacancy.toml").write_text(
             f'[postgres]\nowner_dsn = "{owner_dsn}"\nscheduler_dsn = "{owner_dsn}"\n'
-            f'reader_dsn = "{postgres.dsn("page", "vacancy", "page")}"\n[scheduler]\nmax_age = "1 h"\n',
+            f'reader_dsn = "{postgres.dsn("page", "vacancy", "page")}"\n[scheduler]\nmax_age = "1 h"\n'
+            f'[kafka]\nbootstrap_servers = "{kafka.bootstrap_servers}"\nusage_topic = "{kafka.usage_topic}"\n'
+            f'dead_letter_topic = "{kafka.dead_letter_topic}"\n',
             encoding="utf-8",
         )
         port = ports.free_port()
         command = vacancy("web", "--listen", f"127.0.0.1:{port}")
         with Process(command, directory, directory / "web.log") as web:
             web.wait_for("the fleet page is at")
-            yield Stack(postgres, owner_dsn, directory, f"http://127.0.0.1:{port}", web)
+            yield Stack(postgres, owner_dsn, directory, f"http://127.0.0.1:{port}", web, kafka)
             web.stop()
 
 

@@ -22,14 +22,20 @@ import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Browser
 
+from tests.harness.claimers import INVENTORY
+from tests.harness.histories import encode_usage, usage_event
 from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
 from tests.harness.seeds import draws, seed_of
+from tests.harness.sender import Sender
 from tests.harness.waiting import PATIENCE, wait_until
 from tests.web.conftest import HOSTS, Sight, Stack
+from vacancy.connectors.kafka.client import producer
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
 from vacancy.jobs.commands.cli import cli
 from vacancy.jobs.web.fits import command_line, explain
+from vacancy.schemas.codec import Encoder
+from vacancy.schemas.events import Event
 
 HERE = Path(__file__).parent
 
@@ -134,7 +140,7 @@ def test_a_claim_counts_on_the_page_and_hosts_come_and_go(sight: Sight, stack: S
         sight.wait("vacancy.summary.claims === 0")
         wait_until(lambda: get(stack, "/api/rows", slots=str(slot))[0]["vcpus_free"] == 32, 10, "it still counts")
         retire(connection, host_id="late", observed_at=query(connection, "SELECT now()")[0][0])
-        sight.wait(f"vacancy.plane('state')[{slot}] === 5 && !vacancy.names.includes('late-comer')")
+        sight.wait(f"vacancy.plane('state')[{slot}] === 6 && !vacancy.names.includes('late-comer')")
         query(connection, "DELETE FROM vacancy.host WHERE host_id = 'late' RETURNING 1")
 
 
@@ -341,7 +347,7 @@ def test_a_request_is_tried_in_the_page(sight: Sight) -> None:
 
 
 def test_hostile_names_stay_text(sight: Sight, stack: Stack) -> None:
-    name = "<img src=x onerror=alert(1)>\u202egnp.exe\u0007"
+    name = "<img src=x onerror=alert(1)>\u202egnp.exe\u0007\u3164\U000e0041"
     with closing(stack.connect()) as connection:
         now = query(connection, "SELECT now()")[0][0]
         upsert_inventory(
@@ -363,7 +369,8 @@ def test_hostile_names_stay_text(sight: Sight, stack: Stack) -> None:
                 sight.page.get_by_role("link", name=view).click()
                 sight.page.get_by_role("link", name=view, exact=True).wait_for()
             sight.page.goto(f"{stack.address}/?host=hostile&find=%3Cimg")
-            sight.page.locator("#host h2").get_by_text("<img src=x onerror=alert(1)>\\u202egnp.exe\\u0007").wait_for()
+            shown = r"<img src=x onerror=alert(1)>\u202egnp.exe\u0007\u3164\U000e0041"
+            sight.page.locator("#host h2").get_by_text(shown).wait_for()
             assert "=cmd|'/c calc'!A0</td><svg onload=alert(3)>" in sight.page.locator("#host").inner_text()
             assert sight.ask("document.querySelectorAll('img, script:not([src])').length") == 0
             assert "\u202e" not in sight.page.locator("body").inner_text()
@@ -371,11 +378,76 @@ def test_hostile_names_stay_text(sight: Sight, stack: Stack) -> None:
             # A spreadsheet does not take it for a formula either.
             rows = list(csv.DictReader(io.StringIO(ask(stack, "/hosts.csv").body.decode())))
             (row,) = (row for row in rows if row["host_id"] == "hostile")
-            assert row["source"].startswith("'=")
+            assert row["source"] == r"'=1+1\u202e"
+            # Nor a terminal for a command, whoever asks from one.
+            for path in ("/api/host?id=hostile", f"/api/rows?slots={slot}", "/api/sources"):
+                assert ask(stack, path).body.isascii(), path
             assert len(rows) == HOSTS + 1
         finally:
             retire(connection, host_id="hostile", observed_at=query(connection, "SELECT now()")[0][0])
             query(connection, "DELETE FROM vacancy.host WHERE host_id = 'hostile' RETURNING 1")
+
+
+def test_a_host_shows_its_events_as_they_come(sight: Sight, stack: Stack) -> None:
+    sender = Sender(stack.kafka)
+
+    def send(host: str, seq: int, **fields: Any) -> None:
+        sender.send([encode_usage(usage_event(host_id=host, seq=seq, **fields))], host)
+
+    for number in range(40):  # others lie in the same partition
+        send(f"host-{number % 8}", 1000 + number)
+    for seq in (1, 2):
+        send("host-20", seq, vcpus_capacity=256, vcpus_allocated=seq)
+    sender.flush()
+    sight.page.goto(f"{stack.address}/?host=host-20")
+    sight.page.get_by_text("Its events as they come").click()
+    rows = sight.page.locator("#host .events tbody tr")
+    rows.nth(1).wait_for()
+    assert [re.search(r"no\. \d+: .* VCPUs", text).group() for text in rows.all_inner_texts()] == [  # type: ignore[union-attr]  # it is there
+        "no. 2: 2 of 256 VCPUs",
+        "no. 1: 1 of 256 VCPUs",
+    ]
+    # While somebody looks: one more, one that is no event, and one that is of another kind.
+    send("host-20", 3, vcpus_capacity=256, vcpus_allocated=3)
+    sender.send(
+        [b"\x00<img src=x onerror=alert(5)>", Encoder(Event.INVENTORY).encode(INVENTORY | {"host_id": "host-20"})],
+        "host-20",
+    )
+    sender.flush()
+    rows.nth(4).wait_for()
+    texts = rows.all_inner_texts()
+    assert "no usage event" in texts[0]
+    assert "not decoded" in texts[1]
+    assert "no. 3: 3 of 256 VCPUs" in texts[2]
+    # Four hosts can be looked at at once; a fifth is told to come back.
+    answers = [ask(stack, f"/api/events?id=host-{number}").status for number in range(4)]
+    assert answers == [200, 200, 200, 503]
+
+
+def test_dead_letters_show_by_reason_with_the_newest_of_each(sight: Sight, stack: Stack) -> None:
+    client = producer(stack.kafka)
+    payload = b"<img src=x onerror=alert(6)>\xe2\x80\xaegnp"
+    for number, reason in enumerate(["unknown schema", "unknown schema", "<svg onload=alert(7)>\u202eof host"]):
+        headers = {
+            "vacancy.topic": "vacancy.usage",
+            "vacancy.partition": "3",
+            "vacancy.offset": str(number),
+            "vacancy.append_time": f"2026-01-02T03:04:0{number}.678Z",
+            "vacancy.reason": reason,
+        }
+        client.produce(
+            stack.kafka.dead_letter_topic, payload, headers={name: text.encode() for name, text in headers.items()}
+        )
+        assert client.flush(20) == 0
+    sight.page.get_by_role("link", name="Dead letters").click()
+    rows = sight.page.locator("#page .list tbody tr")
+    wait_until(lambda: rows.count() == 2, 30, lambda: sight.page.locator("#page").inner_text())
+    first, second = rows.all_inner_texts()
+    assert first.startswith("<svg onload=alert(7)>\\u202eof host\t1\t")
+    assert second.startswith("unknown schema\t2\t")
+    assert "vacancy.usage 3/1" in second
+    assert "3c 69 6d 67" in second  # the payload is bytes, and is shown as bytes
+    assert sight.ask("document.querySelectorAll('#page img, #page svg').length") == 0
 
 
 def test_what_is_old_looks_old_and_comes_back_by_itself(sight: Sight, stack: Stack) -> None:
@@ -517,6 +589,7 @@ def test_the_server_answers_nobody_else(stack: Stack) -> None:
     assert status("/?" + "x" * 20_000) == 414
     assert status("/api/fits?request=%7B") == 400
     assert status("/api/host?id=nobody") == 404
+    assert status("/api/host?id=%00") == 400
     policy = ask(stack, "/").headers["content-security-policy"]
     assert "require-trusted-types-for 'script'" in policy
     assert "unsafe" not in policy

@@ -1,7 +1,7 @@
 // The page: puts the parts together, keys, and what is said to whoever cannot see the map.
 import { html, nothing, render, svg } from './vendor/lit-html/lit-html.js';
 import { address, show, shown } from './address.js';
-import { OUT, PAINTS, UNKNOWN, dimensionColour, levelsOf } from './colours.js';
+import { GONE, OUT, PAINTS, UNKNOWN, dimensionColour, levelsOf } from './colours.js';
 import { choose, fleet, follow, getJson, on } from './feed.js';
 import { Fits } from './fits.js';
 import { head, state } from './head.js';
@@ -42,7 +42,7 @@ function group() {
     of.set(fleet.plane('source'));
     names = byName(of, Math.max(1, fleet.sources.length), fleet.sources);
   } else if (shown.group === 'status') {
-    names = fleet.meta.states.slice(0, 5);
+    names = fleet.meta.states.slice(0, GONE);
     of.set(state);
   } else if (shown.group === 'aggregate') {
     names = numbered(of, (i) => (fleet.aggregates[i] ?? []).map((a) => a.slice(0, 8)).join(' + '));
@@ -51,7 +51,7 @@ function group() {
     names = [`has ${trait}`, 'has it not'];
     for (let i = 0; i < n; i++) of[i] = fleet.traits[i]?.includes(trait) ? 0 : 1;
   }
-  for (let i = 0; i < n; i++) if (state[i] === 5) of[i] = 65535;
+  for (let i = 0; i < n; i++) if (state[i] === GONE) of[i] = 65535;
   map.group(of, names);
 }
 
@@ -91,7 +91,7 @@ function filter(code, alone) {
 }
 
 function passes(slot) {
-  if (fleet.plane('state')[slot] === 5) return false;
+  if (fleet.plane('state')[slot] === GONE) return false;
   if (only.size && !only.has(map.code?.[slot])) return false;
   return !found || found.has(slot);
 }
@@ -170,7 +170,7 @@ function legend(now = false) {
   drawnLegend = performance.now();
   const counts = map.histogram(), css = map.colours?.css ?? [], pressed = (code) => (only.size ? String(only.has(code)) : 'false');
   const key = (code, label) => html`<button class="key" aria-pressed=${pressed(code)} @click=${() => filter(code)}><svg class="swatch" width="12" height="12" aria-hidden="true"><rect width="12" height="12" fill=${css[code]}></rect></svg>${label} <b>${count(counts[code])}</b></button>`;
-  const out = [1, 2, 3, 4].filter((s) => counts[OUT + s] || only.has(OUT + s)).map((s) => key(OUT + s, fleet.meta.states[s]));
+  const out = [1, 2, 3, 4, 5].filter((s) => counts[OUT + s] || only.has(OUT + s)).map((s) => key(OUT + s, fleet.meta.states[s]));
   const unknown = counts[UNKNOWN] || only.has(UNKNOWN) ? key(UNKNOWN, map.paint === 'fits' ? 'not looked at' : 'not known') : nothing;
   const all = only.size ? html`<button class="key" @click=${() => { only = new Set(); show({ only: '' }); draw(); legend(true); refreshTable(); }}>show all</button>` : nothing;
   if (map.paint === 'fits') {

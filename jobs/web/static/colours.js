@@ -28,11 +28,11 @@ export const PAINTS = {
 export const levelsOf = (paint) => ({ age: 10, drift: 2 })[paint] ?? 16;
 
 /** Codes of hosts that have no level: 239 not known, 240 + state out. */
-export const UNKNOWN = 239, OUT = 240;
-export const OUT_COLOURS = { 239: '#9aa0a8', 241: '#6f7682', 242: '#3f4650', 243: '#e0552b', 244: '#c2185b', 245: '#000000' };
+export const UNKNOWN = 239, OUT = 240, GONE = 6;
+export const OUT_COLOURS = { 239: '#9aa0a8', 241: '#6f7682', 242: '#3f4650', 243: '#e0552b', 244: '#c2185b', 245: '#8c6bb1', 246: '#000000' };
 
 const DIMENSIONS = {
-  disabled: '#6f7682', 'no usage yet': '#3f4650', stale: '#e0552b', 'duplicate id': '#c2185b',
+  disabled: '#6f7682', 'no usage yet': '#3f4650', stale: '#e0552b', 'duplicate id': '#c2185b', 'clock ahead': '#8c6bb1',
   zone: '#8c6bb1', aggregates: '#a98bc9', include: '#7d7d9c', avoid: '#9d9db8',
   required: '#56b4e9', any_of: '#3b8fc2', forbidden: '#2f6f99',
   vcpus_free: '#0072b2', vcpus_unit: '#004c77', memory_mb_free: '#cc79a7', memory_mb_available: '#e6b3cd', memory_mb_unit: '#8f4f74',

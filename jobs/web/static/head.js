@@ -12,10 +12,10 @@ export function head(onTheme, onHelp) {
     <dl class="stats">
       ${stat(count(s.hosts), 'hosts')}${stat(count(c.schedulable), 'schedulable')}
       ${c.disabled ? stat(count(c.disabled), 'disabled') : nothing}${c.stale ? stat(count(c.stale), 'stale', true) : nothing}
-      ${c['no usage yet'] ? stat(count(c['no usage yet']), 'no usage yet', true) : nothing}${c['duplicate id'] ? stat(count(c['duplicate id']), 'duplicate id', true) : nothing}
+      ${c['no usage yet'] ? stat(count(c['no usage yet']), 'no usage yet', true) : nothing}${c['duplicate id'] ? stat(count(c['duplicate id']), 'duplicate id', true) : nothing}${c['clock ahead'] ? stat(count(c['clock ahead']), 'clock ahead', true) : nothing}
       ${stat(html`${count(t.vcpus_free)} <small>≥ ${count(t.vcpus_free_min)}</small>`, 'VCPUs free', false, least(t.vcpus_free, t.vcpus_free_min, count))}
       ${stat(html`${mebibytes(t.memory_mb_free)} <small>≥ ${mebibytes(t.memory_mb_free_min)}</small>`, 'memory free', false, least(t.memory_mb_free, t.memory_mb_free_min, mebibytes))}
-      ${stat(gibibytes(t.disk_gb_free), 'disk free', false, least(t.disk_gb_free, t.disk_gb_free_min, gibibytes))}
+      ${stat(html`${gibibytes(t.disk_gb_free)} <small>≥ ${gibibytes(t.disk_gb_free_min)}</small>`, 'disk free', false, least(t.disk_gb_free, t.disk_gb_free_min, gibibytes))}
       ${stat(count(s.claims), s.claims === 1 ? 'claim in flight' : 'claims in flight')}
       ${ages ? stat(`${duration(ages.p50)} / ${duration(ages.p99)}`, 'age p50 / p99', ages.p99 > fleet.meta.max_age) : nothing}
     </dl>

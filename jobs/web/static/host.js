@@ -125,6 +125,7 @@ export class HostPanel {
 function reason(r) {
   if (r.reason === 'stale') return `Its newest figures are ${duration(r.age)} old; those older than ${duration(fleet.meta?.max_age)} are not trusted. Does its agent run?`;
   if (r.reason === 'no usage yet') return 'It has said what it is, and never what it has free. Does its agent run?';
+  if (r.reason === 'clock ahead') return 'Its figures are from the future: the clock of the broker that took them is ahead. When they were measured is not known.';
   if (r.reason === 'duplicate id') return 'Several nodes report under its id, so its figures are those of either. Give each an id of its own.';
   if (r.reason.startsWith('disabled')) return html`An operator has disabled it${r.reason.length > 10 ? html`: <bdi>${clean(r.reason.slice(10))}</bdi>` : ''}.`;
   return clean(r.reason);

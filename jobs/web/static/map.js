@@ -2,7 +2,7 @@
 // sorted by what is painted, so that height reads as a percentile and groups compare at a glance. Beyond 40 groups: blocks.
 
 import { fleet } from './feed.js';
-import { OUT, PAINTS, UNKNOWN, levelsOf, palette } from './colours.js';
+import { GONE, OUT, PAINTS, UNKNOWN, levelsOf, palette } from './colours.js';
 import { clean } from './text.js';
 
 const MAX_STRIPS = 40, MAX_CELL = 34;
@@ -40,12 +40,12 @@ export class FleetMap {
     const code = this.code;
     if (this.paint === 'fits') {
       const found = this.answer.codes;
-      for (let i = 0; i < n; i++) code[i] = state[i] === 5 ? 245 : i < found.length && found[i] !== 255 ? found[i] : UNKNOWN;
+      for (let i = 0; i < n; i++) code[i] = state[i] === GONE ? OUT + GONE : i < found.length && found[i] !== 255 ? found[i] : UNKNOWN;
       return;
     }
     const level = fleet.plane(this.paint), last = levelsOf(this.paint) - 1, byAge = this.paint === 'age';
     for (let i = 0; i < n; i++) {
-      const s = state[i], out = byAge ? s !== 0 && s !== 3 && s !== 4 : s !== 0, v = level[i];
+      const s = state[i], out = byAge ? s === 1 || s === 2 || s > 4 : s !== 0, v = level[i];
       code[i] = out ? OUT + s : v === 255 ? UNKNOWN : v > last ? last : v;
     }
   }

@@ -1,8 +1,10 @@
 // Text for people: numbers, times, and names that others wrote.
 
 // Characters that would hide or reorder what stands around them are shown as their escapes, as in the terminal.
-const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
-export const clean = (text) => String(text ?? '').replace(UNSAFE, (c) => '\\u' + c.charCodeAt(0).toString(16).padStart(4, '0'));
+const UNSAFE =
+  /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\u{e0100}-\u{e01ef}]/gu;
+const escaped = (code) => (code > 0xffff ? '\\U' + code.toString(16).padStart(8, '0') : '\\u' + code.toString(16).padStart(4, '0'));
+export const clean = (text) => String(text ?? '').replace(UNSAFE, (c) => escaped(c.codePointAt(0)));
 
 export const count = (x) => (x == null ? '–' : Math.round(x).toLocaleString('en'));
 export const percent = (x) => (x == null ? 'not known' : `${(x * 100).toFixed(x < 0.0995 && x > 0 ? 1 : 0)} %`);
@@ -45,9 +47,13 @@ const NAMES = {
   disk_gb_unit: 'disk, by unit', numa_cpus: 'CPUs of one NUMA cell', numa_memory_mb: 'memory of one NUMA cell',
   numa: 'all in one NUMA cell', pci: 'devices, all together', include: 'included hosts', avoid: 'avoided hosts',
 };
+const POOL = { free: 'disk, promised', available: 'disk, measured', unit: 'disk, by unit', elsewhere: 'in no aggregate of theirs', own_disk: 'hosts report disks of their own' };
 /** A dimension that rules hosts out, in few words. */
 export function dimension(name) {
   if (NAMES[name]) return NAMES[name];
+  const pool = /^disk_pool_(\w+) (.*)/s.exec(name);
+  if (pool) return `storage pool ${clean(pool[2])}: ${POOL[pool[1]] ?? pool[1].replace(/_/g, ' ')}`;
+  if (/_(unit|allocated)$/.test(name)) return `${clean(name.replace(/_[a-z]+$/, ''))}, ${name.endsWith('t') ? 'by unit' : 'allocations not known'}`;
   if (name.endsWith('_unknown')) return `${dimension(name.slice(0, -8))}, not known`;
   if (name.startsWith('numa_pages_')) return `pages of ${name.slice(11)} KiB in one cell`;
   return clean(name);

@@ -10,6 +10,7 @@ import org.apache.flink.metrics.Counter;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.catalog.DataTypeFactory;
+import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.data.binary.BinaryRowData;
@@ -28,8 +29,8 @@ import org.apache.flink.table.types.inference.TypeStrategies;
  * The SQL function {@code host_window}: an event of a host, and what its window holds once it has come in.
  *
  * <p>It takes a table of events that is partitioned by host and has a host's in the order of their Kafka partition, and
- * gives a row an event, but none for one that is late or repeated, whose monotonic clock is not above all before it of its
- * boot; the metric {@code numLateEvents} counts those. A rate is NULL where it is not known, and a fraction never above 1.
+ * gives a row {@code host} an event, but none for one that is late or repeated, whose monotonic clock is not above all
+ * before it of its boot; the metric {@code numLateEvents} counts those. A rate is NULL where it is not known, and a fraction never above 1.
  * The metric {@code numClocksBack} counts how often a node has gone on from an earlier clock.
  *
  * <p>A host is forgotten once it has been silent for a day and for a window, within twice that. A timer each, which asks
@@ -77,6 +78,9 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
 
     private static final String EVENTS = "events";
 
+    /** The only column of the output beside the host and its time: a row, which is read in a third of the time of columns. */
+    private static final String HOST = "host";
+
     /** Key of the one entry in a host's state. Were it no map, Flink would copy and compare all of it at each event. */
     private static final Byte WINDOW = 0;
 
@@ -90,6 +94,7 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
     // All rows are the same one: who wants to keep one copies it, as Flink's operators do.
     private transient BinaryRowData row;
     private transient BinaryRowWriter writer;
+    private transient RowData output;
 
     // Of the event at hand.
     private transient BinaryRowData piece;
@@ -107,6 +112,7 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
         clocksBack = context.getMetricGroup().counter("numClocksBack");
         row = new BinaryRowData(WIDTH);
         writer = new BinaryRowWriter(row, ROW_BYTES);
+        output = GenericRowData.of(row);
         piece = new BinaryRowData(EVENT_FIELDS);
         free = new long[HostWindow.RESOURCES];
         counters = new long[HostWindow.COUNTERS];
@@ -166,7 +172,7 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
                                         StaticArgumentTrait.SET_SEMANTIC_TABLE,
                                         StaticArgumentTrait.REQUIRE_ON_TIME)))
                 .stateTypeStrategies(state)
-                .outputTypeStrategy(TypeStrategies.explicit(row(rows)))
+                .outputTypeStrategy(TypeStrategies.explicit(row(List.of(DataTypes.FIELD(HOST, row(rows))))))
                 .build();
     }
 
@@ -297,6 +303,6 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
             writer.writeString(column++, event.getString(NOT_CERTAIN));
         }
         writer.complete();
-        return row;
+        return output;
     }
 }

@@ -180,7 +180,13 @@ public final class DeadLetterSender implements AutoCloseable {
         for (DeadLetter letter : batch) {
             ProducerRecord<byte[], byte[]> record = new ProducerRecord<>(topic.name(), null, letter.payload());
             letter.headers().forEach((name, value) -> record.headers().add(name, value));
-            answers.add(producer.send(record));
+            Future<RecordMetadata> answer = producer.send(record);
+            answers.add(answer);
+            Throwable failed = answer.isDone() ? failureOf(answer) : null;
+            if (failed != null && !(failed instanceof RecordTooLargeException)) {
+                // Such as a topic that is gone: the client has waited for it, and would wait as long for each of the others.
+                break;
+            }
         }
         producer.flush();
         List<DeadLetter> again = new ArrayList<>();
@@ -188,28 +194,37 @@ public final class DeadLetterSender implements AutoCloseable {
         int acknowledged = 0;
         for (int index = 0; index < answers.size(); index++) {
             DeadLetter letter = batch.get(index);
-            try {
-                answers.get(index).get();
+            Throwable failed = failureOf(answers.get(index));
+            if (failed == null) {
                 acknowledged++;
-            } catch (ExecutionException error) {
-                if (error.getCause() instanceof RecordTooLargeException) {
-                    DeadLetter shorter = letter.shorter();
-                    if (shorter == null) {
-                        errors.inc();
-                        giveUp(letter, "the topic takes no record of this size");
-                    } else {
-                        again.add(shorter);
-                    }
+            } else if (failed instanceof RecordTooLargeException) {
+                DeadLetter shorter = letter.shorter();
+                if (shorter == null) {
+                    errors.inc();
+                    giveUp(letter, "the topic takes no record of this size");
                 } else {
-                    failure = error.getCause();
-                    again.add(letter);
+                    again.add(shorter);
                 }
+            } else {
+                failure = failed;
+                again.add(letter);
             }
         }
+        again.addAll(batch.subList(answers.size(), batch.size()));
         sent.inc(acknowledged);
         replace(batch, again);
         if (failure != null) {
             pause(again.size(), failure);
+        }
+    }
+
+    /** Why a record was not written, once that is known; null if it was. */
+    private static Throwable failureOf(Future<RecordMetadata> answer) throws InterruptedException {
+        try {
+            answer.get();
+            return null;
+        } catch (ExecutionException error) {
+            return error.getCause();
         }
     }
 

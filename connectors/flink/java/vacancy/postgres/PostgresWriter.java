@@ -70,17 +70,27 @@ final class PostgresWriter implements StatefulSinkWriter<RowData, DeadLetter> {
     /** How many rows of a batch are in the table, and how many were refused. */
     private record Written(int rows, int refused) {}
 
-    /** What is known of a key. */
+    /** What is known of a key. What each row asks for is here: to look into the one that waits takes longer. */
     private static final class Slot {
+
+        /** The key, as the driver wants it. */
+        final String key;
 
         /** The row that waits; null if none does. */
         Object[] row;
+
+        /** The partition of the one that waits. */
+        int partition;
 
         /** When it came. */
         long arrivedNs;
 
         /** When it may go out. */
         long dueNs = System.nanoTime();
+
+        Slot(String key) {
+            this.key = key;
+        }
     }
 
     /** Starts; {@code letters} is closed with it. */
@@ -118,20 +128,23 @@ final class PostgresWriter implements StatefulSinkWriter<RowData, DeadLetter> {
         StringData key = row.getString(upsert.key());
         Slot slot = slots.get(key);
         if (slot == null) {
-            slot = new Slot();
+            slot = new Slot(key.toString());
             // The row's memory is used again for the next one.
             slots.put(((BinaryStringData) key).copy(), slot);
         }
         Object[] next = new Object[getters.length];
         for (int column = 0; column < getters.length; column++) {
-            next[column] = Upsert.value(getters[column].getFieldOrNull(row));
+            next[column] =
+                    column == upsert.key() ? slot.key : Upsert.value(getters[column].getFieldOrNull(row));
         }
+        int partition = row.getInt(upsert.partition());
         if (slot.row == null) {
             waiting.add(slot);
-        } else if (!upsert.replaces(slot.row, next, System.currentTimeMillis())) {
+        } else if (partition != slot.partition && !upsert.replaces(slot.row, next, System.currentTimeMillis())) {
             return;
         }
         slot.row = next;
+        slot.partition = partition;
         slot.arrivedNs = System.nanoTime();
     }
 

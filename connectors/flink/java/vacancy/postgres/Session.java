@@ -6,6 +6,7 @@ import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
+import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -26,10 +27,10 @@ final class Session implements AutoCloseable {
     /** A statement takes no more text than this, but for a row that has more: the protocol ends at 1 GiB. */
     private static final int CHARACTERS_PER_STATEMENT = 16 << 20;
 
-    /** So a server that restarts costs no restart of the job, which for longer than that waits more cleverly. */
-    private static final int RETRIES = 5;
+    /** So a server that restarts, whose standby is promoted or whose network is cut costs no restart of the job on top. */
+    private static final Duration RETRY_FOR = Duration.ofMinutes(1);
 
-    private static final long RETRY_MS = 1000;
+    private static final long RETRY_MS = 500;
 
     /**
      * SQLSTATEs, or their classes, that may go away by themselves: connection, rollback, resources, an operator at work,
@@ -156,7 +157,8 @@ final class Session implements AutoCloseable {
     /** Writes rows in one statement; if it is refused in two, each with half of them, and so on down to the row. */
     private void writePart(List<Object[]> part, BiConsumer<Object[], SQLException> refused)
             throws SQLException, InterruptedException {
-        for (int attempt = 0; ; attempt++) {
+        long endNs = System.nanoTime() + RETRY_FOR.toNanos();
+        while (true) {
             try {
                 open();
                 if (pooled) {
@@ -184,7 +186,7 @@ final class Session implements AutoCloseable {
                     }
                     return;
                 }
-                if (attempt == RETRIES || !isOf(PASSING, error)) {
+                if (System.nanoTime() - endNs >= 0 || !isOf(PASSING, error)) {
                     throw error;
                 }
                 LOG.warn("{}: {} rows not written, next try in {} ms", upsert.table(), part.size(), RETRY_MS, error);

@@ -72,13 +72,10 @@ final class Upsert implements Serializable {
     }
 
     /**
-     * Whether a row that comes takes the place of one that waits to be written. Rows of a partition come in its order; of
-     * two partitions' the one that was appended later stays, unless it is from the future.
+     * Whether a row that comes takes the place of one of another partition that waits to be written: the one that was
+     * appended later stays, unless it is from the future. Rows of one partition come in its order.
      */
     boolean replaces(Object[] waiting, Object[] next, long nowMs) {
-        if (next[partition].equals(waiting[partition])) {
-            return true;
-        }
         long latestMs = nowMs + AHEAD_MS;
         long waitingMs = (Long) waiting[observedAt];
         long nextMs = (Long) next[observedAt];
@@ -96,6 +93,11 @@ final class Upsert implements Serializable {
     /** When the record was appended. */
     int observedAt() {
         return observedAt;
+    }
+
+    /** Where the record stands. */
+    int partition() {
+        return partition;
     }
 
     String column(int column) {

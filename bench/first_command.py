@@ -1,0 +1,145 @@
+"""How long a stranger waits: the README's first command in a fresh clone, as a plain user, to a live page, twice.
+
+    python -m bench.first_command                    # as the user `nobody`, if this runs as root
+    python -m bench.first_command --cast docs/up.cast
+
+It clones the commit into a directory of its own, with a home and caches of its own, so that everything is downloaded.
+The terminal is a real one (a pty); ``--cast`` writes what it showed, for `asciinema play`, with long pauses shortened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import pwd
+import re
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from bench.common import CONSOLE, save
+
+ROOT = Path(__file__).parents[1]
+COLUMNS, LINES = 110, 32
+LIMIT_S = 900.0
+STOP_S = 90.0
+_PAUSE_S = 1.5
+_KEPT = ("PATH", "LANG", "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
+
+
+class Shown(NamedTuple):
+    """What a run showed: when, in seconds since its start, and what."""
+
+    at_s: float
+    text: str
+
+
+@click.command()
+@click.option("--hosts", default=1000, show_default=True)
+@click.option("--user", default="nobody", show_default=True, help="The plain user, if this runs as root.")
+@click.option("--live", "live_s", default=5.0, show_default=True, help="How long to stay at the live table, in s.")
+@click.option(
+    "--cast", type=click.Path(path_type=Path, dir_okay=False), help="Write the second run as an asciinema cast."
+)
+def main(hosts: int, user: str, live_s: float, cast: Path | None) -> None:
+    """Times both runs and saves the result."""
+    with tempfile.TemporaryDirectory(prefix="vacancy-first-") as name:
+        home = Path(name)
+        clone = home / "vacancy"
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+        identity = pwd.getpwnam(user) if os.getuid() == 0 else None
+        if identity:
+            for path in (home, *home.rglob("*")):
+                os.chown(path, identity.pw_uid, identity.pw_gid, follow_symlinks=False)
+        runs = []
+        for which in ("first", "second"):
+            shown = _run(clone, home, hosts, live_s, identity)
+            runs.append({"run": which, **_moments(shown, hosts)})
+            CONSOLE.print(runs[-1])
+        mib = sum(file.stat().st_size for file in (clone / ".venv").rglob("*") if file.is_file()) >> 20
+        if cast:
+            _write_cast(cast, shown)
+    CONSOLE.print(save("first_command", {"hosts": hosts, "venv_mib": mib, "runs": runs}))
+
+
+def _run(clone: Path, home: Path, hosts: int, live_s: float, identity: pwd.struct_passwd | None) -> list[Shown]:
+    """Runs the first command until all hosts are in the table, and for a while; then Ctrl-C."""
+    controller, terminal = pty.openpty()
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    environment |= {"HOME": str(home), "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
+    process = subprocess.Popen(
+        ["./up.sh", "--hosts", str(hosts)],
+        cwd=clone,
+        env=environment,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        user=identity.pw_uid if identity else None,
+        group=identity.pw_gid if identity else None,
+        extra_groups=[] if identity else None,
+    )
+    os.close(terminal)
+    began, shown, stop_at = time.monotonic(), [], None
+    try:
+        while process.poll() is None:
+            at_s = time.monotonic() - began
+            if at_s > LIMIT_S:
+                raise SystemExit(f"after {LIMIT_S:.0f} s: {''.join(one.text for one in shown)[-2000:]}")
+            if select.select([controller], [], [], 0.2)[0]:
+                try:
+                    shown.append(Shown(at_s, os.read(controller, 65_536).decode(errors="replace")))
+                except OSError:
+                    break  # the terminal is closed
+            if stop_at is None and _all_there("".join(one.text for one in shown[-40:]), hosts):
+                stop_at = at_s + live_s
+            if stop_at is not None and at_s > stop_at:
+                process.send_signal(signal.SIGINT)
+                stop_at = float("inf")
+        process.wait(STOP_S)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(STOP_S)
+        os.close(controller)
+    if process.returncode:
+        raise SystemExit(f"status {process.returncode}: {''.join(one.text for one in shown)[-2000:]}")
+    return shown
+
+
+def _all_there(text: str, hosts: int) -> bool:
+    return f"{hosts + 1:,} hosts" in text and "without usage" not in text.rpartition(f"{hosts + 1:,} hosts")[2][:200]
+
+
+def _moments(shown: list[Shown], hosts: int) -> dict[str, float]:
+    """When the page could be opened, and when all hosts were in the table, in s."""
+    moments, text = {}, ""
+    for at_s, more in shown:
+        text += more
+        if "page_s" not in moments and re.search(r"Fleet page +http://", text):
+            moments["page_s"] = round(at_s, 1)
+        if "all_hosts_s" not in moments and _all_there(text[-20_000:], hosts):
+            moments["all_hosts_s"] = round(at_s, 1)
+    return moments
+
+
+def _write_cast(file: Path, shown: list[Shown]) -> None:
+    """An asciinema recording, version 2."""
+    lines = [json.dumps({"version": 2, "width": COLUMNS, "height": LINES, "title": "./up.sh"})]
+    at_s = before_s = 0.0
+    for one in shown:
+        at_s += min(one.at_s - before_s, _PAUSE_S)
+        before_s = one.at_s
+        lines.append(json.dumps([round(at_s, 3), "o", one.text]))
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,2 @@
+\set password `cat /run/secrets/postgres_password`
+ALTER ROLE CURRENT_USER PASSWORD :'password';
