@@ -82,9 +82,16 @@ class Nodes:
                     return self._ask(kept, names, by)
                 except UnreachableError:  # the server was restarted since: a new connection may work
                     kept = None
-            if kept is None or kept.over:
-                kept = Dialing(self._servers, self._connect_timeout.total_seconds())
-            kept = self._connected(kept, by)
+            dialing = kept if kept and not kept.over else Dialing(self._servers, self._connect_timeout.total_seconds())
+            kept = dialing  # what takes longer than one question may is gone on with by the next one
+            try:
+                kept = dialing.finish(by)
+            except LimitError:
+                raise self._late() from None
+            except NoServerError as error:
+                kept = None
+                raise no_server(error, self._dsn, self._connect_timeout) from None
+            kept.settings = set_local(transaction_read_only="on")
             return self._ask(kept, names, by)
         finally:
             self._kept.put(None if isinstance(kept, Connection) and kept.closed else kept)
@@ -99,17 +106,6 @@ class Nodes:
     def _late(self) -> VacancyError:
         limit = f"extender.answer_within = {self.answer_within_s:g} s"
         return UnreachableError(f"{where(self._dsn)}: no answer within {limit}; see `vacancy doctor`")
-
-    def _connected(self, dialing: Dialing, by: float) -> Connection:
-        """What takes longer to connect than one question may take is gone on with by the next one."""
-        try:
-            connection = dialing.finish(by)
-        except LimitError:
-            raise self._late() from None
-        except NoServerError as error:
-            raise no_server(error, self._dsn, self._connect_timeout) from None
-        connection.settings = set_local(transaction_read_only="on")
-        return connection
 
     def _ask(self, connection: Connection, names: list[str], by: float) -> dict[str, tuple[Measured, Amount]]:
         left_s = by - time.monotonic()

@@ -20,8 +20,8 @@ DECLARE
   drawn record;
   ranked text[];
   candidate text;
-  requested_kinds jsonb;
-  requested_classes text[];
+  asked_kinds jsonb;
+  asked_classes text[];
   weights vacancy.weights;
   pools_used double precision[];
   oldest timestamptz;
@@ -127,12 +127,12 @@ BEGIN
   best := '{}';
   IF quick AND (request.pci IS NOT NULL OR request.resources IS NOT NULL) THEN
     -- What few hosts have at all is not searched for on each of these.
-    requested_kinds := vacancy.requested_pci_kinds(request.pci);
-    requested_classes := coalesce(vacancy.resource_classes(request.resources), '{}');
+    asked_kinds := vacancy.requested_pci_kinds(request.pci);
+    asked_classes := coalesce(vacancy.resource_classes(request.resources), '{}');
     ranked := ARRAY(
       SELECT r.host_id FROM unnest(ranked) WITH ORDINALITY AS r (host_id, place)
       JOIN vacancy.host_inventory AS i ON i.host_id = r.host_id
-      WHERE i.pci_kinds @> requested_kinds AND i.resource_classes @> requested_classes
+      WHERE i.pci_kinds @> asked_kinds AND i.resource_classes @> asked_classes
       ORDER BY r.place
     );
   END IF;

@@ -9,7 +9,7 @@
 CREATE OR REPLACE FUNCTION vacancy.typical_loads() RETURNS double precision[]
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  sampled text[] := (vacancy.random_hosts(24)).hosts;
+  drawn text[] := (vacancy.random_hosts(24)).hosts;
 BEGIN
   RETURN (
     SELECT ARRAY[
@@ -19,7 +19,7 @@ BEGIN
       percentile_cont(0.5) WITHIN GROUP (ORDER BY h.io_pressure)
     ]
     FROM vacancy.host AS h
-    WHERE h.host_id = ANY (sampled)
+    WHERE h.host_id = ANY (drawn)
   );
 END
 $$;

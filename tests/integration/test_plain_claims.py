@@ -27,10 +27,10 @@ POOL = "ceph"
 # `general` is the way of a request that is not plain for its weights alone; they differ by nothing that shows.
 RANKED = """
 SELECT plain.best, general.best
-FROM vacancy.prepare_request(%s) AS asked
-CROSS JOIN LATERAL vacancy.best_of_sample(asked, 24, true) AS plain
-CROSS JOIN vacancy.prepare_request(%s) AS other
-CROSS JOIN LATERAL vacancy.best_of_sample(other, 24, true) AS general
+FROM (SELECT vacancy.prepare_request(%s) AS request OFFSET 0) AS one
+CROSS JOIN LATERAL vacancy.best_of_sample(one.request, 24, true) AS plain
+CROSS JOIN (SELECT vacancy.prepare_request(%s) AS request OFFSET 0) AS other
+CROSS JOIN LATERAL vacancy.best_of_sample(other.request, 24, true) AS general
 """
 ALMOST = {"weights": {"disk_gb": 1.000000001}}
 
