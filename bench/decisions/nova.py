@@ -16,12 +16,12 @@ CANDIDATES = 1_000
 
 
 def weights(free_ram_mb: Reals, free_vcpus: Reals, free_disk_mb: Reals, building: Reals) -> Reals:
-    """Each host's weight: the place of each weigher's figure between the least and the most, times the multiplier."""
+    """Each host's weight: each weigher's figure as a share of the most (less than 0 is 0), times the multiplier."""
     total = np.zeros(len(free_ram_mb))
     for multiplier, figure in ((1.0, free_ram_mb), (1.0, free_vcpus), (1.0, free_disk_mb), (-1.0, building)):
-        least, most = figure.min(), figure.max()
-        if most > least:
-            total += multiplier * (figure - least) / (most - least)
+        most = figure.max()
+        if most > 0:
+            total += multiplier * np.maximum(figure, 0) / most
     return total
 
 

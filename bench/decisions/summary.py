@@ -48,24 +48,28 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(fmean(values), t * stdev(values) / math.sqrt(count), count)
 
 
-def by_seed(runs: Runs, arm: str, figure: str, *, hosts: int, source: str) -> dict[int, float]:
-    """A figure of an arm, by seed."""
+def by_fleet(
+    runs: Runs, arm: str, figure: str, *, hosts: int | None = None, source: str = "traces"
+) -> dict[tuple[int, int], float]:
+    """A figure of an arm, by number of hosts and seed; of fleets of all sizes, or of one."""
     return {
-        run["seed"]: float(run[figure])
+        (run["hosts"], run["seed"]): float(run[figure])
         for run in runs
-        if (run["arm"], run["hosts"], run["source"]) == (arm, hosts, source)
+        if run["arm"] == arm and run["source"] == source and hosts in (None, run["hosts"])
     }
 
 
-def of_arm(runs: Runs, arm: str, figure: str, *, hosts: int, source: str) -> Estimate:
+def of_arm(runs: Runs, arm: str, figure: str, *, hosts: int | None = None, source: str = "traces") -> Estimate:
     """The mean of a figure of an arm."""
-    return estimate(list(by_seed(runs, arm, figure, hosts=hosts, source=source).values()))
+    return estimate(list(by_fleet(runs, arm, figure, hosts=hosts, source=source).values()))
 
 
-def difference(runs: Runs, arm: str, base: str, figure: str, *, hosts: int, source: str) -> Estimate:
-    """How much more it is than in another arm, by the seeds that both have."""
-    ours, theirs = (by_seed(runs, name, figure, hosts=hosts, source=source) for name in (arm, base))
-    return estimate([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
+def difference(
+    runs: Runs, arm: str, base: str, figure: str, *, hosts: int | None = None, source: str = "traces"
+) -> Estimate:
+    """How much more it is than in another arm, by the fleets that both have."""
+    ours, theirs = (by_fleet(runs, name, figure, hosts=hosts, source=source) for name in (arm, base))
+    return estimate([ours[fleet] - theirs[fleet] for fleet in sorted(ours.keys() & theirs.keys())])
 
 
 _COLUMNS = (
@@ -84,15 +88,18 @@ BASE = "interval 1 s"
 
 
 def table(runs: Runs) -> Table:
-    """All arms: means, their intervals, and how far the first figure is from that of BASE. Shares in percent."""
+    """All arms, fleets of all sizes together: means, intervals, and how far the first figure is from that of BASE.
+
+    Shares and points are in percent.
+    """
     made = Table()
-    for column in ("hosts", "load", "arm", "seeds", *(title for _, title, _ in _COLUMNS), "busy, to 1 s"):
+    for column in ("load", "arm", "fleets", *(title for _, title, _ in _COLUMNS), "busy, to 1 s"):
         made.add_column(column, justify="left" if column == "arm" else "right")
-    for hosts, source, arm in dict.fromkeys((run["hosts"], run["source"], run["arm"]) for run in runs):
-        first = of_arm(runs, arm, "busy_0.8", hosts=hosts, source=source)
-        delta = difference(runs, arm, BASE, "busy_0.8", hosts=hosts, source=source)
-        cells = (_cell(of_arm(runs, arm, figure, hosts=hosts, source=source), scale) for figure, _, scale in _COLUMNS)
-        made.add_row(f"{hosts:,}", source, arm, str(first.seeds), *cells, _cell(delta, 100))
+    for source, arm in dict.fromkeys((run["source"], run["arm"]) for run in runs):
+        first = of_arm(runs, arm, "busy_0.8", source=source)
+        delta = difference(runs, arm, BASE, "busy_0.8", source=source)
+        cells = (_cell(of_arm(runs, arm, figure, source=source), scale) for figure, _, scale in _COLUMNS)
+        made.add_row(source, arm, str(first.seeds), *cells, _cell(delta, 100))
     return made
 
 

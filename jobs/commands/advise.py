@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import resources
 from typing import Any
 
 import click
 
+from vacancy.jobs.options import DurationType
 from vacancy.jobs.rendering import PlainTable, percent, size, table_console
 from vacancy.jobs.settings import Settings
 from vacancy.jobs.terminal import say, say_json
+from vacancy.schemas.units import format_duration
 
 _JOB_US, _POSTGRES_US, _BROKER_US, _CLAIM_US = 17, 10, 3, 1_000
 """CPU time of an event in the job, of a row and a claim in PostgreSQL, and of an event in a broker, of one replica."""
@@ -25,6 +28,9 @@ _WAL_BYTES, _LOG_BYTES, _ROW_BYTES = 283, 206, 630
 _EMIT_S = 1.0
 _GOOD_ENOUGH = 0.01
 """The cheapest way is recommended whose share of placements on busy hosts is at most so far above the least one."""
+
+
+_EVENTS_A_MAX_AGE = 3
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,16 @@ class Way:
         events_a_host_s: usage events of a host each second.
         busy: the share of placements on hosts that were busy beyond a limit in the next minute, by limit: mean and half
             of its 95 % confidence interval over seeds (None with one seed).
-        hosts: of the fleet that was measured; seeds: how many.
+        silence_s: how long a host that is well may be silent.
+        fleets: how many were measured.
     """
 
     name: str
     settings: Mapping[str, str] | None
     events_a_host_s: float
     busy: Mapping[float, tuple[float, float | None]]
-    hosts: int
-    seeds: int
+    silence_s: int
+    fleets: int
 
     @property
     def possible(self) -> bool:
@@ -99,9 +106,15 @@ def known_ways() -> tuple[list[Way], dict[str, Any]]:
     return ways, document
 
 
-def recommended(ways: Sequence[Way], limit: float) -> Way:
-    """The cheapest of those that are as good as the best, or nearly."""
-    ours = [way for way in ways if way.possible]
+def recommended(ways: Sequence[Way], limit: float, max_age_s: float) -> Way:
+    """The cheapest of those that are nearly as good as the best, and whose hosts are not stale after two lost events.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    ours = [way for way in ways if way.possible and _EVENTS_A_MAX_AGE * way.silence_s <= max_age_s]
+    if not ours:
+        raise click.UsageError(f"no way that was measured fits --max-age {max_age_s:g} s; 3 s or more do")
     least = min(way.busy_beyond(limit)[0] for way in ours)
     good = [way for way in ours if way.busy_beyond(limit)[0] <= least + _GOOD_ENOUGH]
     return min(good, key=lambda way: way.events_a_host_s)
@@ -117,8 +130,15 @@ def recommended(ways: Sequence[Way], limit: float) -> Way:
     show_default=True,
     help="A host with more CPU demand is busy.",
 )
+@click.option(
+    "--max-age",
+    type=DurationType(),
+    default="30s",
+    show_default=True,
+    help="How long a host that has died may be picked: `scheduler.max_age`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
-def command(hosts: int, boots_per_minute: float | None, limit: float, as_json: bool) -> None:
+def command(hosts: int, boots_per_minute: float | None, limit: float, max_age: timedelta, as_json: bool) -> None:
     """Say how often hosts should report: what each way costs, and what it buys.
 
     What a way buys was measured in a simulated fleet under measured loads, by real claims on a real table;
@@ -131,14 +151,14 @@ def command(hosts: int, boots_per_minute: float | None, limit: float, as_json: b
     """
     ways, measured = known_ways()
     boots_per_s = measured["boots_a_host_s"] * hosts if boots_per_minute is None else boots_per_minute / 60
-    best = recommended(ways, limit)
+    best = recommended(ways, limit, max_age.total_seconds())
     remarks = _remarks(ways, measured, hosts, boots_per_s, limit)
     answer: dict[str, Any] = {
         "hosts": hosts,
         "boots_per_minute": 60 * boots_per_s,
         "limit": limit,
         "recommended": best.name,
-        "settings": {**(best.settings or {}), **measured["settings"]},
+        "settings": {**(best.settings or {}), "scheduler.max_age": format_duration(max_age), **measured["settings"]},
         "ways": [_as_json(way, hosts, boots_per_s, limit) for way in ways],
         "remarks": remarks,
     }
@@ -169,7 +189,7 @@ def command(hosts: int, boots_per_minute: float | None, limit: float, as_json: b
     table_console().print(table)
     say(f"recommended: {best.name}")
     for setting, value in answer["settings"].items():
-        say(f"  {setting} = {value}")
+        say(f"  {setting} = {value}" if value.isdigit() else f'  {setting} = "{value}"')
     for remark in remarks:
         say(remark)
 
@@ -187,8 +207,7 @@ def _as_json(way: Way, hosts: int, boots_per_s: float, limit: float) -> dict[str
         **({} if way.settings is None else vars(needs)),
         "placed_on_busy_hosts": mean,
         "half_of_interval": half,
-        "measured_hosts": way.hosts,
-        "seeds": way.seeds,
+        "fleets": way.fleets,
     }
 
 
@@ -196,11 +215,11 @@ def _remarks(
     ways: Sequence[Way], measured: Mapping[str, Any], hosts: int, boots_per_s: float, limit: float
 ) -> list[str]:
     """What is not measured but concluded."""
-    sizes, seeds = sorted({way.hosts for way in ways}), min(way.seeds for way in ways)
+    sizes, fleets = measured["hosts"], min(way.fleets for way in ways)
     remarks = [
-        f"Measured with {' and '.join(f'{count:,}' for count in sizes)} hosts, {seeds} seeds or more, loads of 2011 in"
-        f" steps of 5 minutes, and a mean CPU demand of {percent(measured['fleet_cpu'])}; a fleet with more room gains"
-        " less."
+        f"Measured with {' and '.join(f'{count:,}' for count in sizes)} hosts, {fleets} fleets or more, loads of 2011"
+        f" in steps of 5 minutes, and a mean CPU demand of {percent(measured['fleet_cpu'])}; a fleet with more room"
+        " gains less."
     ]
     if hosts not in sizes:
         remarks.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -16,8 +17,8 @@ def run(*arguments: str) -> str:
     return done.output
 
 
-def way(name: str, events: float, busy: float, settings: dict[str, str] | None) -> Way:
-    return Way(name, settings, events, {0.7: (2 * busy, 0.01), 0.8: (busy, 0.005)}, 1_000, 3)
+def way(name: str, events: float, busy: float, settings: dict[str, str] | None, silence_s: int = 1) -> Way:
+    return Way(name, settings, events, {0.7: (2 * busy, 0.01), 0.8: (busy, 0.005)}, silence_s, 3)
 
 
 def test_cost_is_that_of_the_page_on_scaling() -> None:
@@ -35,10 +36,14 @@ def test_the_cheapest_of_those_that_are_as_good_is_recommended() -> None:
         way("elsewhere", 0.01, 0.0, None),
         way("each second", 1, 0.05, {"agent.interval": "1s"}),
         way("each 10 s", 0.1, 0.055, {"agent.interval": "10s"}),
+        way("each 20 s", 0.05, 0.05, {"agent.interval": "20s"}, 20),
         way("each minute", 0.0167, 0.08, {"agent.interval": "60s"}),
         way("not in this release", 0.001, 0.05, {"agent.telepathy": "on"}),
     ]
-    assert recommended(ways, 0.8).name == "each 10 s"
+    assert recommended(ways, 0.8, 30).name == "each 10 s"
+    assert recommended(ways, 0.8, 60).name == "each 20 s"
+    with pytest.raises(click.UsageError):
+        recommended(ways, 0.8, 2)
     assert ways[1].busy_beyond(0.75)[0] == pytest.approx(0.075)
 
 

@@ -124,8 +124,8 @@ def test_intervals_are_over_seeds_and_differences_by_seed() -> None:
     assert estimate([1.0]).half == float("inf")
     assert estimate([1.0, 2.0, 3.0]) == pytest.approx((2.0, 4.30 / 3**0.5, 3))
     runs = [
-        {"arm": arm, "hosts": 5, "source": "generator", "seed": seed, "busy": base + seed}
+        {"arm": arm, "hosts": 5, "source": "traces", "seed": seed, "busy": base + seed}
         for arm, base in (("a", 1.0), ("b", 3.0))
         for seed in range(3)
     ]
-    assert difference(runs, "b", "a", "busy", hosts=5, source="generator") == (2.0, 0.0, 3)
+    assert difference(runs, "b", "a", "busy") == (2.0, 0.0, 3)
