@@ -39,7 +39,7 @@ CROSS JOIN LATERAL (
     (
       'memory_missing', figures.memory_mb_promised, h.memory_mb_available,
       figures.memory_mb_promised::double precision - h.memory_mb_available > figures.memory_mb_tolerance
-        AND NOT (i.source = 'host' AND coalesce(h.instances, 0) = 0)
+        AND NOT (i.source = 'host' AND h.instances = 0)
     ),
     ('shared_disk', disk.promised_gb, disk.capacity_gb, disk.hosts > 1)
 ) AS kinds (kind, promised, measured, applies)

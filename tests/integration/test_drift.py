@@ -72,9 +72,9 @@ def test_what_drifts(owner: Connection, usage: dict[str, Any], ratio: float, kin
     assert query(owner, KINDS) == [("a", kind) for kind in kinds]
 
 
-@pytest.mark.parametrize(("instances", "kinds"), [(0, []), (None, []), (1, ["memory_missing"])])
+@pytest.mark.parametrize(("instances", "kinds"), [(0, []), (1, ["memory_missing"])])
 def test_what_a_plain_machine_s_own_programs_use_is_no_drift(
-    owner: Connection, instances: int | None, kinds: list[str]
+    owner: Connection, instances: int, kinds: list[str]
 ) -> None:
     held = {"vcpus_free": 60, "memory_mb_free": 99_000} if instances else {}
     add(owner, "a", PLAIN | {"memory_mb_available": 10_000, "instances": instances} | held, source="host")

@@ -35,6 +35,10 @@ PG_DUMP = postgres_server._wheel_binaries() / "pg_dump"
 TABLES = ("host", "host_inventory", "claim", "drift")
 NEW = [
     "anomalies",
+    "disabled_at",
+    "disabled_reason",
+    "told_status",
+    "told_status_reason",
     "uncertain",
     "disk_id",
     "asked",
