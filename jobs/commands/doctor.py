@@ -621,10 +621,13 @@ _CHECKS: Mapping[str, Check] = {
 _WITHOUT_DATABASE = ("broker", "schemas", "registry", "job")
 _FOLLOWS: Mapping[str, frozenset[str]] = {
     "broker": frozenset({"topics", "job", "table", "sources"}),
-    "database": frozenset(_CHECKS.keys() - _WITHOUT_DATABASE | {"job"}),
+    "database": frozenset({"job"}),
     "job": frozenset({"table", "sources"}),
 }
-"""For each part, upstream ones first, the checks that fail because it is dead."""
+"""For each part, upstream ones first, the checks that fail because it is dead.
+
+What is checked by asking the database is not here: it was not checked, or the database has answered.
+"""
 
 
 def _dsn(settings: Settings, role: str) -> SecretStr:

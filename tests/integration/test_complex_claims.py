@@ -254,7 +254,7 @@ def test_a_cell_without_memory_or_without_cpus_is_not_picked(host: Host, schedul
     assert refusal.nearest is not None
     # Of the 32,768 MiB with CPUs 1,200 are in pages; the most is that of the cell without.
     assert (refusal.dimension, refusal.nearest.had) == ("numa", None)
-    with pytest.raises(NoHostFitsError, match=r"memory_mb of one NUMA cell ruled out .* with 45538 for 50000"):
+    with pytest.raises(NoHostFitsError, match=r"memory_mb of one NUMA cell ruled out .* with 45,538 MiB for 50,000"):
         scheduler.claim(Request(vcpus=2, memory_mb=50_000, numa=Numa(cpus=2)))
 
 
