@@ -411,7 +411,7 @@ def test_the_whole_path_and_no_secret_anywhere(
     assert_none_of(private, shown)
 
     # What a person looks with.
-    impatient = installation.scheduler.model_copy(update={"max_age": timedelta(seconds=1)})
+    impatient = installation.scheduler.model_copy(update={"max_age": timedelta(seconds=2)})
     tools = installation.model_copy(update={"kafka": broker.by_password("vacancy-tools"), "scheduler": impatient})
     config_file(tmp_path).write_text(settings_file.dumps(tools), encoding="utf-8")
     assert json.loads(Ended(tmp_path, "dead-letters", "--json").output) == []
