@@ -46,6 +46,7 @@ def _commands() -> str:
 
 
 def _helps(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    command._help_option = None  # click keeps the one of whoever has called the command by itself before
     context = click.Context(
         command,
         parent,
