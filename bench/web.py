@@ -218,7 +218,7 @@ def browser(hosts: int, rows: int, seconds: float, saved: bool) -> None:
             page.evaluate(
                 "() => { vacancy.perf.snapshot = vacancy.perf.frames[0].bytes; vacancy.perf.frames.length = 0; }"
             )
-            time.sleep(seconds)
+            time.sleep(seconds)  # what is measured: the frames of this time
             frames = [frame for frame in page.evaluate("() => vacancy.perf.frames") if frame["kind"] == 1]
             gaps = sorted(page.evaluate("() => gaps.slice(2)"))
             snapshot = page.evaluate("() => vacancy.perf.snapshot")
@@ -291,9 +291,9 @@ def beside(hosts: int, rows: int, seconds: float, saved: bool, turns: int) -> No
                         seen = closed_loop(decider, [stack.owner_dsn, ttl], clients=1, warm_up_s=2.0, seconds=seconds)
                     runs[way]["claims"].append(figures(seen)["claims_per_s"])
                     with Writer(stack, hosts, rows, 0.0) as writer:
-                        time.sleep(1.0)
+                        time.sleep(1.0)  # the first rows open connections and make plans
                         before, began = writer.rows, time.monotonic()
-                        time.sleep(seconds)
+                        time.sleep(seconds)  # what is measured: the rows of this time
                         written, took = writer.rows - before, time.monotonic() - began
                     runs[way]["rows"].append(round(written / took))
         server.send_signal(signal.SIGCONT)

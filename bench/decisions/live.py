@@ -89,7 +89,7 @@ class LiveTable:
             self._began_s = time.monotonic()
         wait_s = self._began_s + world.now - REAL_FROM_S - time.monotonic()
         self.late_s = max(self.late_s, -wait_s)
-        time.sleep(max(0.0, wait_s))
+        time.sleep(max(0.0, wait_s))  # until it is that time of the world; the run is in real time
         for host in reporter.reported.tolist():
             self._send_usage(host, reporter)
         self._events.serve()

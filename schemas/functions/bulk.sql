@@ -94,9 +94,7 @@ BEGIN
   INTO already_claimed, expired
   FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
   IF expired <> '{}' THEN
-    PERFORM vacancy.keep_unshown_amounts(expired);
-    PERFORM vacancy.leave_to_pool(expired);
-    DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (expired);
+    PERFORM vacancy.delete_expired(expired);
   END IF;
   IF already_claimed <> '{}' THEN
     PERFORM vacancy.leave_to_pool(ARRAY(

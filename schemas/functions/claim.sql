@@ -39,6 +39,14 @@ LANGUAGE sql VOLATILE AS $$
   WHERE c.consumer = ANY (consumers) AND c.held IS NOT NULL AND i.observed_at <= c.shown_at
 $$;
 
+-- Deletes the claims of some consumers that have expired; what they hold of a storage pool, and what is not shown yet, stays counted.
+CREATE OR REPLACE FUNCTION vacancy.delete_expired(consumers uuid[]) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+  SELECT vacancy.keep_unshown_amounts(consumers);
+  SELECT vacancy.leave_to_pool(consumers);
+  DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
+$$;
+
 -- Deletes some claims that have expired, oldest first, but none of which the host's inventory does not show yet what it
 -- holds. SKIP LOCKED: nobody waits here.
 -- One call in 16 of claim(), note_claim() and release() sweeps 64 rows, four times what the calls between can have left
@@ -377,9 +385,7 @@ BEGIN
     FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
   END IF;
   IF expired <> '{}' THEN
-    PERFORM vacancy.keep_unshown_amounts(expired);
-    PERFORM vacancy.leave_to_pool(expired);
-    DELETE FROM vacancy.claim AS c WHERE c.consumer = ANY (expired);
+    PERFORM vacancy.delete_expired(expired);
   END IF;
 
   IF to_compare THEN
@@ -540,7 +546,8 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-  vacancy.lock_consumers(uuid[]), vacancy.keep_unshown_amounts(uuid[]), vacancy.sweep_claims(),
+  vacancy.lock_consumers(uuid[]), vacancy.keep_unshown_amounts(uuid[]), vacancy.delete_expired(uuid[]),
+  vacancy.sweep_claims(),
   vacancy.claim_host(vacancy.request, uuid, bigint, boolean, jsonb), vacancy.contradictions(vacancy.request, uuid[]),
   vacancy.move_claims(uuid[], uuid[], jsonb), vacancy.claim(uuid[], jsonb, boolean), vacancy.release(uuid[]),
   vacancy.note_claim(uuid, text, integer, integer, integer, interval)

@@ -81,9 +81,7 @@ BEGIN
         already := true;
       ELSE
         IF standing.expires_at IS NOT NULL THEN
-          PERFORM vacancy.keep_unshown_amounts(ARRAY[consumers[place]]);
-          PERFORM vacancy.leave_to_pool(ARRAY[consumers[place]]);
-          DELETE FROM vacancy.claim AS c WHERE c.consumer = consumers[place];
+          PERFORM vacancy.delete_expired(ARRAY[consumers[place]]);
         END IF;
         result := vacancy.claim_host(prepared, consumers[place], draws_gb, holds_host, held_pools);
         contended := result.contended;
