@@ -133,7 +133,8 @@ def producer(settings: KafkaSettings, on_error: Callable[[KafkaError], None] | N
         "enable.idempotence": True,
         "compression.type": "lz4",
         "linger.ms": 5,
-        # No time-out: the caller decides which messages to drop.
+        # No time-out: the caller decides which messages to drop. With one, what is behind a message that timed out
+        # in flight may be written twice.
         "message.timeout.ms": 0,
         # A broker that is silent: so soon its partitions' new leaders are asked. What it took counts once all the same.
         "request.timeout.ms": 5_000,

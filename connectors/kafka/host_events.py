@@ -5,6 +5,8 @@ What always holds:
 - An event that the broker has not accepted within :data:`KEEP_S` is given up: a late event would make a host look
   alive that may be dead by then. The caller learns each host whose inventory was given up, and sends a current one.
 - No method waits longer than its argument says.
+- Events arrive in the order they were sent. Those behind one that was given up while a broker held its answer back may
+  arrive a second time: the client library then begins a new sequence with them. The job leaves repeated events out.
 """
 
 from __future__ import annotations

@@ -183,5 +183,6 @@ def test_the_command_sends_pools_as_cinder_changes(
         said = Counter(re.findall(r"topic (\S+) (?:at \S+ )?(takes no events|takes events again)", running.output))
         assert set(said.values()) == {1}, said
         sequence = [event["seq"] for event in told(kafka.usage_topic)]
-        assert sequence == sorted(set(sequence))
+        # Those behind an event that was given up in flight may arrive again, in their order; the job leaves them out.
+        assert list(dict.fromkeys(sequence)) == sorted(set(sequence))
         assert "stopped" in running.stop()
