@@ -31,7 +31,9 @@ COLUMNS, LINES = 110, 32
 LIMIT_S = 900.0
 STOP_S = 90.0
 _PAUSE_S = 1.5
-_KEPT = ("PATH", "LANG", "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
+_KEPT = ("LANG", "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""What a plain user has: the Python of root's home is not part of it."""
 
 
 class Shown(NamedTuple):
@@ -73,7 +75,7 @@ def _run(clone: Path, home: Path, hosts: int, live_s: float, identity: pwd.struc
     """Runs the first command until all hosts are in the table, and for a while; then Ctrl-C."""
     controller, terminal = pty.openpty()
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    environment |= {"HOME": str(home), "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
+    environment |= {"PATH": _PATH, "HOME": str(home), "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
     process = subprocess.Popen(
         ["./up.sh", "--hosts", str(hosts)],
         cwd=clone,
