@@ -31,7 +31,7 @@ COLUMNS, LINES = 110, 32
 LIMIT_S = 900.0
 STOP_S = 90.0
 _PAUSE_S = 1.5
-_KEPT = ("LANG", "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
+_KEPT = ("LANG", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 """What a plain user has: the Python of root's home is not part of it."""
 
