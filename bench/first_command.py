@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -31,7 +31,11 @@ COLUMNS, LINES = 110, 32
 LIMIT_S = 900.0
 STOP_S = 90.0
 _PAUSE_S = 1.5
-_KEPT = ("PATH", "LANG", "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
+_SCHEDULABLE = 0.9
+"""Of the simulated hosts; the others are disabled, or were made silent."""
+_KEPT = ("LANG", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""What a plain user has: the Python of root's home is not part of it."""
 
 
 class Shown(NamedTuple):
@@ -73,7 +77,13 @@ def _run(clone: Path, home: Path, hosts: int, live_s: float, identity: pwd.struc
     """Runs the first command until all hosts are in the table, and for a while; then Ctrl-C."""
     controller, terminal = pty.openpty()
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    environment |= {"HOME": str(home), "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
+    environment |= {
+        "PATH": _PATH,
+        "HOME": str(home),
+        "TERM": "xterm-256color",
+        "COLUMNS": str(COLUMNS),
+        "LINES": str(LINES),
+    }
     process = subprocess.Popen(
         ["./up.sh", "--hosts", str(hosts)],
         cwd=clone,
@@ -117,19 +127,27 @@ def _run(clone: Path, home: Path, hosts: int, live_s: float, identity: pwd.struc
 
 
 def _all_there(text: str, hosts: int) -> bool:
-    return f"{hosts + 1:,} hosts" in text and "without usage" not in text.rpartition(f"{hosts + 1:,} hosts")[2][:200]
+    """Whether the newest totals say that all hosts are in the table and, but for those that are out of use, fresh."""
+    totals = re.findall(r"([\d,]+) hosts, ([\d,]+) schedulable", text)
+    if not totals:
+        return False
+    there, schedulable = (int(figure.replace(",", "")) for figure in totals[-1])
+    return there == hosts + 1 and schedulable > _SCHEDULABLE * hosts
 
 
-def _moments(shown: list[Shown], hosts: int) -> dict[str, float]:
-    """When the page could be opened, and when all hosts were in the table, in s."""
-    moments, text = {}, ""
+def _moments(shown: list[Shown], hosts: int) -> dict[str, Any]:
+    """When the page could be opened, and when all hosts were in the table, in s; how long each step took."""
+    moments: dict[str, Any] = {}
+    text = ""
     for at_s, more in shown:
         text += more
         if "page_s" not in moments and re.search(r"Fleet page +http://", text):
             moments["page_s"] = round(at_s, 1)
         if "all_hosts_s" not in moments and _all_there(text[-20_000:], hosts):
             moments["all_hosts_s"] = round(at_s, 1)
-    return moments
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
+    steps = re.findall(r"^(\w[\w ]*?)  +\S.*\((\d+\.\d) s\)\r?$", plain, re.MULTILINE)
+    return moments | {"steps_s": {name: float(seconds) for name, seconds in steps}}
 
 
 def _write_cast(file: Path, shown: list[Shown]) -> None:

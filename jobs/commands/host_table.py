@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
@@ -15,12 +16,12 @@ from rich.live import Live
 from rich.text import Text
 
 from vacancy.connectors.postgres.connection import UnreachableError, explained
-from vacancy.connectors.postgres.schedulable_hosts import ALL, HostRow, Selection, fetch
+from vacancy.connectors.postgres.schedulable_hosts import ALL, HostRow, Selection, count, fetch, fetch_columns
 from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, duration, one_line, percent, size
 from vacancy.jobs.terminal import safe
 
-_CHROME_LINES = 7
-"""Lines of the live view without a host: the table's head and rules, the summary, a message, the cursor."""
+_CHROME_LINES = 8
+"""Lines of the live view without a host: the parts, the table's head and rules, the summary, a message, the cursor."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,13 @@ _COLUMNS = (
 
 
 def render(
-    rows: Sequence[HostRow], summary: Summary, *, width: int = FILE_WIDTH, message: str | None = None
+    rows: Sequence[HostRow],
+    summary: Summary,
+    *,
+    width: int = FILE_WIDTH,
+    message: str | None = None,
+    head: RenderableType | None = None,
+    matching: int | None = None,
 ) -> RenderableType:
     """The table and its totals.
 
@@ -120,6 +127,8 @@ def render(
         summary: the totals over all hosts.
         width: columns of the terminal; a narrow one shows no rates.
         message: a text to show below the table.
+        head: what to show above the table.
+        matching: how many hosts are selected, shown or not; None: all are.
     """
     columns = [column for column in _COLUMNS if width >= column.least_width]
     table = PlainTable()
@@ -132,12 +141,44 @@ def render(
         out = row.reason is not None
         state = one_line(row.reason or "ok", "yellow" if out else "green")
         table.add_row(one_line(row.name), state, *(column.cell(row) for column in columns), style="dim" if out else "")
+    return _with_totals(table, len(rows), summary, message, head, matching)
+
+
+def render_columns(
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    summary: Summary,
+    *,
+    message: str | None = None,
+    matching: int | None = None,
+) -> RenderableType:
+    """The table with these columns of the view alone, under their own names; the rest as :func:`render`."""
+    table = PlainTable()
+    for column in columns:
+        figures = any(isinstance(row[column], int | float | timedelta) for row in rows)
+        table.add_column(column, justify="right" if figures else "left", no_wrap=figures)
+    for row in rows:
+        out = row.get("reason") is not None
+        table.add_row(*(one_line(_any_text(name, row[name])) for name in columns), style="dim" if out else "")
+    return _with_totals(table, len(rows), summary, message, None, matching)
+
+
+def _with_totals(
+    table: PlainTable,
+    n_shown: int,
+    summary: Summary,
+    message: str | None,
+    head: RenderableType | None,
+    matching: int | None,
+) -> RenderableType:
     line = Text(summary_line(summary), "bold")
-    if hidden := summary.hosts + summary.pools - len(rows):
+    if matching is not None:
+        line.append(f" ({matching:,} match, {n_shown:,} shown)", "dim")
+    elif hidden := summary.hosts + summary.pools - n_shown:
         n_out = summary.hosts - summary.schedulable
         which = f"; `vacancy hosts --out` shows the {n_out:,} that are out" if n_out else ""
         line.append(f" ({hidden:,} more not shown{which})", "dim")
-    lines: list[RenderableType] = [table, line]
+    lines: list[RenderableType] = [head, table, line] if head else [table, line]
     if message:
         lines.append(Text(safe(message), "bold yellow"))
     return Group(*lines)
@@ -190,6 +231,30 @@ def _text(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}" if abs(value) < 10_000_000 else _short(value)
 
 
+def _any_text(column: str, value: Any) -> str:
+    """A value of any column of the view, in the unit that its name says where people read that one."""
+    match value:
+        case None:
+            return "ok" if column == "reason" else UNKNOWN
+        case bool():
+            return "yes" if value else "no"
+        case timedelta():
+            return duration(value)
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+        case int() | float() if column.endswith("_bytes_per_s"):
+            return size(value)
+        case int() | float() if column.startswith("cpu_") or column.endswith("_pressure"):
+            return percent(value)
+        case int():
+            return _text(value)
+        case list() if all(isinstance(item, str) for item in value):
+            return ", ".join(value)
+        case list() | dict():
+            return json.dumps(value)
+    return str(value)
+
+
 class LiveTable:
     """The table on a terminal, redrawn at each :meth:`refresh`, with as many hosts as fit.
 
@@ -205,6 +270,8 @@ class LiveTable:
         limit: int | None = None,
         selection: Selection = ALL,
         trouble: Callable[[], str | None] = lambda: None,
+        head: Callable[[], RenderableType | None] = lambda: None,
+        columns: Sequence[str] = (),
     ) -> None:
         """Describes the table.
 
@@ -214,15 +281,21 @@ class LiveTable:
             limit: most hosts to show; None: as many as fit.
             selection: which hosts, and in which order.
             trouble: says what keeps rows from being written, to be shown above all else; None: nothing.
+            head: gives what to show above the table, in one line; None: nothing.
+            columns: show these columns of the view alone; none: those that fit.
         """
         self._trouble = trouble
+        self._head = head
+        self._columns = columns
         self._connect = connect_
         self._console = console
         self._limit = limit
         self._selection = selection
         self._connection: Connection | None = None
-        self._rows: list[HostRow] = []
+        self._rows: Sequence[HostRow] = []
+        self._values: Sequence[Mapping[str, Any]] = []
         self._summary: Summary | None = None
+        self._matching: int | None = None
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
 
     def __enter__(self) -> Self:
@@ -249,8 +322,7 @@ class LiveTable:
         if self._summary is None:
             return
         if self._console.is_terminal:
-            width = self._console.width
-            self._live.update(render(self._rows, self._summary, width=width, message=message), refresh=True)
+            self._live.update(self._picture(self._summary, message), refresh=True)
         else:
             self._console.print(summary_line(self._summary), markup=False)
             if message:
@@ -260,12 +332,27 @@ class LiveTable:
         if self._connection is None:
             self._connection = self._connect()
         fits = max(1, self._console.height - _CHROME_LINES)
+        limit = fits if self._limit is None else min(fits, self._limit)
         with explained(SecretStr(self._connection.dsn)):
             summary = summarize(self._connection)
-            self._rows = fetch(
-                self._connection, fits if self._limit is None else min(fits, self._limit), self._selection
-            )
+            if self._columns:
+                self._values = fetch_columns(self._connection, self._columns, limit, self._selection)
+            else:
+                self._rows = fetch(self._connection, limit, self._selection)
+            self._matching = count(self._connection, self._selection) if self._selection.selects else None
             self._summary = summary
+
+    def _picture(self, summary: Summary, message: str | None) -> RenderableType:
+        if self._columns:
+            return render_columns(self._columns, self._values, summary, message=message, matching=self._matching)
+        return render(
+            self._rows,
+            summary,
+            width=self._console.width,
+            message=message,
+            head=self._head(),
+            matching=self._matching,
+        )
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,12 +13,16 @@ import click
 from rich.console import Console
 from rich.status import Status
 
+from vacancy.connectors.postgres.schedulable_hosts import Selection
 from vacancy.jobs.commands.connections import open_reader
 from vacancy.jobs.commands.host_table import LiveTable
 from vacancy.jobs.commands.job_watch import JobWatch
+from vacancy.jobs.commands.part_watch import PartWatch
+from vacancy.jobs.flink.address import local_url, with_cluster
 from vacancy.jobs.local.files import exclusive
 from vacancy.jobs.local.stack import STEPS, Fleet, Report, Stack
 from vacancy.jobs.options import DurationType
+from vacancy.jobs.reporters.identity import host_id_of
 from vacancy.jobs.settings import CONFIG_NAME, Settings, default_data_dir, find_config, load_settings
 from vacancy.jobs.signals import Stop, ignore_signals, stopped_by_signals
 from vacancy.jobs.terminal import safe
@@ -141,9 +146,17 @@ def _show(stack: Stack, console: Console, seconds: float | None) -> None:
     """Shows the table until the time is over, and supervises the parts."""
     end = math.inf if seconds is None else time.monotonic() + seconds
     redraw_at, message = 0.0, None
+    this_machine = Selection(first=host_id_of(stack.settings.agent, default_data_dir()))
     with (
         JobWatch(stack.settings, local=True) as job,
-        LiveTable(lambda: open_reader(stack.settings), console, trouble=lambda: job.trouble) as table,
+        _part_watch(stack.settings) if console.is_terminal else nullcontext() as parts,
+        LiveTable(
+            lambda: open_reader(stack.settings),
+            console,
+            selection=this_machine,
+            trouble=lambda: job.trouble,
+            head=parts.line if parts else lambda: None,
+        ) as table,
     ):
         while time.monotonic() < end:
             for event in stack.watch():
@@ -154,6 +167,12 @@ def _show(stack: Stack, console: Console, seconds: float | None) -> None:
                 redraw_at = time.monotonic() + (REDRAW_SECONDS if console.is_terminal else LINE_SECONDS)
                 table.refresh(message if console.is_terminal else None)
             time.sleep(WATCH_SECONDS)
+
+
+def _part_watch(settings: Settings) -> PartWatch:
+    """A watch of the stack's own parts, though the settings name a cluster."""
+    url = local_url(settings)
+    return PartWatch(with_cluster(settings, url) if url else settings)
 
 
 def _line(console: Console, text: str) -> None:

@@ -19,6 +19,7 @@ import yaml
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extensions import make_dsn, parse_dsn
 
+from tests.harness.manifests import each_overlay, rendered, schema_of, with_kubectl
 from tests.harness.rows import query
 from vacancy.jobs.jars import ensure_jars
 
@@ -43,42 +44,21 @@ def flink_deployment() -> dict[str, Any]:
     with zipfile.ZipFile(jar) as archive:
         text = archive.read("META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml")
     definition = yaml.load(text, yaml.CSafeLoader)  # the safe one, in C: the file has half a megabyte
-    (version,) = definition["spec"]["versions"]
-    assert version["name"] == "v1beta1"
-    schema: dict[str, Any] = _strict(version["schema"]["openAPIV3Schema"])
+    schema = schema_of(definition, "v1beta1")
     # Newer operators have newer versions of Flink; the rest of the definition stands.
     schema["properties"]["spec"]["properties"]["flinkVersion"]["enum"] += ["v2_0", "v2_1", "v2_2", "v2_3"]
     return schema
 
 
-def _strict(schema: Any) -> Any:
-    """A schema of Kubernetes as its server applies it: unknown fields refused, numbers where text may be one."""
-    if isinstance(schema, list):
-        return [_strict(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("x-kubernetes-int-or-string") is True:
-        return {"type": ["integer", "string"]}
-    if "properties" in schema and "additionalProperties" not in schema:
-        schema = schema | {"additionalProperties": False}
-    return {key: _strict(value) for key, value in schema.items()}
-
-
-def test_the_operator_takes_the_flink_deployment(flink_deployment: dict[str, Any]) -> None:
-    deployment = yaml.safe_load((DEPLOY / "kubernetes" / "base" / "flink-deployment.yaml").read_text(encoding="utf-8"))
+@with_kubectl
+@each_overlay
+def test_the_operator_takes_the_flink_deployment(flink_deployment: dict[str, Any], overlay: str) -> None:
+    (deployment,) = [item for item in rendered(overlay) if item["kind"] == "FlinkDeployment"]
     assert deployment["apiVersion"] == "flink.apache.org/v1beta1"
-    jsonschema.Draft7Validator(flink_deployment["properties"]["spec"]).validate(deployment["spec"])
+    schema = jsonschema.Draft7Validator(flink_deployment)
+    schema.validate(deployment)
     with pytest.raises(jsonschema.ValidationError, match="upgradeMod"):
-        jsonschema.Draft7Validator(flink_deployment["properties"]["spec"]).validate(
-            {"job": {"upgradeMod": "savepoint"}}
-        )
-
-
-def test_the_pods_of_the_daemon_set_are_pods(flink_deployment: dict[str, Any]) -> None:
-    """The same definition holds Kubernetes' own schema of a pod."""
-    agents = yaml.safe_load((DEPLOY / "kubernetes" / "base" / "agent.yaml").read_text(encoding="utf-8"))
-    pod = flink_deployment["properties"]["spec"]["properties"]["podTemplate"]["properties"]["spec"]
-    jsonschema.Draft7Validator(pod).validate(agents["spec"]["template"]["spec"])
+        schema.validate(deployment | {"spec": {"job": {"upgradeMod": "savepoint"}}})
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")

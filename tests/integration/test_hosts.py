@@ -25,7 +25,7 @@ from tests.harness.servers import running_postgres
 from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres.connection import connect
 from vacancy.connectors.postgres.migrations import migrate
-from vacancy.connectors.postgres.schedulable_hosts import HostRow, Selection, fetch
+from vacancy.connectors.postgres.schedulable_hosts import FIGURES, LISTS, HostRow, Selection, fetch
 from vacancy.jobs.commands.host_table import LiveTable, summarize
 from vacancy.jobs.local.postgres_server import PostgresServer
 
@@ -83,6 +83,9 @@ def test_schedulable_hosts_come_first_then_by_name(connection: Connection) -> No
         (Selection(sort="name", descending=True), ["stale", "disabled", "b", "a"]),
         (Selection(sort="age", descending=True, offset=1), ["disabled", "a", "b"]),
         (Selection(offset=3), ["stale"]),
+        (Selection(first="id-stale"), ["stale", "a", "b", "disabled"]),
+        (Selection(first="id-stale", out=True, sort="name"), ["stale", "disabled"]),
+        (Selection(first="id-elsewhere"), ["a", "b", "disabled", "stale"]),
     ],
 )
 def test_a_selection(connection: Connection, selection: Selection, names: list[str]) -> None:
@@ -101,6 +104,13 @@ def test_the_command_selects(connection: Connection, database: str, tmp_path: Pa
         output, errors = vacancy_hosts(database, tmp_path, *arguments).communicate(timeout=LIMIT_SECONDS)
         assert errors == ""
         assert [row["name"] for row in json.loads(output)] == names, arguments
+    chosen = ("--columns", "zone,name,traits", "--name", "a", "--json")
+    output, _ = vacancy_hosts(database, tmp_path, *chosen).communicate(timeout=LIMIT_SECONDS)
+    assert [list(row) for row in json.loads(output)] == [["zone", "name", "traits"]]
+    output, _ = vacancy_hosts(database, tmp_path, *chosen[:-3]).communicate(timeout=LIMIT_SECONDS)
+    assert [line.split()[1] for line in output.splitlines()[3:7]] == ["a", "b", "disabled", "stale"]
+    output, _ = vacancy_hosts(database, tmp_path, "--limit", "1", "--out").communicate(timeout=LIMIT_SECONDS)
+    assert "(2 match, 1 shown)" in " ".join(output.split())
     output, _ = vacancy_hosts(database, tmp_path, "--limit", "1").communicate(timeout=LIMIT_SECONDS)
     assert "(3 more not shown; `vacancy hosts --out` shows the 2 that are out)" in " ".join(output.split())
 
@@ -126,6 +136,7 @@ def test_json_is_the_view_and_nothing_else(connection: Connection, database: str
     ]
     assert [list(document) for document in documents] == [columns] * 4
     assert {field.name for field in fields(HostRow)} <= set(columns)
+    assert sorted(FIGURES + LISTS) == sorted(columns)
     first, disabled = documents[0], documents[2]
     assert datetime.fromisoformat(first["observed_at"]).utcoffset() == timedelta()
     assert 0 <= first["age"] < LIMIT_SECONDS
@@ -223,8 +234,8 @@ def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database()
             console,
         ) as table:
             picture = redrawn()
-            assert picture.count("compute-") == 20 - 7
-            assert "87 more not shown" in picture
+            assert picture.count("compute-") == 20 - 8
+            assert "88 more not shown" in picture
             assert len(picture.splitlines()) <= 20
             server.stop()
             picture = redrawn()

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from tests.harness.manifests import KUBERNETES, each_overlay, rendered, schema_of, with_kubectl
 from vacancy.jobs.commands.cli import cli
 from vacancy.jobs.settings import Settings, load_settings
 from vacancy.schemas.units import parse_duration
@@ -38,8 +37,6 @@ DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 UNITS = {file.name: file.read_text(encoding="utf-8") for file in sorted((DEPLOY / "systemd").glob("*.service"))}
-KUBERNETES = DEPLOY / "kubernetes"
-OVERLAYS = sorted(folder.name for folder in (KUBERNETES / "overlays").iterdir())
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SECRETS_DIR = "/run/secrets"  # where Docker mounts them
 
@@ -56,13 +53,6 @@ def kubernetes() -> list[dict[str, Any]]:
     return list(objects(*files, KUBERNETES / "secrets.example.yaml"))
 
 
-@cache
-def rendered(overlay: str) -> list[dict[str, Any]]:
-    """Every object of an overlay, as kubectl would send it."""
-    command = ["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)]
-    return list(yaml.safe_load_all(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-
-
 def named(items: Iterable[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     """One of them."""
     (found,) = [item for item in items if (item["kind"], item["metadata"]["name"]) == (kind, name)]
@@ -74,10 +64,6 @@ def pod(item: dict[str, Any]) -> dict[str, Any] | None:
     spec = item.get("spec", {})
     found: dict[str, Any] | None = spec.get("template") or spec.get("podTemplate")
     return found
-
-
-with_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl here")
-each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 def example_env() -> dict[str, str]:
@@ -326,16 +312,43 @@ def test_the_settings_for_kubernetes_are_settings(overlay: str, name: str, secre
     assert settings.agent.collector == ("libvirt" if (overlay, name) == ("openstack", "agent") else "host")
 
 
+def _is_kubernetes_own(item: dict[str, Any]) -> bool:
+    group = item["apiVersion"].rpartition("/")[0]
+    return "." not in group or group.endswith(".k8s.io")
+
+
 @with_kubectl
 @each_overlay
 def test_kubernetes_takes_every_object(overlay: str) -> None:
     """By its own schemas; those of operators have tests of their own."""
     kinds = set()
     for item in rendered(overlay):
-        if "." not in item["apiVersion"].partition("/")[0] or item["apiVersion"].startswith("networking.k8s.io"):
+        if _is_kubernetes_own(item):
             kubernetes_validate.validate(item, "1.34", strict=True)
             kinds.add(item["kind"])
     assert kinds >= {"ConfigMap", "DaemonSet", "Deployment", "Job", "NetworkPolicy", "Service"}
+
+
+@with_kubectl
+@each_overlay
+def test_the_operator_of_prometheus_takes_every_monitor(overlay: str) -> None:
+    file = ROOT / "tests" / "harness" / "schemas" / "podmonitors-crd.json"
+    schema = jsonschema.Draft7Validator(schema_of(json.loads(file.read_text(encoding="utf-8")), "v1"))
+    monitors = [item for item in rendered(overlay) if item["kind"] == "PodMonitor"]
+    assert {item["apiVersion"] for item in monitors} == {"monitoring.coreos.com/v1"}
+    for item in monitors:
+        schema.validate(item)
+        misspelt = {"podMetricsEndpoints": [{"port": "metrics", "intervall": "30s"}]}
+        with pytest.raises(jsonschema.ValidationError, match="intervall"):
+            schema.validate(item | {"spec": item["spec"] | misspelt})
+
+
+@with_kubectl
+@each_overlay
+def test_each_kind_has_a_schema_that_it_is_checked_by(overlay: str) -> None:
+    """Kinds of operators have a test each; tests/integration/test_deploy.py has that of Flink's."""
+    kinds = {item["kind"] for item in rendered(overlay) if not _is_kubernetes_own(item)}
+    assert kinds == {"PodMonitor", "FlinkDeployment"}
 
 
 @with_kubectl

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from vacancy.connectors.postgres.documents import json_value
 from vacancy.connectors.postgres.schedulable_hosts import HostRow
-from vacancy.jobs.commands.host_table import Summary, render, summary_line
+from vacancy.jobs.commands.cli import cli
+from vacancy.jobs.commands.host_table import Summary, render, render_columns, summary_line
+from vacancy.jobs.commands.hosts import ColumnsType
+from vacancy.jobs.commands.part_watch import line
+from vacancy.jobs.commands.status import Part
 from vacancy.jobs.rendering import duration, percent, size
 
 ROW = HostRow(
@@ -85,6 +91,77 @@ def test_every_figure_is_whole_at_every_width(width: int) -> None:
     assert "128 (64) / 256" in line
     assert line.rstrip().endswith("0.8 s")
     assert sum("compute-" in line for line in lines) == 1
+
+
+def test_the_columns_that_are_shown_by_default_fit_80_columns() -> None:
+    named = replace(ROW, name="compute-node-17", reason="duplicate id")
+    table, _, _ = shown([named], 80).partition("10,000 hosts")
+    assert "…" not in table
+    assert max(len(line) for line in table.splitlines()) <= 80
+
+
+def test_chosen_columns_in_the_unit_of_their_name() -> None:
+    values: dict[str, object] = {
+        "name": "evil\x1b[2J",
+        "reason": None,
+        "age": timedelta(minutes=12),
+        "observed_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "cpu_steal": 0.07,
+        "net_rx_bytes_per_s": 1.2e9,
+        "memory_mb_free": 131_072,
+        "zone": None,
+        "shares": False,
+        "traits": ["HW_CPU_X86_AVX2", "CUSTOM_SSD"],
+        "inventories": {"VCPU": {"total": 8}},
+    }
+    console = Console(file=io.StringIO(), width=300)
+    console.print(render_columns(list(values), [values], SUMMARY, matching=3))
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    head, row, totals = (line for line in output.getvalue().splitlines() if line.strip(" ─"))
+    assert head.split() == list(values)
+    assert re.split(r" {2,}", row.strip()) == [
+        *(r"evil\x1b[2J", "ok", "12 min", "2026-01-02 03:04:05Z", "7%", "1.2 GB", "131,072", "-", "no"),
+        *("HW_CPU_X86_AVX2, CUSTOM_SSD", '{"VCPU": {"total": 8}}'),
+    ]
+    assert "(3 match, 1 shown)" in totals
+
+
+def test_the_shell_completes_the_last_column() -> None:
+    parameter = next(one for one in cli.get_command(None, "hosts").params if one.name == "columns")  # type: ignore[union-attr, arg-type]  # it is there, and needs no context
+    assert isinstance(parameter.type, ColumnsType)
+
+    def completed(begun: str) -> list[str]:
+        return [item.value for item in parameter.type.shell_complete(None, parameter, begun)]  # type: ignore[arg-type]  # it needs no context
+
+    assert completed("vcpus_f") == ["vcpus_free", "vcpus_free_min"]
+    assert completed("vcpus_free,name,vcpus_f") == ["vcpus_free,name,vcpus_free_min"]
+    assert completed("no such") == []
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are() -> None:
+    ended = CliRunner().invoke(cli, ["hosts", "--columns", "name,vcpu"])
+    assert ended.exit_code == 2
+    assert "there is no column 'vcpu'; there are name, host_id, zone" in ended.output
+
+
+WELL = {
+    "broker": Part(True, "127.0.0.1:9092, three topics"),
+    "database": Part(True, "127.0.0.1:5432, tables at 12"),
+    "job": Part(True, "RUNNING"),
+    "sources": Part(True, "host 1, simulator 1,000"),
+    "claims": Part(True, "12 in flight, the oldest for 3.0 s"),
+    "fleet page": Part(True, "http://127.0.0.1:27059/"),
+}
+
+
+def test_the_parts_in_one_line_the_ill_ones_first() -> None:
+    well = str(line(WELL))
+    assert well == "broker ok, database ok, job ok, sources ok, 12 claims, http://127.0.0.1:27059/"
+    assert len(well) <= 80
+    ill = str(line(WELL | {"job": Part(False, "not at http://127.0.0.1:1"), "sources": Part(None, "")}))
+    assert ill.startswith("job is not well, broker ok, database ok, sources unknown, ")
+    assert ill.endswith("; `vacancy status` says more")
 
 
 def test_the_summary_counts_what_is_not_shown() -> None:
