@@ -3,6 +3,7 @@ package vacancy;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashSet;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -303,7 +304,7 @@ final class Bounds {
             if (character >= ' ' && character <= '~' && character != '"' && character != '\\') {
                 safe.append(character);
             } else {
-                safe.append("\\u%04x".formatted((int) character));
+                safe.append("\\u").append(HexFormat.of().toHexDigits(character));
             }
         }
         return safe.append(text.length() > SHOWN_CHARACTERS ? "…\"" : "\"").toString();
