@@ -51,7 +51,7 @@ from vacancy.connectors.collectors.libvirt_guests import (
     listed_guests,
 )
 from vacancy.connectors.collectors.libvirt_node import Node, look_at_node, mdev_class, numa_cell
-from vacancy.connectors.collectors.libvirt_pools import PoolDisk
+from vacancy.connectors.collectors.libvirt_pools import PoolDisk, PoolState, StorageAsker
 from vacancy.connectors.collectors.libvirt_xml import Definition, DiskSource
 from vacancy.connectors.collectors.machine import HostCollector, inventories
 from vacancy.connectors.settings import AgentSettings
@@ -109,6 +109,8 @@ class LibvirtCollector:
         self._node: Node | None = None
         self.unknown: dict[str, str] = {}
         self._disk = PoolDisk(settings.disk_pools)
+        self._ask_storage = StorageAsker(settings.libvirt_uri)
+        self._pools: Mapping[str, PoolState] = {}
         self._definitions: Mapping[Run, Definition] = {}
         self._guests: dict[Run, Guest] = {}
         self._telling: set[Run] = set()
@@ -158,7 +160,7 @@ class LibvirtCollector:
             # Of another disk.
             unknown.pop("disk_gb_available", None)
             uncertain.discard("disk_gb_capacity")
-            total, available = self._disk.read(node.pools, held_bytes, unknown)
+            total, available = self._disk.read(self._pools, held_bytes, unknown)
             if "disk_gb_available" in unknown:
                 uncertain.add("disk_gb_capacity")
             disk = inventories(self._settings, 0, 0, total // _BYTES_PER_GB)["DISK_GB"]
@@ -175,8 +177,8 @@ class LibvirtCollector:
         running = [definition for run, definition in node.definitions.items() if run.running]
         disk_gb, disk_id = host.inventories["DISK_GB"].total, host.disk_id
         if self._settings.disk_pools:
-            disk_gb = self._disk.capacity(node.pools) // _BYTES_PER_GB
-            disk_id = self._disk.id(node.pools, self._host.disk_id)
+            disk_gb = self._disk.capacity(self._pools) // _BYTES_PER_GB
+            disk_id = self._disk.id(self._pools, self._host.disk_id)
         pci_pools = libvirt_xml.pools(
             node.devices,
             frozenset().union(*(definition.pci_devices for definition in running)),
@@ -201,21 +203,33 @@ class LibvirtCollector:
         self._wake()
 
     def _look_at_node(self) -> Node:
-        with_pools, known = bool(self._settings.disk_pools), self._definitions
-        node = self._connection.call(lambda connection: look_at_node(connection, known, with_pools), CALL_LIMIT_S)
+        known = self._definitions
+        node = self._connection.call(lambda connection: look_at_node(connection, known), CALL_LIMIT_S)
         self._definitions = {**self._definitions, **node.definitions}
-        for line in sorted({*node.lacking} - {*self._lacking}):
+        lacking = (*node.lacking, *self._look_at_storage(node))
+        for line in sorted({*lacking} - {*self._lacking}):
             _LOG.warning("%s", line)
-        self._lacking = node.lacking
+        self._lacking = lacking
+        self._node = node
+        return node
+
+    def _look_at_storage(self, node: Node) -> tuple[str, ...]:
+        """Asks for the pools if the node's disk or a guest's is in one; says it if that is not told."""
+        sources = {source for definition in node.definitions.values() for source in definition.sources.values()}
+        volumes = {source for source in sources if source.pool}
+        if not volumes and not self._settings.disk_pools:
+            return ()
+        try:
+            told = self._ask_storage(volumes)
+        except OSError as error:
+            return (f"storage pools and volumes count as they did: {error}",)
         # A pool that is not told now is what it was, and has what it had.
-        volumes = {source for definition in node.definitions.values() for source in definition.sources.values()}
-        sizes = {**self._volume_bytes, **node.volume_bytes}
+        sizes = {**self._volume_bytes, **told.volume_bytes}
         self._volume_bytes = {source: size for source, size in sizes.items() if source in volumes}
         used = {source.pool for source in volumes}
-        former = {} if self._node is None else self._node.pools
-        away = {name: dataclasses.replace(pool, is_active=False) for name, pool in former.items() if name in used}
-        self._node = dataclasses.replace(node, pools={**away, **node.pools})
-        return self._node
+        away = {name: dataclasses.replace(pool, is_active=False) for name, pool in self._pools.items() if name in used}
+        self._pools = {**away, **told.pools}
+        return ()
 
     def _ask_guests(self, unknown: dict[str, str]) -> list[Guest]:
         """All domains; where one of them holds libvirt up, all of them without figures."""
@@ -301,7 +315,7 @@ class LibvirtCollector:
 
     def _local_disks(self, guest: Guest) -> list[str]:
         """Those that take room on what is the node's disk."""
-        pools = self._node.pools if self._node else {}
+        pools = self._pools if self._node else {}
         return [name for name, source in guest.definition.sources.items() if self._disk.takes(source, pools)]
 
     def _size(self, guest: Guest, disk: str) -> int | None:

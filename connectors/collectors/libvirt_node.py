@@ -14,8 +14,7 @@ from vacancy.connectors.collectors import libvirt_xml
 from vacancy.connectors.collectors.collector import HugePages, NumaCell
 from vacancy.connectors.collectors.libvirt_connection import is_of_itself
 from vacancy.connectors.collectors.libvirt_guests import NOT_TOLD, Run, definition_of
-from vacancy.connectors.collectors.libvirt_pools import PoolState, storage_pools, volume_bytes
-from vacancy.connectors.collectors.libvirt_xml import Definition, DiskSource
+from vacancy.connectors.collectors.libvirt_xml import Definition
 from vacancy.connectors.collectors.machine import cpu_traits, reserved_pages, traits_of, with_base_pages
 
 _DEVICES = (
@@ -42,18 +41,14 @@ class Node:
     lacking: tuple[str, ...]
     """What of it libvirt does not tell, and why: a line each."""
     definitions: Mapping[Run, Definition]
-    pools: Mapping[str, PoolState]
-    volume_bytes: Mapping[DiskSource, int]
-    """Of the volumes of pools that guests have."""
 
 
-def look_at_node(connection: Any, known: Mapping[Run, Definition], with_pools: bool) -> Node:
+def look_at_node(connection: Any, known: Mapping[Run, Definition]) -> Node:
     """The machine as it is now.
 
     Args:
         connection: to libvirt.
         known: definitions, for the domains of which libvirt cannot tell it now.
-        with_pools: whether the storage pools are asked for even if no guest has a volume.
     """
     lacking: list[str] = []
     _, memory_mb, vcpus, *_ = connection.getInfo()
@@ -64,7 +59,6 @@ def look_at_node(connection: Any, known: Mapping[Run, Definition], with_pools: b
             definition = known.get(run)
         if definition is not None:
             definitions[run] = definition
-    volumes = {source for definition in definitions.values() for source in definition.sources.values() if source.pool}
     cells, traits = _capabilities(connection, lacking)
     return Node(
         name=_name(connection),
@@ -76,8 +70,6 @@ def look_at_node(connection: Any, known: Mapping[Run, Definition], with_pools: b
         devices=_devices(connection, lacking),
         lacking=tuple(lacking),
         definitions=definitions,
-        pools=storage_pools(connection) if with_pools or volumes else {},
-        volume_bytes=volume_bytes(connection, volumes),
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import libvirt
@@ -14,7 +15,7 @@ import libvirt
 from vacancy.connectors.collectors import libvirt_xml
 from vacancy.connectors.collectors.disk_id import fitting
 from vacancy.connectors.collectors.file_system import Room, room_of
-from vacancy.connectors.collectors.libvirt_connection import ABSENT, is_of_itself
+from vacancy.connectors.collectors.libvirt_connection import ABSENT, Connection, is_of_itself
 from vacancy.connectors.collectors.libvirt_xml import DiskSource
 from vacancy.connectors.collectors.limited import Limited
 
@@ -27,6 +28,45 @@ class PoolState:
     is_active: bool
     capacity: int
     available: int
+
+
+class Storage(NamedTuple):
+    """What libvirt tells of its storage pools by name, and of volumes: their virtual size in bytes."""
+
+    pools: Mapping[str, PoolState]
+    volume_bytes: Mapping[DiskSource, int]
+
+
+class StorageAsker:
+    """Asks libvirt for its storage, over a connection and by a thread of its own.
+
+    libvirt looks at a volume's file to tell its size, and while that hangs, as on NFS without its server, no question
+    about a pool is answered. One question is under way at a time, and whoever asks waits half a second for it at most.
+
+    Args:
+        uri: of libvirt.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._connection = Connection(uri, lambda: None)
+        self._volumes: frozenset[DiskSource] = frozenset()
+        self._asked: Limited[Storage] = Limited(self._ask, "libvirt's storage")
+
+    def __call__(self, volumes: Iterable[DiskSource]) -> Storage:
+        """The pools, and the sizes of those of the volumes that are told.
+
+        Raises:
+            OSError: libvirt does not answer in time, or refuses.
+        """
+        self._volumes = frozenset(volumes)
+        return self._asked()
+
+    def _ask(self) -> Storage:
+        volumes = self._volumes
+        return self._connection.call(
+            lambda connection: Storage(storage_pools(connection), volume_bytes(connection, volumes)),
+            threading.TIMEOUT_MAX,
+        )
 
 
 class PoolDisk:

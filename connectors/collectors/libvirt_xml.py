@@ -56,10 +56,17 @@ class Definition:
     def own_cpus(self, cells: Iterable[Cell]) -> frozenset[int]:
         """The host's CPUs that it has to itself, as far as its pins say.
 
-        What is pinned to all CPUs of a cell floats over the cell, as Nova has guests do that share their CPUs.
+        What may run on more CPUs than there are of it floats over them, as Nova has guests do that share the CPUs of a
+        cell, or those of it that are in ``cpu_shared_set``. So does what is pinned to all CPUs of a cell.
         """
         whole = [frozenset(cell.cpus) for cell in cells if len(cell.cpus) > 1]
-        return frozenset().union(*(pin for pin in self.pins if not any(cpus <= pin for cpus in whole)))
+        return frozenset().union(
+            *(
+                cpus
+                for cpus, number in Counter(self.pins).items()
+                if len(cpus) <= number and not any(cell <= cpus for cell in whole)
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -160,8 +160,9 @@ class HostCollector:
         if devices:
             disk = self._counters(self._source.disks, _DISK_FIGURES, unknown)
             net = self._counters(self._source.interfaces, _NET_FIGURES, unknown)
-        if cpu.busy_ns is None:
-            unknown["cpu_busy_ns"] = f"the first line of {self._proc / 'stat'} does not tell it"
+        for figure, value in (("busy", cpu.busy_ns), ("iowait", cpu.iowait_ns), ("steal", cpu.steal_ns)):
+            if value is None and figure in self._source.cpu_figures:
+                unknown[f"cpu_{figure}_ns"] = f"the first line of {self._proc / 'stat'} does not tell it"
         inventories = self._inventories(cpu.cpus, memory.total, disk_gb)
         return UsageReading(
             boot_id=self._boot_id,
@@ -186,9 +187,9 @@ class HostCollector:
             net_tx_bytes=net[1],
             net_rx_packets=net[2],
             net_tx_packets=net[3],
-            cpu_pressure_us=self._pressure_us("cpu"),
-            memory_pressure_us=self._pressure_us("memory"),
-            io_pressure_us=self._pressure_us("io"),
+            cpu_pressure_us=self._pressure_us("cpu", unknown),
+            memory_pressure_us=self._pressure_us("memory", unknown),
+            io_pressure_us=self._pressure_us("io", unknown),
             instances=0,
             uncertain=("disk_gb_capacity",) if "disk_gb_available" in unknown else None,
         )
@@ -249,10 +250,17 @@ class HostCollector:
             unknown |= {figure: f"not all of {', '.join(sorted(counters.counted))} tell it" for figure in missing}
         return sums
 
-    def _pressure_us(self, resource: str) -> int | None:
+    def _pressure_us(self, resource: str, unknown: dict[str, str]) -> int | None:
         """PSI's ``some`` total; None where the kernel has no PSI, or has it switched off."""
-        match = re.match(r"some .*\btotal=(\d+)", read_if_there(f"{self._proc}/pressure/{resource}") or "")
-        return count(match[1]) if match else None
+        file = f"{self._proc}/pressure/{resource}"
+        text = read_if_there(file)
+        if not text:
+            return None
+        match = re.match(r"some .*\btotal=(\d+)", text)
+        total = count(match[1]) if match else None
+        if total is None:
+            unknown[f"{resource}_pressure_us"] = f"{file} does not tell it"
+        return total
 
 
 @dataclass(frozen=True)
@@ -261,6 +269,7 @@ class _Source:
 
     memory: Callable[[], Memory]
     cpu_times: Callable[[], CpuTimes]
+    cpu_figures: frozenset[str]  # those that it always has
     disks: Counters
     interfaces: Counters
 
@@ -269,6 +278,7 @@ def _kernel(proc: Path, sysfs: Path) -> _Source:
     return _Source(
         MemoryReader(proc, sysfs / "fs" / "cgroup"),
         lambda: cpu_times(proc),
+        frozenset({"busy", "iowait", "steal"}),
         Counters(lambda: disk_rows(proc), lambda names: counted_disks(names, sysfs)),
         Counters(lambda: interface_rows(proc), lambda names: counted_interfaces(names, sysfs), LinkChanges()),
     )
@@ -280,6 +290,7 @@ def _psutil() -> _Source:
     return _Source(
         portable.memory,
         portable.cpu_times,
+        frozenset({"busy"}),
         Counters(portable.disk_rows, counted_disks),
         Counters(portable.interface_rows, counted_interfaces),
     )

@@ -18,6 +18,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.harness.agent import Agent
+from tests.harness.hanging import hanging_file_system
 from tests.harness.hypervisor import Hypervisor, connected, require_libvirt, running_hypervisor
 from tests.harness.installation import config_file
 from tests.harness.topic import histories, own_topics, read_topic
@@ -695,6 +696,26 @@ def test_a_volume_whose_pool_is_away_counts_as_it_did_until_it_is_known_to_be_go
     guests.virsh("vol-delete", "root", "--pool", "vms")
     collector.inventory()
     assert _read(collector.usage()) == (0, 0, 0, 1)
+
+
+def test_a_volume_that_hangs_counts_as_it_did_and_holds_up_nothing(guests: Hypervisor, pool: Path) -> None:
+    guests.virsh("define", _with_volume(guests, "one"))
+    collector = make_collector(guests.uri)
+    assert _read(collector.usage()) == (0, 0, 0, 4)
+    with hanging_file_system(pool) as away:
+        away.answers.clear()
+        # More looks than the agent leaves calls behind.
+        for _ in range(15):
+            collector.inventory()
+            assert _read(collector.usage()) == (0, 0, 0, 4)
+            assert collector.unknown == {}
+    guests.virsh("vol-delete", "root", "--pool", "vms")
+
+    def is_gone() -> bool:
+        collector.inventory()
+        return _read(collector.usage()) == (0, 0, 0, 1)
+
+    wait_until(is_gone, LIMIT_S, "what libvirt tells again does not count")
 
 
 def test_pools_that_are_the_hosts_disk(guests: Hypervisor, pool: Path, tmp_path: Path) -> None:

@@ -177,6 +177,17 @@ def test_a_counter_beyond_what_an_event_holds_is_not_known(machine: Machine, hug
     assert collector.unknown == {"net_rx_bytes": "not all of eno1, eno2 tell it"}
 
 
+@pytest.mark.parametrize("garbled", [str(2**64 - 1), "-1", "x"])
+def test_each_figure_that_a_file_has_and_does_not_tell_is_named(machine: Machine, garbled: str) -> None:
+    machine.write(machine.proc / "stat", PROC["stat"].replace(" 50 ", f" {garbled} ", 1))
+    machine.write(machine.proc / "pressure/io", f"some avg10=0.00 avg60=0.00 avg300=0.00 total={garbled}\n")
+    collector = machine.collector()
+    usage = collector.usage()
+    assert (usage.cpu_iowait_ns, usage.io_pressure_us) == (None, None)
+    assert (usage.cpu_steal_ns, usage.cpu_busy_ns) == (8 * TICK_NS, 433 * TICK_NS)
+    assert collector.unknown.keys() == {"cpu_iowait_ns", "io_pressure_us"}
+
+
 def test_no_pressure_and_no_disks_are_nothing_to_say(machine: Machine) -> None:
     shutil.rmtree(machine.proc / "pressure")
     machine.write(machine.proc / "diskstats", "   7       0 loop0 1 1 1 1 1 1 1 1 1 1 1\n")
