@@ -16,7 +16,7 @@ from typing import Any
 
 from vacancy.connectors.kubernetes.nodes import Nodes
 from vacancy.connectors.kubernetes.requests import pod_needs
-from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness, knows_load, over_limit
+from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness, over_limit, with_typical
 from vacancy.schemas.errors import VacancyError
 
 MAX_PRIORITY = 10
@@ -66,15 +66,14 @@ class Extender:
     def prioritize(self, arguments: dict[str, Any], by: float | None = None) -> list[dict[str, Any]]:
         """HostPriorityList: 10 for an empty node, 0 for one at a limit."""
         names, needs = node_names(arguments), pod_needs(arguments)
+        nodes = self._known(names, by)
+        rows = with_typical([row for row, _ in nodes.values()])
         known: dict[str, int] = {}
-        partly: dict[str, int] = {}
-        for name, (row, machine) in self._known(names, by).items():
+        for (name, (_, machine)), row in zip(nodes.items(), rows, strict=True):
             full = fullness(row, needs, machine, self._limits)
             if full is not None:
-                scores = known if knows_load(row) else partly
-                scores[name] = round(MAX_PRIORITY * (1 - min(full[0], 1.0)))
-        middle = sorted((known or partly).values())[len(known or partly) // 2] if known or partly else 0
-        known |= {name: min(score, middle) for name, score in partly.items()}
+                known[name] = round(MAX_PRIORITY * (1 - min(full[0], 1.0)))
+        middle = sorted(known.values())[len(known) // 2] if known else 0
         return [{"Host": name, "Score": known.get(name, middle)} for name in names]
 
     def _known(self, names: list[str], by: float | None) -> _Rows:

@@ -22,7 +22,7 @@ from nova.scheduler import utils, weights
 from vacancy.connectors.nova import options
 from vacancy.connectors.nova.reading import amount, shared, total
 from vacancy.connectors.nova.table import LOG
-from vacancy.connectors.scheduler.ranking import fullness, knows_load
+from vacancy.connectors.scheduler.ranking import fullness, with_typical
 
 _CHANCE = 0.5
 _MOST_CHANCE = 0.025
@@ -69,9 +69,10 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
         requests = shared()
         request = requests.of(spec, host_states)
         one, fresh = amount(spec), request.fresh(requests.max_age_s)
-        known: list[tuple[float, float, bool] | None] = []
+        rows = dict(zip(fresh, with_typical([row for row, _ in fresh.values()]), strict=True))
+        known: list[tuple[float, float] | None] = []
         for state in host_states:
-            row, age_s = fresh.get(state.uuid, (None, 0.0))
+            row, age_s = rows.get(state.uuid), fresh.get(state.uuid, (None, 0.0))[1]
             machine = total(state)
             full = fullness(row, request.needs(state.uuid, one), machine, requests.limits) if row else None
             if full is None:
@@ -79,16 +80,13 @@ class VacancyWeigher(weights.BaseHostWeigher):  # type: ignore[misc]  # nova has
                 continue
             share = max(one.vcpus / (machine.vcpus or 1), one.memory_mb / (machine.memory_mb or 1))
             empty = 1 - min(full[0], 1.0) + min(_CHANCE * share, _MOST_CHANCE) * _gumbel()
-            known.append((empty, 1 - age_s / requests.max_age_s, row is not None and knows_load(row)))
+            known.append((empty, 1 - age_s / requests.max_age_s))
         if len(fresh) < len(request.rows):
             requests.table.count(hosts_stale=len(request.rows) - len(fresh))
         if not any(known):
             return [0.0] * len(host_states)
-        whole = [value[0] for value in known if value and value[2]] or [value[0] for value in known if value]
-        median = statistics.median(whole)
-        return [
-            ((value[0] if value[2] else min(value[0], median)) - median) * value[1] if value else 0.0 for value in known
-        ]
+        median = statistics.median(value[0] for value in known if value)
+        return [(value[0] - median) * value[1] if value else 0.0 for value in known]
 
     def _compare(self, weighed: Sequence[Any], ours: Sequence[float], spec: Any) -> None:
         """Logs which host wins and which would win with ``compare_multiplier``, given the earlier weighers' weights."""

@@ -6,7 +6,9 @@ What always holds: only the standard library is imported, since this code runs i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import NamedTuple
 
 _ROUNDING = 1.1
@@ -56,10 +58,10 @@ class Limits:
     io_pressure: float = 0.5
 
 
-_CONTENTION = tuple(
-    (Measured._fields.index(name), name) for name in Limits.__annotations__ if name != "cpu_utilization"
-)
-"""Index and name of the fractions that measure contention; indexing is fast enough for thousands of hosts."""
+_FRACTIONS = tuple((Measured._fields.index(name), name) for name in Limits.__annotations__)
+"""Index and name of the fractions; indexing is fast enough for thousands of hosts."""
+_CONTENTION = tuple((place, name) for place, name in _FRACTIONS if name != "cpu_utilization")
+"""Of those that measure contention."""
 
 
 def fullness(host: Measured, needs: Amount, total: Amount, limits: Limits) -> tuple[float, str] | None:
@@ -96,12 +98,22 @@ def fullness(host: Measured, needs: Amount, total: Amount, limits: Limits) -> tu
     return (worst, by) if by else None
 
 
-def knows_load(host: Measured) -> bool:
-    """Whether a host says how busy its CPUs are.
+def with_typical(hosts: Sequence[Measured]) -> list[Measured]:
+    """The hosts, each with the median of those that know a fraction where it does not know it itself.
 
-    One that does not must not rank above the median of those that do: what is not known is never taken for idle.
+    So what is not known is never taken for idle; a fraction that nobody knows stays unknown.
     """
-    return _fraction(host.cpu_utilization) is not None
+    typical = {}
+    for place, name in _FRACTIONS:
+        known = [value for host in hosts if (value := host[place]) is not None and 0 <= value <= _ROUNDING]
+        if 0 < len(known) < len(hosts):
+            typical[place, name] = median(known)
+    if not typical:
+        return list(hosts)
+    return [
+        host._replace(**{name: value for (place, name), value in typical.items() if _fraction(host[place]) is None})
+        for host in hosts
+    ]
 
 
 def over_limit(host: Measured, needs: Amount, limits: Limits, min_memory_mb_available: float) -> str | None:
@@ -110,8 +122,8 @@ def over_limit(host: Measured, needs: Amount, limits: Limits, min_memory_mb_avai
     An unknown figure does not rule a host out. These limits are set by the operator, not by the request, and a filter
     that rejected every host without a figure would stop all scheduling when figures are missing.
     """
-    for name in ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "io_pressure"):
-        known = _fraction(getattr(host, name))
+    for place, name in _FRACTIONS:
+        known = _fraction(host[place])
         if known is not None and known > getattr(limits, name):
             return name
     available = host.memory_mb_available

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vacancy.connectors.scheduler.ranking import Amount, Limits, Measured, fullness, makes_sense, over_limit
+from vacancy.connectors.scheduler.ranking import (
+    Amount,
+    Limits,
+    Measured,
+    fullness,
+    makes_sense,
+    over_limit,
+    with_typical,
+)
 
 MACHINE = Amount(64, 262_144)
 REQUEST = Amount(4, 8192)
@@ -43,6 +51,20 @@ def test_what_is_not_known_rules_nothing_out_and_says_nothing() -> None:
     assert fullness(nothing, REQUEST, MACHINE, LIMITS) is None
     assert over_limit(nothing, REQUEST, LIMITS, 0) is None
     assert fullness(IDLE, REQUEST, Amount(0, 0), LIMITS) is None
+
+
+@pytest.mark.parametrize("figure", ["cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "io_pressure"])
+@pytest.mark.parametrize("unknown", [None, math.nan, -1.0, 7.0])
+def test_what_one_host_does_not_know_counts_as_the_others_median(figure: str, unknown: float | None) -> None:
+    limit = getattr(LIMITS, figure)
+    values: list[dict[str, Any]] = [{figure: value} for value in (unknown, 0.5 * limit, 0.7 * limit, 0.9 * limit)]
+    silent, *others = (IDLE._replace(**value) for value in values)
+    filled = with_typical([silent, *others])
+    assert getattr(filled[0], figure) == 0.7 * limit
+    assert filled[1:] == others
+    assert fullness(filled[0], REQUEST, MACHINE, LIMITS) == fullness(others[1], REQUEST, MACHINE, LIMITS)
+    assert with_typical([silent, silent]) == [silent, silent] or math.isnan(unknown or 0)
+    assert with_typical([]) == []
 
 
 def test_a_host_is_over_a_limit_not_at_it() -> None:
