@@ -70,6 +70,11 @@ HOSTS: dict[str, list[Moment]] = {
     "one-cpu-more": moments(
         (0, {"cpu_busy_ns": 0}), (1, {"cpu_busy_ns": 4 * S}), (2, {"cpu_busy_ns": 8 * S, "cpu_count": 8})
     ),
+    # Of a step that crosses the window's beginning the part counts that is within; the counter grew evenly in it.
+    "crosses": moments((0, {"cpu_busy_ns": 0}), (40, {"cpu_busy_ns": 0}), (80, {"cpu_busy_ns": 160 * S})),
+    "crosses-busy": moments((0, {"cpu_busy_ns": 0}), (40, {"cpu_busy_ns": 160 * S}), (80, {"cpu_busy_ns": 160 * S})),
+    "crosses-void": moments((0, {"cpu_busy_ns": 999 * S}), (40, {"cpu_busy_ns": 0}), (80, {"cpu_busy_ns": 160 * S})),
+    "always-busy": moments(*((t * 7, dict.fromkeys(COUNTERS, 7_000_000 * t)) for t in range(30))),
     # Fractions are between 0 and 1, sums do not overflow.
     "ticks": moments((0, {"cpu_busy_ns": 0}), (0.05, {"cpu_busy_ns": 240_000_000})),
     "forged": moments((0, {"cpu_busy_ns": 0}), (1, {"cpu_busy_ns": LAST})),
@@ -98,6 +103,11 @@ BROKERS: dict[str, list[tuple[float, Moment]]] = {
         (3_600, (0, steady(0))),
         (5, (1, steady(1))),
         (6, (2, steady(2) | {"vcpus_allocated": 4})),
+    ],
+    # What a node could not send for minutes comes at once: idle for five of them, then busy.
+    "caught-up": [(t / 1000, (t, {"cpu_busy_ns": max(0, t - 300) * 4 * S})) for t in range(331)],
+    "caught-up-after-a-gap": [
+        (t / 1000, (t, {"cpu_busy_ns": max(0, t - 300) * 4 * S})) for t in (*range(300), 400, 401, 402)
     ],
 }
 
@@ -145,6 +155,22 @@ def test_a_rate_is_over_the_steps_that_have_its_counter(newest: dict[str, dict[s
     assert newest["pressure-comes"]["cpu_pressure"] == 1
     assert newest["pressure-comes"]["cpu_utilization"] == pytest.approx(0.25)
     assert newest["one-cpu-more"]["cpu_utilization"] == pytest.approx(8 / 12)
+
+
+def test_a_step_counts_with_the_part_that_is_within_the_window(newest: dict[str, dict[str, Any]]) -> None:
+    assert newest["crosses"]["cpu_utilization"] == pytest.approx(40 / 60)
+    assert newest["crosses-busy"]["cpu_utilization"] == pytest.approx(20 / 60)
+    assert newest["crosses-void"]["cpu_utilization"] == pytest.approx(1)
+    # A step counts in part, and what was rounded is no fraction above 1.
+    assert newest["always-busy"]["cpu_pressure"] == 1
+    assert newest["always-busy"]["anomalies"] == 0
+
+
+def test_rates_of_what_came_late_are_of_the_window_by_the_clock_of_the_node(newest: dict[str, dict[str, Any]]) -> None:
+    assert newest["caught-up"]["samples"] == 331
+    assert newest["caught-up"]["cpu_utilization"] == pytest.approx(30 / 60)
+    # The step over the gap is longer than the window: there is none, and what is before it counts no more.
+    assert newest["caught-up-after-a-gap"]["cpu_utilization"] == pytest.approx(1)
 
 
 def test_fractions_are_bounded_and_sums_do_not_overflow(newest: dict[str, dict[str, Any]]) -> None:

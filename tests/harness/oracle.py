@@ -172,11 +172,12 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
         row[f"{resource}_capacity"] = newest.event[f"{resource}_capacity"]
         row[f"{resource}_free"] = newest.event[f"{resource}_capacity"] - newest.event[f"{resource}_allocated"]
         row[f"{resource}_free_min"] = min(free)
+    begin_ns = newest.event["monotonic_ns"] - window_ms * 1_000_000
     anomalies = CLOCK_WENT_BACK if newest.went_back else 0
     if newest.cloned_ms is not None and newest.append_ms - newest.cloned_ms <= window_ms:
         anomalies |= CLONED_ID
     for counter, column in COUNTERS.items():
-        rate = None if _told(counter, newest.event) is None else _rate(counter, steps)
+        rate = None if _told(counter, newest.event) is None else _rate(counter, steps, begin_ns)
         if rate is not None and not column.endswith("_per_s") and rate > 1:
             rate = Fraction(1)
             anomalies |= FRACTION_BOUNDED
@@ -184,20 +185,25 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
     return row | {"anomalies": anomalies}
 
 
-def _rate(counter: str, steps: list[tuple[dict[str, Any], dict[str, Any]]]) -> Fraction | None:
-    """What a counter grew by, exactly, over the time of the steps that are not void for it; None: not known."""
-    amount = time_ns = 0
+def _rate(counter: str, steps: list[tuple[dict[str, Any], dict[str, Any]]], begin_ns: int) -> Fraction | None:
+    """What a counter grew by, exactly, over the time of the steps that are not void for it; None: not known.
+
+    Of each step that part counts which is after begin_ns on the node's clock.
+    """
+    amount = time_ns = Fraction(0)
     for first, second in steps:
         before, after = _told(counter, first), _told(counter, second)
         if before is None or after is None or 2 * after < before:
             continue
+        elapsed_ns = second["monotonic_ns"] - first["monotonic_ns"]
+        within_ns = max(0, min(elapsed_ns, second["monotonic_ns"] - begin_ns))
         cpus = second["cpu_count"] if counter in CPU_FRACTIONS else 1
-        amount += after - before
-        time_ns += (second["monotonic_ns"] - first["monotonic_ns"]) * cpus
+        amount += (after - before) * Fraction(within_ns, elapsed_ns)
+        time_ns += within_ns * cpus
     if not time_ns or amount < 0:
         return None
     unit = 1_000_000_000 if "bytes" in counter else {"ns": 1, "us": 1_000}[counter[-2:]]
-    return Fraction(amount * unit, time_ns)
+    return amount * unit / time_ns
 
 
 def _told(counter: str, event: dict[str, Any]) -> int | None:

@@ -15,8 +15,9 @@ import java.util.Arrays;
  *
  * <ul>
  *   <li>append times never fall from one entry to the next, and lie within the window that ends with the newest;
- *   <li>sums are those of the entries, exact whatever the counters do, so neither they nor the later minima need to be
- *       stored;
+ *   <li>sums are those of the steps that lie within the window by the node's clock too, as a whole, exact whatever the
+ *       counters do, so neither they nor the later minima need to be stored;
+ *   <li>the step before these, which mostly crosses the window's beginning, is kept but not in the sums;
  *   <li>nothing that changes is shared with another instance.
  * </ul>
  */
@@ -129,6 +130,9 @@ public final class HostWindow {
     /** How many of the oldest entries are folded. */
     private int folded;
 
+    /** How many of the oldest entries have no step in the sums. The step of the last of these counts in part. */
+    private int uncounted;
+
     /**
      * All else, in one array, since each object more is memory to wait for where there are many hosts: the newest event's
      * counters; by resource, the least free of the entries that are not folded; by figure, its sum over the steps; by
@@ -221,6 +225,11 @@ public final class HostWindow {
             long elapsedNs = monotonicNs - clocks.presentNs();
             if (elapsedNs <= windowMs * NS_PER_MS) {
                 takeStep(step, elapsedNs, cpuCount, newCounters);
+                keepWithin(windowMs);
+            } else {
+                // What is before such a step is before the window.
+                forgetSums();
+                uncounted = size;
             }
         }
         clocks.set(bootIndex, boot, monotonicNs);
@@ -272,11 +281,12 @@ public final class HostWindow {
     }
 
     /**
-     * A counter's rate: what it grew by in the steps that have it, over their time.
+     * A counter's rate: what it grew by in the steps that have it, over their time. A step that crosses the window's
+     * beginning, by the node's clock, counts with the part that is within.
      *
      * @return 0 or more; NaN where the newest event lacks the counter, no step has it, or it went back on balance
      */
-    double rate(int counter) {
+    double rate(int counter, long windowMs) {
         int growth = SUM + GROWTH + counter;
         int time = SUM + TIME[counter];
         int without = VOID_TIME + counter;
@@ -291,7 +301,28 @@ public final class HostWindow {
             }
             ns += high * HIGH_UNIT;
         }
-        return totals[NEWEST + counter] == ABSENT || ns == 0 || grown < 0 ? Double.NaN : grown * SCALE[counter] / ns;
+        if (totals[NEWEST + counter] == ABSENT) {
+            return Double.NaN;
+        }
+        return uncounted > 0 ? rateWithPart(counter, grown, ns, windowMs) : rate(counter, grown, ns);
+    }
+
+    /** The rate of a counter that grew by so much in the steps of the sums, and by more in the step before them. */
+    private double rateWithPart(int counter, double grown, double ns, long windowMs) {
+        int crossing = step(uncounted - 1);
+        long elapsedNs = ring[crossing + ELAPSED_NS];
+        long withinNs = Math.min(windowMs * NS_PER_MS - totals[SUM + ELAPSED_NS], elapsedNs);
+        if (withinNs <= 0 || (ring[crossing + VOID] & 1L << counter) != 0) {
+            return rate(counter, grown, ns);
+        }
+        // Both are multiplied by elapsedNs, which saves divisions.
+        double grownThere = (double) ring[crossing + GROWTH + counter] * withinNs;
+        double nsThere = (double) ring[crossing + TIME[counter]] * withinNs;
+        return rate(counter, grown * elapsedNs + grownThere, ns * elapsedNs + nsThere);
+    }
+
+    private static double rate(int counter, double grown, double ns) {
+        return ns == 0 || grown < 0 ? Double.NaN : grown * SCALE[counter] / ns;
     }
 
     /** One that equals this and shares nothing with it: what a checkpoint under way makes of each host that reports. */
@@ -308,6 +339,7 @@ public final class HostWindow {
         copy.oldest = oldest;
         copy.size = size;
         copy.folded = folded;
+        copy.uncounted = uncounted;
         System.arraycopy(totals, 0, copy.totals, 0, TOTALS);
         copy.isWide = isWide;
         return copy;
@@ -321,7 +353,8 @@ public final class HostWindow {
                 (active ? 1 : 0)
                         | (clockWentBack ? 2 : 0)
                         | (behind != null ? 4 : 0)
-                        | (partition != NO_PARTITION ? 8 : 0));
+                        | (partition != NO_PARTITION ? 8 : 0)
+                        | (hasCrossing() ? 16 : 0));
         if (partition != NO_PARTITION) {
             out.write(partition);
         }
@@ -346,8 +379,17 @@ public final class HostWindow {
                 out.writeSigned(ring[head + column] - before[column]);
                 before[column] = ring[head + column];
             }
-            writeStep(out, step(index));
+            if (index < uncounted - 1) {
+                out.write(0);
+            } else {
+                writeStep(out, step(index));
+            }
         }
+    }
+
+    /** Whether there is a step before those in the sums. */
+    private boolean hasCrossing() {
+        return uncounted > 0 && ring[step(uncounted - 1) + ELAPSED_NS] > 0;
     }
 
     /** Writes the step that stands there: its time, which counters it is void for, and what the others grew by. */
@@ -402,6 +444,8 @@ public final class HostWindow {
         }
         int size = (int) in.read();
         int folded = (int) in.read();
+        // Releases that counted each step whole have stored none; the next event takes from the sums what is outside.
+        boolean crosses = (flags & 16) != 0;
         long appendMs = 0;
         long[] free = new long[RESOURCES];
         for (int index = 0; index < size; index++) {
@@ -415,7 +459,12 @@ public final class HostWindow {
             }
             int step = window.append(appendMs, free);
             window.readStep(in, step, counters);
-            window.count(step, 1);
+            if (crosses && window.ring[step + ELAPSED_NS] > 0) {
+                window.uncounted = index + 1;
+                crosses = false;
+            } else {
+                window.count(step, 1);
+            }
         }
         if (folded == size) {
             window.forgetLaterLeast();
@@ -500,7 +549,11 @@ public final class HostWindow {
         if (folded == 0) {
             fold();
         }
-        count(step(0), -1);
+        if (uncounted > 0) {
+            uncounted--;
+        } else {
+            count(step(0), -1);
+        }
         oldest = place(1);
         size--;
         folded--;
@@ -527,9 +580,22 @@ public final class HostWindow {
     private void clear() {
         size = 0;
         folded = 0;
+        uncounted = 0;
         forgetLaterLeast();
+        forgetSums();
+    }
+
+    private void forgetSums() {
         Arrays.fill(totals, SUM, TOTALS, 0);
         isWide = false;
+    }
+
+    /** Takes the oldest steps from the sums until these are of no longer time than the window, by the node's clock. */
+    private void keepWithin(long windowMs) {
+        // None of these steps is longer than a window, and before each there was at most a window: a long has room.
+        while (totals[SUM + ELAPSED_NS] > windowMs * NS_PER_MS) {
+            count(step(uncounted++), -1);
+        }
     }
 
     private void forgetLaterLeast() {

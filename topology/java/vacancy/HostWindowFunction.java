@@ -86,6 +86,9 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
 
     private static final long DAY_MS = 86_400_000;
 
+    /** A fraction that is above 1 by less is 1: a step that counts in part was rounded. */
+    private static final double ROUNDING = 0x1p-50;
+
     private final long windowMs;
 
     private transient Counter late;
@@ -282,10 +285,10 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
         }
         int anomalies = window.anomalies(windowMs);
         for (int counter = 0; counter < HostWindow.COUNTERS; counter++) {
-            double rate = window.rate(counter);
+            double rate = window.rate(counter, windowMs);
             if (IS_FRACTION[counter] && rate > 1) {
+                anomalies |= rate > 1 + ROUNDING ? HostWindow.FRACTION_BOUNDED : 0;
                 rate = 1;
-                anomalies |= HostWindow.FRACTION_BOUNDED;
             }
             if (Double.isNaN(rate)) {
                 writer.setNullAt(column++);

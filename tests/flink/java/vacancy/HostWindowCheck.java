@@ -2,7 +2,6 @@ package vacancy;
 
 import java.io.IOException;
 import java.math.BigDecimal;
-import java.math.BigInteger;
 import java.math.MathContext;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
@@ -25,9 +24,11 @@ import org.apache.flink.core.memory.DataOutputSerializer;
 public final class HostWindowCheck {
 
     private static final HostWindowSerializer SERIALIZER = new HostWindowSerializer();
+    private static final MathContext EXACT = MathContext.DECIMAL128;
 
     /** An event; without a step to it, before is null. */
-    private record Event(long appendMs, long[] free, long[] before, long[] counters, long elapsedNs, long cpuCount) {}
+    private record Event(
+            long appendMs, long[] free, long[] before, long[] counters, long clockNs, long elapsedNs, long cpuCount) {}
 
     /** Of one boot, and behind its clock. */
     private record Behind(String boot, long appendMs, long clockNs) {}
@@ -170,7 +171,7 @@ public final class HostWindowCheck {
             events.clear();
         }
         boolean step = !anew && clockNs - boundNs <= windowMs * 1_000_000;
-        events.add(new Event(now, free, step ? counters : null, next, clockNs - boundNs, cpuCount));
+        events.add(new Event(now, free, step ? counters : null, next, clockNs, clockNs - boundNs, cpuCount));
         appendMs = now;
         boot = nextBoot;
         clocksNs.remove(boot);
@@ -213,34 +214,43 @@ public final class HostWindowCheck {
             equal(window.least(resource), least, "least free of resource " + resource);
         }
         for (int counter = 0; counter < HostWindow.COUNTERS; counter++) {
-            double rate = rate(counter, expected);
-            double found = window.rate(counter);
-            boolean same = Double.isNaN(rate) ? Double.isNaN(found) : Math.abs(found - rate) <= 1e-14 * rate;
-            equal(same, true, "rate of counter " + counter + ", " + found + " for " + rate);
+            compareRate(counter, expected);
         }
     }
 
-    /** A counter's rate, exact but for the last bits; NaN where it is not known. */
-    private double rate(int counter, List<Event> expected) {
-        BigInteger grown = BigInteger.ZERO;
-        BigInteger timeNs = BigInteger.ZERO;
+    /** A counter's rate, to the last bits. A step counts with the part that is within the window by the node's clock. */
+    private void compareRate(int counter, List<Event> expected) {
+        BigDecimal grown = BigDecimal.ZERO;
+        BigDecimal moved = BigDecimal.ZERO;
+        BigDecimal timeNs = BigDecimal.ZERO;
         UsageColumns.Counter column = UsageColumns.COUNTERS.get(counter);
+        long startNs = clocksNs.get(boot) - windowMs * 1_000_000;
         for (Event event : expected) {
             long after = event.counters()[counter];
             long before = event.before() == null ? -1 : event.before()[counter];
-            if (before >= 0 && after >= 0 && after >= before - after) {
-                grown = grown.add(BigInteger.valueOf(after - before));
+            long withinNs = Math.min(event.elapsedNs(), event.clockNs() - startNs);
+            if (before >= 0 && after >= 0 && after >= before - after && withinNs > 0) {
+                BigDecimal part = new BigDecimal(withinNs).divide(new BigDecimal(event.elapsedNs()), EXACT);
+                BigDecimal growth = new BigDecimal(after - before).multiply(part);
                 long cpus = column.per() == UsageColumns.Per.CPU_TIME ? event.cpuCount() : 1;
-                timeNs = timeNs.add(BigInteger.valueOf(event.elapsedNs()).multiply(BigInteger.valueOf(cpus)));
+                grown = grown.add(growth);
+                moved = moved.add(growth.abs());
+                timeNs = timeNs.add(new BigDecimal(withinNs).multiply(new BigDecimal(cpus)));
             }
         }
-        if (counters[counter] < 0 || timeNs.signum() == 0 || grown.signum() < 0) {
-            return Double.NaN;
+        double found = window.rate(counter, windowMs);
+        // What a counter fell by leaves of the sum less than was rounded: not even its sign is known then.
+        BigDecimal rounded = moved.multiply(new BigDecimal("1e-15"));
+        boolean unclear = grown.abs().compareTo(rounded) <= 0 && grown.compareTo(moved) < 0;
+        if (counters[counter] < 0 || timeNs.signum() == 0 || grown.signum() < 0 && !unclear) {
+            equal(found, Double.NaN, "rate of counter " + counter);
+            return;
         }
-        return new BigDecimal(grown)
-                .multiply(new BigDecimal(column.scale()))
-                .divide(new BigDecimal(timeNs), MathContext.DECIMAL64)
-                .doubleValue();
+        BigDecimal scale = new BigDecimal(column.scale()).divide(timeNs, EXACT);
+        double rate = grown.multiply(scale).doubleValue();
+        double bound = 1e-14 * rate + rounded.multiply(scale).doubleValue();
+        boolean same = Math.abs(found - rate) <= bound || unclear && Double.isNaN(found);
+        equal(same, true, "rate of counter " + counter + ", " + found + " for " + rate);
     }
 
     private static void equal(Object found, Object expected, String what) {

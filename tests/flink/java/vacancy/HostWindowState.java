@@ -82,7 +82,7 @@ public final class HostWindowState {
             System.out.println("  " + UsageColumns.RESOURCES.get(resource) + "_free_min " + window.least(resource));
         }
         for (int counter = 0; counter < HostWindow.COUNTERS; counter++) {
-            System.out.println("  " + UsageColumns.COUNTERS.get(counter).rate() + " " + window.rate(counter));
+            System.out.println("  " + UsageColumns.COUNTERS.get(counter).rate() + " " + window.rate(counter, WINDOW_MS));
         }
     }
 }
