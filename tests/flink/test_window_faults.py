@@ -59,6 +59,9 @@ HOSTS: dict[str, list[Moment]] = {
     **{f"wild-{name}": with_counter(name, 5 * S, LAST, 0, LAST, 7) for name in COUNTERS},
     **{f"flaps-{name}": with_counter(name, *(10 * S, 9 * S) * 20, 10 * S) for name in COUNTERS},
     "unplugged": moments(*((t, {"net_rx_bytes": (100 * S if t < 3 else 80 * S) + t * S}) for t in range(6))),
+    # All busy, but for what a CPU that has gone takes out of the sum.
+    "busy-cpu-gone": moments(*((t, {"cpu_busy_ns": (1100 if t < 30 else 900) * S + t * 4 * S}) for t in range(60))),
+    "iowait-leaps": with_counter("cpu_iowait_ns", *(10 * S, 4 * S + 1, 10 * S, 9 * S, 8 * S) * 9, 10 * S),
     "iowait-back": with_counter("cpu_iowait_ns", 100, 110, 105, 120),
     "iowait-less": with_counter("cpu_iowait_ns", 10 * S, 9 * S),
     # A rate is over the steps that have its counter.
@@ -95,6 +98,8 @@ HOSTS: dict[str, list[Moment]] = {
     "rebooted": moments((0, boot(1, 0)), (10, boot(2, 5))),
     "cloned": moments(*((t, boot(t % 2, t)) for t in range(20))),
     "cloned-five-times": moments(*((t, boot(t % 5, t)) for t in range(20))),
+    "cloned-twelve-times": moments(*((t / 10, boot(t % 12, t)) for t in range(36))),
+    "booted-eight-times": moments(*((t, boot(t, t)) for t in range(8))),
     "cloned-once": moments(*((t, boot(t % 2, t)) for t in range(20)), *((t, boot(1, t)) for t in range(20, 100))),
 }
 BROKERS: dict[str, list[tuple[float, Moment]]] = {
@@ -145,8 +150,10 @@ def test_a_counter_that_is_gone_or_begins_anew_costs_its_own_rate_alone(newest: 
 
 def test_what_goes_back_does_not_multiply(newest: dict[str, dict[str, Any]]) -> None:
     assert newest["iowait-back"]["cpu_iowait"] == pytest.approx(20 / (3 * S * 4))
-    assert newest["iowait-less"]["cpu_iowait"] is None  # on balance it went back: that is not idle
-    assert newest["unplugged"]["net_rx_bytes_per_s"] is None
+    assert newest["iowait-less"]["cpu_iowait"] is None  # it is not known: that is not idle
+    assert newest["iowait-leaps"]["cpu_iowait"] == 0
+    assert newest["unplugged"]["net_rx_bytes_per_s"] == pytest.approx(S)
+    assert newest["busy-cpu-gone"]["cpu_utilization"] == pytest.approx(1)
     assert newest["unplugged"]["net_tx_bytes_per_s"] == pytest.approx(S)
     assert newest["unplugged"]["cpu_utilization"] == pytest.approx(0.25)
 
@@ -198,7 +205,9 @@ def test_a_clock_that_goes_back_for_good_is_followed_within_a_window(newest: dic
 
 def test_a_former_boot_that_goes_on_is_another_node(newest: dict[str, dict[str, Any]]) -> None:
     assert newest["rebooted"]["anomalies"] == 0
-    assert newest["cloned"]["anomalies"] == newest["cloned-five-times"]["anomalies"] == CLONED_ID
+    assert newest["booted-eight-times"]["anomalies"] == 0
+    for host in ("cloned", "cloned-five-times", "cloned-twelve-times"):
+        assert newest[host]["anomalies"] == CLONED_ID, host
     assert newest["cloned"]["cpu_utilization"] is None
     # It is forgotten a window after the other one has fallen silent.
     assert newest["cloned-once"]["anomalies"] == 0

@@ -55,6 +55,9 @@ class _Taken:
         stepless: whether no step leads to it: it is the first of its boot, or the boot's clock has gone back.
         cloned_ms: append_ms when a former boot last went on; None if none has.
         went_back: whether the clock of its boot has gone back for good.
+        growth: by counter, what it grew by in the step to the event, of those that the step is not void for.
+        fell_from: by counter that fell in the step, where it had been.
+        is_back: counters that fell in the step before and are now where they had been, or beyond.
     """
 
     append_ms: int
@@ -65,6 +68,9 @@ class _Taken:
     stepless: bool
     cloned_ms: int | None
     went_back: bool
+    growth: dict[str, int]
+    fell_from: dict[str, int]
+    is_back: frozenset[str]
 
 
 def rows(history: Sequence[Record], window_ms: int) -> list[dict[str, Any]]:
@@ -90,6 +96,7 @@ def _taken(history: Sequence[Record], window_ms: int) -> list[_Taken]:
     clocks: dict[str, int] = {}
     behind: list[Record] = []
     taken: list[_Taken] = []
+    new_boots_since_ms, new_boots = -1, 0
     for record in history:
         boot_id, monotonic_ns = record.event["boot_id"], record.event["monotonic_ns"]
         before = taken[-1] if taken else None
@@ -114,17 +121,52 @@ def _taken(history: Sequence[Record], window_ms: int) -> list[_Taken]:
         cloned_ms = before.cloned_ms if before else None
         if restart and cloned_ms is not None:
             cloned_ms = min(cloned_ms, append_ms)
-        if reboot and not back and boot_id in clocks:
+        if reboot and boot_id not in clocks:
+            if not new_boots_since_ms <= append_ms <= new_boots_since_ms + window_ms:
+                new_boots_since_ms, new_boots = append_ms, 0
+            new_boots += 1
+        if reboot and not back and (boot_id in clocks or new_boots > BOOTS):
             cloned_ms = append_ms
         went_back = back or (before is not None and before.went_back and not reboot)
         alone = reboot or back or restart
         place = (record.append_ms, record.partition)
-        taken.append(_Taken(append_ms, *place, record.event, alone, reboot or back, cloned_ms, went_back))
+        stepless = reboot or back
+        growth, fell_from, is_back = (
+            _step(before, record.event, window_ms, restart) if before and not stepless else _NO_STEP
+        )
+        taken.append(
+            _Taken(append_ms, *place, record.event, alone, stepless, cloned_ms, went_back, growth, fell_from, is_back)
+        )
         clocks.pop(boot_id, None)
         clocks[boot_id] = monotonic_ns
         if len(clocks) > BOOTS:
             del clocks[next(iter(clocks))]
     return taken
+
+
+_NO_STEP: tuple[dict[str, int], dict[str, int], frozenset[str]] = ({}, {}, frozenset())
+
+
+def _step(
+    before: _Taken, event: dict[str, Any], window_ms: int, restart: bool
+) -> tuple[dict[str, int], dict[str, int], frozenset[str]]:
+    """What counters did in a step: growth, fell_from and is_back of the event that it leads to."""
+    if event["monotonic_ns"] - before.event["monotonic_ns"] > window_ms * 1_000_000:
+        return _NO_STEP
+    growth, fell_from, is_back = {}, {}, set()
+    for counter in COUNTERS:
+        was, now = _told(counter, before.event), _told(counter, event)
+        if was is None or now is None:
+            continue
+        fell = not restart and counter in before.fell_from
+        reached = max(was, before.fell_from[counter]) if fell else was
+        if now >= reached:
+            growth[counter] = now - reached
+            if fell:
+                is_back.add(counter)
+        elif now < was <= 2 * now:
+            fell_from[counter] = reached
+    return growth, fell_from, frozenset(is_back)
 
 
 def _behind(run: list[Record], record: Record) -> list[Record]:
@@ -146,7 +188,8 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
     """The row of the last of a host's events, given all up to it."""
     newest = taken[-1]
     window: list[_Taken] = []
-    steps: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    steps: list[tuple[int, _Taken, frozenset[str]]] = []
+    is_back: frozenset[str] = frozenset()
     for before, record in zip([*reversed(taken[:-1]), None], reversed(taken), strict=True):
         if record.append_ms < newest.append_ms - window_ms:
             break
@@ -154,7 +197,8 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
         if before and not record.stepless:
             elapsed_ns = record.event["monotonic_ns"] - before.event["monotonic_ns"]
             if elapsed_ns <= window_ms * 1_000_000:
-                steps.append((before.event, record.event))
+                steps.append((elapsed_ns, record, is_back))
+        is_back = record.is_back
         if record.alone:
             break
     row: dict[str, Any] = {
@@ -185,22 +229,23 @@ def _row(taken: Sequence[_Taken], window_ms: int) -> dict[str, Any]:
     return row | {"anomalies": anomalies}
 
 
-def _rate(counter: str, steps: list[tuple[dict[str, Any], dict[str, Any]]], begin_ns: int) -> Fraction | None:
+def _rate(counter: str, steps: list[tuple[int, _Taken, frozenset[str]]], begin_ns: int) -> Fraction | None:
     """What a counter grew by, exactly, over the time of the steps that are not void for it; None: not known.
 
-    Of each step that part counts which is after begin_ns on the node's clock.
+    Args:
+        counter: its name.
+        steps: each with its time in ns, the event that it leads to, and the counters that are back after the next step.
+        begin_ns: of each step that part counts which is after it on the node's clock.
     """
     amount = time_ns = Fraction(0)
-    for first, second in steps:
-        before, after = _told(counter, first), _told(counter, second)
-        if before is None or after is None or 2 * after < before:
+    for elapsed_ns, record, is_back in steps:
+        if counter not in record.growth and counter not in is_back:
             continue
-        elapsed_ns = second["monotonic_ns"] - first["monotonic_ns"]
-        within_ns = max(0, min(elapsed_ns, second["monotonic_ns"] - begin_ns))
-        cpus = second["cpu_count"] if counter in CPU_FRACTIONS else 1
-        amount += (after - before) * Fraction(within_ns, elapsed_ns)
+        within_ns = max(0, min(elapsed_ns, record.event["monotonic_ns"] - begin_ns))
+        cpus = record.event["cpu_count"] if counter in CPU_FRACTIONS else 1
+        amount += record.growth.get(counter, 0) * Fraction(within_ns, elapsed_ns)
         time_ns += within_ns * cpus
-    if not time_ns or amount < 0:
+    if not time_ns:
         return None
     unit = 1_000_000_000 if "bytes" in counter else {"ns": 1, "us": 1_000}[counter[-2:]]
     return amount * unit / time_ns

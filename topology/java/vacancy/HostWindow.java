@@ -140,6 +140,14 @@ public final class HostWindow {
      */
     private final long[] totals = new long[TOTALS];
 
+    /** By counter, where it had been before it fell in the newest step; NEVER if it did not fall. Null if none did. */
+    private long[] fallenFrom;
+
+    /** Since when new boots are counted, by append time, and how many there were. Not stored: soon it is known again. */
+    private long newBootsSinceMs = NEVER;
+
+    private int newBoots;
+
     /** Whether a sum has needed more than a long since the window began; else none has. */
     private boolean isWide;
 
@@ -211,7 +219,7 @@ public final class HostWindow {
                 appendMs = appendMs();
             }
         }
-        if (rebooted && bootIndex < BootClocks.BOOTS && !back) {
+        if (rebooted && !back && (bootIndex < BootClocks.BOOTS || isOneOfManyBoots(appendMs, windowMs))) {
             clonedMs = appendMs;
         }
         if (rebooted || back) {
@@ -229,12 +237,23 @@ public final class HostWindow {
             } else {
                 // What is before such a step is before the window.
                 forgetSums();
+                fallenFrom = null;
                 uncounted = size;
             }
         }
         clocks.set(bootIndex, boot, monotonicNs);
         System.arraycopy(newCounters, 0, totals, NEWEST, COUNTERS);
         return back ? Outcome.CLOCK_WENT_BACK : Outcome.TAKEN;
+    }
+
+    /** Whether more boots than are remembered were new within a window: no node boots so often, they are several nodes. */
+    private boolean isOneOfManyBoots(long appendMs, long windowMs) {
+        if (appendMs < newBootsSinceMs || appendMs - newBootsSinceMs > windowMs) {
+            newBootsSinceMs = appendMs;
+            newBoots = 0;
+        }
+        newBoots++;
+        return newBoots > BootClocks.BOOTS;
     }
 
     /** Whether an event that is behind its boot's clock shows, with those before it, that the clock has gone back. */
@@ -284,7 +303,7 @@ public final class HostWindow {
      * A counter's rate: what it grew by in the steps that have it, over their time. A step that crosses the window's
      * beginning, by the node's clock, counts with the part that is within.
      *
-     * @return 0 or more; NaN where the newest event lacks the counter, no step has it, or it went back on balance
+     * @return 0 or more; NaN where the newest event lacks the counter, or no step has it
      */
     double rate(int counter, long windowMs) {
         int growth = SUM + GROWTH + counter;
@@ -340,6 +359,9 @@ public final class HostWindow {
         copy.size = size;
         copy.folded = folded;
         copy.uncounted = uncounted;
+        copy.fallenFrom = fallenFrom; // it is replaced, never changed
+        copy.newBootsSinceMs = newBootsSinceMs;
+        copy.newBoots = newBoots;
         System.arraycopy(totals, 0, copy.totals, 0, TOTALS);
         copy.isWide = isWide;
         return copy;
@@ -354,7 +376,8 @@ public final class HostWindow {
                         | (clockWentBack ? 2 : 0)
                         | (behind != null ? 4 : 0)
                         | (partition != NO_PARTITION ? 8 : 0)
-                        | (hasCrossing() ? 16 : 0));
+                        | (hasCrossing() ? 16 : 0)
+                        | (fallenFrom != null ? 32 : 0));
         if (partition != NO_PARTITION) {
             out.write(partition);
         }
@@ -369,6 +392,9 @@ public final class HostWindow {
         clocks.write(out);
         for (int i = 0; i < COUNTERS; i++) {
             out.write(totals[NEWEST + i] + 1);
+        }
+        for (int i = 0; fallenFrom != null && i < COUNTERS; i++) {
+            out.write(fallenFrom[i] + 1);
         }
         out.write(size);
         out.write(folded);
@@ -442,6 +468,15 @@ public final class HostWindow {
                 window.totals[NEWEST + i] = newest;
             }
         }
+        if ((flags & 32) != 0) {
+            window.fallenFrom = filled(COUNTERS, NEVER);
+            for (int i = 0; i < counters; i++) {
+                long from = in.read() - 1;
+                if (i < COUNTERS) {
+                    window.fallenFrom[i] = from;
+                }
+            }
+        }
         int size = (int) in.read();
         int folded = (int) in.read();
         // Releases that counted each step whole have stored none; the next event takes from the sums what is outside.
@@ -497,17 +532,53 @@ public final class HostWindow {
         ring[step + ELAPSED_NS] = elapsedNs;
         // More than 292 years of CPU time are that long.
         ring[step + CPU_TIME_NS] = elapsedNs > Long.MAX_VALUE / cpuCount ? Long.MAX_VALUE : elapsedNs * cpuCount;
+        long[] formerlyFallen = fallenFrom;
+        fallenFrom = null;
         long isVoid = 0;
         for (int i = 0; i < COUNTERS; i++) {
             long before = totals[NEWEST + i];
             long after = counters[i];
-            // What falls to less than half begins anew; a smaller fall is taken off what the counter has grown by.
-            boolean has = before != ABSENT && after != ABSENT && after >= before - after;
-            ring[step + GROWTH + i] = has ? after - before : 0;
-            isVoid |= has ? 0 : 1L << i;
+            long reached = formerlyFallen == null ? before : Math.max(before, formerlyFallen[i]);
+            boolean counts = before != ABSENT && after >= reached;
+            ring[step + GROWTH + i] = counts ? after - reached : 0;
+            if (!counts) {
+                isVoid |= 1L << i;
+                noteFall(i, before, after, reached);
+            } else if (reached > before) {
+                countAfterAll(size - 2, i);
+            }
         }
         ring[step + VOID] = isVoid;
         count(step, 1);
+    }
+
+    /** Notes where a counter had been, if it has fallen; to less than half it has not, it begins anew. */
+    private void noteFall(int counter, long before, long after, long reached) {
+        if (after != ABSENT && after < before && after >= before - after) {
+            fallenFrom = fallenFrom == null ? filled(COUNTERS, NEVER) : fallenFrom;
+            fallenFrom[counter] = reached;
+        }
+    }
+
+    /** Has an entry's step count for a counter that fell in it and is back: then it is one in which it grew by nothing. */
+    private void countAfterAll(int index, int counter) {
+        if (index < 0) {
+            return;
+        }
+        int step = step(index);
+        ring[step + VOID] &= ~(1L << counter);
+        if (index >= uncounted) {
+            int sum = VOID_TIME + counter;
+            long value = -ring[step + TIME[counter]];
+            totals[sum] += value;
+            countTheEnd(sum, value);
+        }
+    }
+
+    private static long[] filled(int length, long value) {
+        long[] array = new long[length];
+        Arrays.fill(array, value);
+        return array;
     }
 
     private int capacity() {
@@ -581,6 +652,7 @@ public final class HostWindow {
         size = 0;
         folded = 0;
         uncounted = 0;
+        fallenFrom = null;
         forgetLaterLeast();
         forgetSums();
     }

@@ -26,9 +26,19 @@ public final class HostWindowCheck {
     private static final HostWindowSerializer SERIALIZER = new HostWindowSerializer();
     private static final MathContext EXACT = MathContext.DECIMAL128;
 
-    /** An event; without a step to it, before is null. */
+    /**
+     * An event. By counter: what it grew by in the step to it, or -1 where it has none; where it had been before it fell in
+     * that step, or -1; and whether it is back from where it fell in the step before.
+     */
     private record Event(
-            long appendMs, long[] free, long[] before, long[] counters, long clockNs, long elapsedNs, long cpuCount) {}
+            long appendMs,
+            long[] free,
+            long[] growth,
+            long[] fellFrom,
+            boolean[] back,
+            long clockNs,
+            long elapsedNs,
+            long cpuCount) {}
 
     /** Of one boot, and behind its clock. */
     private record Behind(String boot, long appendMs, long clockNs) {}
@@ -171,7 +181,7 @@ public final class HostWindowCheck {
             events.clear();
         }
         boolean step = !anew && clockNs - boundNs <= windowMs * 1_000_000;
-        events.add(new Event(now, free, step ? counters : null, next, clockNs, clockNs - boundNs, cpuCount));
+        events.add(event(now, free, step, next, clockNs, clockNs - boundNs, cpuCount));
         appendMs = now;
         boot = nextBoot;
         clocksNs.remove(boot);
@@ -180,6 +190,30 @@ public final class HostWindowCheck {
             clocksNs.remove(clocksNs.keySet().iterator().next());
         }
         counters = next;
+    }
+
+    private Event event(
+            long now, long[] free, boolean step, long[] next, long clockNs, long elapsedNs, long cpuCount) {
+        Event last = events.isEmpty() ? null : events.get(events.size() - 1);
+        long[] growth = new long[next.length];
+        long[] fellFrom = new long[next.length];
+        boolean[] back = new boolean[next.length];
+        for (int i = 0; i < next.length; i++) {
+            growth[i] = -1;
+            fellFrom[i] = -1;
+            if (!step || counters[i] < 0 || next[i] < 0) {
+                continue;
+            }
+            boolean fell = last != null && last.fellFrom[i] >= 0;
+            long reached = fell ? Math.max(last.fellFrom[i], counters[i]) : counters[i];
+            if (next[i] >= reached) {
+                growth[i] = next[i] - reached;
+                back[i] = fell;
+            } else if (next[i] < counters[i] && counters[i] - next[i] <= next[i]) {
+                fellFrom[i] = reached;
+            }
+        }
+        return new Event(now, free, growth, fellFrom, back, clockNs, elapsedNs, cpuCount);
     }
 
     private boolean goesOnBehind(Behind next) {
@@ -221,35 +255,27 @@ public final class HostWindowCheck {
     /** A counter's rate, to the last bits. A step counts with the part that is within the window by the node's clock. */
     private void compareRate(int counter, List<Event> expected) {
         BigDecimal grown = BigDecimal.ZERO;
-        BigDecimal moved = BigDecimal.ZERO;
         BigDecimal timeNs = BigDecimal.ZERO;
         UsageColumns.Counter column = UsageColumns.COUNTERS.get(counter);
         long startNs = clocksNs.get(boot) - windowMs * 1_000_000;
-        for (Event event : expected) {
-            long after = event.counters()[counter];
-            long before = event.before() == null ? -1 : event.before()[counter];
+        for (int index = 0; index < expected.size(); index++) {
+            Event event = expected.get(index);
+            boolean isBackNext = index + 1 < expected.size() && expected.get(index + 1).back[counter];
             long withinNs = Math.min(event.elapsedNs(), event.clockNs() - startNs);
-            if (before >= 0 && after >= 0 && after >= before - after && withinNs > 0) {
+            if ((event.growth[counter] >= 0 || isBackNext) && withinNs > 0) {
                 BigDecimal part = new BigDecimal(withinNs).divide(new BigDecimal(event.elapsedNs()), EXACT);
-                BigDecimal growth = new BigDecimal(after - before).multiply(part);
+                grown = grown.add(new BigDecimal(Math.max(0, event.growth[counter])).multiply(part));
                 long cpus = column.per() == UsageColumns.Per.CPU_TIME ? event.cpuCount() : 1;
-                grown = grown.add(growth);
-                moved = moved.add(growth.abs());
                 timeNs = timeNs.add(new BigDecimal(withinNs).multiply(new BigDecimal(cpus)));
             }
         }
         double found = window.rate(counter, windowMs);
-        // What a counter fell by leaves of the sum less than was rounded: not even its sign is known then.
-        BigDecimal rounded = moved.multiply(new BigDecimal("1e-15"));
-        boolean unclear = grown.abs().compareTo(rounded) <= 0 && grown.compareTo(moved) < 0;
-        if (counters[counter] < 0 || timeNs.signum() == 0 || grown.signum() < 0 && !unclear) {
+        if (counters[counter] < 0 || timeNs.signum() == 0) {
             equal(found, Double.NaN, "rate of counter " + counter);
             return;
         }
-        BigDecimal scale = new BigDecimal(column.scale()).divide(timeNs, EXACT);
-        double rate = grown.multiply(scale).doubleValue();
-        double bound = 1e-14 * rate + rounded.multiply(scale).doubleValue();
-        boolean same = Math.abs(found - rate) <= bound || unclear && Double.isNaN(found);
+        double rate = grown.multiply(new BigDecimal(column.scale())).divide(timeNs, EXACT).doubleValue();
+        boolean same = Math.abs(found - rate) <= 1e-14 * rate;
         equal(same, true, "rate of counter " + counter + ", " + found + " for " + rate);
     }
 
