@@ -81,7 +81,7 @@ HOSTS: dict[str, list[Moment]] = {
     # Fractions are between 0 and 1, sums do not overflow.
     "ticks": moments((0, {"cpu_busy_ns": 0}), (0.05, {"cpu_busy_ns": 240_000_000})),
     "forged": moments((0, {"cpu_busy_ns": 0}), (1, {"cpu_busy_ns": LAST})),
-    "widest": moments(*((t / 5, dict.fromkeys(COUNTERS, LAST * (t % 2))) for t in range(300))),
+    "widest": moments(*((t / 5, dict.fromkeys(COUNTERS, LAST * (t % 3 == 2))) for t in range(300))),
     # The node's clock.
     "clock-back-for-a-moment": moments((0, {}), (1, {}), (1.5, clock(-100)), (2, {})),
     "restored": moments(*((t, {}) for t in range(10)), *((t, clock(t - 500)) for t in range(10, 45))),
@@ -186,8 +186,8 @@ def test_fractions_are_bounded_and_sums_do_not_overflow(newest: dict[str, dict[s
         assert newest[host]["anomalies"] == FRACTION_BOUNDED
     widest = newest["widest"]
     assert widest["cpu_utilization"] == widest["cpu_pressure"] == 1
-    # Of 299 steps 150 grow by the widest there is, in 30 s; the others begin anew.
-    assert widest["net_rx_bytes_per_s"] == pytest.approx(LAST / 0.2)
+    # Of 299 steps 100 grow by the widest there is, 100 by nothing; the others fall.
+    assert widest["net_rx_bytes_per_s"] == pytest.approx(LAST / 0.4)
     assert newest["gone-net_rx_bytes"]["anomalies"] == 0
 
 

@@ -160,12 +160,13 @@ def _step(
             continue
         fell = not restart and counter in before.fell_from
         reached = max(was, before.fell_from[counter]) if fell else was
-        if now >= reached:
-            growth[counter] = now - reached
-            if fell:
-                is_back.add(counter)
-        elif now < was <= 2 * now:
+        if now < was:
             fell_from[counter] = reached
+        elif fell and now >= reached:
+            growth[counter] = now - reached
+            is_back.add(counter)
+        else:
+            growth[counter] = now - was
     return growth, fell_from, frozenset(is_back)
 
 

@@ -40,7 +40,20 @@ SECOND = timedelta(seconds=1)
 SMALL = Request(vcpus=1, max_age=timedelta(hours=1))
 QUICK = SchedulerSettings(statement_timeout=SECOND, retry_for=2 * SECOND)
 """A call with these ends after 4 s: what it is retried for, what the last try may take, and a second."""
-COMMANDS = ("hosts", "hosts --why --vcpus 1", "claims", "claim --vcpus 1", "doctor", "drift", "migrate", "status")
+COMMANDS = (
+    "hosts",
+    "hosts --why --vcpus 1",
+    "host a",
+    "claims",
+    "claim --vcpus 1",
+    f"release {uuid.uuid4()}",
+    "disable a --reason silent",
+    "enable a",
+    "doctor",
+    "drift",
+    "migrate",
+    "status",
+)
 BUSY_S = 20.0
 """How much longer a busy machine may take; without limits the kernel gives up after 15 minutes."""
 
@@ -114,7 +127,7 @@ def test_in_a_silent_network_every_command_ends(server: PostgresServer, tmp_path
     with silence(server.port), ThreadPoolExecutor(len(COMMANDS)) as threads:
         for ended in threads.map(lambda c: Ended(tmp_path, *c.split(), "--config", config, seconds=90), COMMANDS):
             assert ended.status in (1, 2)
-            assert "does not answer in " in ended.errors + ended.output or "no such command" in ended.errors.lower()
+            assert "does not answer in " in ended.errors + ended.output
 
 
 @pytest.mark.timeout(240)

@@ -539,25 +539,19 @@ public final class HostWindow {
             long before = totals[NEWEST + i];
             long after = counters[i];
             long reached = formerlyFallen == null ? before : Math.max(before, formerlyFallen[i]);
-            boolean counts = before != ABSENT && after >= reached;
-            ring[step + GROWTH + i] = counts ? after - reached : 0;
-            if (!counts) {
-                isVoid |= 1L << i;
-                noteFall(i, before, after, reached);
-            } else if (reached > before) {
+            boolean has = before != ABSENT && after >= before;
+            boolean isBack = has && reached > before && after >= reached;
+            ring[step + GROWTH + i] = has ? after - (isBack ? reached : before) : 0;
+            isVoid |= has ? 0 : 1L << i;
+            if (isBack) {
                 countAfterAll(size - 2, i);
+            } else if (!has && after != ABSENT && before != ABSENT) {
+                fallenFrom = fallenFrom == null ? filled(COUNTERS, NEVER) : fallenFrom;
+                fallenFrom[i] = reached;
             }
         }
         ring[step + VOID] = isVoid;
         count(step, 1);
-    }
-
-    /** Notes where a counter had been, if it has fallen; to less than half it has not, it begins anew. */
-    private void noteFall(int counter, long before, long after, long reached) {
-        if (after != ABSENT && after < before && after >= before - after) {
-            fallenFrom = fallenFrom == null ? filled(COUNTERS, NEVER) : fallenFrom;
-            fallenFrom[counter] = reached;
-        }
     }
 
     /** Has an entry's step count for a counter that fell in it and is back: then it is one in which it grew by nothing. */

@@ -206,11 +206,11 @@ public final class HostWindowCheck {
             }
             boolean fell = last != null && last.fellFrom[i] >= 0;
             long reached = fell ? Math.max(last.fellFrom[i], counters[i]) : counters[i];
-            if (next[i] >= reached) {
-                growth[i] = next[i] - reached;
-                back[i] = fell;
-            } else if (next[i] < counters[i] && counters[i] - next[i] <= next[i]) {
+            back[i] = fell && next[i] >= reached;
+            if (next[i] < counters[i]) {
                 fellFrom[i] = reached;
+            } else {
+                growth[i] = next[i] - (back[i] ? reached : counters[i]);
             }
         }
         return new Event(now, free, growth, fellFrom, back, clockNs, elapsedNs, cpuCount);
