@@ -1,8 +1,8 @@
 """How much room a file system has, asked so that nothing hangs with it.
 
 A process ends only when all its threads do, and one that waits for a FUSE server which has read the question cannot be
-killed. So such file systems are asked by a process of its own, and stay behind with it if need be; of all others (a
-server of NFS that is gone) the kernel lets go.
+killed; virtiofs is FUSE to a server on the host. So such file systems are asked by a process of its own, and stay
+behind with it if need be; of all others (a server of NFS that is gone) the kernel lets go.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def room_of(path: Path, what: str, mounts: str = "/proc/self/mountinfo") -> Limi
         what: it is, for messages.
         mounts: where the kernel tells what is mounted.
     """
-    ask = Helper(path).ask if kind_of(path, mounts).startswith("fuse") else lambda: _ask(path)
+    ask = Helper(path).ask if kind_of(path, mounts).startswith(("fuse", "virtiofs")) else lambda: _ask(path)
     return Limited(lambda: _checked(ask(), what), what)
 
 
