@@ -31,11 +31,12 @@ from vacancy.jobs.settings import Settings
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
 
-HOSTS = 20
-VCPUS = 16
+HOSTS = 200
+"""A tenth of the lab's fleet, so that a sample mostly has some of them and a claim costs what it costs elsewhere."""
+VCPUS = 4
 ZONE = "claimed"
-KEPT = 6
-"""So many claims a claimer holds at a time; with the others' they fill the hosts."""
+KEPT = 20
+"""So many claims a claimer holds at a time; with the others' they fill most of the hosts."""
 PAUSE_SECONDS = 0.25
 """Between two claims of a claimer, so that the lab's database leaves the other parts some of the machine."""
 REFUSED_SECONDS = 3.0
