@@ -21,7 +21,7 @@ from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, duration, on
 from vacancy.jobs.terminal import safe
 
 _CHROME_LINES = 8
-"""Lines of the live view without a host: the parts, the table's head and rules, the summary, a message, the cursor."""
+"""Lines of the live view without hosts and totals: the parts, the table's head and rules, a message, the cursor."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,15 @@ def _with_totals(
     head: RenderableType | None,
     matching: int | None,
 ) -> RenderableType:
+    line = _totals(summary, n_shown, matching)
+    lines: list[RenderableType] = [head, table, line] if head else [table, line]
+    if message:
+        lines.append(Text(safe(message), "bold yellow"))
+    return Group(*lines)
+
+
+def _totals(summary: Summary, n_shown: int, matching: int | None) -> Text:
+    """The totals, and how many hosts are not shown."""
     line = Text(summary_line(summary), "bold")
     if matching is not None:
         line.append(f" ({matching:,} match, {n_shown:,} shown)", "dim")
@@ -178,10 +187,7 @@ def _with_totals(
         n_out = summary.hosts - summary.schedulable
         which = f"; `vacancy hosts --out` shows the {n_out:,} that are out" if n_out else ""
         line.append(f" ({hidden:,} more not shown{which})", "dim")
-    lines: list[RenderableType] = [head, table, line] if head else [table, line]
-    if message:
-        lines.append(Text(safe(message), "bold yellow"))
-    return Group(*lines)
+    return line
 
 
 def summary_line(summary: Summary) -> str:
@@ -331,10 +337,11 @@ class LiveTable:
     def _read(self) -> None:
         if self._connection is None:
             self._connection = self._connect()
-        fits = max(1, self._console.height - _CHROME_LINES)
-        limit = fits if self._limit is None else min(fits, self._limit)
         with explained(SecretStr(self._connection.dsn)):
             summary = summarize(self._connection)
+            n_totals = -(-len(_totals(summary, 0, None)) // self._console.width)
+            fits = max(1, self._console.height - _CHROME_LINES - n_totals)
+            limit = fits if self._limit is None else min(fits, self._limit)
             if self._columns:
                 self._values = fetch_columns(self._connection, self._columns, limit, self._selection)
             else:
