@@ -90,7 +90,7 @@ _COLUMNS = (
         "memory, GiB\n(least) / all",
         lambda row: amounts(*map(_gib, (row.memory_mb_free, row.memory_mb_free_min, row.memory_mb_capacity))),
     ),
-    _Column("\navailable", lambda row: _text(_gib(row.memory_mb_available)), 104),
+    _Column("\navailable", lambda row: _text(_gib(row.memory_mb_available)), 110),
     _Column(
         "disk, GiB\n(least) / all",
         lambda row: (
@@ -98,15 +98,15 @@ _COLUMNS = (
             if row.disk_pool is None
             else shortened(row.disk_pool, _POOL_CHARACTERS)
         ),
-        90,
+        100,
     ),
-    _Column("\navailable", lambda row: _text(row.disk_gb_available) if row.disk_pool is None else "of a pool", 124),
-    _Column("inst.", lambda row: _text(row.instances), 124),
+    _Column("\navailable", lambda row: _text(row.disk_gb_available) if row.disk_pool is None else "of a pool", 136),
+    _Column("inst.", lambda row: _text(row.instances), 136),
     _Column("CPU", lambda row: percent(row.cpu_utilization)),
-    _Column("disk/s\nread", lambda row: size(row.disk_read_bytes_per_s), 156),
-    _Column("disk/s\nwritten", lambda row: size(row.disk_write_bytes_per_s), 156),
-    _Column("net/s\nin", lambda row: size(row.net_rx_bytes_per_s), 156),
-    _Column("net/s\nout", lambda row: size(row.net_tx_bytes_per_s), 156),
+    _Column("disk/s\nread", lambda row: size(row.disk_read_bytes_per_s), 176),
+    _Column("disk/s\nwritten", lambda row: size(row.disk_write_bytes_per_s), 176),
+    _Column("net/s\nin", lambda row: size(row.net_rx_bytes_per_s), 176),
+    _Column("net/s\nout", lambda row: size(row.net_tx_bytes_per_s), 176),
     _Column("age", lambda row: duration(row.age)),
 )
 
