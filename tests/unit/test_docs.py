@@ -134,6 +134,8 @@ RUN_BY = {
     "./test.sh": ".ci/run",
     "./up.sh": "bench/first_command.py",
     ".venv/bin/pytest": "test.sh",
+    "$FLINK_HOME/bin/jobmanager.sh": "tests/harness/cluster.py",
+    "$FLINK_HOME/bin/taskmanager.sh": "tests/harness/cluster.py",
     "flink": "tests/faults/test_cluster.py",
     "kafka-acls.sh": "tests/integration/test_security.py",
     "kafka-configs.sh": "tests/integration/test_security.py",
