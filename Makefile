@@ -85,5 +85,5 @@ bench: venv
 	$(BIN)/python -m bench.packing
 	$(BIN)/python -m bench.nova
 	for what in cost browser questions beside live; do $(BIN)/python -m bench.web $$what || exit; done
-	$(BIN)/python -m bench.first_command --cast docs/up.cast
+	$(BIN)/python -m bench.first_command --picture docs/up.svg
 	$(BIN)/python -m bench.report

@@ -254,6 +254,16 @@ def _simulate(result: Result) -> Iterator[Sequence[str]]:
     )
 
 
+def _first_command(result: Result) -> Iterator[Sequence[str]]:
+    first, second = result["runs"]
+    yield (
+        f"`./up.sh --hosts {result['hosts']}` in a fresh clone (`bench.first_command`): fleet page / all rows after",
+        f"{first['page_s']:.0f} / {first['all_hosts_s']:.0f} s; the next time {second['page_s']:.0f} / "
+        f"{second['all_hosts_s']:.0f} s",
+        "",
+    )
+
+
 _ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
     "ingest": _ingest,
     "freshness": _freshness,
@@ -266,6 +276,7 @@ _ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
     "live_claims": _live_claims,
     "agent_cost": _agent,
     "simulate_rate": _simulate,
+    "first_command": _first_command,
 }
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vacancy.jobs.terminal import safe
 
-FILE_WIDTH = 160
+FILE_WIDTH = 180
 """Width in columns without a terminal."""
 UNKNOWN = "-"
 """Shown for an unknown figure."""

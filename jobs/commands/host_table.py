@@ -21,7 +21,7 @@ from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, duration, on
 from vacancy.jobs.terminal import safe
 
 _CHROME_LINES = 8
-"""Lines of the live view without a host: the parts, the table's head and rules, the summary, a message, the cursor."""
+"""Lines of the live view without hosts and totals: the parts, the table's head and rules, a message, the cursor."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ _COLUMNS = (
         "memory, GiB\n(least) / all",
         lambda row: amounts(*map(_gib, (row.memory_mb_free, row.memory_mb_free_min, row.memory_mb_capacity))),
     ),
-    _Column("\navailable", lambda row: _text(_gib(row.memory_mb_available)), 104),
+    _Column("\navailable", lambda row: _text(_gib(row.memory_mb_available)), 110),
     _Column(
         "disk, GiB\n(least) / all",
         lambda row: (
@@ -98,15 +98,15 @@ _COLUMNS = (
             if row.disk_pool is None
             else shortened(row.disk_pool, _POOL_CHARACTERS)
         ),
-        90,
+        100,
     ),
-    _Column("\navailable", lambda row: _text(row.disk_gb_available) if row.disk_pool is None else "of a pool", 124),
-    _Column("inst.", lambda row: _text(row.instances), 124),
+    _Column("\navailable", lambda row: _text(row.disk_gb_available) if row.disk_pool is None else "of a pool", 136),
+    _Column("inst.", lambda row: _text(row.instances), 136),
     _Column("CPU", lambda row: percent(row.cpu_utilization)),
-    _Column("disk/s\nread", lambda row: size(row.disk_read_bytes_per_s), 156),
-    _Column("disk/s\nwritten", lambda row: size(row.disk_write_bytes_per_s), 156),
-    _Column("net/s\nin", lambda row: size(row.net_rx_bytes_per_s), 156),
-    _Column("net/s\nout", lambda row: size(row.net_tx_bytes_per_s), 156),
+    _Column("disk/s\nread", lambda row: size(row.disk_read_bytes_per_s), 176),
+    _Column("disk/s\nwritten", lambda row: size(row.disk_write_bytes_per_s), 176),
+    _Column("net/s\nin", lambda row: size(row.net_rx_bytes_per_s), 176),
+    _Column("net/s\nout", lambda row: size(row.net_tx_bytes_per_s), 176),
     _Column("age", lambda row: duration(row.age)),
 )
 
@@ -171,6 +171,15 @@ def _with_totals(
     head: RenderableType | None,
     matching: int | None,
 ) -> RenderableType:
+    line = _totals(summary, n_shown, matching)
+    lines: list[RenderableType] = [head, table, line] if head else [table, line]
+    if message:
+        lines.append(Text(safe(message), "bold yellow"))
+    return Group(*lines)
+
+
+def _totals(summary: Summary, n_shown: int, matching: int | None) -> Text:
+    """The totals, and how many hosts are not shown."""
     line = Text(summary_line(summary), "bold")
     if matching is not None:
         line.append(f" ({matching:,} match, {n_shown:,} shown)", "dim")
@@ -178,10 +187,7 @@ def _with_totals(
         n_out = summary.hosts - summary.schedulable
         which = f"; `vacancy hosts --out` shows the {n_out:,} that are out" if n_out else ""
         line.append(f" ({hidden:,} more not shown{which})", "dim")
-    lines: list[RenderableType] = [head, table, line] if head else [table, line]
-    if message:
-        lines.append(Text(safe(message), "bold yellow"))
-    return Group(*lines)
+    return line
 
 
 def summary_line(summary: Summary) -> str:
@@ -331,10 +337,11 @@ class LiveTable:
     def _read(self) -> None:
         if self._connection is None:
             self._connection = self._connect()
-        fits = max(1, self._console.height - _CHROME_LINES)
-        limit = fits if self._limit is None else min(fits, self._limit)
         with explained(SecretStr(self._connection.dsn)):
             summary = summarize(self._connection)
+            n_totals = -(-len(_totals(summary, 0, None)) // self._console.width)
+            fits = max(1, self._console.height - _CHROME_LINES - n_totals)
+            limit = fits if self._limit is None else min(fits, self._limit)
             if self._columns:
                 self._values = fetch_columns(self._connection, self._columns, limit, self._selection)
             else:

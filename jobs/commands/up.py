@@ -125,7 +125,9 @@ def _start(stack: Stack, console: Console) -> None:
         with console.status(f"{name} ...") as status:
             detail = step(stack, _reporter(name, status))
         _line(console, f"{name:<15} {detail}  ({time.monotonic() - began:.1f} s)")
-    _line(console, f"{'Settings file':<15} {stack.config_file}, for every other command: --data-dir {stack.directory}")
+    found = stack.directory == default_data_dir().absolute()
+    finds = "every other command finds it" if found else f"for every other command: --data-dir {stack.directory}"
+    _line(console, f"{'Settings file':<15} {stack.config_file}; {finds}")
 
 
 def _reporter(name: str, status: Status) -> Report:

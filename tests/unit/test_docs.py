@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import json
 import os
 import re
 import shlex
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 import vacancy
 from vacancy.jobs.commands.cli import _COMMANDS, cli
@@ -131,6 +134,8 @@ RUN_BY = {
     "./test.sh": ".ci/run",
     "./up.sh": "bench/first_command.py",
     ".venv/bin/pytest": "test.sh",
+    "$FLINK_HOME/bin/jobmanager.sh": "tests/harness/cluster.py",
+    "$FLINK_HOME/bin/taskmanager.sh": "tests/harness/cluster.py",
     "flink": "tests/faults/test_cluster.py",
     "kafka-acls.sh": "tests/integration/test_security.py",
     "kafka-configs.sh": "tests/integration/test_security.py",
@@ -201,3 +206,47 @@ def test_blocks_of_settings_are_settings(page: Path, tmp_path: Path, monkeypatch
             file = tmp_path / f"{number}.toml"
             file.write_text(text, encoding="utf-8")
             load_settings(file)
+
+
+FENCED = re.compile(r"^( *)```(\w*) *\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+CHECKED = {
+    "sh": "here: each program has a test or a reason",
+    "bash": "as sh",
+    "console": "as sh",
+    "toml": "here: settings are settings",
+    "python": "tests/integration/test_pages.py runs it",
+    "sql": "tests/integration/test_pages.py runs it",
+    "yaml": "here: it can be read",
+    "json": "here: it can be read",
+    "ini": "here: it can be read",
+    "properties": "tests/harness/secure.py starts a broker with it",
+    "nginx": "there is no nginx here",
+    "text": "made of the sources by tests/unit/test_reference.py",
+    "": "a drawing, a listing or lines of a log, which nobody runs",
+}
+"""The languages of blocks, with who checks them, or why nobody does."""
+
+
+@each_page
+def test_every_block_is_run_or_checked_or_cannot_be(page: Path) -> None:
+    for _, language, text in FENCED.findall(page.read_text(encoding="utf-8")):
+        assert language in CHECKED, f"{page}: nobody checks blocks of {language!r}"
+        if not language:
+            commands = [
+                line for line in text.splitlines() if re.match(r"\s*(\$ |vacancy [a-z]|python |pip |\./)", line)
+            ]
+            assert commands == [], f"{page}: these are commands; call the block sh"
+
+
+@each_page
+def test_blocks_of_data_can_be_read(page: Path) -> None:
+    for _, language, block in FENCED.findall(page.read_text(encoding="utf-8")):
+        text = textwrap.dedent(block)
+        if language == "yaml":
+            assert all(isinstance(document, dict) for document in yaml.safe_load_all(text))
+        elif language == "json":
+            assert all(json.loads(line) for line in text.splitlines())
+        elif language == "ini":
+            parser = configparser.ConfigParser(strict=False, interpolation=None, inline_comment_prefixes=("#",))
+            parser.read_string(text)
+            assert all(parser[section] for section in parser.sections())

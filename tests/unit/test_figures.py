@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 from bench import report
+from bench.common import RESULTS
 
 
 def test_the_readme_shows_five_results() -> None:
     text = report.README.read_text(encoding="utf-8")
     assert text == report.with_five(text), "python -m bench.report"
     assert len(list(report.five())) == 5
+
+
+def test_the_readme_says_how_long_the_first_command_takes() -> None:
+    first, second = json.loads((RESULTS / "first_command.json").read_text(encoding="utf-8"))["runs"]
+    text = " ".join(report.README.read_text(encoding="utf-8").split())
+    assert f"all 1,001 hosts are in the table after {first['all_hosts_s']:.0f} s, " in text
+    assert f"the next time after {second['all_hosts_s']:.0f} s" in text
 
 
 def test_the_page_of_benchmarks_shows_all_results() -> None:

@@ -58,7 +58,7 @@ SUMMARY = Summary(
 )
 
 
-def shown(rows: list[HostRow], width: int = 160, message: str | None = None, terminal: bool = False) -> str:
+def shown(rows: list[HostRow], width: int = 180, message: str | None = None, terminal: bool = False) -> str:
     console = Console(
         file=io.StringIO(), width=width, force_terminal=terminal, color_system="standard" if terminal else None
     )
@@ -81,7 +81,7 @@ def test_a_host_without_usage_shows_no_figures() -> None:
     assert line.split() == ["compute-2", "no", "usage", "yet", *"-" * 12]
 
 
-@pytest.mark.parametrize("width", [80, 96, 110, 120, 156, 250])
+@pytest.mark.parametrize("width", [80, 100, 110, 120, 136, 176, 250])
 def test_every_figure_is_whole_at_every_width(width: int) -> None:
     row = replace(ROW, name="compute-" + "x" * 250, reason="disabled: " + "because " * 20)
     lines = shown([row], width).splitlines()
@@ -98,6 +98,25 @@ def test_the_columns_that_are_shown_by_default_fit_80_columns() -> None:
     table, _, _ = shown([named], 80).partition("10,000 hosts")
     assert "…" not in table
     assert max(len(line) for line in table.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("width", [80, 100, 110, 136, 176])
+def test_names_and_states_have_room_beside_large_figures(width: int) -> None:
+    row = replace(
+        ROW,
+        name="general-000217",
+        reason="disabled: repair",
+        vcpus_capacity=256,
+        vcpus_free=196,
+        vcpus_free_min=196,
+        disk_gb_capacity=3840,
+        disk_read_bytes_per_s=180.5e6,
+        disk_write_bytes_per_s=120.3e6,
+        net_rx_bytes_per_s=113.7e6,
+        net_tx_bytes_per_s=101.8e6,
+    )
+    table, _, _ = shown([row], width).partition("10,000 hosts")
+    assert "…" not in table
 
 
 def test_chosen_columns_in_the_unit_of_their_name() -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from tests.harness.waiting import wait_until
 from vacancy.jobs.commands import job_watch
 from vacancy.jobs.commands.job_watch import JobWatch
+from vacancy.jobs.flink.address import local_url, named_url
 from vacancy.jobs.settings import load_settings
 
 
@@ -68,6 +70,17 @@ def test_on_a_cluster_only_our_job_counts(port: int, monkeypatch: pytest.MonkeyP
     assert "not there" in (watch.look() or "")
     both = load_settings(None, {"job": {"flink_url": "http://127.0.0.1:1"}, "local": {"flink_port": port}})
     assert JobWatch(both, local=True).look() is None
+
+
+def test_a_file_that_sets_other_things_of_the_job_names_no_cluster(tmp_path: Path) -> None:
+    """As `vacancy up` writes it: each command must find the stack's own Flink with it."""
+    file = tmp_path / "vacancy.toml"
+    file.write_text('[job]\ncheckpoint_dir = "file:///tmp/c"\n[local]\nflink_port = 1234\n', encoding="utf-8")
+    settings = load_settings(file, {"job": {"emit": "2s"}})
+    assert settings.job.model_fields_set == {"checkpoint_dir", "emit"}
+    assert (named_url(settings), local_url(settings)) == (None, "http://127.0.0.1:1234")
+    file.write_text('[job]\nflink_url = "http://127.0.0.1:8081"\n', encoding="utf-8")
+    assert named_url(load_settings(file)) == "http://127.0.0.1:8081"
 
 
 def test_a_cluster_that_is_gone_is_said() -> None:
