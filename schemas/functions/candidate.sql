@@ -7,6 +7,7 @@
 -- parts at the best 8 of them. Without it the sample is of hosts that offer what is asked for, or are near the storage pool.
 -- For a request with complex parts a caller asks for one or two results: to place them on a host costs as much as to look at
 -- several hosts' usage.
+-- Of a request that names its hosts (include) these are the sample.
 CREATE OR REPLACE FUNCTION vacancy.best_of_sample(
   request vacancy.request, sample_size integer, quick boolean, max_results integer DEFAULT 8,
   OUT best text[], OUT pools vacancy.pools
@@ -27,7 +28,11 @@ DECLARE
   oldest timestamptz;
   age_weight_per_s double precision;
 BEGIN
-  IF NOT quick AND request.near IS NOT NULL THEN
+  IF request.include <> '{}' THEN
+    drawn := vacancy.hosts_named(request.include);
+    sampled := drawn.hosts;
+    disk_pools := drawn.disk_pools;
+  ELSIF NOT quick AND request.near IS NOT NULL THEN
     drawn := vacancy.hosts_near(request.near_aggregates, sample_size);
     sampled := drawn.hosts;
     disk_pools := drawn.disk_pools;

@@ -102,13 +102,14 @@ BEGIN
     samples := 3;
   END IF;
   FOR round IN 1..samples + 4 LOOP
-    IF round <= samples AND request.include = '{}' THEN
+    -- Where a request names its hosts the first sample is all of them.
+    IF round <= samples AND (request.include = '{}' OR round = 1) THEN
       -- When the fleet is nearly full a bigger sample still costs a fraction of a look at all hosts. Complex parts are
       -- looked for among as few hosts that offer them before.
       sampled := vacancy.best_of_sample(
         request,
         CASE WHEN round < samples THEN request.sample ELSE 16 * request.sample END,
-        round = 1,
+        round = 1 AND request.include = '{}',
         CASE WHEN complex THEN greatest(round - 1, 1) ELSE 8 END
       );
       candidates := sampled.best;

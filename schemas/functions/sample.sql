@@ -62,6 +62,20 @@ BEGIN
 END
 $$;
 
+-- The hosts of such ids or names. By index.
+CREATE OR REPLACE FUNCTION vacancy.hosts_named(ids_or_names text[], OUT hosts text[], OUT disk_pools text[])
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  SELECT coalesce(array_agg(s.host_id), '{}'), array_agg(s.disk_pool) INTO hosts, disk_pools
+  FROM (
+    SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i WHERE i.host_id = ANY (ids_or_names) AND NOT i.retired
+    UNION
+    SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i WHERE i.name = ANY (ids_or_names) AND NOT i.retired
+  ) AS s;
+END
+$$;
+
 REVOKE ALL ON FUNCTION
-  vacancy.random_hosts(integer), vacancy.hosts_that_offer(vacancy.request, integer), vacancy.hosts_near(text[], integer)
+  vacancy.random_hosts(integer), vacancy.hosts_that_offer(vacancy.request, integer), vacancy.hosts_near(text[], integer),
+  vacancy.hosts_named(text[])
 FROM PUBLIC;

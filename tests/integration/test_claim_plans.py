@@ -113,6 +113,13 @@ def test_a_claim_reads_a_sample_whatever_the_number_of_hosts(explaining: Connect
     assert pages < 32 * 16, sampled
 
 
+@pytest.mark.parametrize("named", ['["host-7", "compute-500"]', '["compute-99999", "no such host"]'])
+@pytest.mark.parametrize("more", ["", ', "disk_gb": 1, "avoid": ["host-7"]'])
+def test_hosts_that_a_request_names_are_found_by_index(explaining: Connection, named: str, more: str) -> None:
+    for plan in plans(explaining, f'{{"vcpus": 1, "include": {named}{more}}}'):
+        assert "Seq Scan" not in plan, plan
+
+
 def test_what_few_hosts_offer_is_found_by_index(explaining: Connection) -> None:
     """Without a look at every host, and what is held of those few is found by index, too."""
     for more in ('"pci": [{"vendor_id": "10de"}]', '"resources": {"CUSTOM_FPGA": 1}') * 4:

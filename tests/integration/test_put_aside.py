@@ -264,7 +264,7 @@ def _fuzz(bench: Bench, directory: Path) -> None:
     counts = fuzz(directory, FUZZ_SEED, FUZZ_RECORDS, directory / "records")
     topics = {Event.USAGE: bench.kafka.usage_topic, Event.INVENTORY: bench.kafka.inventory_topic}
     refused = counts[1] + counts[3]
-    client = producer(bench.kafka)
+    client = producer(bench.kafka, queue_buffering_max_messages=FUZZ_RECORDS)
     for record in read_records(directory / "records"):
         if record.event is Event.INVENTORY and record.key is None:
             refused -= 1  # by the broker, since the topic is compacted

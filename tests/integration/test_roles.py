@@ -70,6 +70,7 @@ INNER = (
     "SELECT vacancy.place_pci('[]', 0, '{}', '{}', '{}')",
     "SELECT vacancy.hosts_that_offer(NULL, 1)",
     "SELECT vacancy.hosts_near('{}', 1)",
+    "SELECT vacancy.hosts_named('{}')",
     "SELECT vacancy.keep_unshown_amounts('{}')",
 )
 CLAIMING = (
