@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 from rich.console import Console
+from rich.text import Text
 
 from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
 from tests.harness.servers import running_postgres
@@ -243,8 +244,12 @@ def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database()
         with LiveTable(
             lambda: connect(dsn, connect_timeout=timedelta(seconds=2), application_name="test", read_only=True),
             console,
+            selection=Selection(first="id-50"),
+            head=lambda: Text("broker ok, database ok"),
         ) as table:
             picture = redrawn()
+            assert "broker ok, database ok" in picture
+            assert picture.index("compute-050") < picture.index("compute-000")
             assert picture.count("compute-") == 20 - 8 - 1
             assert "89 more not shown" in picture
             assert len(picture.splitlines()) <= 20
