@@ -125,7 +125,7 @@ def test_its_adapter_claims_beside_that_of_today(release: Release, database: str
         assert said == {
             "hosts": ["compute-1", "compute-1"],
             "again": [True],
-            "refused": "vcpus",
+            "refused": "vcpus_free",
             "candidates": ["host-1"],
             "free": [24],
             "released": [first],

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from click.testing import CliRunner
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 from rich.console import Console
+from rich.text import Text
 
 from tests.harness.rows import query, retire, upsert_inventory, upsert_usage
 from tests.harness.servers import running_postgres
@@ -26,6 +28,7 @@ from tests.harness.waiting import wait_until
 from vacancy.connectors.postgres.connection import connect
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.postgres.schedulable_hosts import FIGURES, LISTS, HostRow, Selection, fetch
+from vacancy.jobs.commands.cli import cli
 from vacancy.jobs.commands.host_table import LiveTable, summarize
 from vacancy.jobs.local.postgres_server import PostgresServer
 
@@ -93,26 +96,35 @@ def test_a_selection(connection: Connection, selection: Selection, names: list[s
     assert found == names if selection.sort != "age" else set(found) == set(names)
 
 
-def test_the_command_selects(connection: Connection, database: str, tmp_path: Path) -> None:
+def test_the_command_selects(
+    connection: Connection, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del connection
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    environment = {"VACANCY_POSTGRES__READER_DSN": database, "VACANCY_SCHEDULER__MAX_AGE": "30 min"}
+
+    def said(*arguments: str) -> str:
+        ended = CliRunner().invoke(cli, ["hosts", *arguments], env=environment)
+        assert (ended.exit_code, ended.stderr) == (0, ""), ended.output
+        return ended.stdout
+
     for arguments, names in (
         (("--out", "--json"), ["disabled", "stale"]),
         (("--reason", "stale", "--json"), ["stale"]),
         (("--name", "?", "--sort", "name", "--descending", "--json"), ["b", "a"]),
         (("--why", "--vcpus", "1", "--out", "--json"), ["disabled", "stale"]),
     ):
-        output, errors = vacancy_hosts(database, tmp_path, *arguments).communicate(timeout=LIMIT_SECONDS)
-        assert errors == ""
-        assert [row["name"] for row in json.loads(output)] == names, arguments
-    chosen = ("--columns", "zone,name,traits", "--name", "a", "--json")
-    output, _ = vacancy_hosts(database, tmp_path, *chosen).communicate(timeout=LIMIT_SECONDS)
-    assert [list(row) for row in json.loads(output)] == [["zone", "name", "traits"]]
-    output, _ = vacancy_hosts(database, tmp_path, *chosen[:-3]).communicate(timeout=LIMIT_SECONDS)
-    assert [line.split()[1] for line in output.splitlines()[3:7]] == ["a", "b", "disabled", "stale"]
-    output, _ = vacancy_hosts(database, tmp_path, "--limit", "1", "--out").communicate(timeout=LIMIT_SECONDS)
-    assert "(2 match, 1 shown)" in " ".join(output.split())
-    output, _ = vacancy_hosts(database, tmp_path, "--limit", "1").communicate(timeout=LIMIT_SECONDS)
-    assert "(3 more not shown; `vacancy hosts --out` shows the 2 that are out)" in " ".join(output.split())
+        assert [row["name"] for row in json.loads(said(*arguments))] == names, arguments
+    assert [list(row) for row in json.loads(said("--columns", "zone,name,traits", "--name", "a", "--json"))] == [
+        ["zone", "name", "traits"]
+    ]
+    lines = said("--columns", "zone,name,traits").splitlines()
+    assert [line.split()[1] for line in lines[3:7]] == ["a", "b", "disabled", "stale"]
+    assert "(2 match, 1 shown)" in said("--limit", "1", "--out")
+    assert "(3 more not shown; `vacancy hosts --out` shows the 2 that are out)" in " ".join(
+        said("--limit", "1").split()
+    )
 
 
 def test_the_summary_counts_all_and_adds_up_the_schedulable(connection: Connection) -> None:
@@ -232,8 +244,12 @@ def test_the_live_table_shows_what_fits_and_survives_a_restart_of_the_database()
         with LiveTable(
             lambda: connect(dsn, connect_timeout=timedelta(seconds=2), application_name="test", read_only=True),
             console,
+            selection=Selection(first="id-50"),
+            head=lambda: Text("broker ok, database ok"),
         ) as table:
             picture = redrawn()
+            assert "broker ok, database ok" in picture
+            assert picture.index("compute-050") < picture.index("compute-000")
             assert picture.count("compute-") == 20 - 8 - 1
             assert "89 more not shown" in picture
             assert len(picture.splitlines()) <= 20

@@ -421,6 +421,23 @@ def test_compute_nodes_of_openstack_have_an_agent_that_sees_their_instances() ->
     assert hosts[mounts["/host/nova"]] == "/var/lib/nova"
 
 
+def test_kube_scheduler_takes_its_configuration() -> None:
+    file = Path(__file__).with_name("kubernetes") / "scheduler_configuration.json"
+    schema = jsonschema.Draft202012Validator(json.loads(file.read_text(encoding="utf-8")))
+    page = (ROOT / "docs" / "other-schedulers.md").read_text(encoding="utf-8")
+    texts = [
+        (KUBERNETES / "scheduler-configuration.yaml").read_text(encoding="utf-8"),
+        *re.findall(r"```yaml\n(.*?)```", page, re.DOTALL),
+    ]
+    for text in texts:
+        configuration = yaml.safe_load(text)
+        assert configuration["apiVersion"] == "kubescheduler.config.k8s.io/v1"
+        schema.validate(configuration)
+        configuration["extenders"][0]["filterVerbs"] = "filter"
+        with pytest.raises(jsonschema.ValidationError, match="filterVerbs"):
+            schema.validate(configuration)
+
+
 def test_kube_scheduler_asks_the_extender_where_it_listens() -> None:
     (scheduler,) = objects(KUBERNETES / "scheduler-configuration.yaml")
     (extender,) = scheduler["extenders"]
