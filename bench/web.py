@@ -15,6 +15,7 @@ are upper bounds on a machine that others use as well.
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import statistics
 import struct
@@ -24,7 +25,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import quote
 
@@ -33,11 +34,10 @@ import psutil
 import psycopg2
 from playwright.sync_api import Page, sync_playwright
 
-from bench.claims import claim_ttl_of, decider, figures
-from bench.closed_loop import closed_loop
+from bench.claims import claim_ttl_of, decider
 from bench.common import CONSOLE, OTHERS, cpu_seconds, percentiles, save
 from bench.live import measure, stack_of
-from bench.web_stack import CHROMIUM, WebStack, wait_for, web_stack
+from bench.web_stack import CHROMIUM, WAIT_SECONDS, WebStack, wait_for, web_stack
 
 BROWSERS = 20
 SETTLE_S = 5.0
@@ -85,6 +85,7 @@ class Writer:
 
     def __init__(self, stack: WebStack, hosts: int, rows: int, period_s: float = 1.0) -> None:
         self.rows = 0
+        self._progress = (0.0, 0)
         self._stack, self._share, self._period_s = stack, min(1.0, rows / hosts), period_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -97,6 +98,10 @@ class Writer:
         self._stop.set()
         self._thread.join()
 
+    def progress(self) -> tuple[float, int]:
+        """When the newest transaction was committed, and the rows until then."""
+        return self._progress
+
     def _run(self) -> None:
         place, width = 0, max(1, round(1024 * self._share))
         with closing(self._stack.connect()) as connection, connection.cursor() as cursor:
@@ -104,6 +109,7 @@ class Writer:
             while not self._stop.wait(max(0.0, at - time.monotonic())):
                 cursor.execute(_WRITE, (place, min(1023, place + width - 1)))
                 self.rows += cursor.rowcount
+                self._progress = (time.monotonic(), self.rows)
                 place = (place + width) % 1024
                 at += self._period_s
 
@@ -131,9 +137,14 @@ class Clients:
         epoch, number, wait = -1, -1, 0.0
         with closing(HTTPConnection(self._address, timeout=60)) as connection:
             while not self._stop.wait(wait):
-                connection.request("GET", f"/api/frame?epoch={epoch}&since={number}&paint=vcpus_free")
-                answer = connection.getresponse()
-                body = answer.read()
+                try:
+                    connection.request("GET", f"/api/frame?epoch={epoch}&since={number}&paint=vcpus_free")
+                    answer = connection.getresponse()
+                    body = answer.read()
+                except (HTTPException, OSError):  # the server was stopped for longer than it keeps a connection
+                    connection.close()
+                    wait = 0.5
+                    continue
                 wait = int(answer.headers["x-next"]) / 1000 + 0.03
                 if body:
                     if number >= 0:
@@ -267,41 +278,89 @@ def questions(hosts: int, rows: int, saved: bool) -> None:
 
 @main.command()
 @_options
-@click.option("--turns", default=3, show_default=True)
+@click.option("--turns", default=10, show_default=True, help="Each has a slice with the page and one without.")
 def beside(hosts: int, rows: int, seconds: float, saved: bool, turns: int) -> None:
     """Claims a second and rows a second, in turns with the page (20 browsers) and with its server stopped.
 
-    One client claims while rows are rewritten at the rate, and one connection rewrites rows as quickly as it can: both
-    leave a part of two cores to the page, so that what shows is whether it stands in the way.
+    One client claims while rows are rewritten at the rate; then one connection rewrites rows as quickly as it can. Both
+    leave a part of two cores to the page, so that what shows is whether it stands in the way. The turns are short,
+    since the rates of a machine wander by more than the page takes.
     """
-    seconds = min(seconds, 6.0)
-    runs: dict[str, dict[str, list[float]]] = {
-        "with": {"claims": [], "rows": []},
-        "without": {"claims": [], "rows": []},
-    }
-    ttl = claim_ttl_of(hosts)
-    with web_stack(hosts) as stack, Clients(stack.address, BROWSERS):
+    slice_s = min(seconds, 2.0)
+    with web_stack(hosts) as stack, Clients(stack.address, BROWSERS) as clients:
         _wait_until_seen(stack)
-        server = psutil.Process(stack.pid)
+        with Writer(stack, hosts, rows), _Claimer(stack.owner_dsn, claim_ttl_of(hosts)) as claimer:
+            claims = _in_turns(stack, claimer.progress, turns, slice_s)
+        with Writer(stack, hosts, rows, 0.0) as writer:
+            written = _in_turns(stack, writer.progress, turns, slice_s)
+        answered = len(clients.bytes)
+        updated, hot = _hot(stack)
+    result = {
+        "hosts": hosts,
+        "rows_per_s_beside_claims": rows,
+        "turns": turns,
+        "claims": claims,
+        "rows": written,
+        "hot_share": round(hot / max(updated, 1), 5),
+        "frames_answered": answered,
+    }
+    _finish("web_beside", result, saved=saved)
+
+
+class _Claimer:
+    """A process that claims without a pause."""
+
+    def __init__(self, dsn: str, claim_ttl: timedelta) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._claims, self._stop = context.Value("q", 0), context.Event()
+        self._process = context.Process(target=_claim, args=(dsn, claim_ttl, self._claims, self._stop))
+
+    def __enter__(self) -> _Claimer:
+        self._process.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._process.join()
+
+    def progress(self) -> tuple[float, int]:
+        """Now, and how many claims there have been."""
+        return time.monotonic(), self._claims.value
+
+
+def _claim(dsn: str, claim_ttl: timedelta, claims: Any, stop: Any) -> None:
+    decide = decider(dsn, claim_ttl)
+    while not stop.is_set():
+        assert (refused := decide()) is None, refused
+        claims.value += 1
+
+
+def _in_turns(stack: WebStack, progress: Callable[[], tuple[float, int]], turns: int, slice_s: float) -> dict[str, Any]:
+    """Rates with the page's server and with it stopped, and the median of the ratios of neighbours."""
+    server = psutil.Process(stack.pid)
+    rates: dict[str, list[int]] = {"with": [], "without": []}
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not progress()[1]:
+        assert time.monotonic() < deadline, "nothing is claimed or written"
+        time.sleep(0.1)
+    try:
         for turn in range(turns):
             for way in ("with", "without") if turn % 2 == 0 else ("without", "with"):
                 server.send_signal(signal.SIGCONT if way == "with" else signal.SIGSTOP)
-                with CONSOLE.status(f"turn {turn + 1} of {turns}: {way} the page"):
-                    with Writer(stack, hosts, rows):
-                        seen = closed_loop(decider, [stack.owner_dsn, ttl], clients=1, warm_up_s=2.0, seconds=seconds)
-                    runs[way]["claims"].append(figures(seen)["claims_per_s"])
-                    with Writer(stack, hosts, rows, 0.0) as writer:
-                        time.sleep(1.0)  # the first rows open connections and make plans
-                        before, began = writer.rows, time.monotonic()
-                        time.sleep(seconds)  # what is measured: the rows of this time
-                        written, took = writer.rows - before, time.monotonic() - began
-                    runs[way]["rows"].append(round(written / took))
+                time.sleep(1.0)  # the first look after a pause is larger
+                began, before = progress()
+                time.sleep(slice_s)  # what is measured: the progress of this time
+                ended, after = progress()
+                rates[way].append(round((after - before) / max(ended - began, 0.001)))
+    finally:
         server.send_signal(signal.SIGCONT)
-    ratios = {
-        what: round(statistics.median(a / b for a, b in zip(runs["with"][what], runs["without"][what], strict=True)), 3)
-        for what in ("claims", "rows")
+    ratios = sorted(a / max(b, 1) for a, b in zip(rates["with"], rates["without"], strict=True))
+    return {
+        "ratio_median": round(statistics.median(ratios), 3),
+        "ratio_of_sums": round(sum(rates["with"]) / max(sum(rates["without"]), 1), 3),
+        "ratio_quartiles": [round(ratios[len(ratios) // 4], 3), round(ratios[len(ratios) * 3 // 4], 3)],
+        "per_s": rates,
     }
-    _finish("web_beside", {"hosts": hosts, "ratio": ratios, "per_s": runs}, saved=saved)
 
 
 @main.command()

@@ -12,8 +12,10 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from importlib import resources
+from itertools import repeat
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -210,11 +212,9 @@ class Application:
         found = self.fits.ask(_request(request))
         with self.watch.lock:
             slot_of = self.watch.fleet.slot_of
-            codes = bytearray([fits.ABSENT]) * len(self.watch.fleet)
-            for host_id, code in found.ruled_out.items():
-                slot = slot_of.get(host_id)
-                if slot is not None:
-                    codes[slot] = code
+            slots = np.fromiter(map(slot_of.get, found.hosts, repeat(-1)), np.int64, len(found.hosts))
+            codes = np.full(len(self.watch.fleet), fits.ABSENT, np.uint8)
+            codes[slots[slots >= 0]] = found.ruled_out[slots >= 0]
             document = found.document | {
                 "best": [host | {"slot": slot_of.get(host["host_id"])} for host in found.document["best"]]
             }
@@ -225,7 +225,7 @@ class Application:
                 document["refusal"] = document["refusal"] | {"nearest": nearest | {"slot": slot, "name": name}}
             document["epoch"] = self.watch.frames.epoch
         text = json.dumps(document, separators=(",", ":")).encode()
-        return _deflated(struct.pack("<I", len(text)) + text + codes, "application/octet-stream")
+        return _deflated(struct.pack("<I", len(text)) + text + codes.tobytes(), "application/octet-stream")
 
     def why(self, request: HttpRequest) -> Any:
         """What rules one host out for a request, all of it."""

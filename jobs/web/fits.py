@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
+from itertools import compress, repeat
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from vacancy.connectors.postgres.documents import documents
 from vacancy.connectors.postgres.servers import Connection
@@ -23,7 +26,12 @@ ABSENT = 255
 """The code of a slot of which the look says nothing."""
 _MAX_CODES = 254
 
-_WHAT_FITS = "SELECT host_id, ruled_out_by, dimensions, score, available FROM vacancy.what_fits(%s)"
+# A value for each column and not for each host, which would take as long as the half of the look.
+_WHAT_FITS = """
+SELECT json_agg(host_id), json_agg(ruled_out_by), string_agg(int4send(dimensions), ''),
+  string_agg(float8send(coalesce(score, 'NaN')), ''), string_agg(float8send(coalesce(available, 'NaN')), '')
+FROM vacancy.what_fits(%s)
+"""
 _FIT_OF = "SELECT * FROM vacancy.fit_of(%(hosts)s, %(request)s)"
 _LIMITS = ("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "io_pressure")
 # As best_of_all() orders them: what ran out is what comes last of those that ruled hosts out.
@@ -35,14 +43,14 @@ _BEFORE_CLASSES = (
 )
 
 
-class Row(NamedTuple):
-    """A row of `what_fits()`."""
+class Rows(NamedTuple):
+    """The rows of `what_fits()`, by column; a number that is null there is not a number here."""
 
-    host_id: str
-    ruled_out_by: str | None
-    dimensions: int
-    score: float | None
-    available: float | None
+    hosts: list[str]
+    ruled_out_by: list[str | None]
+    dimensions: npt.NDArray[np.int32]
+    score: npt.NDArray[np.float64]
+    available: npt.NDArray[np.float64]
 
 
 class Found(NamedTuple):
@@ -50,11 +58,13 @@ class Found(NamedTuple):
 
     Attributes:
         document: counts, the best hosts, why none fits, and the request in other words; for JSON.
-        ruled_out: by host the number of the first dimension in ``document["dimensions"]``, from 1; 0: it fits.
+        hosts: all of them.
+        ruled_out: of each the number of the first dimension in ``document["dimensions"]``, from 1; 0: it fits.
     """
 
     document: dict[str, Any]
-    ruled_out: Mapping[str, int]
+    hosts: list[str]
+    ruled_out: npt.NDArray[np.uint8]
 
 
 class Fits:
@@ -71,12 +81,19 @@ class Fits:
         def read(connection: Connection) -> Found:
             with connection.cursor() as cursor:
                 cursor.execute(_WHAT_FITS, (text,))
-                rows = [Row(*row) for row in cursor.fetchall()]
-            best = sorted((row for row in rows if row.ruled_out_by is None), key=lambda row: -(row.score or 0))[:BEST]
-            values = {"hosts": [row.host_id for row in best], "request": text}
+                hosts, ruled_out_by, *numbers = cursor.fetchall()[0]
+            rows = Rows(
+                hosts or [],
+                ruled_out_by or [],
+                *(
+                    np.frombuffer(column or b"", kind)
+                    for column, kind in zip(numbers, (">i4", ">f8", ">f8"), strict=True)
+                ),
+            )
+            values = {"hosts": [rows.hosts[place] for place in _best(rows)], "request": text}
             explained = [explain(row, request, self._scheduler) for row in documents(connection, _FIT_OF, values)]
             explained.sort(key=lambda host: -host["score"])
-            return Found(*_answer(rows, explained, request, self._scheduler))
+            return _answer(rows, explained, request, self._scheduler)
 
         return self.asking.ask(text, read)
 
@@ -91,49 +108,60 @@ class Fits:
         return self.asking.ask((host_id, text), read)
 
 
-def _answer(
-    rows: list[Row], best: list[dict[str, Any]], request: Request, settings: SchedulerSettings
-) -> tuple[dict[str, Any], dict[str, int]]:
-    first = Counter(row.ruled_out_by for row in rows if row.ruled_out_by is not None)
-    alone = Counter(row.ruled_out_by for row in rows if row.dimensions == 1)
+def _best(rows: Rows) -> list[int]:
+    """The places of the best hosts, the best first."""
+    fits = np.flatnonzero(rows.dimensions == 0)
+    return [int(place) for place in fits[np.argsort(-np.nan_to_num(rows.score[fits]), kind="stable")[:BEST]]]
+
+
+def _answer(rows: Rows, best: list[dict[str, Any]], request: Request, settings: SchedulerSettings) -> Found:
+    counted = Counter(rows.ruled_out_by)
+    fits = counted.pop(None, 0)
+    first = cast("Counter[str]", counted)
+    alone = Counter(compress(rows.ruled_out_by, rows.dimensions == 1))
     names = [name for name, _ in sorted(first.items(), key=lambda item: (-item[1], item[0]))][:_MAX_CODES]
     numbers: dict[str | None, int] = {name: number for number, name in enumerate(names, start=1)}
     numbers[None] = 0
     document = {
-        "hosts": len(rows),
-        "fits": len(rows) - sum(first.values()),
+        "hosts": len(rows.hosts),
+        "fits": fits,
         "dimensions": [
             {"name": name, "label": dimension_label(name).rstrip(","), "first": first[name], "alone": alone[name]}
             for name in names
         ],
         "best": best,
-        "refusal": None if len(rows) > sum(first.values()) else _refusal(rows, first, request, settings),
+        "refusal": None if fits else _refusal(rows, first, request, settings),
         "strategy": request.strategy or settings.strategy,
         "command": command_line(request),
         "json": request.model_dump(mode="json", exclude_defaults=True),
         "python": python_call(request),
     }
-    return document, {row.host_id: numbers.get(row.ruled_out_by, _MAX_CODES) for row in rows}
+    codes = map(numbers.get, rows.ruled_out_by, repeat(_MAX_CODES))
+    return Found(document, rows.hosts, np.fromiter(codes, np.uint8, len(rows.hosts)))
 
 
-def _refusal(rows: list[Row], first: Counter[str], request: Request, settings: SchedulerSettings) -> dict[str, Any]:
+def _refusal(rows: Rows, first: Counter[str], request: Request, settings: SchedulerSettings) -> dict[str, Any]:
     """Why none fits, as `vacancy claim` says it."""
-    if not rows:
+    if not rows.hosts:
         return {"dimension": "hosts", "requested": None, "nearest": None}
     dimension = min(first, key=lambda name: (-_position(name), -first[name], name))
     requested = _requested(dimension, request, settings)
 
-    def distance(row: Row) -> tuple[int, float, str]:
-        known = row.available is not None and requested is not None
-        return row.dimensions, abs((row.available or 0) - (requested or 0)) if known else math.inf, row.host_id
-
-    nearest = min((row for row in rows if row.ruled_out_by == dimension), key=distance)
-    had = nearest.available if nearest.available is not None and math.isfinite(nearest.available) else None
+    places = np.array([place for place, name in enumerate(rows.ruled_out_by) if name == dimension])
+    places = places[rows.dimensions[places] == rows.dimensions[places].min()]
+    away = np.abs(rows.available[places] - (math.nan if requested is None else requested))
+    away[np.isnan(away)] = math.inf
+    nearest = min(places[away == away.min()], key=lambda place: rows.hosts[place])
+    had = float(rows.available[nearest])
     return {
         "dimension": dimension,
         "label": dimension_label(dimension).rstrip(","),
         "requested": requested,
-        "nearest": {"host_id": nearest.host_id, "had": had, "dimensions": nearest.dimensions},
+        "nearest": {
+            "host_id": rows.hosts[nearest],
+            "had": had if math.isfinite(had) else None,
+            "dimensions": int(rows.dimensions[nearest]),
+        },
     }
 
 

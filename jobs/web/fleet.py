@@ -1,18 +1,32 @@
 """The fleet in memory: a slot a host, a byte a host and dimension, and the figures that the bytes come from.
 
-What always holds: a host keeps its slot for as long as it is there; what a look costs depends on what changed, and on
-the dimensions that somebody looks at: of the others there are no levels.
+What always holds: a host keeps its slot for as long as it is there; of the dimensions that nobody looks at there are
+no levels. Everything is a column with a number a slot, and is worked on a column at a time.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any, NamedTuple
 
-from vacancy.jobs.web.levels import AGES, DIMENSIONS, FIRST, NEXT, PAINTED, PLACE, STALE_AGE, UNKNOWN, steps
-from vacancy.jobs.web.table import AHEAD, CLONED, FIGURES, FIRST_FIGURE, InventoryRow, Look, UsageRow
+import numpy as np
+import numpy.typing as npt
+
+from vacancy.jobs.web.levels import AGES, DIMENSIONS, FIRST, NEXT, PAINTED, PLACE, STALE_AGE, UNKNOWN, Levels, steps
+from vacancy.jobs.web.table import (
+    AHEAD,
+    CLONED,
+    FIGURES,
+    FRACTIONS,
+    UNKNOWN_INTEGER,
+    Floats,
+    Integers,
+    InventoryRow,
+    Look,
+    Usage,
+)
 
 SCHEDULABLE, DISABLED, NO_USAGE, STALE, DUPLICATE, CLOCK_AHEAD, GONE = range(7)
 STATES = ("schedulable", "disabled", "no usage yet", "stale", "duplicate id", "clock ahead", "gone")
@@ -24,12 +38,7 @@ HISTORY = ("vcpus_free", "memory_mb_free", "memory_mb_available", "disk_gb_free"
 """The figures that are kept for the last minutes, in 255 steps."""
 TOTALS = ("vcpus_free", "vcpus_free_min", "memory_mb_free", "memory_mb_free_min", "disk_gb_free", "disk_gb_free_min")
 """The figures that are added up over the schedulable hosts."""
-_TOTALS = tuple(FIRST_FIGURE + FIGURES.index(name) for name in TOTALS)
-_CLAIMS = FIRST_FIGURE + FIGURES.index("claims")
-_OWN_DISK = [FIRST_FIGURE + FIGURES.index(name) for name in ("disk_gb_free", "disk_gb_free_min")]
-_AT, _ODD = 1, 2
-_NOTHING: UsageRow = ("", 0.0, 0, *(None,) * len(FIGURES))
-"""The row of a host that has sent no usage yet."""
+_OWN_DISK = ("disk_gb_free", "disk_gb_free_min")
 _MAX_ZONES, _MAX_SOURCES = 4096, 128
 
 
@@ -60,30 +69,27 @@ class Fleet:
         self.changed_at: list[int] = []
         """By slot the version in which the host last changed."""
         self.slot_of: dict[str, int] = {}
-        self.planes = [bytearray() for _ in DIMENSIONS]
+        self.planes: list[Levels] = [np.zeros(0, np.uint8) for _ in DIMENSIONS]
         """By dimension a byte a slot; of a figure that is not in :attr:`painted` they are old."""
         self.painted: set[str] = set()
         """The figures whose levels are kept up to date."""
-        self.rows: list[UsageRow] = []
-        """By slot the newest row; :data:`_NOTHING`: no usage yet."""
-        self.observed_at: list[float] = []
+        self.figures: dict[str, npt.NDArray[Any]] = {
+            name: np.zeros(0, np.float64 if name in FRACTIONS else np.int64) for name in FIGURES
+        }
+        """By name a number a slot, as :class:`~vacancy.jobs.web.table.Usage` has them."""
+        self.observed_at: Floats = np.zeros(0)
+        """By slot; 0: no usage yet."""
         self.zones: list[str] = []
         self.sources: list[str] = []
         self.totals = [0] * len(TOTALS)
-        self.history: deque[tuple[float, tuple[bytes, ...]]] = deque(
+        self.history: deque[tuple[float, tuple[Levels, ...]]] = deque(
             maxlen=int(HISTORY_SECONDS / HISTORY_STEP_SECONDS) + 1
         )
-        self._counted: list[UsageRow] = []
-        """By slot the row that the totals hold; :data:`_NOTHING`: the host is out."""
-        self._disabled = bytearray()
-        self._inventory_ahead = bytearray()
-        self._pooled: set[str] = set()
-        """Hosts whose disk comes from a storage pool: what it has free is in the pool's row."""
+        self._there, self._disabled, self._inventory_ahead = (np.zeros(0, np.bool_) for _ in range(3))
+        self._pooled = np.zeros(0, np.bool_)
+        """Whether a host's disk comes from a storage pool: what it has free is in the pool's row."""
+        self._odd: Integers = np.zeros(0, np.int64)
         self._max_ahead_s = 0.0
-        self._old: set[int] = set()
-        """Slots whose row may be old or from the future: all of them, until :attr:`_scan_at`."""
-        self._scan_at = self._now_of_scan = 0.0
-        """When the first of the others may have grown old, and when that was found."""
         self._free_slots: list[int] = []
 
     def __len__(self) -> int:
@@ -93,11 +99,12 @@ class Fleet:
         """Takes a look in; returns hosts of which the figures are still to be read."""
         self.now, self._max_ahead_s = look.now, look.max_ahead_s
         new = self._apply_inventory(look.inventory) if look.inventory else []
-        self._judge([*self._apply_usage(look), *self._grow_old()])
+        self._apply_usage(look.usage)
+        self._judge()
         step_s = HISTORY_STEP_SECONDS if len(self) <= MANY_HOSTS else LONG_HISTORY_STEP_SECONDS
         if not self.history or look.now - self.history[-1][0] >= step_s:
-            self.history.append((look.now, tuple(bytes(steps(name, _Columns(self.rows))) for name in HISTORY)))
-        found = {row[0] for row in look.usage} if new else set()
+            self.history.append((look.now, tuple(steps(name, self.figures) for name in HISTORY)))
+        found = set(look.usage.hosts) if new else set()
         return [host for host in new if host not in found]
 
     def _apply_inventory(self, rows: Iterable[InventoryRow]) -> list[str]:
@@ -106,26 +113,26 @@ class Fleet:
             return []
         self.version += 1
         new = [row for row in rows if row.host_id not in self.slot_of]
+        self._make_room(len(new) - len(self._free_slots))
         # In the order of zones and names, so that what is alike lies side by side and compresses.
         new.sort(key=lambda row: (row.zone, row.name, row.host_id))
         zones = _numbers(self.zones, (row.zone for row in rows if not row.gone), _MAX_ZONES)
         sources = _numbers(self.sources, (row.source for row in rows if not row.gone), _MAX_SOURCES)
-        touched = []
         for row in [*(row for row in rows if row.host_id in self.slot_of), *new]:
             slot = self.slot_of.get(row.host_id)
             if slot is None:
-                slot = self._slot(row.host_id)
+                slot = self.slot_of[row.host_id] = self._free_slots.pop()
             if row.gone:
                 self._leave(slot)
-                touched.append(slot)
                 continue
             host = Host(
                 *(row.host_id, row.name, row.zone, row.source, row.status_reason),
                 *(tuple(sorted(row.traits)), tuple(sorted(row.aggregates))),
             )
+            self._there[slot] = True
             self._disabled[slot] = row.disabled
             self._inventory_ahead[slot] = row.ahead
-            (self._pooled.add if row.pooled else self._pooled.discard)(row.host_id)
+            self._pooled[slot] = row.pooled
             if host != self.hosts[slot]:
                 self.hosts[slot] = host
                 self.changed_at[slot] = self.version
@@ -133,158 +140,91 @@ class Fleet:
                 self.planes[PLACE["zone"]][slot] = zone & 255
                 self.planes[PLACE["zone_high"]][slot] = zone >> 8
                 self.planes[PLACE["source"]][slot] = sources.get(row.source, len(sources) - 1)
-            touched.append(slot)
-        self._judge(touched)
         return [row.host_id for row in new]
 
-    def _slot(self, host_id: str) -> int:
-        if self._free_slots:
-            slot = self._free_slots.pop()
-        else:
-            slot = len(self.hosts)
-            self.hosts.append(_NOBODY)
-            self.changed_at.append(0)
-            self.rows.append(_NOTHING)
-            self.observed_at.append(0.0)
-            self._counted.append(_NOTHING)
-            for plane in self.planes:
-                plane.append(0)
-            for name in PAINTED:
-                self.planes[PLACE[name]][slot] = UNKNOWN
-            self._disabled.append(0)
-            self._inventory_ahead.append(0)
-            self.planes[PLACE["age"]][slot] = UNKNOWN
-        self.slot_of[host_id] = slot
-        self._old.add(slot)
-        return slot
+    def _make_room(self, slots: int) -> None:
+        """Adds so many slots that nobody has."""
+        if slots <= 0:
+            return
+        first, place = len(self), PLACE
+        self.hosts += [_NOBODY] * slots
+        self.changed_at += [0] * slots
+        empty = {place[name]: UNKNOWN for name in (*PAINTED, "age")} | {place["state"]: GONE}
+        self.planes = [_longer(plane, slots, empty.get(number, 0)) for number, plane in enumerate(self.planes)]
+        self.figures = {name: _longer(figure, slots, _unknown(name)) for name, figure in self.figures.items()}
+        self.observed_at, self._odd = _longer(self.observed_at, slots, 0), _longer(self._odd, slots, 0)
+        self._there, self._disabled, self._inventory_ahead, self._pooled = (
+            _longer(flags, slots, 0) for flags in (self._there, self._disabled, self._inventory_ahead, self._pooled)
+        )
+        self._free_slots += reversed(range(first, first + slots))
 
     def _leave(self, slot: int) -> None:
         """Frees a slot; another host may take it later."""
         del self.slot_of[self.hosts[slot].host_id]
-        self._pooled.discard(self.hosts[slot].host_id)
         self.hosts[slot] = _NOBODY
         self.changed_at[slot] = self.version
-        self.rows[slot] = _NOTHING
-        self.observed_at[slot] = 0.0
-        self._disabled[slot] = self._inventory_ahead[slot] = 0
+        for name, figure in self.figures.items():
+            figure[slot] = _unknown(name)
+        self.observed_at[slot] = self._odd[slot] = 0
+        for flags in (self._there, self._disabled, self._inventory_ahead, self._pooled):
+            flags[slot] = False
         for name in PAINTED:
             self.planes[PLACE[name]][slot] = UNKNOWN
         self.planes[PLACE["claims"]][slot] = self.planes[PLACE["drift"]][slot] = 0
-        self.planes[PLACE["age"]][slot] = UNKNOWN
-        self._old.add(slot)
         self._free_slots.append(slot)
 
-    def shown(self) -> dict[str, bytearray]:
+    def shown(self) -> dict[str, Levels]:
         """The planes that are up to date, by their dimensions."""
         return {name: self.planes[PLACE[name]] for name in DIMENSIONS if name not in PAINTED or name in self.painted}
 
     def paint(self, name: str) -> None:
         """Makes the levels of a figure, and keeps them up to date from now on."""
         self.painted.add(name)
-        self.planes[PLACE[name]] = bytearray(steps(name, _Columns(self.rows))).translate(FIRST)
+        self.planes[PLACE[name]] = FIRST[steps(name, self.figures)]
 
-    def _apply_usage(self, look: Look) -> list[int]:
-        """Takes rows in; returns the slots that are still to be judged: those that may not be schedulable after it."""
+    def _apply_usage(self, usage: Usage) -> None:
         # Hosts that have sent no inventory have no slot, and neither have storage pools.
-        found = [(slot, row) for row in look.usage if (slot := self.slot_of.get(row[0])) is not None]
-        if not found:
-            return []
-        if self._pooled:
-            found = [(slot, _without_disk(row) if row[0] in self._pooled else row) for slot, row in found]
-        rows, observed_at, counted = self.rows, self.observed_at, self._counted
-        states, claims, age = (self.planes[PLACE[name]] for name in ("state", "claims", "age"))
-        since, until = self._fresh()
-        odd, gone, came = [], [], []
-        for slot, row in found:
-            rows[slot] = row
-            observed_at[slot] = row[_AT]
-            if row[_CLAIMS] or claims[slot]:
-                claims[slot] = min(row[_CLAIMS], 254)
-            if states[slot] or row[_ODD] or not since <= row[_AT] <= until:
-                age[slot] = self._age_level(row[_AT])
-                self._old.add(slot)
-                odd.append(slot)
-            else:
-                # Schedulable, and nothing says otherwise: nearly all, so this is what has to be quick.
-                age[slot] = 0
-                gone.append(counted[slot])
-                came.append(row)
-                counted[slot] = row
-        self._count(gone, came)
-        fresh_since = min([at for _, row in found if (at := row[_AT]) >= since], default=self.now)
-        self._scan_at = min(self._scan_at, fresh_since + AGES[0] * self.max_age_s)
-        slots, columns = [slot for slot, _ in found], _Columns([row for _, row in found])
+        places = np.fromiter(map(self.slot_of.get, usage.hosts, repeat(-1)), np.int64, len(usage.hosts))
+        known = places >= 0
+        slots = places[known]
+        self.observed_at[slots], self._odd[slots] = usage.observed_at[known], usage.odd[known]
+        figures = {name: figure[known] for name, figure in usage.figures.items()}
+        for name in _OWN_DISK:
+            figures[name][self._pooled[slots]] = 0  # as `schedulable_host` has it
+        for name, figure in figures.items():
+            self.figures[name][slots] = figure
+        self.planes[PLACE["claims"]][slots] = figures["claims"].clip(0, 254)
         for name in self.painted:
             plane = self.planes[PLACE[name]]
-            for slot, step in zip(slots, steps(name, columns), strict=True):
-                old = plane[slot]
-                plane[slot] = FIRST[step] if old == UNKNOWN else NEXT[old << 8 | step]
-        return odd
+            plane[slots] = NEXT[plane[slots].astype(np.uint16) << 8 | steps(name, figures)]
 
-    def _fresh(self) -> tuple[float, float]:
-        """Between which times a row was observed that is quite fresh: neither old nor from the future."""
-        return self.now - AGES[0] * self.max_age_s, self.now + self._max_ahead_s
+    def _judge(self) -> None:
+        """The ages and states of all hosts, by the rules of `schedulable_host`, and the totals of the schedulable."""
+        at, silent = self.observed_at, self.observed_at == 0
+        ahead = at > self.now + self._max_ahead_s
+        shares = (self.now - at) / self.max_age_s
+        ages, old = self.planes[PLACE["age"]], shares >= AGES[0]
+        ages[:] = 0
+        ages[old] = np.searchsorted(AGES, shares[old], side="right")
+        ages[silent | ahead] = UNKNOWN
+        state = self.planes[PLACE["state"]]
+        state[:] = SCHEDULABLE
+        # The last that holds is the state.
+        state[self._odd & CLONED != 0] = DUPLICATE
+        state[(ages >= STALE_AGE) & (ages != UNKNOWN)] = STALE
+        state[self._inventory_ahead | self._is_ahead(slice(None))] = CLOCK_AHEAD
+        state[silent] = NO_USAGE
+        state[self._disabled] = DISABLED
+        state[~self._there] = GONE
+        schedulable = state == SCHEDULABLE
+        self.totals = [_sum(self.figures[name][schedulable]) for name in TOTALS]
 
-    def _age_level(self, at: float) -> int:
-        known = 0 < at <= self.now + self._max_ahead_s
-        return bisect_right(AGES, (self.now - at) / self.max_age_s) if known else UNKNOWN
-
-    def _grow_old(self) -> list[int]:
-        """The levels of age of those that are no longer quite fresh, or from the future; returns whom it concerns."""
-        concerned = self._old
-        if not self._now_of_scan <= self.now < self._scan_at:
-            since, until = self._fresh()
-            fresh = [at for at in self.observed_at if since <= at <= until]
-            self._old = {slot for slot, at in enumerate(self.observed_at) if not since <= at <= until}
-            self._scan_at = min(fresh, default=self.now) + AGES[0] * self.max_age_s
-            self._now_of_scan = self.now
-            concerned = concerned | self._old  # the time of one from the future may have come
-        age = self.planes[PLACE["age"]]
-        changed = []
-        for slot in concerned:
-            level = self._age_level(self.observed_at[slot])
-            if age[slot] != level:
-                age[slot] = level
-                changed.append(slot)
-        return changed
-
-    def _judge(self, slots: Iterable[int]) -> None:
-        """The states of hosts, by the rules of `schedulable_host`, and the totals of those that are schedulable."""
-        states, ages, rows, counted = self.planes[PLACE["state"]], self.planes[PLACE["age"]], self.rows, self._counted
-        gone, came = [], []
-        for slot in slots:
-            row = rows[slot]
-            if not self.hosts[slot].host_id:
-                state = GONE
-            elif self._disabled[slot]:
-                state = DISABLED
-            elif row is _NOTHING:
-                state = NO_USAGE
-            elif self._inventory_ahead[slot] or self._is_ahead(row):
-                state = CLOCK_AHEAD
-            elif STALE_AGE <= ages[slot] != UNKNOWN:
-                state = STALE
-            elif row[_ODD] & CLONED:
-                state = DUPLICATE
-            else:
-                state = SCHEDULABLE
-            states[slot] = state
-            gone.append(counted[slot])
-            counted[slot] = row if state == SCHEDULABLE else _NOTHING
-            came.append(counted[slot])
-        self._count(gone, came)
-
-    def _is_ahead(self, row: UsageRow) -> bool:
-        return bool(row[_ODD] & AHEAD) or row[_AT] > self.now + self._max_ahead_s
-
-    def _count(self, gone: list[UsageRow], came: list[UsageRow]) -> None:
-        """Takes rows off the totals and adds others."""
-        for number, place in enumerate(_TOTALS):
-            self.totals[number] += _positive(came, place) - _positive(gone, place)
+    def _is_ahead(self, slots: int | slice) -> Any:
+        return (self._odd[slots] & AHEAD != 0) | (self.observed_at[slots] > self.now + self._max_ahead_s)
 
     def mark_drift(self, drifting: set[str]) -> None:
         """Notes which hosts drift."""
-        plane = bytearray(len(self))
+        plane = np.zeros(len(self), np.uint8)
         for host_id in drifting:
             slot = self.slot_of.get(host_id)
             if slot is not None:
@@ -293,14 +233,15 @@ class Fleet:
 
     def counts(self) -> dict[str, int]:
         """How many hosts are in each state."""
-        return {name: self.planes[PLACE["state"]].count(number) for number, name in enumerate(STATES[:GONE])}
+        counted = np.bincount(self.planes[PLACE["state"]], minlength=len(STATES)).tolist()
+        return dict(zip(STATES[:GONE], counted, strict=False))
 
     def by_source(self) -> list[dict[str, Any]]:
         """Of each source how many hosts it speaks for, how many of them should report, and how many are silent."""
-        counted = Counter(zip(self.planes[PLACE["source"]], self.planes[PLACE["state"]], strict=True))
+        places = self.planes[PLACE["source"]].astype(np.intp) * len(STATES) + self.planes[PLACE["state"]]
+        counted = np.bincount(places, minlength=len(self.sources) * len(STATES)).reshape(-1, len(STATES)).tolist()
         rows = []
-        for number, source in enumerate(self.sources):
-            of = [counted[number, state] for state in range(GONE)]
+        for source, (*of, _) in zip(self.sources, counted, strict=False):
             if any(of):
                 silent = of[STALE] + of[NO_USAGE]
                 rows.append({"source": source, "hosts": sum(of), "expected": sum(of) - of[DISABLED], "silent": silent})
@@ -308,26 +249,27 @@ class Fleet:
 
     def ages(self) -> dict[str, float] | None:
         """Percentiles of the ages of enabled hosts that have reported, in seconds; None: there are none."""
-        reported, (_, until) = zip(self.observed_at, self._disabled, strict=True), self._fresh()
-        seen = sorted([at for at, disabled in reported if 0 < at <= until and not disabled], reverse=True)
-        if not seen:
+        at = self.observed_at
+        reported = (at > 0) & (at <= self.now + self._max_ahead_s) & ~self._disabled
+        seen = np.sort(self.now - at[reported])
+        if not len(seen):
             return None
         places = {"min": 0, "p50": (len(seen) - 1) // 2, "p99": (len(seen) - 1) * 99 // 100, "max": len(seen) - 1}
-        return {name: round(self.now - seen[place], 3) for name, place in places.items()}
+        return {name: round(float(seen[place]), 3) for name, place in places.items()}
 
     def past(self, slot: int) -> dict[str, Any]:
         """What a host's figures were in the last minutes: times, and of each figure shares of 1; None: not known."""
         held = [(at, planes) for at, planes in self.history if slot < len(planes[0])]
         document: dict[str, Any] = {"at": [round(at, 1) for at, _ in held]}
         for number, name in enumerate(HISTORY):
-            steps = [planes[number][slot] for _, planes in held]
-            document[name] = [None if step == UNKNOWN else round(step / 254, 3) for step in steps]
+            levels = [int(planes[number][slot]) for _, planes in held]
+            document[name] = [None if step == UNKNOWN else round(step / 254, 3) for step in levels]
         return document
 
     def document(self, slot: int) -> dict[str, Any]:
         """A host's row for people: its figures by their columns' names, age in seconds."""
-        host, row, at = self.hosts[slot], self.rows[slot], self.observed_at[slot]
-        state = self.planes[PLACE["state"]][slot]
+        host, at = self.hosts[slot], float(self.observed_at[slot])
+        state = int(self.planes[PLACE["state"]][slot])
         reason = STATES[state] if state else None
         if state == DISABLED and host.status_reason:
             reason = f"disabled: {host.status_reason}"
@@ -338,31 +280,26 @@ class Fleet:
             "zone": host.zone,
             "source": host.source,
             "reason": reason,
-            "age": round(self.now - at, 1) if at and not self._is_ahead(row) else None,
-            **dict(zip(FIGURES, row[FIRST_FIGURE:], strict=True)),
+            "age": round(self.now - at, 1) if at and not self._is_ahead(slot) else None,
+            **{name: figure[slot].item() if _is_known(figure[slot]) else None for name, figure in self.figures.items()},
         }
 
     def order(self, by: str, *, descending: bool = False) -> list[int]:
         """The slots of all hosts, sorted by a column of :meth:`document`; what is not known comes last."""
-        slots: Sequence[int] = list(self.slot_of.values())
-        if by in FIGURES:
-            number = FIRST_FIGURE + FIGURES.index(by)
-            values: dict[int, Any] = {}
-            for slot in slots:
-                value = self.rows[slot][number]
-                if value is not None:
-                    values[slot] = value
-            known = sorted(values, key=values.__getitem__, reverse=descending)
-            return [*known, *(slot for slot in slots if slot not in values)]
-        if by == "age":
-            sign = 1 if descending else -1
-            at = self.observed_at
-            return sorted(slots, key=lambda slot: sign * at[slot] if at[slot] else float("inf"))
+        slots = np.fromiter(self.slot_of.values(), np.int64, len(self.slot_of))
+        if by in FIGURES or by == "age":
+            values = self.figures[by][slots] if by in FIGURES else -self.observed_at[slots]
+            known = _is_known(values) if by in FIGURES else values != 0
+            keys = values[known]
+            found = slots[known][np.argsort(-keys if descending else keys, kind="stable")]
+            return [*found.tolist(), *slots[~known].tolist()]
         if by == "reason":
-            states = self.planes[PLACE["state"]]
-            return sorted(slots, key=lambda slot: (states[slot], self.hosts[slot].name), reverse=descending)
+            states = self.planes[PLACE["state"]].tolist()
+            return sorted(slots.tolist(), key=lambda slot: (states[slot], self.hosts[slot].name), reverse=descending)
         field = Host._fields.index(by if by in Host._fields else "name")
-        return sorted(slots, key=lambda slot: (self.hosts[slot][field], self.hosts[slot].name), reverse=descending)
+        return sorted(
+            slots.tolist(), key=lambda slot: (self.hosts[slot][field], self.hosts[slot].name), reverse=descending
+        )
 
 
 def _numbers(names: list[str], wanted: Iterable[str], limit: int) -> dict[str, int]:
@@ -372,28 +309,20 @@ def _numbers(names: list[str], wanted: Iterable[str], limit: int) -> dict[str, i
     return {name: number for number, name in enumerate(names)}
 
 
-def _positive(rows: list[UsageRow], place: int) -> int:
-    """The sum of a figure; what is below 0 offers nothing and takes nothing from others."""
-    return sum([value for row in rows if (value := row[place]) and value > 0])
+def _unknown(figure: str) -> float:
+    return float("nan") if figure in FRACTIONS else UNKNOWN_INTEGER
 
 
-def _without_disk(row: UsageRow) -> UsageRow:
-    """A row as `schedulable_host` has it for a host whose disk comes from a storage pool."""
-    return tuple(0 if place in _OWN_DISK else value for place, value in enumerate(row))
+def _is_known(values: Any) -> Any:
+    return np.isfinite(values) if values.dtype.kind == "f" else values != UNKNOWN_INTEGER
 
 
-class _Columns(Mapping[str, Sequence[Any]]):
-    """Rows by column: to work on a column at a time is several times quicker than a row at a time."""
+def _longer(column: npt.NDArray[Any], slots: int, value: float) -> npt.NDArray[Any]:
+    return np.concatenate([column, np.full(slots, value, column.dtype)])
 
-    def __init__(self, rows: Sequence[UsageRow]) -> None:
-        self._rows = rows
 
-    def __getitem__(self, name: str) -> list[Any]:
-        place = FIRST_FIGURE + FIGURES.index(name)
-        return [row[place] for row in self._rows]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(FIGURES)
-
-    def __len__(self) -> int:
-        return len(FIGURES)
+def _sum(values: npt.NDArray[Any]) -> int:
+    """The sum of a figure; what is below 0 or not known offers nothing and takes nothing from others."""
+    positive = values[values > 0]
+    # In halves, since the sum may exceed 64 bits, whatever a host says.
+    return (int((positive >> 32).sum()) << 32) + int((positive & 0xFFFFFFFF).sum())

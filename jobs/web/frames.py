@@ -28,7 +28,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from vacancy.jobs.web.levels import BASE
+import numpy as np
+
+from vacancy.jobs.web.levels import BASE, Levels
 
 HEADER = struct.Struct("<IIIHBBdII")
 WHOLE, DIFFERENCE = 0, 1
@@ -54,7 +56,7 @@ class Frames:
         self._summary = b"{}"
         self._now = 0.0
 
-    def publish(self, planes: Mapping[str, bytes | bytearray], summary: dict[str, Any], now: float) -> None:
+    def publish(self, planes: Mapping[str, bytes | bytearray | Levels], summary: dict[str, Any], now: float) -> None:
         """Takes a new state in: the planes of levels.BASE, and those of the dimensions that somebody looks at."""
         copies = {name: bytes(plane) for name, plane in planes.items()}
         hosts = len(copies[BASE[0]])
@@ -68,11 +70,11 @@ class Frames:
             self._now = now
             self._cache.clear()
 
-    def add(self, name: str, plane: bytes | bytearray) -> None:
+    def add(self, name: str, plane: bytes | bytearray | Levels) -> None:
         """Adds a dimension to the newest state, since somebody begins to look at it."""
         with self._lock:
-            if self._states and len(plane) == self._states[-1].hosts:
-                self._states[-1].planes[name] = bytes(plane)
+            if self._states and len(levels := bytes(plane)) == self._states[-1].hosts:
+                self._states[-1].planes[name] = levels
 
     def since(self, epoch: int, number: int, paint: str) -> bytes:
         """The frame from a state that a browser has to the newest; b"" where it has that.
@@ -119,4 +121,4 @@ class Frames:
 
 
 def _exclusive_or(a: bytes, b: bytes) -> bytes:
-    return (int.from_bytes(a, "little") ^ int.from_bytes(b, "little")).to_bytes(len(a), "little")
+    return np.bitwise_xor(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)).tobytes()

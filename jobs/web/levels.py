@@ -6,13 +6,18 @@ second: that is what keeps the frames small and the map quiet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import sqrt
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from vacancy.jobs.web.table import UNKNOWN_INTEGER
+
+Levels = npt.NDArray[np.uint8]
 LEVELS = 16
 UNKNOWN = 255
-_FINEST = 254
+_STEPS, _FINEST = 255, 254
 
 BASE = ("state", "zone", "zone_high", "source")
 """What every frame has: a byte of each host."""
@@ -44,43 +49,29 @@ STALE_AGE = 2
 _SHARE_OF = dict(_SHARES)
 
 
-def steps(name: str, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+def steps(name: str, columns: Mapping[str, Any]) -> Levels:
     """A painted figure of many hosts in 255 steps; 255: not known.
 
     Args:
         name: one of :data:`PAINTED`.
-        columns: the figures by their names, a host each.
+        columns: the figures by their names, a host each, as :class:`~vacancy.jobs.web.table.Usage` has them.
     """
     values = columns[name]
     if name in _SHARE_OF:
-        return [
-            UNKNOWN
-            if free is None or not capacity or capacity < 0
-            else 0
-            if free <= 0
-            else _FINEST
-            if free >= capacity
-            else free * 255 // capacity
-            for free, capacity in zip(values, columns[_SHARE_OF[name]], strict=True)
-        ]
-    if name in _RARE:
-        values = [sqrt(value) if value and value > 0 else value for value in values]
-    # A number that is not even itself is none.
-    return [
-        UNKNOWN
-        if fraction is None or fraction != fraction
-        else 0
-        if fraction <= 0
-        else _FINEST
-        if fraction >= 1
-        else int(fraction * 255)
-        for fraction in values
-    ]
+        capacity = columns[_SHARE_OF[name]]
+        known = (values != UNKNOWN_INTEGER) & (capacity > 0)
+        whole = np.where(known, capacity, 1).astype(np.float64)
+        shares = np.where(known, values, 0).astype(np.float64) * _STEPS / whole
+    else:
+        known = ~np.isnan(values)
+        shares = np.where(known, values, 0.0).clip(0, 1)
+        shares = (np.sqrt(shares) if name in _RARE else shares) * _STEPS
+    return np.where(known, shares.clip(0, _FINEST), UNKNOWN).astype(np.uint8)
 
 
 def level(step: int) -> int:
     """The level of a step."""
-    return UNKNOWN if step == UNKNOWN else step * LEVELS // (_FINEST + 1)
+    return UNKNOWN if step == UNKNOWN else step * LEVELS // _STEPS
 
 
 def _steady(old: int, step: int) -> int:
@@ -88,11 +79,11 @@ def _steady(old: int, step: int) -> int:
     new = level(step)
     if UNKNOWN in (old, new) or old >= LEVELS:
         return new
-    width = (_FINEST + 1) / LEVELS
+    width = _STEPS / LEVELS
     return old if (old - 0.5) * width <= step < (old + 1.5) * width else new
 
 
-NEXT = bytes(_steady(old, step) for old in range(256) for step in range(256))
+NEXT: Levels = np.array([_steady(old, step) for old in range(256) for step in range(256)], np.uint8)
 """The level that comes after level `old` with `step`, at ``old << 8 | step``."""
-FIRST = bytes(level(step) for step in range(256))
+FIRST: Levels = np.array([level(step) for step in range(256)], np.uint8)
 """The level of a step without one before, at the step."""

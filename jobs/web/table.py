@@ -7,8 +7,11 @@ job's updates stay HOT, and a row that comes late is not passed over, as it woul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from vacancy.connectors.postgres.servers import Connection
 
@@ -32,7 +35,21 @@ FIGURES = (
     "instances",
     "claims",
 )
-"""Columns of `host_free` that are looked at, in the order of :data:`UsageRow`."""
+"""Columns of `host_free` that are looked at."""
+FRACTIONS = frozenset(("cpu_utilization", "cpu_steal", "cpu_pressure", "memory_pressure", "io_pressure"))
+"""Those that are floats; the others are integers."""
+CLONED, AHEAD = 1, 2
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+UNKNOWN_INTEGER = -(2**63)
+"""An integer that is not known; a float that is not known is not a number."""
+
+
+def _packed(column: str, fraction: bool) -> str:
+    if fraction:
+        return f"string_agg(float8send(coalesce({column}::float8, 'NaN')), '')"
+    return f"string_agg(int8send(coalesce({column}::bigint, '{UNKNOWN_INTEGER}')), '')"
+
 
 # The oldest transaction that may still commit: whatever commits after this statement is at least as new.
 _MARK = """
@@ -40,10 +57,15 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text, date_part('epoch', st
   date_part('epoch', vacancy.max_clock_ahead())
 """
 # Free capacity is computed in host_free alone. Both tables are one scan: the planner sees that the join is with itself.
+# Each column comes as one value, since tens of thousands of rows come in a second: numbers as PostgreSQL sends them in
+# binary, in network order. A value for each host and column would take most of the time of a look.
 _USAGE = f"""
-SELECT f.host_id, date_part('epoch', f.observed_at),
-  CASE WHEN f.is_cloned THEN 1 ELSE 0 END + CASE WHEN h.clock_ahead THEN 2 ELSE 0 END,
-  {", ".join(f"f.{name}" for name in FIGURES)}
+SELECT json_agg(f.host_id),
+  string_agg(float8send(date_part('epoch', f.observed_at)), ''),
+  string_agg(int8send(
+    CASE WHEN f.is_cloned THEN {CLONED} ELSE 0 END + CASE WHEN h.clock_ahead THEN {AHEAD} ELSE 0 END
+  ), ''),
+  {", ".join(_packed(f"f.{name}", name in FRACTIONS) for name in FIGURES)}
 FROM vacancy.host AS h JOIN vacancy.host_free AS f ON f.host_id = h.host_id
 """  # noqa: S608  # the names are constants
 _INVENTORY = """
@@ -61,12 +83,20 @@ GROUP BY c.host_id
 _DRIFTING = "SELECT DISTINCT host_id FROM vacancy.drifting"
 
 
-UsageRow = tuple[Any, ...]
-"""A host's id, its observed_at in seconds since 1970, what is odd (CLONED, AHEAD; 0: nothing), and the columns
-:data:`FIGURES`, less the claims in flight; None: not known. A plain tuple, since tens of thousands come in a second."""
-CLONED, AHEAD = 1, 2
-FIRST_FIGURE = 3
-"""Where the figures begin in a :data:`UsageRow`."""
+class Usage(NamedTuple):
+    """The newest rows of some hosts, by column.
+
+    Attributes:
+        hosts: their ids.
+        observed_at: seconds since 1970.
+        odd: what is odd about each: CLONED, AHEAD; 0: nothing.
+        figures: the columns :data:`FIGURES`, less the claims in flight.
+    """
+
+    hosts: Sequence[str]
+    observed_at: Floats
+    odd: Integers
+    figures: Mapping[str, Integers | Floats]
 
 
 class InventoryRow(NamedTuple):
@@ -104,7 +134,7 @@ class Look(NamedTuple):
     """
 
     now: float
-    usage: list[UsageRow]
+    usage: Usage
     changed: int
     inventory: list[InventoryRow]
     claims: int
@@ -145,9 +175,9 @@ class Table:
             also = list(moved.union(wanted))
             since = _since("h", self._usage_mark)
             cursor.execute(_USAGE + (f"{since} OR h.host_id = ANY (%s)" if since and also else since), (also,))
-            usage = cursor.fetchall()
+            usage = _unpacked(cursor.fetchall()[0])
             self._usage_mark = mark
-        changed = len(usage) - len(moved.intersection([row[0] for row in usage]))
+        changed = len(usage.hosts) - len(moved.intersection(usage.hosts))
         return Look(now, usage, changed, inventory, sum(row[0] for row in claims.values()), max_ahead_s)
 
     def drifting(self) -> set[str]:
@@ -155,6 +185,24 @@ class Table:
         with self._connection.cursor() as cursor:
             cursor.execute(_DRIFTING)
             return {row[0] for row in cursor.fetchall()}
+
+
+def _unpacked(columns: Sequence[Any]) -> Usage:
+    """The answer to :data:`_USAGE`; its columns are null where there are no rows."""
+
+    def numbers(column: Any, kind: str) -> Any:
+        return np.frombuffer(column or b"", f">{kind}8").astype(f"{kind}8")
+
+    hosts, observed_at, odd, *figures = columns
+    return Usage(
+        hosts or [],
+        numbers(observed_at, "f"),
+        numbers(odd, "i"),
+        {
+            name: numbers(column, "f" if name in FRACTIONS else "i")
+            for name, column in zip(FIGURES, figures, strict=True)
+        },
+    )
 
 
 def _since(table: str, mark: str | None) -> str:

@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from vacancy.connectors.postgres.connection import connect, explained
-from vacancy.connectors.postgres.servers import Connection
+from vacancy.connectors.postgres.servers import Connection, set_local
 from vacancy.jobs.settings import Settings
-from vacancy.jobs.web.fleet import GONE, TOTALS, Fleet
+from vacancy.jobs.web.fleet import TOTALS, Fleet
 from vacancy.jobs.web.frames import Frames
 from vacancy.jobs.web.levels import PAINTED, PLACE
 from vacancy.jobs.web.table import Table
@@ -133,6 +133,8 @@ class Watch:
                 max_age=self._settings.scheduler.max_age,
                 statement_timeout=_STATEMENT_TIMEOUT,
             )
+            # To compile a look takes longer than the look, and is done anew for each.
+            self._connection.settings += set_local(jit="off")
             self._table = Table(self._connection)
             self._inventory.due = True
         table = self._table
@@ -161,7 +163,7 @@ class Watch:
         counts = fleet.counts()
         smooth = summary.get("rows_per_s", rows_per_s)
         summary.update(
-            hosts=len(fleet) - fleet.planes[PLACE["state"]].count(GONE),
+            hosts=len(fleet.slot_of),
             counts=counts,
             totals=dict(zip(TOTALS, fleet.totals, strict=True)),
             claims=claims,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +20,15 @@ from vacancy.jobs.web.fleet import (
     Fleet,
 )
 from vacancy.jobs.web.levels import PLACE, UNKNOWN
-from vacancy.jobs.web.table import AHEAD, CLONED, FIGURES, InventoryRow, Look, UsageRow
+from vacancy.jobs.web.table import AHEAD, CLONED, FIGURES, FRACTIONS, InventoryRow, Look, Usage
 
 MAX_AGE_S = 30.0
 MAX_AHEAD_S = 5.0
 START = 1_000_000.0
+
+
+UsageRow = tuple[Any, ...]
+"""A host's id, its observed_at, what is odd about it, and the columns FIGURES."""
 
 
 def usage(host: str, at: float, odd: int = 0, **figures: Any) -> UsageRow:
@@ -37,11 +42,17 @@ def inventory(host: str, **columns: Any) -> InventoryRow:
 
 
 def look(now: float, *usage_rows: UsageRow, inventories: tuple[InventoryRow, ...] = ()) -> Look:
-    return Look(now, list(usage_rows), len(usage_rows), list(inventories), 0, MAX_AHEAD_S)
+    hosts, at, odd, *figures = zip(*usage_rows, strict=True) if usage_rows else [()] * (3 + len(FIGURES))
+    columns = {
+        name: np.array(values, np.float64 if name in FRACTIONS else np.int64)
+        for name, values in zip(FIGURES, figures, strict=True)
+    }
+    found = Usage(hosts, np.array(at, np.float64), np.array(odd, np.int64), columns)
+    return Look(now, found, len(usage_rows), list(inventories), 0, MAX_AHEAD_S)
 
 
 def state(fleet: Fleet, host: str) -> int:
-    return fleet.planes[PLACE["state"]][fleet.slot_of[host]]
+    return int(fleet.planes[PLACE["state"]][fleet.slot_of[host]])
 
 
 HOSTS = ("a", "b", "c", "d")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import zlib
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vacancy.jobs.web.frames import DIFFERENCE, HEADER, WHOLE, Frames
 from vacancy.jobs.web.levels import BASE, DIMENSIONS, FIRST, LEVELS, NEXT, PAINTED, UNKNOWN, level, steps
+from vacancy.jobs.web.table import UNKNOWN_INTEGER
 
 PAINT = "cpu_steal"
 HELD = (*BASE, PAINT)
@@ -104,10 +106,13 @@ def test_a_level_stays_within_half_a_level_of_its_figure(old: int, step: int) ->
 
 
 def test_what_cannot_be_a_share_is_not_known() -> None:
-    columns = {"vcpus_free": [None, -5, 0, 1, 300, 5, 5], "vcpus_capacity": [8, 8, 8, 8, 8, 0, None]}
-    assert steps("vcpus_free", columns) == [UNKNOWN, 0, 0, 31, 254, UNKNOWN, UNKNOWN]
-    fractions = {"cpu_utilization": [None, float("nan"), -1.0, 0.5, float("inf")]}
-    assert steps("cpu_utilization", fractions) == [UNKNOWN, UNKNOWN, 0, 127, 254]
+    columns = {
+        "vcpus_free": np.array([UNKNOWN_INTEGER, -5, 0, 1, 300, 5, 5, 4 * 10**18]),
+        "vcpus_capacity": np.array([8, 8, 8, 8, 8, 0, UNKNOWN_INTEGER, 8 * 10**18]),
+    }
+    assert steps("vcpus_free", columns).tolist() == [UNKNOWN, 0, 0, 31, 254, UNKNOWN, UNKNOWN, 127]
+    fractions = {"cpu_utilization": np.array([float("nan"), -1.0, 0.5, float("inf")])}
+    assert steps("cpu_utilization", fractions).tolist() == [UNKNOWN, 0, 127, 254]
     # Little is much of these: 1 % shows.
-    assert level(steps("cpu_steal", {"cpu_steal": [0.01]})[0]) == 1
+    assert FIRST[steps("cpu_steal", {"cpu_steal": np.array([0.01])})] == 1
     assert set(PAINTED) < set(DIMENSIONS)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import psycopg2
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
 
@@ -129,13 +129,22 @@ class Sight:
         return self
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """What most tests' pages share: the dark theme, and files of the page that are there already."""
+    shared = browser.new_context(viewport={"width": 1400, "height": 860}, color_scheme="dark")
+    shared.set_default_timeout(PAINTED_SECONDS * 1000)
+    yield shared
+    shared.close()
+
+
 @pytest.fixture
-def sight(browser: Browser, stack: Stack) -> Iterator[Sight]:
-    """A page of its own, in the dark theme; nothing went wrong in it."""
-    context = browser.new_context(viewport={"width": 1400, "height": 860}, color_scheme="dark")
-    context.set_default_timeout(PAINTED_SECONDS * 1000)
+def sight(context: BrowserContext, stack: Stack) -> Iterator[Sight]:
+    """A page of its own; nothing went wrong in it."""
     found = Sight(context.new_page())
-    found.open(stack.address)
-    yield found
-    context.close()
+    try:
+        found.open(stack.address)
+        yield found
+    finally:
+        found.page.close()
     assert found.faults == []
