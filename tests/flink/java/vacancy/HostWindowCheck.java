@@ -213,13 +213,15 @@ public final class HostWindowCheck {
             long least = expected.stream().mapToLong(event -> event.free()[which]).min().getAsLong();
             equal(window.least(resource), least, "least free of resource " + resource);
         }
+        double[] rates = new double[HostWindow.COUNTERS];
+        window.rates(windowMs, rates);
         for (int counter = 0; counter < HostWindow.COUNTERS; counter++) {
-            compareRate(counter, expected);
+            compareRate(counter, expected, rates[counter]);
         }
     }
 
     /** A counter's rate, to the last bits. A step counts with the part that is within the window by the node's clock. */
-    private void compareRate(int counter, List<Event> expected) {
+    private void compareRate(int counter, List<Event> expected, double found) {
         BigDecimal grown = BigDecimal.ZERO;
         BigDecimal moved = BigDecimal.ZERO;
         BigDecimal timeNs = BigDecimal.ZERO;
@@ -238,7 +240,6 @@ public final class HostWindowCheck {
                 timeNs = timeNs.add(new BigDecimal(withinNs).multiply(new BigDecimal(cpus)));
             }
         }
-        double found = window.rate(counter, windowMs);
         // What a counter fell by leaves of the sum less than was rounded: not even its sign is known then.
         BigDecimal rounded = moved.multiply(new BigDecimal("1e-15"));
         boolean unclear = grown.abs().compareTo(rounded) <= 0 && grown.compareTo(moved) < 0;
