@@ -125,7 +125,23 @@ class AgentSettings(Section):
     zone: str | None = Field(default=None, description="Availability zone.")
     aggregates: tuple[str, ...] = Field(default=(), description="UUIDs of the node's host aggregates.")
     traits: tuple[str, ...] = Field(default=(), description="Traits in addition to those that the collector finds.")
-    interval: Duration = Field(default=timedelta(seconds=1), description="Time between two usage events.")
+    interval: Duration = Field(
+        default=timedelta(seconds=1),
+        description="Time between two looks at the node. Each is sent, unless `agent.tolerance` is set.",
+    )
+    tolerance: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How far a figure of the node's row may drift before a look is sent: fractions as they are, amounts"
+        " as shares of their capacity, bytes a second as shares of themselves. 0: each look is sent.",
+    )
+    max_silence: Duration = Field(
+        default=timedelta(seconds=10),
+        description="With `agent.tolerance`, a look is sent after this time in any case. At most half of `job.window`"
+        " and of `scheduler.max_age`.",
+    )
     inventory_interval: Duration = Field(
         default=timedelta(minutes=5), description="Time between two inventory events if nothing changes."
     )
@@ -180,6 +196,11 @@ class AgentSettings(Section):
     vcpu_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often a VCPU may be allocated.")
     memory_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often memory may be allocated.")
     disk_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often disk may be allocated.")
+
+    @property
+    def reporting_interval(self) -> timedelta:
+        """Most time between two usage events."""
+        return max(self.interval, self.max_silence) if self.tolerance else self.interval
 
     @model_validator(mode="after")
     def _names_its_pool(self) -> Self:

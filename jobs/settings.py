@@ -13,10 +13,10 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -38,6 +38,7 @@ from vacancy.connectors.settings import (
 )
 from vacancy.jobs.wording import mistake
 from vacancy.schemas.errors import ConfigError
+from vacancy.schemas.units import format_duration
 from vacancy.topology.settings import JobSettings
 
 CONFIG_NAME = "vacancy.toml"
@@ -111,6 +112,16 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     local: LocalSettings = LocalSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _has_rates_between_reports(self) -> Self:
+        """Refuses silences after which a window has no steps: what a row shows could not be kept within a tolerance."""
+        if self.agent.tolerance and self.job.window < 2 * self.agent.reporting_interval:
+            raise ValueError(
+                "agent.max_silence and agent.interval must be at most half of job.window, with agent.tolerance;"
+                f" it is {format_duration(self.job.window)}"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -209,4 +220,4 @@ def _mistake(detail: Any) -> str:
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] == "extra_forbidden":
         return f"{key}: no such setting (see docs/settings.md)"
-    return f"{key}: {mistake(detail)}"
+    return f"{key}: {mistake(detail)}" if key else mistake(detail)

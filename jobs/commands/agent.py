@@ -66,10 +66,10 @@ def command(
             "host %s sends to %s every %s",
             identity,
             settings.kafka.bootstrap_servers,
-            format_duration(settings.agent.interval),
+            format_duration(settings.agent.reporting_interval) + (" or on change" if settings.agent.tolerance else ""),
         )
         pool = _pool_reporter(settings, encoders)
-        agent = Agent(settings.agent, identity, collector, outbox, encoders, pool)
+        agent = Agent(settings.agent, identity, collector, outbox, encoders, pool, window=settings.job.window)
 
         def wake() -> None:
             agent.wake()
@@ -103,7 +103,8 @@ def _pool_reporter(settings: Settings, encoders: Mapping[Event, Encoder]) -> Poo
     if pool is None or not settings.agent.reports_disk_pool:
         return None
     _LOG.info("this agent reports the storage pool %s, as host %s", pool, pool_id(pool))
-    return PoolReporter(settings.agent, pool, HostEvents(settings.kafka, "vacancy-agent-pool"), encoders)
+    events = HostEvents(settings.kafka, "vacancy-agent-pool")
+    return PoolReporter(settings.agent, pool, events, encoders, settings.job.window)
 
 
 def _exported(settings: AgentSettings, agent: Agent, outbox: Outbox, host_id: str) -> AbstractContextManager[None]:

@@ -11,6 +11,7 @@ from vacancy.jobs.settings import CONFIG_NAME, find_config
 from vacancy.jobs.settings_template import PARTS, template
 from vacancy.jobs.terminal import say
 from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.units import format_duration
 
 
 @click.command()
@@ -50,6 +51,13 @@ def check(config: Path | None, data_dir: Path | None) -> None:
             value = getattr(section, key)
             if value != type(section).model_fields[key].get_default(call_default_factory=True):
                 say(f"{name}.{key} = {value}")
+    reporting, max_age = settings.agent.reporting_interval, settings.scheduler.max_age
+    if 2 * reporting > max_age:
+        key = "interval" if reporting == settings.agent.interval else "max_silence"
+        say(
+            f"agent.{key} ({format_duration(reporting)}) is more than half of scheduler.max_age"
+            f" ({format_duration(max_age)}): one event that is lost makes a host stale"
+        )
     file = find_config(config, data_dir)
     say(f"{file or 'no file, so defaults and VACANCY_* variables'}: no mistakes; `vacancy doctor` looks at the rest")
 

@@ -519,7 +519,7 @@ def _intervals(settings: Settings) -> Iterator[Finding]:
     values = {"names": _NAMED_HOSTS, "age_ms": milliseconds_of(max_age) // 2, "window_ms": milliseconds_of(window)}
     for what, count, names, longest_ms in _read(settings, _INTERVALS, values):
         who = f"{count} hosts let up to {duration(timedelta(milliseconds=longest_ms))} pass between two reports"
-        lower = "lower agent.interval (bridge.interval, storage.interval) there"
+        lower = "lower agent.interval (agent.max_silence with agent.tolerance, bridge.interval, storage.interval) there"
         if what == "age":
             yield Finding(
                 "intervals",

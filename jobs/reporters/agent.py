@@ -2,9 +2,10 @@
 
 What always holds:
 
-- A usage event leaves at ``first + k * interval`` on a monotonic clock, where ``first`` is random within the first
+- It looks at the node at ``first + k * interval`` on a monotonic clock, where ``first`` is random within the first
   interval: a fleet does not beat in step, nothing drifts, and what was missed (a stall, a suspend) is not made up for.
-- What a collector says should not wait leaves as one more usage event, at once, but no more often than
+- Each look leaves at once as a usage event, unless `agent.tolerance` lets it be (``vacancy.schemas.shown``).
+- Where a collector says that something should not wait there is one more look, at once, but no more often than
   :data:`EXTRA_EVENTS_PER_S`; the moments of the others stay.
 - No failing read and no broker ends the agent; it says once that it fails and once that it works again.
 - A figure that is not known, or that no event can hold, costs itself alone; that too is said once.
@@ -21,6 +22,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from types import TracebackType
 from typing import TypeVar
 
@@ -29,7 +31,7 @@ from vacancy.connectors.collectors.disk_pool import inventory_of_node, usage_of_
 from vacancy.connectors.kafka.outbox import Outbox
 from vacancy.connectors.settings import AgentSettings
 from vacancy.jobs.reporters.disk_pool import PoolReporter
-from vacancy.jobs.reporters.writer import EventWriter
+from vacancy.jobs.reporters.writer import EventWriter, Looks
 from vacancy.jobs.signals import StopSignal
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
@@ -88,6 +90,7 @@ class Agent:
         outbox: takes the events.
         encoders: one for each event.
         pool: reports the storage pool that the disk comes from, if this agent is to.
+        window: the job's, for `agent.tolerance`.
         clock: monotonic seconds.
         wall_clock: seconds since 1970.
         rng: picks the phases.
@@ -102,6 +105,7 @@ class Agent:
         encoders: Mapping[Event, Encoder],
         pool: PoolReporter | None = None,
         *,
+        window: timedelta = timedelta(seconds=60),
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
@@ -110,7 +114,8 @@ class Agent:
         self._host_id = host_id
         self._collector = collector
         self._outbox = outbox
-        self._writer = EventWriter(encoders, settings.interval, wall_clock)
+        self._writer = EventWriter(encoders, settings.reporting_interval, wall_clock)
+        self._looks = Looks(settings, window)
         self._pool = pool
         self._clock = clock
         self._sent: InventoryReading | None = None
@@ -166,10 +171,11 @@ class Agent:
             unknown = {**getattr(self._collector, "unknown", {}), **no_counts(dataclasses.asdict(reading))}
             self._take_note(unknown)
             own = reading if self._settings.disk_pool is None else usage_of_node(reading)
-            self._outbox.add_usage(self._writer.usage(self._host_id, own, unknown))
+            for due, its_unknown in self._looks.take(own, unknown):
+                self._outbox.add_usage(self._writer.usage(self._host_id, due, its_unknown))
+                self.readings[Event.USAGE].produced += 1
             if self._pool is not None:
                 self._pool.usage(reading, unknown)
-            self.readings[Event.USAGE].produced += 1
             listed = frozenset(reading.recent_consumers)
             if listed - self._listed:
                 self._inventory_due = self._clock()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 
 from vacancy.connectors.collectors.collector import InventoryReading, UsageReading
 from vacancy.connectors.collectors.disk_pool import inventory_of_pool, pool_id, usage_of_pool
 from vacancy.connectors.kafka.host_events import HostEvents
 from vacancy.connectors.settings import AgentSettings
-from vacancy.jobs.reporters.writer import EventWriter
+from vacancy.jobs.reporters.writer import EventWriter, Looks
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
 
@@ -21,22 +22,30 @@ class PoolReporter:
         pool: its name.
         events: takes the events.
         encoders: one for each kind of event.
+        window: the job's, for `agent.tolerance`.
     """
 
     def __init__(
-        self, settings: AgentSettings, pool: str, events: HostEvents, encoders: Mapping[Event, Encoder]
+        self,
+        settings: AgentSettings,
+        pool: str,
+        events: HostEvents,
+        encoders: Mapping[Event, Encoder],
+        window: timedelta = timedelta(seconds=60),
     ) -> None:
         self._pool = pool
         self._host_id = pool_id(pool)
         self._aggregates = settings.disk_pool_aggregates
         self._events = events
-        self._writer = EventWriter(encoders, settings.interval)
+        self._writer = EventWriter(encoders, settings.reporting_interval)
+        self._looks = Looks(settings, window)
         self._sent: InventoryReading | None = None
 
     def usage(self, reading: UsageReading, unknown: Collection[str] = ()) -> None:
-        """Sends the pool's usage, by a reading of the node and what is not known of it."""
-        payload = self._writer.usage(self._host_id, usage_of_pool(reading), {"disk_gb_available"} & {*unknown})
-        self._events.send(Event.USAGE, self._host_id, payload)
+        """Sends the pool's usage if it is due, by a reading of the node and what is not known of it."""
+        own_unknown = {"disk_gb_available"} & {*unknown}
+        for due, its_unknown in self._looks.take(usage_of_pool(reading), own_unknown):
+            self._events.send(Event.USAGE, self._host_id, self._writer.usage(self._host_id, due, its_unknown))
         self._events.serve()
 
     def inventory(self, reading: InventoryReading, even_if_same: bool) -> None:

@@ -1,4 +1,4 @@
-"""Assembles and encodes the events of one or many hosts from a reading, its sender, its time and its number."""
+"""Which readings are sent, and their events: of a reading, its sender, its time and its number."""
 
 from __future__ import annotations
 
@@ -12,12 +12,42 @@ from importlib import metadata
 from typing import Any
 
 from vacancy.connectors.collectors.collector import FIGURES, InventoryReading, UsageReading
+from vacancy.connectors.settings import AgentSettings
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event
 from vacancy.schemas.fitting import FittingEncoder, no_counts
+from vacancy.schemas.shown import Reports
 from vacancy.schemas.units import milliseconds_of
+from vacancy.schemas.usage import COUNTERS
 
 _LOG = logging.getLogger("vacancy.agent")
+_COUNTERS = frozenset(counter.field for counter in COUNTERS)
+Look = tuple[UsageReading, Collection[str]]
+"""A reading and what of it is not known."""
+
+
+class Looks:
+    """Which readings of one host are sent, by the settings.
+
+    Args:
+        settings: `agent.tolerance` and `agent.max_silence`.
+        window: the job's.
+    """
+
+    def __init__(self, settings: AgentSettings, window: timedelta) -> None:
+        window_ns, silence_ns = (1_000_000 * milliseconds_of(time) for time in (window, settings.max_silence))
+        self._reports: Reports[Look] = Reports(window_ns, settings.tolerance, silence_ns)
+        self._all = not settings.tolerance
+
+    def take(self, reading: UsageReading, unknown: Collection[str]) -> list[Look]:
+        """Takes a reading; what to send now, in order: nothing, this one, or the one before and this one."""
+        if self._all:
+            return [(reading, unknown)]
+        fields = dataclasses.asdict(reading)
+        names = FIGURES & {*unknown, *no_counts(fields)}
+        return self._reports.take(
+            fields | dict.fromkeys(names & _COUNTERS) | {"unknown": sorted(names)}, (reading, unknown)
+        )
 
 
 class EventWriter:

@@ -210,6 +210,86 @@ def test_what_a_stall_missed_is_not_made_up_for(bench: Bench) -> None:
 # Usage and inventory
 
 
+class TickingNode(StillNode):
+    """A node whose clock goes with the agent's; busy with all of its two CPUs from a time on."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.busy_from = float("inf")
+
+    def usage(self) -> UsageReading:
+        now = self._clock.now
+        busy_ns = round(2e9 * max(0.0, now - self.busy_from))
+        return dataclasses.replace(super().usage(), monotonic_ns=1 + round(now * 1e9), cpu_busy_ns=busy_ns)
+
+
+def _tolerant() -> tuple[Bench, TickingNode]:
+    """An agent with a tolerance, after the first window, in which it sends each look."""
+    settings = AgentSettings.model_validate({"tolerance": 0.02, "max_silence": "10 s"})
+    bench = _bench(settings)
+    node = TickingNode(bench.clock)
+    bench.agent = _agent(bench, node, None, settings)
+    bench.until(bench.clock.now + 70)
+    bench.sink.usage.clear()
+    return bench, node
+
+
+def test_with_a_tolerance_a_quiet_node_sends_only_its_heartbeat() -> None:
+    bench, _ = _tolerant()
+    times = bench.until(bench.clock.now + 60)
+    assert [second - first for first, second in itertools.pairwise(times)] == pytest.approx([10] * (len(times) - 1))
+    assert len(times) == 6
+    numbers = [decode(payload).record["seq"] for payload in bench.sink.usage]
+    assert numbers == list(range(numbers[0], numbers[0] + 6))
+    assert decode(bench.sink.inventories[-1]).record["reporting_interval_ms"] == 10_000
+
+
+def test_with_a_tolerance_what_drifts_is_sent_before_the_row_is_off_by_more() -> None:
+    bench, node = _tolerant()
+    node.busy_from = began = bench.clock.now
+    times = bench.until(began + 20)
+    # A mean over 60 s moves by 1/60 a second, so by more than 0.02 in two looks.
+    assert max(second - first for first, second in itertools.pairwise([began, *times])) < 3
+    assert len(times) >= 8
+
+
+def test_with_a_tolerance_what_is_exact_is_sent_with_the_next_look_and_at_once_where_it_should_not_wait() -> None:
+    bench, node = _tolerant()
+    node.usage_reading = dataclasses.replace(node.usage_reading, vcpus_allocated=1, instances=1)
+    bench.agent.wake()
+    assert bench.until(bench.clock.now)
+    assert decode(bench.sink.usage[-1]).record["vcpus_allocated"] == 1
+    bench.until(bench.clock.now + 3)
+    bench.sink.usage.clear()
+    node.usage_reading = dataclasses.replace(node.usage_reading, vcpus_allocated=0, instances=0)
+    bench.until(bench.clock.now + 1)
+    # Until when the former amount held is said as well, for the least of the window.
+    assert [decode(payload).record["vcpus_allocated"] for payload in bench.sink.usage] == [1, 0]
+    node.unknown = {"disk_read_ops": "the disk is gone"}
+    bench.sink.usage.clear()
+    bench.until(bench.clock.now + 1)
+    assert decode(bench.sink.usage[-1]).record["unknown"] == ["disk_read_ops"]
+
+
+def test_with_a_tolerance_a_pool_that_the_agent_reports_is_as_silent() -> None:
+    settings = AgentSettings.model_validate(
+        {"tolerance": 0.02, "max_silence": "10 s", "disk_pool": "nfs-vms", "reports_disk_pool": True}
+    )
+    bench, events = _bench(settings), PoolEvents()
+    pool = PoolReporter(settings, "nfs-vms", events, {event: Encoder(event) for event in Event})
+    bench.agent = _agent(bench, TickingNode(bench.clock), pool, settings)
+    bench.until(bench.clock.now + 130)
+    sent = [event for event, *_ in events.sent if event is Event.USAGE]
+    # Each look of the first minute, then the heartbeat.
+    assert 60 <= len(sent) <= 70
+
+
+def _agent(bench: Bench, node: StillNode, pool: PoolReporter | None, settings: AgentSettings) -> Agent:
+    encoders = {event: Encoder(event) for event in Event}
+    return Agent(settings, "host", node, bench.sink, encoders, pool, clock=bench.clock, rng=random.Random(1))
+
+
 def test_usage_events_are_numbered_and_signed(bench: Bench) -> None:
     bench.until(1003.0)
     records = [decode(payload).record for payload in bench.sink.usage]

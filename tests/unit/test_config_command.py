@@ -69,6 +69,25 @@ def test_init_writes_once_and_check_shows_what_differs_without_secrets(tmp_path:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (
+            "[agent]\ntolerance = 0.02\nmax_silence = '20 s'\n",
+            "agent.max_silence (20 s) is more than half of scheduler.max_age (30 s): one event that is lost makes",
+        ),
+        ("[agent]\ninterval = '16 s'\n", "agent.interval (16 s) is more than half of scheduler.max_age (30 s)"),
+        ("[agent]\nmax_silence = '60 s'\n", ""),
+        ("[agent]\ntolerance = 0.02\nmax_silence = '15 s'\n", ""),
+    ],
+)
+def test_check_says_where_one_lost_event_makes_a_host_stale(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "vacancy.toml").write_text(text, encoding="utf-8")
+    shown = CliRunner().invoke(command, ["check"]).output
+    assert words in shown
+    assert ("more than half" in shown) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
         ("[job]\nparallelism = 'many'\n", "job.parallelism: must be a whole number"),
         ("[job]\nparallelism = 1.5\n", "job.parallelism: must be a whole number"),
         ("[job]\nparallelism = 0\n", "job.parallelism: must be at least 1"),
@@ -79,6 +98,13 @@ def test_init_writes_once_and_check_shows_what_differs_without_secrets(tmp_path:
         ("[job]\nship = 'perhaps'\n", "job.ship: must be true or false"),
         ("kafka = 3\n", "kafka: must be a table"),
         ("[web]\ntoken = 'short'\n", "web.token: must be at least 16 long"),
+        ("[agent]\ntolerance = 2\n", "agent.tolerance: must be at most 1"),
+        ("[agent]\ntolerance = nan\n", "agent.tolerance: must be a finite number"),
+        (
+            "[agent]\ntolerance = 0.02\nmax_silence = '31 s'\n",
+            "vacancy.toml: agent.max_silence and agent.interval must be at most half of job.window, with",
+        ),
+        ("[agent]\ntolerance = 0.02\n[job]\nwindow = '19 s'\n", "with agent.tolerance; it is 19 s"),
     ],
 )
 def test_mistakes_are_said_in_our_words(tmp_path: Path, text: str, words: str) -> None:

@@ -300,48 +300,46 @@ public final class HostWindow {
     }
 
     /**
-     * A counter's rate: what it grew by in the steps that have it, over their time. A step that crosses the window's
+     * The counters' rates: what each grew by in the steps that have it, over their time. A step that crosses the window's
      * beginning, by the node's clock, counts with the part that is within.
      *
-     * @return 0 or more; NaN where the newest event lacks the counter, or no step has it
+     * @param rates gets the rates: 0 or more; NaN where the newest event lacks the counter, or no step has it
      */
-    double rate(int counter, long windowMs) {
-        int growth = SUM + GROWTH + counter;
+    void rates(long windowMs, double[] rates) {
+        int crossing = step(Math.max(0, uncounted - 1));
+        long elapsedNs = uncounted == 0 ? 0 : ring[crossing + ELAPSED_NS];
+        long withinNs = Math.min(windowMs * NS_PER_MS - totals[SUM + ELAPSED_NS], elapsedNs);
+        long inPart = withinNs > 0 ? ~ring[crossing + VOID] : 0;
+        for (int counter = 0; counter < COUNTERS; counter++) {
+            double grown = sum(SUM + GROWTH + counter);
+            double ns = ns(counter);
+            if ((inPart & 1L << counter) != 0) {
+                // Both are multiplied by elapsedNs, which saves a division.
+                grown = grown * elapsedNs + (double) ring[crossing + GROWTH + counter] * withinNs;
+                ns = ns * elapsedNs + (double) ring[crossing + TIME[counter]] * withinNs;
+            }
+            boolean isKnown = totals[NEWEST + counter] != ABSENT && ns != 0 && grown >= 0;
+            rates[counter] = isKnown ? grown * SCALE[counter] / ns : Double.NaN;
+        }
+    }
+
+    private double sum(int index) {
+        return isWide ? totals[index] + totals[index + SUMS] * HIGH_UNIT : totals[index];
+    }
+
+    /** The time of the steps that are in the sums and not void for a counter. */
+    private double ns(int counter) {
         int time = SUM + TIME[counter];
         int without = VOID_TIME + counter;
-        double grown = totals[growth];
         long left = totals[time] - totals[without];
-        double ns = left;
-        if (isWide) {
-            grown += totals[growth + SUMS] * HIGH_UNIT;
-            long high = totals[time + SUMS] - totals[without + SUMS];
-            if (((totals[time] ^ totals[without]) & (totals[time] ^ left)) < 0) {
-                high += totals[time] < 0 ? -1 : 1;
-            }
-            ns += high * HIGH_UNIT;
+        if (!isWide) {
+            return left;
         }
-        if (totals[NEWEST + counter] == ABSENT) {
-            return Double.NaN;
+        long high = totals[time + SUMS] - totals[without + SUMS];
+        if (((totals[time] ^ totals[without]) & (totals[time] ^ left)) < 0) {
+            high += totals[time] < 0 ? -1 : 1;
         }
-        return uncounted > 0 ? rateWithPart(counter, grown, ns, windowMs) : rate(counter, grown, ns);
-    }
-
-    /** The rate of a counter that grew by so much in the steps of the sums, and by more in the step before them. */
-    private double rateWithPart(int counter, double grown, double ns, long windowMs) {
-        int crossing = step(uncounted - 1);
-        long elapsedNs = ring[crossing + ELAPSED_NS];
-        long withinNs = Math.min(windowMs * NS_PER_MS - totals[SUM + ELAPSED_NS], elapsedNs);
-        if (withinNs <= 0 || (ring[crossing + VOID] & 1L << counter) != 0) {
-            return rate(counter, grown, ns);
-        }
-        // Both are multiplied by elapsedNs, which saves divisions.
-        double grownThere = (double) ring[crossing + GROWTH + counter] * withinNs;
-        double nsThere = (double) ring[crossing + TIME[counter]] * withinNs;
-        return rate(counter, grown * elapsedNs + grownThere, ns * elapsedNs + nsThere);
-    }
-
-    private static double rate(int counter, double grown, double ns) {
-        return ns == 0 || grown < 0 ? Double.NaN : grown * SCALE[counter] / ns;
+        return left + high * HIGH_UNIT;
     }
 
     /** One that equals this and shares nothing with it: what a checkpoint under way makes of each host that reports. */

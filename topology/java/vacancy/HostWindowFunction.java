@@ -103,6 +103,7 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
     private transient BinaryRowData piece;
     private transient long[] free;
     private transient long[] counters;
+    private transient double[] rates;
 
     /** Takes how far a window reaches back, in ms. */
     public HostWindowFunction(long windowMs) {
@@ -119,6 +120,7 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
         piece = new BinaryRowData(EVENT_FIELDS);
         free = new long[HostWindow.RESOURCES];
         counters = new long[HostWindow.COUNTERS];
+        rates = new double[HostWindow.COUNTERS];
     }
 
     @Override
@@ -284,8 +286,9 @@ public final class HostWindowFunction extends ProcessTableFunction<RowData> {
             }
         }
         int anomalies = window.anomalies(windowMs);
+        window.rates(windowMs, rates);
         for (int counter = 0; counter < HostWindow.COUNTERS; counter++) {
-            double rate = window.rate(counter, windowMs);
+            double rate = rates[counter];
             if (IS_FRACTION[counter] && rate > 1) {
                 anomalies |= rate > 1 + ROUNDING ? HostWindow.FRACTION_BOUNDED : 0;
                 rate = 1;

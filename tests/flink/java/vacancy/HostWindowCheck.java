@@ -247,13 +247,15 @@ public final class HostWindowCheck {
             long least = expected.stream().mapToLong(event -> event.free()[which]).min().getAsLong();
             equal(window.least(resource), least, "least free of resource " + resource);
         }
+        double[] rates = new double[HostWindow.COUNTERS];
+        window.rates(windowMs, rates);
         for (int counter = 0; counter < HostWindow.COUNTERS; counter++) {
-            compareRate(counter, expected);
+            compareRate(counter, expected, rates[counter]);
         }
     }
 
     /** A counter's rate, to the last bits. A step counts with the part that is within the window by the node's clock. */
-    private void compareRate(int counter, List<Event> expected) {
+    private void compareRate(int counter, List<Event> expected, double found) {
         BigDecimal grown = BigDecimal.ZERO;
         BigDecimal timeNs = BigDecimal.ZERO;
         UsageColumns.Counter column = UsageColumns.COUNTERS.get(counter);
@@ -269,7 +271,6 @@ public final class HostWindowCheck {
                 timeNs = timeNs.add(new BigDecimal(withinNs).multiply(new BigDecimal(cpus)));
             }
         }
-        double found = window.rate(counter, windowMs);
         if (counters[counter] < 0 || timeNs.signum() == 0) {
             equal(found, Double.NaN, "rate of counter " + counter);
             return;

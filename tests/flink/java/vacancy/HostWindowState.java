@@ -81,8 +81,10 @@ public final class HostWindowState {
         for (int resource = 0; resource < HostWindow.RESOURCES; resource++) {
             System.out.println("  " + UsageColumns.RESOURCES.get(resource) + "_free_min " + window.least(resource));
         }
+        double[] rates = new double[HostWindow.COUNTERS];
+        window.rates(WINDOW_MS, rates);
         for (int counter = 0; counter < HostWindow.COUNTERS; counter++) {
-            System.out.println("  " + UsageColumns.COUNTERS.get(counter).rate() + " " + window.rate(counter, WINDOW_MS));
+            System.out.println("  " + UsageColumns.COUNTERS.get(counter).rate() + " " + rates[counter]);
         }
     }
 }
