@@ -65,6 +65,8 @@ class Window:
         """Forgets all, as at a reboot."""
         self._steps: deque[_Step] = deque()
         self._newest: _Look | None = None
+        self._fallen_from: dict[int, int] = {}
+        """Where counters had been that fell in the newest step, by number."""
         self._grown = [0] * len(COUNTERS)
         self._ns = [0] * len(COUNTERS)
 
@@ -74,12 +76,33 @@ class Window:
         start_ns = look.at_ns - self._window_ns
         while self._steps and self._steps[0].to_ns < start_ns:
             self._count(self._steps.popleft(), -1)
+        formerly_fallen, self._fallen_from = self._fallen_from, {}
         if before is not None and before.at_ns >= start_ns:
             ns = look.at_ns - before.at_ns
-            growth = tuple(map(_growth, before.counters, look.counters))
-            step = _Step(look.at_ns, ns, ns * look.cpus, growth)
+            growth = [_growth(was, now) for was, now in zip(before.counters, look.counters, strict=True)]
+            for number, reached in formerly_fallen.items():
+                now = look.counters[number]
+                if now is not None and now >= reached:
+                    growth[number] = now - reached
+                    self._count_after_all(number)
+            for number, (was, now) in enumerate(zip(before.counters, look.counters, strict=True)):
+                if was is not None and now is not None and now < was:
+                    self._fallen_from[number] = max(was, formerly_fallen.get(number, was))
+            step = _Step(look.at_ns, ns, ns * look.cpus, tuple(growth))
             self._steps.append(step)
             self._count(step, 1)
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether a counter fell in the newest step."""
+        return bool(self._fallen_from)
+
+    def _count_after_all(self, number: int) -> None:
+        """Has the newest step count for a counter that fell in it and is back."""
+        if self._steps:
+            last = self._steps[-1]
+            self._steps[-1] = last._replace(growth=(*last.growth[:number], 0, *last.growth[number + 1 :]))
+            self._ns[number] += _time_ns(last, number)
 
     def _count(self, step: _Step, sign: int) -> None:
         for number, growth in enumerate(step.growth):
@@ -111,8 +134,8 @@ class Window:
 
 
 def _growth(before: int | None, after: int | None) -> int | None:
-    """None where a counter is missing or has begun anew."""
-    return None if before is None or after is None or 2 * after < before else after - before
+    """None where a counter is missing or has fallen."""
+    return None if before is None or after is None or after < before else after - before
 
 
 def _time_ns(step: _Step, number: int) -> int:
@@ -164,12 +187,14 @@ class Reports(Generic[T]):
             # The job begins anew as well at a reboot; at another time it knows more of the host than this.
             self._settled_ns = now_ns if rebooted else now_ns + self._window_ns
             last = None
+        # Whether a counter that fell is back shows in the very next step.
+        after_fall = self._looked.has_fallen
         self._looked.add(_look(look))
         apart = last is not None and _is_apart(last, look)
         if last is not None and last is not self._sent and (apart or not self._goes_on(look)):
             self._tell(last)
             due.append(self._last_event)
-        if last is None or apart or now_ns < self._settled_ns or self._has_to_be_told(look):
+        if last is None or apart or after_fall or now_ns < self._settled_ns or self._has_to_be_told(look):
             self._tell(look)
             due.append(event)
         elif last is self._sent:

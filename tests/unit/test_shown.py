@@ -67,7 +67,10 @@ def looks(random: Random) -> list[Record]:
             event["io_pressure_us"] = None if event["io_pressure_us"] is not None else 0
         if event["io_pressure_us"] is not None:
             event["io_pressure_us"] += round(500_000 * share)
-        history.append(Record(BASE_MS + second * 1000, dict(event)))
+        if random.random() < 0.02:
+            event["cpu_busy_ns"] -= random.randint(0, event["cpu_busy_ns"])
+        fallen = {"net_rx_bytes": random.randint(0, event["net_rx_bytes"])} if random.random() < 0.02 else {}
+        history.append(Record(BASE_MS + second * 1000, event | fallen))
     return history
 
 
