@@ -42,12 +42,14 @@ class AgentProcess(Process):
         interval: str,
         buffer_events: int = 600,
         metrics_port: int | None = None,
+        more: str = "",
     ) -> None:
         config = config_file(directory)
         config.write_text(
             f'[kafka]\nbootstrap_servers = "{settings.bootstrap_servers}"\nusage_topic = "{settings.usage_topic}"\n'
             f'inventory_topic = "{settings.inventory_topic}"\n[agent]\nbuffer_events = {buffer_events}\n'
             + (f"metrics_port = {metrics_port}\n" if metrics_port else "")
+            + more
         )
         self._metrics_port = metrics_port
         command = vacancy("agent", "--config", config, "--host-id", "host-1", "--interval", interval)
@@ -118,6 +120,26 @@ def test_it_sends_each_interval_and_delivers_all_before_it_ends(
     assert match
     assert inventory["inventories"]["MEMORY_MB"]["total"] == int(match[1]) // 1024
     assert inventory["reporting_interval_ms"] == 50
+
+
+def test_with_a_tolerance_it_sends_the_first_window_and_then_its_heartbeat(
+    settings: KafkaSettings, start: Callable[..., AgentProcess]
+) -> None:
+    # No figure drifts by more than 1, so what this machine does meanwhile changes nothing.
+    start(interval="50ms", more='tolerance = 1\nmax_silence = "500ms"\n[job]\nwindow = "1 s"\n')
+
+    def seconds() -> list[float]:
+        """When events were read, since the first one."""
+        times = [record["monotonic_ns"] / 1e9 for record in _records(settings, settings.usage_topic)]
+        return [time - times[0] for time in times]
+
+    wait_until(lambda: seconds()[-1:] >= [3.5], LIMIT_S, "usage events of 3.5 s")
+    found = seconds()
+    first, later = [s for s in found if s < 1], [s for s in found if 1.1 < s <= 3.5]
+    # Each look of the first window, though a busy machine may miss some; then two a second.
+    assert len(later) <= 6 < len(first)
+    (inventory, *_) = _records(settings, settings.inventory_topic)
+    assert inventory["reporting_interval_ms"] == 500
 
 
 def test_a_broker_that_comes_late_gets_the_newest_and_the_drops_are_counted(
