@@ -12,8 +12,10 @@ from vacancy.jobs.settings import Settings
 
 
 def dumps(settings: Settings) -> str:
-    """The settings that differ from their defaults."""
-    return tomli_w.dumps(_plain(settings.model_dump(exclude_defaults=True)))
+    """The settings that differ from their defaults, and the brokers: who reads the file must see that it names them."""
+    document = _plain(settings.model_dump(exclude_defaults=True))
+    document["kafka"] = {"bootstrap_servers": settings.kafka.bootstrap_servers} | document.get("kafka", {})
+    return tomli_w.dumps(document)
 
 
 def _plain(value: Any) -> Any:
