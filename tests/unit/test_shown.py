@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -74,14 +76,20 @@ def looks(random: Random) -> list[Record]:
     return history
 
 
-def off(shown: dict[str, Any], true: dict[str, Any]) -> dict[str, float]:
-    """How far each figure of a row is off the true one, as its tolerance is counted."""
+def off(rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, float]:
+    """How far each figure of the last row is off the true one, as its tolerance is counted.
+
+    Args:
+        rows: what was shown, and what was true, at each second of the last window.
+    """
+    shown, true = rows[-1]
     found = {}
     for column in oracle.COUNTERS.values():
         if shown[column] is None or true[column] is None:
             found[column] = 0.0 if shown[column] is true[column] else 1.0
         else:
-            scale = max(shown[column], true[column], LEAST_BYTES_PER_S) if column.endswith("_per_s") else 1.0
+            largest = max(row[column] or 0.0 for both in rows for row in both)
+            scale = max(largest, LEAST_BYTES_PER_S) if column.endswith("_per_s") else 1.0
             found[column] = abs(shown[column] - true[column]) / scale
     for name, capacity in AMOUNTS.items():
         found[name] = abs(shown[name] - true[name]) / capacity
@@ -103,6 +111,7 @@ def test_each_second_each_figure_is_within_the_tolerance(
     history = looks(random)
     reports: Reports[Record] = Reports(WINDOW_S * S, tolerance, silence_s * S)
     sent: list[Record] = []
+    rows: deque[tuple[dict[str, Any], dict[str, Any]]] = deque(maxlen=WINDOW_S + 1)
     lost_at, told_at = -LENGTH_S, 0
     for number, look in enumerate(history):
         for due in reports.take(look.event, look):
@@ -120,7 +129,8 @@ def test_each_second_each_figure_is_within_the_tolerance(
         since_lost_s = number - lost_at
         if since_lost_s > 2 * silence_s:
             assert number - told_at < silence_s, "it fell silent"
-        for name, far in off(shown, true).items():
+        rows.append((shown, true))
+        for name, far in off(rows).items():
             # A rate is right again when the step over what was lost has left the window.
             spoilt_s = WINDOW_S + silence_s if name in oracle.COUNTERS.values() else silence_s
             if since_lost_s > spoilt_s:

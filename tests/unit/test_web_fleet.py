@@ -43,7 +43,7 @@ def inventory(host: str, **columns: Any) -> InventoryRow:
 
 def look(now: float, *usage_rows: UsageRow, inventories: tuple[InventoryRow, ...] = ()) -> Look:
     hosts, at, odd, *figures = zip(*usage_rows, strict=True) if usage_rows else [()] * (3 + len(FIGURES))
-    columns = {
+    columns: dict[str, Any] = {
         name: np.array(values, np.float64 if name in FRACTIONS else np.int64)
         for name, values in zip(FIGURES, figures, strict=True)
     }

@@ -38,7 +38,7 @@ public final class DeadLetterSender implements AutoCloseable {
 
     private static final long PAUSE_MS = 1000;
 
-    /** How long a full queue holds up who adds to it, as long as the topic takes letters. */
+    /** How long a full queue holds up who adds to it since the topic last took letters. */
     private static final long ROOM_MS = 5000;
 
     private static final long COMPLAIN_EVERY_NS = Duration.ofMinutes(1).toNanos();
@@ -55,6 +55,7 @@ public final class DeadLetterSender implements AutoCloseable {
     private long waitingBytes;
     private boolean failing;
     private boolean closed;
+    private long takenNs = System.nanoTime();
 
     private long complainedNs = System.nanoTime() - COMPLAIN_EVERY_NS;
 
@@ -83,11 +84,12 @@ public final class DeadLetterSender implements AutoCloseable {
         thread.start();
     }
 
-    /** Takes a letter; waits for room for a while where there are too many, but not while the topic takes none. */
+    /** Takes a letter; waits for room where there are too many, for as long as the topic takes letters. */
     public synchronized void add(DeadLetter letter) throws InterruptedException {
-        long deadlineNs = System.nanoTime() + Duration.ofMillis(ROOM_MS).toNanos();
+        long startNs = System.nanoTime();
         while (waitingBytes > MAX_WAITING_BYTES) {
-            long leftMs = (deadlineNs - System.nanoTime()) / 1_000_000;
+            long idleMs = (System.nanoTime() - Math.max(startNs, takenNs)) / 1_000_000;
+            long leftMs = ROOM_MS - idleMs;
             if (failing || leftMs <= 0) {
                 giveUp(letter, "too many wait");
                 return;
@@ -239,6 +241,7 @@ public final class DeadLetterSender implements AutoCloseable {
             waitingBytes += again.get(index).size();
         }
         failing = false;
+        takenNs = again.size() < batch.size() ? System.nanoTime() : takenNs;
         notifyAll();
     }
 
