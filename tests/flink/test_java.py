@@ -16,7 +16,7 @@ from vacancy.schemas.errors import VacancyError
 JAVA = Path(__file__).parent / "java" / "vacancy"
 STATE = Path(__file__).parent / "state"
 """Windows as releases have stored them, and what they hold."""
-HOSTS = 2000
+HOSTS = 1000
 
 
 def test_equal_sources_give_equal_jars(tmp_path: Path) -> None:
