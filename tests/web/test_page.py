@@ -575,7 +575,19 @@ def test_a_phone_gets_the_totals_and_the_table(browser: Browser, stack: Stack) -
     found = Sight(context.new_page()).open(stack.address)
     try:
         found.page.locator("table.hosts tbody tr").nth(5).wait_for()
-        assert found.ask("document.documentElement.scrollWidth <= innerWidth")
+        # What somebody looks for comes first: figures, and not an empty column.
+        third = "document.querySelector('table.hosts th:nth-child(3)')"
+        assert found.ask(f"{third}.textContent") == "memory free"
+        assert found.ask(f"{third}.getBoundingClientRect().right <= innerWidth")
+        for view in ("Table", "Sources", "Freshness"):
+            found.page.get_by_role("link", name=view).click()
+            found.page.get_by_role("link", name=view, exact=True).wait_for()
+            assert found.ask("document.documentElement.scrollWidth <= innerWidth"), view
+        # A name is read in one piece.
+        drifting = found.page.locator("#page .list .link")
+        found.page.get_by_role("link", name="Drift").click()
+        drifting.first.wait_for()
+        assert drifting.first.evaluate("(link) => link.getBoundingClientRect().height") < 30
     finally:
         context.close()
     assert found.faults == []
