@@ -584,10 +584,14 @@ def test_a_phone_gets_the_totals_and_the_table(browser: Browser, stack: Stack) -
             found.page.get_by_role("link", name=view, exact=True).wait_for()
             assert found.ask("document.documentElement.scrollWidth <= innerWidth"), view
         # A name is read in one piece.
-        drifting = found.page.locator("#page .list .link")
-        found.page.get_by_role("link", name="Drift").click()
-        drifting.first.wait_for()
-        assert drifting.first.evaluate("(link) => link.getBoundingClientRect().height") < 30
+        request = json.dumps({"vcpus": 1, "max_age": "1 h"})
+        with closing(stack.connect()) as connection:
+            query(connection, "SELECT * FROM vacancy.claim(ARRAY[gen_random_uuid()], %s)", request)
+            found.page.get_by_role("link", name="Claims").click()
+            claimed = found.page.locator("#page .list .link")
+            claimed.wait_for()
+            assert claimed.evaluate("(link) => link.getBoundingClientRect().height") < 30
+            query(connection, "DELETE FROM vacancy.claim RETURNING 1")
     finally:
         context.close()
     assert found.faults == []
