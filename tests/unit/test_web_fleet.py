@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from vacancy.jobs.web.fleet import (
     Fleet,
 )
 from vacancy.jobs.web.levels import PLACE, UNKNOWN
-from vacancy.jobs.web.table import AHEAD, CLONED, FIGURES, FRACTIONS, InventoryRow, Look, Usage
+from vacancy.jobs.web.table import AHEAD, CLONED, FIGURES, FRACTIONS, UNKNOWN_INTEGER, InventoryRow, Look, Usage
 
 MAX_AGE_S = 30.0
 MAX_AHEAD_S = 5.0
@@ -163,3 +164,33 @@ def test_sorted_by_a_figure_what_is_not_known_comes_last() -> None:
     assert "".join(names[slot] for slot in fleet.order("age")) == "cabd"
     assert "".join(names[slot] for slot in fleet.order("age", descending=True)) == "bacd"
     assert "".join(names[slot] for slot in fleet.order("name", descending=True)) == "dcba"
+
+
+def test_totals_are_exact_whatever_hosts_say() -> None:
+    fleet = Fleet(MAX_AGE_S)
+    fleet.apply(look(START, inventories=tuple(map(inventory, "abc"))))
+    huge = 4 * 10**18 + 1
+    fleet.apply(look(START, *(usage(host, START, vcpus_free=huge) for host in "abc")))
+    assert fleet.totals[TOTALS.index("vcpus_free")] == 3 * huge
+    fleet.apply(look(START, usage("a", START, vcpus_free=-huge), usage("b", START, vcpus_free=7)))
+    assert fleet.totals[TOTALS.index("vcpus_free")] == huge + 7
+
+
+def test_a_host_shows_what_is_known_of_it() -> None:
+    fleet = Fleet(MAX_AGE_S)
+    fleet.apply(look(START, inventories=(inventory("a", pooled=True), inventory("b"))))
+    unknown: dict[str, Any] = {
+        "cpu_steal": float("nan"),
+        "io_pressure": float("inf"),
+        "memory_mb_available": UNKNOWN_INTEGER,
+    }
+    fleet.apply(look(START, usage("a", START - 2, disk_gb_free=9, cpu_utilization=0.25, **unknown)))
+    shown = fleet.document(fleet.slot_of["a"])
+    assert (shown["cpu_steal"], shown["io_pressure"], shown["memory_mb_available"]) == (None, None, None)
+    # Its disk is in its pool's row.
+    assert (shown["disk_gb_free"], shown["cpu_utilization"], shown["vcpus_free"], shown["age"]) == (0, 0.25, 5, 2.0)
+    # Without usage nothing is known, and JSON takes it.
+    silent = fleet.document(fleet.slot_of["b"])
+    assert {silent[name] for name in (*FIGURES, "age")} == {None}
+    assert silent["reason"] == "no usage yet"
+    json.dumps([shown, silent, fleet.past(0), fleet.ages(), fleet.by_source(), fleet.counts()], allow_nan=False)

@@ -575,7 +575,23 @@ def test_a_phone_gets_the_totals_and_the_table(browser: Browser, stack: Stack) -
     found = Sight(context.new_page()).open(stack.address)
     try:
         found.page.locator("table.hosts tbody tr").nth(5).wait_for()
-        assert found.ask("document.documentElement.scrollWidth <= innerWidth")
+        # What somebody looks for comes first: figures, and not an empty column.
+        third = "document.querySelector('table.hosts th:nth-child(3)')"
+        assert found.ask(f"{third}.textContent") == "memory free"
+        assert found.ask(f"{third}.getBoundingClientRect().right <= innerWidth")
+        for view in ("Table", "Sources", "Freshness"):
+            found.page.get_by_role("link", name=view).click()
+            found.page.get_by_role("link", name=view, exact=True).wait_for()
+            assert found.ask("document.documentElement.scrollWidth <= innerWidth"), view
+        # A name is read in one piece.
+        request = json.dumps({"vcpus": 1, "max_age": "1 h"})
+        with closing(stack.connect()) as connection:
+            query(connection, "SELECT * FROM vacancy.claim(ARRAY[gen_random_uuid()], %s)", request)
+            found.page.get_by_role("link", name="Claims").click()
+            claimed = found.page.locator("#page .list .link")
+            claimed.wait_for()
+            assert claimed.evaluate("(link) => link.getBoundingClientRect().height") < 30
+            query(connection, "DELETE FROM vacancy.claim RETURNING 1")
     finally:
         context.close()
     assert found.faults == []

@@ -5,7 +5,7 @@ import { fleet } from './feed.js';
 import { GONE, OUT, PAINTS, UNKNOWN, levelsOf, palette } from './colours.js';
 import { clean } from './text.js';
 
-const MAX_STRIPS = 40, MAX_CELL = 34;
+const MAX_STRIPS = 40, MAX_CELL = 64;
 
 export class FleetMap {
   constructor(canvas, labels) {

@@ -15,6 +15,9 @@ const COLUMNS = [
   ['memory_pressure', 'memory pressure', (r) => percent(r.memory_pressure), 1], ['instances', 'instances', (r) => count(r.instances), 1],
   ['claims', 'claims', (r) => count(r.claims), 1], ['age', 'age', (r) => duration(r.age), 1], ['source', 'source', (r) => clean(r.source)],
 ];
+// A phone shows some three columns at once.
+const narrow = matchMedia('(max-width: 600px)'), FIRST = ['name', 'vcpus_free', 'memory_mb_free', 'reason'];
+const columns = () => (narrow.matches ? [...FIRST.map((name) => COLUMNS.find((column) => column[0] === name)), ...COLUMNS.filter(([name]) => !FIRST.includes(name))] : COLUMNS);
 const of = (free, all, unit) => (free == null ? '–' : html`${unit(free)}<span class="soft"> / ${unit(all)}</span>`);
 
 export class HostTable {
@@ -64,15 +67,15 @@ export class HostTable {
   }
 
   draw() {
-    const [first, last] = this.window, all = this.slots.length;
+    const [first, last] = this.window, all = this.slots.length, shownColumns = columns();
     const head = ([name, label, , right]) => html`<th scope="col" class=${right ? 'n' : ''} aria-sort=${this.by === name ? (this.descending ? 'descending' : 'ascending') : nothing}><button @click=${() => this.sortBy(name)}>${label}<span aria-hidden="true">${this.by === name ? (this.descending ? ' ▾' : ' ▴') : ''}</span></button></th>`;
     const line = (slot, i) => {
       const row = this.rows.get(slot);
-      return html`<tr aria-rowindex=${i + 2} class=${i === this.cursor ? 'cursor' : ''} @click=${() => { this.cursor = i; this.onOpen(slot); }}>${COLUMNS.map(([, , cell, right]) => html`<td class=${right ? 'n' : ''}>${row ? cell(row) : ''}</td>`)}</tr>`;
+      return html`<tr aria-rowindex=${i + 2} class=${i === this.cursor ? 'cursor' : ''} @click=${() => { this.cursor = i; this.onOpen(slot); }}>${shownColumns.map(([, , cell, right]) => html`<td class=${right ? 'n' : ''}>${row ? cell(row) : ''}</td>`)}</tr>`;
     };
     render(html`<div class="bar"><p>${count(all)} of ${count(fleet.summary?.hosts)} hosts${all < (fleet.summary?.hosts ?? 0) ? ', as the filter says' : ''}</p><a href="/hosts.csv" download>all as CSV</a></div>
       <div class="scroll" tabindex="0" role="region" aria-label="Hosts; arrow keys move, Enter opens one" @scroll=${() => this.scrolled()} @keydown=${(e) => this.key(e)}>
-      <table class="hosts" aria-rowcount=${all + 1}><caption class="unseen">Hosts</caption><thead><tr aria-rowindex="1">${COLUMNS.map(head)}</tr></thead><tbody>
+      <table class="hosts" aria-rowcount=${all + 1}><caption class="unseen">Hosts</caption><thead><tr aria-rowindex="1">${shownColumns.map(head)}</tr></thead><tbody>
       <tr class="space" aria-hidden="true"><td colspan=${COLUMNS.length}><svg width="1" height=${first * ROW}></svg></td></tr>
       ${this.slots.slice(first, last).map((slot, i) => line(slot, first + i))}
       <tr class="space" aria-hidden="true"><td colspan=${COLUMNS.length}><svg width="1" height=${(all - last) * ROW}></svg></td></tr></tbody></table></div>`, this.element);

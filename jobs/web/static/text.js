@@ -7,7 +7,7 @@ const escaped = (code) => (code > 0xffff ? '\\U' + code.toString(16).padStart(8,
 export const clean = (text) => String(text ?? '').replace(UNSAFE, (c) => escaped(c.codePointAt(0)));
 
 export const count = (x) => (x == null ? '–' : Math.round(x).toLocaleString('en'));
-export const percent = (x) => (x == null ? 'not known' : `${(x * 100).toFixed(x < 0.0995 && x > 0 ? 1 : 0)} %`);
+export const percent = (x) => (x == null ? 'not known' : `${(x * 100).toFixed(x < 0.0995 && x > 0 ? 1 : 0)}\u00a0%`);
 
 /** From 10,240 of a unit on the next one. */
 function size(x, unit) {
