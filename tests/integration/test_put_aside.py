@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not in its __all__
     AdminClient,
     AlterConfigOpType,
@@ -32,7 +33,7 @@ from tests.harness.histories import BASE_MS, encode_usage, usage_event
 from tests.harness.installation import config_file, install
 from tests.harness.job import Job, ask_flink
 from tests.harness.process import READY_SECONDS, Ended
-from tests.harness.topic import own_topics
+from tests.harness.topic import Reader, own_topics
 from tests.harness.waiting import wait_until
 from vacancy.connectors.kafka import dead_letters
 from vacancy.connectors.kafka.client import client_config, ensure_topics, producer
@@ -265,20 +266,30 @@ def _fuzz(bench: Bench, directory: Path) -> None:
     topics = {Event.USAGE: bench.kafka.usage_topic, Event.INVENTORY: bench.kafka.inventory_topic}
     refused = counts[1] + counts[3]
     client = producer(bench.kafka, queue_buffering_max_messages=FUZZ_RECORDS)
+    undelivered: Counter[str] = Counter()
+
+    def answered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            undelivered[str(error)] += 1
+
     for record in read_records(directory / "records"):
         if record.event is Event.INVENTORY and record.key is None:
             refused -= 1  # by the broker, since the topic is compacted
             continue
-        client.produce(topics[record.event], record.payload, record.key)
+        client.produce(topics[record.event], record.payload, record.key, on_delivery=answered)
         client.poll(0)
     assert client.flush(60) == 0
-    letters: list[DeadLetter] = []
 
-    def all_refused() -> bool:
-        letters[:] = dead_letters.read(bench.kafka)
-        return len(letters) - before >= refused
+    def letters_written() -> int:
+        return sum(reader.ends().values()) - before
 
-    wait_until(all_refused, SECONDS, f"fewer than {refused} dead letters")
+    with closing(Reader(bench.kafka, bench.kafka.dead_letter_topic)) as reader:
+        wait_until(
+            lambda: letters_written() >= refused,
+            SECONDS + FUZZ_RECORDS / 200,  # the database takes a thousand such rows a second
+            lambda: f"{letters_written()} of {refused} dead letters; not delivered: {dict(undelivered)}",
+        )
+    letters = list(dead_letters.read(bench.kafka))
     bench.usage("after-fuzz")
     bench.inventory("after-fuzz")
     bench.wait_for("host", "after-fuzz")
