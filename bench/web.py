@@ -38,6 +38,7 @@ from bench.claims import claim_ttl_of, decider
 from bench.common import CONSOLE, OTHERS, cpu_seconds, percentiles, save
 from bench.live import measure, stack_of
 from bench.web_stack import CHROMIUM, WAIT_SECONDS, WebStack, wait_for, web_stack
+from tests.harness.waiting import wait_until
 
 BROWSERS = 20
 SETTLE_S = 5.0
@@ -339,10 +340,7 @@ def _in_turns(stack: WebStack, progress: Callable[[], tuple[float, int]], turns:
     """Rates with the page's server and with it stopped, and the median of the ratios of neighbours."""
     server = psutil.Process(stack.pid)
     rates: dict[str, list[int]] = {"with": [], "without": []}
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not progress()[1]:
-        assert time.monotonic() < deadline, "nothing is claimed or written"
-        time.sleep(0.1)
+    wait_until(lambda: progress()[1] > 0, WAIT_SECONDS, "nothing is claimed or written")
     try:
         for turn in range(turns):
             for way in ("with", "without") if turn % 2 == 0 else ("without", "with"):
