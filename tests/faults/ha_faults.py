@@ -1,7 +1,7 @@
 """What may die in a system without a single point of failure, each several times, and what it costs.
 
-    python -m tests.faults.ha_faults --times 5 --json bench/results/availability.json
-    python -m tests.faults.ha_faults --minutes 60 --json bench/results/availability-soak.json   # at random
+    python -m tests.faults.ha_faults --times 5
+    python -m tests.faults.ha_faults --minutes 60 --json bench/results/availability.json   # at random
 
 After each fault the table is compared with the oracle, and the claims with what claimers were told. At the end, at
 rest, the table is exactly what the oracle says, and nothing that a broker acknowledged is missing.
