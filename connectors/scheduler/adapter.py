@@ -147,8 +147,8 @@ class Scheduler:
 
         A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated; a claim that is not
         true to the request is an error, or moves. A claim for many consumers holds up others for no longer than one for
-        `bulk.PART` does, and ends within ten minutes and a call. Where claims have to move all of it is one transaction,
-        so that such a call is for `bulk.MOST_MOVED` consumers at most.
+        `bulk.PART` does, and ends within ten minutes and a call. Where claims have to move all of it is one
+        transaction, so that such a call is for `bulk.MOST_MOVED` consumers at most.
 
         Args:
             request: what each of them needs.
@@ -176,16 +176,18 @@ class Scheduler:
             return self._claim_at_once(request, ids, move=move)
         different = _different(ids)
         if different is None or len(ids) > MOST:
-            raise ConfigError(f"a claim is for 1 to {MOST} consumers, with ids that are all different, not for {len(ids)}")
+            raise ConfigError(
+                f"a claim is for 1 to {MOST} consumers, with ids that are all different, not for {len(ids)}"
+            )
         try:
             return self._claim_in_bulk(request, different)
-        except ContradictionError as error:
+        except ContradictionError:
             if not move:
                 raise
             if len(ids) > MOST_MOVED:
                 raise ConfigError(
-                    f"{len(error.contradictions)} of {len(ids)} consumers have claims that would have to move; a call in which "
-                    f"claims move is for {MOST_MOVED} consumers at most: move them in several calls"
+                    f"claims of these {len(ids)} consumers would have to move, which is one transaction and "
+                    f"therefore for {MOST_MOVED} consumers at most; move them in several calls"
                 ) from None
         return self._claim_at_once(request, different, move=True)
 

@@ -27,41 +27,34 @@ DECLARE
 BEGIN
   IF request.include <> '{}' THEN
     drawn := vacancy.hosts_named(request.include);
-    sampled := drawn.hosts;
-    disk_pools := drawn.disk_pools;
-  ELSIF NOT quick AND request.near IS NOT NULL THEN
+  ELSIF request.zone <> '' AND quick THEN
+    drawn := vacancy.hosts_in_zone(request.zone, sample_size);
+  ELSIF quick THEN
+    drawn := vacancy.random_hosts(sample_size);
+  ELSIF request.near IS NOT NULL THEN
     drawn := vacancy.hosts_near(request.near_aggregates, sample_size);
-    sampled := drawn.hosts;
-    disk_pools := drawn.disk_pools;
-  ELSIF NOT quick AND (request.pci IS NOT NULL OR request.resources IS NOT NULL) THEN
+  ELSIF request.pci IS NOT NULL OR request.resources IS NOT NULL THEN
     drawn := vacancy.hosts_that_offer(request, sample_size);
-    sampled := drawn.hosts;
-    disk_pools := drawn.disk_pools;
-  ELSIF NOT quick AND request.aggregates <> '{}' THEN
+  ELSIF request.aggregates <> '{}' THEN
     drawn := vacancy.hosts_near(request.aggregates, sample_size);
-    sampled := drawn.hosts;
-    disk_pools := drawn.disk_pools;
   ELSIF request.zone <> '' THEN
     drawn := vacancy.hosts_in_zone(request.zone, sample_size);
-    sampled := coalesce(drawn.hosts, '{}');
-    disk_pools := drawn.disk_pools;
-  END IF;
-  IF sampled IS NULL THEN
+  ELSE
     drawn := vacancy.random_hosts(sample_size);
-    sampled := drawn.hosts;
-    disk_pools := drawn.disk_pools;
   END IF;
-  IF quick AND (request.pci IS NOT NULL OR request.resources IS NOT NULL) THEN
+  sampled := drawn.hosts;
+  disk_pools := drawn.disk_pools;
+  IF complex AND quick AND (request.pci IS NOT NULL OR request.resources IS NOT NULL) THEN
     -- Few or none, where few hosts have such devices at all: then there is nothing to rank.
     asked_kinds := vacancy.requested_pci_kinds(request.pci);
     asked_classes := coalesce(vacancy.resource_classes(request.resources), '{}');
-    SELECT coalesce(array_agg(i.host_id), '{}'), array_agg(i.disk_pool) INTO sampled, disk_pools
+    SELECT array_agg(i.host_id), array_agg(i.disk_pool) INTO sampled, disk_pools
     FROM vacancy.host_inventory AS i
     WHERE i.host_id = ANY (sampled) AND i.pci_kinds @> asked_kinds AND i.resource_classes @> asked_classes;
-  END IF;
-  best := '{}';
-  IF sampled = '{}' THEN
-    RETURN;
+    IF sampled IS NULL THEN
+      best := '{}';
+      RETURN;
+    END IF;
   END IF;
   IF request.disk_gb > 0 AND array_remove(disk_pools, NULL) <> '{}' THEN
     pools := vacancy.pools_of(request, sampled, disk_pools, true);

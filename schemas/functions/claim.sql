@@ -88,6 +88,7 @@ DECLARE
   samples integer := 2;
   met_others boolean := false;  -- in the sample before
   sampled record;
+  placed record;
   candidates text[];
   candidate text;
   lock_key bigint;
@@ -128,11 +129,11 @@ BEGIN
       END IF;
     END IF;
     FOREACH candidate IN ARRAY candidates LOOP
-      -- Before any lock: of hosts without room others need not keep away.
-      CONTINUE WHEN complex AND (
-        SELECT placed.held IS NULL
-        FROM vacancy.place_complex_parts(candidate, request.resources, request.numa, request.pci) AS placed
-      );
+      IF complex THEN
+        -- Before any lock: of hosts without room others need not keep away.
+        placed := vacancy.place_complex_parts(candidate, request.resources, request.numa, request.pci);
+        CONTINUE WHEN placed.held IS NULL;
+      END IF;
       pool := NULL;
       slot := NULL;
       IF pools.names IS NOT NULL THEN
@@ -177,11 +178,11 @@ BEGIN
         SELECT
           for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
           h.pool_id,
-          placed.held
+          p.held
         FROM vacancy.host_fit(request, pool_now) AS h
-        CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS placed
+        CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS p
         CROSS JOIN clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND p.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool
         RETURNING c.claimed_at, c.expires_at, c.held INTO claimed_at, expires_at, held;
       ELSIF plain THEN
         -- What host_fit() rules out for a plain request, and what host_free counts; with few expressions, and sums on the side of the
@@ -447,6 +448,16 @@ BEGIN
     result := vacancy.claim_host(
       prepared, next_consumer, prepared.disk_gb * cardinality(consumers), newly_claimed <> '{}', held_pools
     );
+    IF result.host IS NOT NULL AND cardinality(consumers) = 1 THEN
+      -- What most calls are: nothing is looked up again but the name.
+      IF random() < 1.0 / 16 THEN
+        PERFORM vacancy.sweep_claims();
+      END IF;
+      RETURN QUERY SELECT
+        next_consumer, result.host, (SELECT i.name FROM vacancy.host_inventory AS i WHERE i.host_id = result.host), result.claimed_at,
+        result.expires_at, false, result.contended, NULL::jsonb, result.held;
+      RETURN;
+    END IF;
     held_pools := result.held_pools;
     contended_hosts := contended_hosts + result.contended;
     IF result.host IS NULL THEN
@@ -472,19 +483,6 @@ BEGIN
 
   IF random() < 1.0 / 16 THEN
     PERFORM vacancy.sweep_claims();
-  END IF;
-  IF newly_claimed = consumers AND cardinality(consumers) = 1 THEN
-    -- What most calls are: nothing is looked up again but the name.
-    consumer := next_consumer;
-    host_id := result.host;
-    SELECT i.name INTO host_name FROM vacancy.host_inventory AS i WHERE i.host_id = result.host;
-    claimed_at := result.claimed_at;
-    expires_at := result.expires_at;
-    already := false;
-    contended := contended_hosts;
-    held := result.held;
-    RETURN NEXT;
-    RETURN;
   END IF;
   RETURN QUERY
     SELECT

@@ -11,16 +11,17 @@ DECLARE
 BEGIN
   SELECT array_agg(s.host_id), array_agg(s.disk_pool) INTO hosts, disk_pools
   FROM (
-    (
-      SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
-      WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key >= place ORDER BY i.sample_key LIMIT sample_size
-    )
-    UNION ALL
-    (
-      SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
-      WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key < place ORDER BY i.sample_key LIMIT sample_size
-    )
-    LIMIT sample_size
+    SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
+    WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key >= place ORDER BY i.sample_key LIMIT sample_size
+  ) AS s;
+  IF cardinality(hosts) = sample_size THEN
+    RETURN;
+  END IF;
+  SELECT hosts || array_agg(s.host_id), disk_pools || array_agg(s.disk_pool) INTO hosts, disk_pools
+  FROM (
+    SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
+    WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key < place
+    ORDER BY i.sample_key LIMIT sample_size - coalesce(cardinality(hosts), 0)
   ) AS s;
 END
 $$;

@@ -164,11 +164,17 @@ def test_many_move_in_one_step_or_not_at_all(owner: Connection, scheduler: Sched
     assert query(owner, in_vcpus) == [(1, 1), (2, MOST_MOVED)]
 
 
-def test_one_transaction_is_for_a_few_consumers(owner: Connection, scheduler: Scheduler) -> None:
+@pytest.mark.usefixtures("scheduler")
+def test_one_transaction_is_for_a_few_consumers(owner: Connection) -> None:
     """Who calls the SQL function claim() is told, and has claimed nothing."""
     for move in (False, True):
         with pytest.raises(psycopg2.errors.InvalidParameterValue, match="1 to 64 different ids"):
-            query(owner, "SELECT vacancy.claim(%s::uuid[], '{\"vcpus\": 1}', %s)", [str(uuid.uuid4()) for _ in range(65)], move)
+            query(
+                owner,
+                "SELECT vacancy.claim(%s::uuid[], '{\"vcpus\": 1}', %s)",
+                [str(uuid.uuid4()) for _ in range(65)],
+                move,
+            )
     assert query(owner, IN_FLIGHT) == [(0,)]
 
 

@@ -122,9 +122,15 @@ def test_hosts_that_a_request_names_are_found_by_index(explaining: Connection, n
         assert "Seq Scan" not in plan, plan
 
 
-@pytest.mark.parametrize("where", ['"zone": "small"', '"aggregates": ["small", "none"]', '"zone": "small", "aggregates": ["small"]'])
-@pytest.mark.parametrize("more", ["", ', "required": ["HW_CPU_X86_AVX2"]', ', "max_cpu_utilization": null, "avoid": ["host-7"]'])
-def test_the_few_hosts_of_a_zone_or_an_aggregate_are_found_by_index(explaining: Connection, where: str, more: str) -> None:
+@pytest.mark.parametrize(
+    "where", ['"zone": "small"', '"aggregates": ["small", "none"]', '"zone": "small", "aggregates": ["small"]']
+)
+@pytest.mark.parametrize(
+    "more", ["", ', "required": ["HW_CPU_X86_AVX2"]', ', "max_cpu_utilization": null, "avoid": ["host-7"]']
+)
+def test_the_few_hosts_of_a_zone_or_an_aggregate_are_found_by_index(
+    explaining: Connection, where: str, more: str
+) -> None:
     request = f'{{"vcpus": 1, {where}{more}}}'
     for plan in plans(explaining, request):
         assert "Seq Scan" not in plan, plan

@@ -26,12 +26,14 @@ KINDS = [
 ]
 
 CLASSES = ["CUSTOM_FPGA", "CUSTOM_LICENCE"]
-SIMPLE = {"disabled", "vcpus_free", "memory_mb_free", "memory_mb_available"}
+SIMPLE = {"disabled", "vcpus_unit", "vcpus_free", "memory_mb_free", "memory_mb_available"}
 # The hosts on which all complex parts of a request have a place, by the search that a claim makes.
 PLACED = """
 SELECT i.host_id FROM vacancy.host_inventory AS i
 CROSS JOIN (SELECT vacancy.prepare_request(%s) AS request OFFSET 0) AS one
-CROSS JOIN LATERAL vacancy.place_complex_parts(i.host_id, (one.request).resources, (one.request).numa, (one.request).pci) AS p
+CROSS JOIN LATERAL vacancy.place_complex_parts(
+  i.host_id, (one.request).resources, (one.request).numa, (one.request).pci
+) AS p
 WHERE p.held IS NOT NULL
 """
 
