@@ -139,8 +139,20 @@ def main(
             "beside_placement": beside,
             "race": {"racers": RACERS, **races},
         }
-        CONSOLE.print(save("claims", result))
+        CONSOLE.print(save("claims", result | _kept(with_placement=with_placement, with_race=bool(race_rounds))))
         CONSOLE.print(claims_plot.draw(RESULTS / "claims.json"))
+
+
+def _kept(*, with_placement: bool, with_race: bool) -> dict[str, Any]:
+    """What the former result has of Placement and the race, and when it was measured, if this run leaves them out."""
+    file = RESULTS / "claims.json"
+    if (with_placement and with_race) or not file.exists():
+        return {}
+    former = json.loads(file.read_text(encoding="utf-8"))
+    names = [] if with_placement else ["placement", "beside_placement"]
+    names += [] if with_race and with_placement else ["race"]
+    when = former.get("kept_from", f"{former['date']}, {former['revision']}")
+    return {name: former[name] for name in names} | {"kept": names, "kept_from": when}
 
 
 @main.command()

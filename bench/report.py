@@ -198,10 +198,12 @@ def _claims(result: Result) -> Iterator[Sequence[str]]:
             if run["clients"] == 8 and (run["writer_rows_per_s"] is not None) == writer and run["latency_ms"]
         ]
         beside = [pair for pair in result["beside_placement"] if not writer]
+        shares = " / ".join(f"{run['to_floor']:.2f}" for run in runs)
         yield (
             _claims_title(runs, writer=writer),
             f"{' / '.join(_round(run['claims_per_s']) for run in runs)}; "
-            f"p99 {max(run['latency_ms']['p99'] for run in runs):.0f} ms",
+            f"p99 {max(run['latency_ms']['p99'] for run in runs):.0f} ms"
+            + ("" if writer else f"; {shares} of the floor"),
             "".join(
                 f"Placement, 4 clients, {pair['hosts']:,} hosts: {_placement_per_s(pair):.1f}. " for pair in beside
             ).strip(),

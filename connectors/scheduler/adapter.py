@@ -47,7 +47,7 @@ from vacancy.connectors.scheduler.answers import (
     Refusal,
     TimedOutError,
 )
-from vacancy.connectors.scheduler.bulk import LONGEST, MOST, PART, RESERVED, parts, reservation_ids
+from vacancy.connectors.scheduler.bulk import LONGEST, MOST, MOST_MOVED, PART, RESERVED, parts, reservation_ids
 from vacancy.connectors.scheduler.counters import Counters
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
@@ -147,7 +147,8 @@ class Scheduler:
 
         A consumer that has a claim keeps it, so a call whose outcome is unknown can be repeated; a claim that is not
         true to the request is an error, or moves. A claim for many consumers holds up others for no longer than one for
-        `bulk.PART` does, unless it may move, and ends within ten minutes and a call.
+        `bulk.PART` does, and ends within ten minutes and a call. Where claims have to move all of it is one
+        transaction, so that such a call is for `bulk.MOST_MOVED` consumers at most.
 
         Args:
             request: what each of them needs.
@@ -164,14 +165,31 @@ class Scheduler:
             NoHostFitsError: names the dimension that ran out, and the nearest miss.
             ContradictionError: without `move`: consumers have claims for something else.
             ContendedError: others kept claiming the hosts that fit.
+            ConfigError: more than `bulk.MOST` consumers, or not all different; with `move`: claims of more than
+                `bulk.MOST_MOVED` consumers would have to move in one step.
         """
         given = [uuid.uuid4() for _ in range(count)] if consumers is None else consumers
         ids = [str(consumer) for consumer in given]
         if not ids:
             return []
-        if not move and PART < len(ids) <= MOST and (different := _different(ids)):
+        if len(ids) <= PART:
+            return self._claim_at_once(request, ids, move=move)
+        different = _different(ids)
+        if different is None or len(ids) > MOST:
+            raise ConfigError(
+                f"a claim is for 1 to {MOST} consumers, with ids that are all different, not for {len(ids)}"
+            )
+        try:
             return self._claim_in_bulk(request, different)
-        return self._claim_at_once(request, ids, move=move)
+        except ContradictionError:
+            if not move:
+                raise
+            if len(ids) > MOST_MOVED:
+                raise ConfigError(
+                    f"claims of these {len(ids)} consumers would have to move, which is one transaction and "
+                    f"therefore for {MOST_MOVED} consumers at most; move them in several calls"
+                ) from None
+        return self._claim_at_once(request, different, move=True)
 
     @_timed
     def claim_many(

@@ -18,6 +18,9 @@ LONGEST = timedelta(minutes=10)
 RESERVED = timedelta(minutes=1)
 """How long a reservation counts after the last part of its bulk claim, if that is left behind."""
 MOST = 1000
+"""Consumers of one call at most."""
+MOST_MOVED = 64
+"""Consumers of a call in which claims move, which is one transaction; the limit of the SQL function claim(), too."""
 _ONES = (1 << 48) - 1
 _T = TypeVar("_T")
 

@@ -1,26 +1,23 @@
 -- Which hosts a request would get, best first, and why it gets none.
 
--- The ids of the best of so many random hosts, best first and max_results at most; empty where none of them fits. And what
--- the storage pools of the sample have, roughly; null without any.
+-- The ids of the best of so many random hosts, best first, of which 8 at most; empty where none of them fits. And what the storage
+-- pools of the sample have, roughly; null without any. A request with complex parts gets all that fit but for these: to place them
+-- on a host costs as much as to look at several hosts' usage, and is left to who tries one host after the other.
 -- quick: the cheap first try. It ranks by usage alone where the request says nothing of what hosts are, which is a third
--- cheaper; units of a host's inventories may still rule it out when it is claimed. It looks at any hosts, and for complex
--- parts at the best 8 of them. Without it the sample is of hosts that offer what is asked for, or are near the storage pool.
--- For a request with complex parts a caller asks for one or two results: to place them on a host costs as much as to look at
--- several hosts' usage.
+-- cheaper; units of a host's inventories may still rule it out when it is claimed. It looks at any hosts, and of these only at
+-- such as have the devices and classes that are asked for. Without it the sample is of hosts that offer what is asked for, are
+-- near the storage pool or in one of the aggregates. A zone's hosts are the sample always.
 -- Of a request that names its hosts (include) these are the sample.
 CREATE OR REPLACE FUNCTION vacancy.best_of_sample(
-  request vacancy.request, sample_size integer, quick boolean, max_results integer DEFAULT 8,
-  OUT best text[], OUT pools vacancy.pools
+  request vacancy.request, sample_size integer, quick boolean, OUT best text[], OUT pools vacancy.pools
 )
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   complex boolean := vacancy.is_complex(request);
-  max_ranked integer := CASE WHEN NOT complex THEN max_results WHEN quick THEN 8 ELSE sample_size END;
+  max_ranked integer := CASE WHEN complex THEN sample_size ELSE 8 END;
   sampled text[];
   disk_pools text[];
   drawn record;
-  ranked text[];
-  candidate text;
   asked_kinds jsonb;
   asked_classes text[];
   weights vacancy.weights;
@@ -30,21 +27,34 @@ DECLARE
 BEGIN
   IF request.include <> '{}' THEN
     drawn := vacancy.hosts_named(request.include);
-    sampled := drawn.hosts;
-    disk_pools := drawn.disk_pools;
-  ELSIF NOT quick AND request.near IS NOT NULL THEN
-    drawn := vacancy.hosts_near(request.near_aggregates, sample_size);
-    sampled := drawn.hosts;
-    disk_pools := drawn.disk_pools;
-  ELSIF NOT quick AND complex THEN
-    drawn := vacancy.hosts_that_offer(request, sample_size);
-    sampled := drawn.hosts;
-    disk_pools := drawn.disk_pools;
-  END IF;
-  IF sampled IS NULL THEN
+  ELSIF request.zone <> '' AND quick THEN
+    drawn := vacancy.hosts_in_zone(request.zone, sample_size);
+  ELSIF quick THEN
     drawn := vacancy.random_hosts(sample_size);
-    sampled := drawn.hosts;
-    disk_pools := drawn.disk_pools;
+  ELSIF request.near IS NOT NULL THEN
+    drawn := vacancy.hosts_near(request.near_aggregates, sample_size);
+  ELSIF request.pci IS NOT NULL OR request.resources IS NOT NULL THEN
+    drawn := vacancy.hosts_that_offer(request, sample_size);
+  ELSIF request.aggregates <> '{}' THEN
+    drawn := vacancy.hosts_near(request.aggregates, sample_size);
+  ELSIF request.zone <> '' THEN
+    drawn := vacancy.hosts_in_zone(request.zone, sample_size);
+  ELSE
+    drawn := vacancy.random_hosts(sample_size);
+  END IF;
+  sampled := drawn.hosts;
+  disk_pools := drawn.disk_pools;
+  IF complex AND quick AND (request.pci IS NOT NULL OR request.resources IS NOT NULL) THEN
+    -- Few or none, where few hosts have such devices at all: then there is nothing to rank.
+    asked_kinds := vacancy.requested_pci_kinds(request.pci);
+    asked_classes := coalesce(vacancy.resource_classes(request.resources), '{}');
+    SELECT array_agg(i.host_id), array_agg(i.disk_pool) INTO sampled, disk_pools
+    FROM vacancy.host_inventory AS i
+    WHERE i.host_id = ANY (sampled) AND i.pci_kinds @> asked_kinds AND i.resource_classes @> asked_classes;
+    IF sampled IS NULL THEN
+      best := '{}';
+      RETURN;
+    END IF;
   END IF;
   IF request.disk_gb > 0 AND array_remove(disk_pools, NULL) <> '{}' THEN
     pools := vacancy.pools_of(request, sampled, disk_pools, true);
@@ -52,7 +62,8 @@ BEGIN
   weights := request.weights;
   IF quick AND request.strategy = 'spread' AND weights.vcpus = 1 AND weights.memory_mb = 1 AND weights.disk_gb = 1
     AND vacancy.is_plain(request) THEN
-    -- The same hosts in the same order as below, but for what rules few of them out, which the claim finds; with few expressions.
+    -- The same hosts in the same order as below, but for what rules few of them out, which the claim finds; with few expressions, and
+    -- the claims of all these hosts summed by one node of the plan, where host_free sets one going for each host.
     IF pools.names IS NOT NULL THEN
       -- Of each host's pool the share that would be in use; -Infinity: it has a disk of its own.
       pools_used := ARRAY(
@@ -72,29 +83,40 @@ BEGIN
     END IF;
     oldest := statement_timestamp() - vacancy.max_age();
     age_weight_per_s := weights.age / date_part('epoch', vacancy.max_age());
-    ranked := ARRAY(
+    best := ARRAY(
       SELECT s.host_id
       FROM (
         SELECT
-          f.host_id,
-          f.vcpus_free - request.vcpus AS vcpus_left,
-          f.vcpus_capacity,
-          least(f.memory_mb_free, f.memory_mb_available) - request.memory_mb AS memory_mb_left,
-          f.memory_mb_capacity,
-          least(f.disk_gb_free, f.disk_gb_available) - request.disk_gb AS disk_gb_left,
-          f.disk_gb_capacity,
-          pools_used[array_position(sampled, f.host_id)] AS pool_used,
+          h.host_id,
+          greatest(h.vcpus_free, -4000000000000000000) - coalesce(sum(c.vcpus), 0) - request.vcpus AS vcpus_left,
+          h.vcpus_capacity,
+          least(
+            greatest(h.memory_mb_free, -4000000000000000000) - coalesce(sum(c.memory_mb), 0),
+            greatest(h.memory_mb_available, -4000000000000000000) - coalesce(sum(
+              CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
+            ), 0)
+          ) - request.memory_mb AS memory_mb_left,
+          h.memory_mb_capacity,
+          greatest(least(h.disk_gb_free, h.disk_gb_available), -4000000000000000000)
+            - coalesce(sum(CASE WHEN c.pool_id IS NULL THEN c.disk_gb END), 0) - request.disk_gb AS disk_gb_left,
+          h.disk_gb_capacity,
+          CASE WHEN pools_used IS NOT NULL THEN pools_used[array_position(sampled, h.host_id)] END AS pool_used,
           weights.load * least(greatest(
-            CASE num_nulls(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure)
-              WHEN 0 THEN greatest(f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure)
+            CASE num_nulls(h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure)
+              WHEN 0 THEN greatest(h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure)
               ELSE vacancy.load_of(
-                ARRAY[f.cpu_utilization, f.cpu_pressure, f.memory_pressure, f.io_pressure], (SELECT vacancy.typical_loads())
+                ARRAY[h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure], (SELECT vacancy.typical_loads())
               )
             END,
             0
-          ), 1) + age_weight_per_s * greatest(date_part('epoch', statement_timestamp() - f.observed_at), 0) AS trouble
-        FROM vacancy.host_free AS f
-        WHERE f.host_id = ANY (sampled) AND f.observed_at >= oldest AND NOT f.is_cloned
+          ), 1) + age_weight_per_s * greatest(date_part('epoch', statement_timestamp() - h.observed_at), 0) AS trouble
+        FROM vacancy.host AS h
+        LEFT JOIN vacancy.claim AS c ON c.host_id = h.host_id
+          AND c.settled_at IS NULL
+          AND (c.expires_at > statement_timestamp()) IS TRUE
+          AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
+        WHERE h.host_id = ANY (sampled) AND h.observed_at >= oldest AND h.anomalies & 1 = 0
+        GROUP BY h.host_id
         OFFSET 0
       ) AS s
       WHERE (s.vcpus_left >= 0 OR request.vcpus = 0) AND (s.memory_mb_left >= 0 OR request.memory_mb = 0)
@@ -109,47 +131,22 @@ BEGIN
         random()
       LIMIT max_ranked
     );
-  ELSIF quick AND request.near IS NULL AND request.zone IS NULL AND request.any_of = '[]'
+  ELSIF quick AND request.near IS NULL AND request.zone IS DISTINCT FROM '' AND request.any_of = '[]'
     AND request.required || request.forbidden || request.aggregates || request.include || request.avoid = '{}' THEN
-    ranked := ARRAY(
+    best := ARRAY(
       SELECT u.host_id FROM vacancy.usage_fit(request, pools) AS u
       WHERE u.host_id = ANY (sampled) AND u.ruled_out_by = '{}'
       ORDER BY u.score DESC, random()
       LIMIT max_ranked
     );
   ELSE
-    ranked := ARRAY(
+    best := ARRAY(
       SELECT h.host_id FROM vacancy.host_fit(request, pools) AS h
       WHERE h.host_id = ANY (sampled) AND h.ruled_out_by = '{}'
       ORDER BY h.score DESC, random()
       LIMIT max_ranked
     );
   END IF;
-  IF NOT complex THEN
-    best := ranked;
-    RETURN;
-  END IF;
-  best := '{}';
-  IF quick AND (request.pci IS NOT NULL OR request.resources IS NOT NULL) THEN
-    -- What few hosts have at all is not searched for on each of these.
-    asked_kinds := vacancy.requested_pci_kinds(request.pci);
-    asked_classes := coalesce(vacancy.resource_classes(request.resources), '{}');
-    ranked := ARRAY(
-      SELECT r.host_id FROM unnest(ranked) WITH ORDINALITY AS r (host_id, place)
-      JOIN vacancy.host_inventory AS i ON i.host_id = r.host_id
-      WHERE i.pci_kinds @> asked_kinds AND i.resource_classes @> asked_classes
-      ORDER BY r.place
-    );
-  END IF;
-  FOREACH candidate IN ARRAY ranked LOOP
-    IF (
-      SELECT placed.held IS NOT NULL
-      FROM vacancy.place_complex_parts(candidate, request.resources, request.numa, request.pci) AS placed
-    ) THEN
-      best := best || candidate;
-      EXIT WHEN cardinality(best) = max_results;
-    END IF;
-  END LOOP;
 END
 $$;
 
@@ -158,57 +155,30 @@ $$;
 -- the last ones that were left), and the host that came nearest to it.
 CREATE OR REPLACE FUNCTION vacancy.best_of_all(request vacancy.request, pools vacancy.pools, OUT best text[], OUT refusal jsonb)
 LANGUAGE sql VOLATILE SET plan_cache_mode = force_custom_plan SET enable_seqscan = on AS $$
-WITH simple_fit AS MATERIALIZED (
-  -- By all but the complex parts; available: of the first dimension that rules the host out.
-  SELECT
-    h.host_id,
-    h.name,
-    h.score,
-    h.ruled_out_by,
-    CASE split_part(h.ruled_out_by[1], ' ', 1)  -- of a storage pool's without its name
-      WHEN 'stale' THEN extract(epoch FROM h.age)
-      WHEN 'vcpus_free' THEN h.vcpus_free
-      WHEN 'memory_mb_free' THEN h.memory_mb_free
-      WHEN 'disk_gb_free' THEN h.disk_gb_free
-      WHEN 'memory_mb_available' THEN h.memory_mb_available
-      WHEN 'disk_gb_available' THEN h.disk_gb_available
-      WHEN 'cpu_utilization' THEN h.cpu_utilization
-      WHEN 'cpu_steal' THEN h.cpu_steal
-      WHEN 'cpu_pressure' THEN h.cpu_pressure
-      WHEN 'memory_pressure' THEN h.memory_pressure
-      WHEN 'io_pressure' THEN h.io_pressure
-      WHEN 'disk_pool_free' THEN h.disk_gb_free
-      WHEN 'disk_pool_available' THEN h.disk_gb_available
-    END::double precision AS available
-  FROM vacancy.host_fit(request, pools) AS h
-), offering AS MATERIALIZED (
-  SELECT i.host_id FROM vacancy.host_inventory AS i
-  WHERE vacancy.is_complex(request) AND NOT i.retired AND i.pci_kinds @> vacancy.requested_pci_kinds(request.pci)
-    AND i.resource_classes @> coalesce(vacancy.resource_classes(request.resources), '{}')
+WITH simple AS MATERIALIZED (
+  -- By all but the complex parts.
+  SELECT * FROM vacancy.simple_fit(request, pools)
 ), fit AS MATERIALIZED (
-  SELECT * FROM simple_fit WHERE NOT vacancy.is_complex(request) OR ruled_out_by <> '{}'
+  SELECT * FROM simple WHERE NOT vacancy.is_complex(request) OR ruled_out_by <> '{}'
   UNION ALL
-  SELECT s.host_id, s.name, s.score, c.ruled_out_by, c.available
-  FROM simple_fit AS s
-  JOIN offering AS o ON o.host_id = s.host_id
-  CROSS JOIN LATERAL vacancy.complex_fit(s.host_id, request.resources, request.numa, request.pci) AS c
-  WHERE vacancy.is_complex(request) AND s.ruled_out_by = '{}'
-  UNION ALL
-  -- Hosts without such devices and classes are not searched for free ones.
-  SELECT
-    s.host_id,
-    s.name,
-    s.score,
-    ARRAY(SELECT class FROM jsonb_object_keys(request.resources) AS class WHERE NOT i.inventories ? class ORDER BY 1)
-      || ARRAY(
-        SELECT demand->>'name' FROM jsonb_array_elements(request.pci) AS demand
-        WHERE NOT i.pci_kinds @> jsonb_build_array(demand->'pool')
-      ),
-    0
-  FROM simple_fit AS s
+  SELECT s.host_id, s.name, tried.ruled_out_by, s.score, tried.available
+  FROM simple AS s
   JOIN vacancy.host_inventory AS i ON i.host_id = s.host_id
+  CROSS JOIN LATERAL vacancy.not_offered(
+    coalesce(vacancy.resource_classes(request.resources), '{}'), request.numa, request.pci,
+    vacancy.requested_pci_kinds(request.pci), i.resource_classes, i.pci_kinds, i.numa_free
+  ) AS lacks
+  LEFT JOIN LATERAL (
+    SELECT c.ruled_out_by, c.available
+    FROM vacancy.complex_fit(s.host_id, request.resources, request.numa, request.pci) AS c
+    WHERE lacks.names = '{}'
+    OFFSET 0
+  ) AS searched ON true
+  CROSS JOIN LATERAL (
+    SELECT coalesce(searched.ruled_out_by, lacks.names) AS ruled_out_by, CASE WHEN lacks.names = '{}' THEN searched.available ELSE 0 END AS available
+    OFFSET 0
+  ) AS tried
   WHERE vacancy.is_complex(request) AND s.ruled_out_by = '{}'
-    AND NOT EXISTS (SELECT FROM offering AS o WHERE o.host_id = s.host_id)
 ), dimension (position, name, requested) AS (
   -- In the order of host_fit(), usage_fit() and complex_parts_fit().
   VALUES
@@ -236,7 +206,7 @@ WITH simple_fit AS MATERIALIZED (
     CASE WHEN pool.out LIKE 'disk\_pool\_own\_disk %' THEN 11.5 ELSE 16 END,
     pool.out,
     CASE WHEN pool.out ~ '^disk_pool_(free|available) ' THEN request.disk_gb END
-  FROM (SELECT DISTINCT s.ruled_out_by[1] AS out FROM simple_fit AS s WHERE s.ruled_out_by[1] LIKE 'disk\_pool\_%') AS pool
+  FROM (SELECT DISTINCT s.ruled_out_by[1] AS out FROM simple AS s WHERE s.ruled_out_by[1] LIKE 'disk\_pool\_%') AS pool
   UNION ALL
   SELECT 25, 'numa_cpus', (request.numa->>'cpus')::double precision
   UNION ALL
@@ -293,6 +263,14 @@ DECLARE
 BEGIN
   IF prepared.include = '{}' THEN
     best := (vacancy.best_of_sample(prepared, prepared.sample, false)).best;
+    IF vacancy.is_complex(prepared) THEN
+      best := ARRAY(
+        SELECT ranked.host_id FROM unnest(best) WITH ORDINALITY AS ranked (host_id, place)
+        CROSS JOIN LATERAL vacancy.complex_fit(ranked.host_id, prepared.resources, prepared.numa, prepared.pci) AS c
+        WHERE c.ruled_out_by = '{}'
+        ORDER BY ranked.place LIMIT 8
+      );
+    END IF;
   END IF;
   IF coalesce(best, '{}') = '{}' THEN
     pools := vacancy.pools_of(prepared, NULL, NULL, false);
@@ -309,7 +287,7 @@ $$;
 CREATE OR REPLACE FUNCTION vacancy.why(request jsonb DEFAULT '{}')
 RETURNS TABLE (host_id text, host_name text, ruled_out_by text[])
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan SET work_mem = '64MB' SET jit = off AS $$
 DECLARE
   prepared vacancy.request := vacancy.prepare_request(request);
   pools vacancy.pools := vacancy.pools_of(prepared, NULL, NULL, false);
@@ -326,7 +304,7 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-  vacancy.best_of_sample(vacancy.request, integer, boolean, integer), vacancy.best_of_all(vacancy.request, vacancy.pools),
+  vacancy.best_of_sample(vacancy.request, integer, boolean), vacancy.best_of_all(vacancy.request, vacancy.pools),
   vacancy.candidates(jsonb), vacancy.why(jsonb)
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION vacancy.candidates(jsonb), vacancy.why(jsonb) TO vacancy_scheduler;

@@ -86,7 +86,9 @@ DECLARE
   complex boolean := vacancy.is_complex(request);
   plain boolean := vacancy.is_plain(request);
   samples integer := 2;
+  met_others boolean := false;  -- in the sample before
   sampled record;
+  placed record;
   candidates text[];
   candidate text;
   lock_key bigint;
@@ -95,6 +97,9 @@ DECLARE
   pool text;
   pool_now vacancy.pools;
   made_at timestamptz;
+  oldest timestamptz;
+  latest timestamptz;
+  measured_mb bigint;
   slot integer;
 BEGIN
   contended := 0;
@@ -102,15 +107,16 @@ BEGIN
     samples := 3;
   END IF;
   FOR round IN 1..samples + 4 LOOP
-    -- Where a request names its hosts the first sample is all of them.
-    IF round <= samples AND (request.include = '{}' OR round = 1) THEN
+    -- Where a request names its hosts the first sample is all of them. Who only met others in a sample draws one again: all hosts
+    -- are looked at where no host of a sample did.
+    IF met_others OR round <= samples AND (request.include = '{}' OR round = 1) THEN
+      met_others := false;
       -- When the fleet is nearly full a bigger sample still costs a fraction of a look at all hosts. Complex parts are
       -- looked for among as few hosts that offer them before.
       sampled := vacancy.best_of_sample(
         request,
         CASE WHEN round < samples THEN request.sample ELSE 16 * request.sample END,
-        round = 1 AND request.include = '{}',
-        CASE WHEN complex THEN greatest(round - 1, 1) ELSE 8 END
+        round = 1 AND request.include = '{}'
       );
       candidates := sampled.best;
       CONTINUE WHEN candidates = '{}';
@@ -123,6 +129,11 @@ BEGIN
       END IF;
     END IF;
     FOREACH candidate IN ARRAY candidates LOOP
+      IF complex THEN
+        -- Before any lock: of hosts without room others need not keep away.
+        placed := vacancy.place_complex_parts(candidate, request.resources, request.numa, request.pci);
+        CONTINUE WHEN placed.held IS NULL;
+      END IF;
       pool := NULL;
       slot := NULL;
       IF pools.names IS NOT NULL THEN
@@ -137,6 +148,7 @@ BEGIN
           );
           IF slot IS NULL THEN
             contended := contended + 1;
+            met_others := true;
             CONTINUE;
           END IF;
           held_pools := held_pools || jsonb_build_object(pool, slot);
@@ -149,6 +161,7 @@ BEGIN
       lock_key := hashtextextended(candidate, 1);
       IF NOT pg_try_advisory_xact_lock(lock_key) THEN
         contended := contended + 1;
+        met_others := true;
         CONTINUE WHEN holds_host OR round < samples + 2;
         PERFORM pg_advisory_xact_lock(lock_key);
       END IF;
@@ -165,35 +178,51 @@ BEGIN
         SELECT
           for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
           h.pool_id,
-          placed.held
+          p.held
         FROM vacancy.host_fit(request, pool_now) AS h
-        CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS placed
+        CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS p
         CROSS JOIN clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND placed.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND p.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool
         RETURNING c.claimed_at, c.expires_at, c.held INTO claimed_at, expires_at, held;
       ELSIF plain THEN
-        -- What host_fit() rules out for a plain request; a test holds the two to the same answers.
+        -- What host_fit() rules out for a plain request, and what host_free counts; with few expressions, and sums on the side of the
+        -- request, which never overflow. A test holds this to the same answers.
         made_at := clock_timestamp();
+        oldest := statement_timestamp() - vacancy.max_age();
+        latest := statement_timestamp() + vacancy.max_clock_ahead();
+        measured_mb := request.memory_mb + request.min_memory_mb_available;
         INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id)
         SELECT
-          for_consumer, i.host_id, request.vcpus, request.memory_mb, request.disk_gb, made_at, made_at + request.claim_ttl,
+          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, made_at, made_at + request.claim_ttl,
           request.asked, pool
-        FROM vacancy.host_inventory AS i
-        JOIN vacancy.host_free AS f ON f.host_id = i.host_id
+        FROM vacancy.host_inventory AS i, vacancy.host AS h, LATERAL (
+          SELECT
+            coalesce(sum(c.vcpus), 0) AS vcpus,
+            coalesce(sum(c.memory_mb), 0) AS memory_mb,
+            coalesce(sum(
+              CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
+            ), 0) AS memory_mb_not_in_pages,
+            coalesce(sum(CASE WHEN c.pool_id IS NULL THEN c.disk_gb END), 0) AS disk_gb
+          FROM vacancy.claim AS c
+          WHERE c.host_id = candidate AND c.settled_at IS NULL AND (c.expires_at > statement_timestamp()) IS TRUE
+            AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
+        ) AS claimed
         WHERE i.host_id = candidate AND NOT i.retired AND NOT i.shares AND i.status <> 'DISABLED' AND NOT i.clock_ahead
-          AND f.age <= (SELECT vacancy.max_age()) AND NOT f.is_cloned
-          AND (request.vcpus = 0 OR request.vcpus <= f.vcpus_free AND (
+          AND (i.zone = request.zone OR request.zone IS NULL)
+          AND h.host_id = candidate AND h.observed_at >= oldest AND NOT h.clock_ahead AND h.observed_at <= latest
+          AND h.anomalies & 1 = 0
+          AND (request.vcpus = 0 OR request.vcpus + claimed.vcpus <= h.vcpus_free AND (
             request.vcpus BETWEEN i.vcpus_min_unit AND i.vcpus_max_unit AND request.vcpus % nullif(i.vcpus_step_size, 0) = 0
           ) IS NOT FALSE)
-          AND (request.memory_mb = 0 OR request.memory_mb <= f.memory_mb_free AND (
+          AND (request.memory_mb = 0 OR request.memory_mb + claimed.memory_mb <= h.memory_mb_free AND (
             request.memory_mb BETWEEN i.memory_mb_min_unit AND i.memory_mb_max_unit
             AND request.memory_mb % nullif(i.memory_mb_step_size, 0) = 0
           ) IS NOT FALSE)
-          AND request.memory_mb + request.min_memory_mb_available <= greatest(f.memory_mb_available, 0)
+          AND (measured_mb = 0 OR measured_mb + claimed.memory_mb_not_in_pages <= h.memory_mb_available)
           AND CASE
             WHEN request.disk_gb = 0 THEN true
-            WHEN pool IS NOT NULL THEN i.disk_pool = pool_now.names[1] AND f.disk_gb_capacity = 0
-            ELSE i.disk_pool IS NULL AND request.disk_gb <= least(f.disk_gb_free, f.disk_gb_available) AND (
+            WHEN pool IS NOT NULL THEN i.disk_pool = pool_now.names[1] AND h.disk_gb_capacity = 0
+            ELSE i.disk_pool IS NULL AND request.disk_gb + claimed.disk_gb <= least(h.disk_gb_free, h.disk_gb_available) AND (
               request.disk_gb BETWEEN i.disk_gb_min_unit AND i.disk_gb_max_unit
               AND request.disk_gb % nullif(i.disk_gb_step_size, 0) = 0
             ) IS NOT FALSE
@@ -329,7 +358,8 @@ BEGIN
 END
 $$;
 
--- Claims hosts for consumers: all of them or none.
+-- Claims hosts for consumers: all of them or none. For 64 at most: a claim holds its hosts until it commits, and others wait for
+-- as long (bulk.sql has the way for more).
 -- Rows: one a consumer, in their order; or a single one whose refusal says why (all else null).
 -- A consumer that has a claim which has not expired keeps it, settled or not, and `already` says so; if that claim is not true
 -- to the request it moves, where `move` says so, and else nothing is claimed for anybody.
@@ -371,9 +401,10 @@ BEGIN
     -- An older snapshot would not see what was claimed meanwhile.
     RAISE EXCEPTION 'claim() needs READ COMMITTED' USING ERRCODE = 'invalid_transaction_state';
   END IF;
-  IF coalesce(cardinality(consumers), 0) NOT BETWEEN 1 AND 1000 OR array_position(consumers, NULL) IS NOT NULL
+  IF coalesce(cardinality(consumers), 0) NOT BETWEEN 1 AND 64 OR array_position(consumers, NULL) IS NOT NULL
     OR vacancy.lock_consumers(consumers) <> cardinality(consumers) THEN
-    RAISE EXCEPTION 'consumers must be 1 to 1000 different ids' USING ERRCODE = 'invalid_parameter_value';
+    RAISE EXCEPTION 'consumers must be 1 to 64 different ids'
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'For more of them claim by the adapter, which reserves in parts.';
   END IF;
   PERFORM FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
   IF FOUND THEN
@@ -417,6 +448,16 @@ BEGIN
     result := vacancy.claim_host(
       prepared, next_consumer, prepared.disk_gb * cardinality(consumers), newly_claimed <> '{}', held_pools
     );
+    IF result.host IS NOT NULL AND cardinality(consumers) = 1 THEN
+      -- What most calls are: nothing is looked up again but the name.
+      IF random() < 1.0 / 16 THEN
+        PERFORM vacancy.sweep_claims();
+      END IF;
+      RETURN QUERY SELECT
+        next_consumer, result.host, (SELECT i.name FROM vacancy.host_inventory AS i WHERE i.host_id = result.host), result.claimed_at,
+        result.expires_at, false, result.contended, NULL::jsonb, result.held;
+      RETURN;
+    END IF;
     held_pools := result.held_pools;
     contended_hosts := contended_hosts + result.contended;
     IF result.host IS NULL THEN
@@ -442,19 +483,6 @@ BEGIN
 
   IF random() < 1.0 / 16 THEN
     PERFORM vacancy.sweep_claims();
-  END IF;
-  IF newly_claimed = consumers AND cardinality(consumers) = 1 THEN
-    -- What most calls are: nothing is looked up again but the name.
-    consumer := next_consumer;
-    host_id := result.host;
-    SELECT i.name INTO host_name FROM vacancy.host_inventory AS i WHERE i.host_id = result.host;
-    claimed_at := result.claimed_at;
-    expires_at := result.expires_at;
-    already := false;
-    contended := contended_hosts;
-    held := result.held;
-    RETURN NEXT;
-    RETURN;
   END IF;
   RETURN QUERY
     SELECT

@@ -8,7 +8,7 @@
 -- usage that showed the instance. An inventory may be older than a settlement, and then does not show the instance's
 -- devices; between the two they would have two owners.
 CREATE OR REPLACE FUNCTION vacancy.claimed_amounts(of_host text) RETURNS jsonb
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT jsonb_object_agg(claimed.key, claimed.amount)
 FROM (
   SELECT held.key, sum(held.value::bigint)::bigint AS amount
@@ -27,7 +27,7 @@ $$;
 -- fewest counts; `pool` has `free` so, before claims.
 -- What was claimed of a pool that is no longer there (somebody changed its tags) counts against all of the same product.
 CREATE OR REPLACE FUNCTION vacancy.pci_free(pools jsonb, claimed jsonb) RETURNS TABLE (key text, pool jsonb, free bigint)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 WITH keyed AS (
   SELECT DISTINCT ON (listed.key) listed.key, listed.pool, listed.free
   FROM (
@@ -54,7 +54,7 @@ $$;
 -- The cells of a host (as host_inventory.numa_free has them) less what claims hold of them: free CPUs, and free huge pages
 -- by size in KiB.
 CREATE OR REPLACE FUNCTION vacancy.cells_free(cells jsonb, claimed jsonb) RETURNS TABLE (id integer, cpus bigint, pages jsonb)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT
   (cell->>'id')::integer,
   (cell->>'cpus')::bigint - coalesce((claimed->>('numa ' || (cell->>'id') || ' cpus'))::bigint, 0),
@@ -70,7 +70,7 @@ $$;
 -- MiB of the cells of a host (host_inventory.numa_cells) that are in no huge pages, less what claims and instances hold of
 -- them. An entry of pages that are smaller than 1 MiB says it; of a cell without one, all that is in no pages.
 CREATE OR REPLACE FUNCTION vacancy.cells_memory_free(cells jsonb, claimed jsonb) RETURNS TABLE (id integer, memory_mb bigint)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT
   (cell->>'id')::integer,
   -- Of a cell that is listed twice the entry with the least counts.
@@ -95,7 +95,7 @@ $$;
 -- overflows, whatever a host says; a ratio that is negative or above a million promises nothing, and an amount that is
 -- negative is not allocated.
 CREATE OR REPLACE FUNCTION vacancy.class_free(class text, inventory jsonb, allocated jsonb, claimed jsonb) RETURNS bigint
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT greatest(least(floor(
   ((inventory->>'total')::numeric - coalesce((inventory->>'reserved')::numeric, 0))::double precision
   * CASE
@@ -116,7 +116,7 @@ $$;
 CREATE OR REPLACE FUNCTION vacancy.complex_parts_fit(
   resources jsonb, numa jsonb, pci jsonb, inventories jsonb, allocated jsonb, numa_free jsonb, pci_pools jsonb, claimed jsonb
 ) RETURNS TABLE (ruled_out_by text[], available double precision)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT
   coalesce(array_agg(part.dimension ORDER BY part.position, part.dimension), '{}'),
   (array_agg(part.available ORDER BY part.position, part.dimension))[1]
@@ -175,7 +175,7 @@ $$;
 -- crosswise it may miss a way, and never takes what is not there.
 CREATE OR REPLACE FUNCTION vacancy.place_pci(pci jsonb, same_cell integer, keys text[], pools jsonb[], free bigint[])
 RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
   demands integer := jsonb_array_length(pci);
   fits boolean[] := '{}';  -- of demand d and pool p at (d - 1) * cardinality(pools) + p
@@ -225,7 +225,7 @@ $$;
 -- The cells of a host that have all that a request wants of one; all cells where it wants nothing.
 CREATE OR REPLACE FUNCTION vacancy.cells_that_do(numa jsonb, numa_free jsonb, numa_cells jsonb, claimed jsonb)
 RETURNS TABLE (id integer, cpus bigint)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT c.id, c.cpus
 FROM vacancy.cells_free(numa_free, claimed) AS c
 -- Below 0 while an inventory shows what a claim still holds; none is enough for none.
@@ -252,7 +252,7 @@ CREATE OR REPLACE FUNCTION vacancy.place_complex_parts(
   on_host text, resources jsonb, numa jsonb, pci jsonb,
   OUT held jsonb, OUT ruled_out_by text[], OUT available double precision
 )
-LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   inventory record;
   cell record;
@@ -326,31 +326,111 @@ BEGIN
 END
 $$;
 
+-- Which of the classes, cells and devices that a request asks for a host does not have at all, free or not; empty where it has them.
+-- Such a host need not be searched for free ones: it is ruled out by these, and complex_parts_fit() says the same of it.
+-- classes, kinds: what resource_classes() and requested_pci_kinds() give for the request. The rest is of host_inventory.
+-- Grain: one row. Only a host that has some of several classes or devices costs more than a few comparisons.
+CREATE OR REPLACE FUNCTION vacancy.not_offered(
+  classes text[], numa jsonb, pci jsonb, kinds jsonb, resource_classes text[], pci_kinds jsonb, numa_free jsonb
+) RETURNS TABLE (names text[])
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+SELECT
+  CASE
+    WHEN resource_classes @> classes THEN '{}'
+    WHEN NOT resource_classes && classes THEN classes
+    ELSE ARRAY(SELECT class FROM unnest(classes) AS class WHERE NOT class = ANY (resource_classes) ORDER BY 1)
+  END
+  || CASE WHEN numa IS NOT NULL AND numa_free = '[]' THEN
+    array_remove(ARRAY[CASE WHEN numa->'cpus' <> '0' THEN 'numa_cpus' END], NULL)
+    || ARRAY(SELECT 'numa_pages_' || size FROM jsonb_object_keys(numa->'pages') AS size ORDER BY 1)
+    ELSE '{}'
+  END
+  || CASE
+    WHEN pci IS NULL OR pci_kinds @> kinds THEN '{}'
+    WHEN pci_kinds = '[]' OR jsonb_array_length(pci) = 1
+      THEN ARRAY(SELECT demand->>'name' FROM jsonb_array_elements(pci) WITH ORDINALITY AS each (demand, place) ORDER BY place)
+    ELSE ARRAY(
+      SELECT demand->>'name' FROM jsonb_array_elements(pci) WITH ORDINALITY AS each (demand, place)
+      WHERE NOT pci_kinds @> jsonb_build_array(demand->'pool') ORDER BY place
+    )
+  END
+  || CASE WHEN numa IS NOT NULL AND numa_free = '[]' AND numa->'memory_mb' <> '0' THEN ARRAY['numa_memory_mb'] ELSE '{}' END
+OFFSET 0
+$$;
+
+-- Whether a host has room for the cell and the devices of a request, all together, as far as that can be told by adding up.
+-- Grain: one row. cells: how many cells have what is asked of one. possible: whether in one of them, or on the host where it need
+-- not be a cell, there are enough devices for each demand by itself. certain: enough even if the others took theirs from the same
+-- pools; then place_complex_parts() finds a place. Of a single demand both are the same, and only between them a try is needed.
+CREATE OR REPLACE FUNCTION vacancy.room_by_adding_up(
+  numa jsonb, pci jsonb, numa_free jsonb, numa_cells jsonb, pci_pools jsonb, claimed jsonb
+) RETURNS TABLE (cells bigint, possible boolean, certain boolean)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+SELECT
+  count(*),
+  coalesce(bool_or(NOT had.too_few), false),
+  coalesce(bool_or(NOT had.perhaps_too_few), false)
+FROM (
+  SELECT c.id FROM vacancy.cells_that_do(numa, numa_free, numa_cells, claimed) AS c
+  WHERE numa IS NOT NULL OR pci @> '[{"same_cell": true}]'
+  UNION ALL
+  SELECT NULL WHERE numa IS NULL AND (pci @> '[{"same_cell": true}]') IS NOT TRUE
+) AS cell (id)
+CROSS JOIN LATERAL (
+  SELECT
+    coalesce(bool_or(devices.free < (demand->>'count')::bigint), false) AS too_few,
+    coalesce(bool_or(devices.free < (SELECT sum((one->>'count')::bigint) FROM jsonb_array_elements(pci) AS one)), false)
+      AS perhaps_too_few
+  FROM jsonb_array_elements(pci) AS demand
+  CROSS JOIN LATERAL (
+    SELECT coalesce(sum(greatest(p.free, 0)), 0) AS free
+    FROM vacancy.pci_free(pci_pools, claimed) AS p
+    WHERE p.pool @> (demand->'pool')
+      AND (NOT (demand->'same_cell')::boolean OR (p.pool->>'numa_node')::integer = cell.id)
+  ) AS devices
+) AS had
+$$;
+
 -- What rules a host out by the complex parts of a request, and how much it has of the first; empty where they fit.
--- Part by part first, which is quickly told; only a host that has enough of each is asked whether it has room for all.
+-- Adding up answers it for most hosts. Only those that it rules out are looked at part by part, and only where several demands
+-- could take the same devices a place is searched for.
 CREATE OR REPLACE FUNCTION vacancy.complex_fit(on_host text, resources jsonb, numa jsonb, pci jsonb)
 RETURNS TABLE (ruled_out_by text[], available double precision)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT
-  CASE WHEN f.ruled_out_by || memory.ruled_out_by <> '{}' THEN f.ruled_out_by || memory.ruled_out_by ELSE (
-    SELECT placed.ruled_out_by FROM vacancy.place_complex_parts(on_host, resources, numa, pci) AS placed
-  ) END,
-  CASE WHEN f.ruled_out_by = '{}' THEN memory.available ELSE f.available END
+  CASE
+    WHEN parts.ruled_out_by <> '{}' THEN parts.ruled_out_by
+    WHEN room.certain THEN '{}'
+    WHEN NOT room.possible THEN CASE WHEN numa IS NOT NULL AND room.cells = 0 THEN '{numa}' ELSE '{pci}' END::text[]
+    ELSE (SELECT placed.ruled_out_by FROM vacancy.place_complex_parts(on_host, resources, numa, pci) AS placed)
+  END,
+  parts.available
 FROM vacancy.host_inventory AS i
-CROSS JOIN LATERAL (SELECT vacancy.claimed_amounts(i.host_id) AS amounts OFFSET 0) AS claimed
-CROSS JOIN LATERAL vacancy.complex_parts_fit(
-  resources, numa, pci, i.inventories, i.allocated, i.numa_free, i.pci_pools, claimed.amounts
-) AS f
 CROSS JOIN LATERAL (
-  -- The most that one cell has.
+  -- Few hosts have such claims, which a look at an index tells.
+  SELECT CASE WHEN EXISTS (SELECT FROM vacancy.claim AS c WHERE c.host_id = i.host_id AND c.held IS NOT NULL)
+    THEN vacancy.claimed_amounts(i.host_id) END AS amounts
+  OFFSET 0
+) AS claimed
+CROSS JOIN LATERAL vacancy.room_by_adding_up(numa, pci, i.numa_free, i.numa_cells, i.pci_pools, claimed.amounts) AS room
+LEFT JOIN LATERAL (
   SELECT
-    CASE WHEN most.memory_mb < (numa->>'memory_mb')::bigint THEN '{numa_memory_mb}' ELSE '{}' END::text[] AS ruled_out_by,
-    CASE WHEN most.memory_mb < (numa->>'memory_mb')::bigint THEN most.memory_mb END::double precision AS available
-  FROM (
+    f.ruled_out_by || CASE WHEN most.memory_mb < (numa->>'memory_mb')::bigint THEN '{numa_memory_mb}' ELSE '{}' END::text[]
+      AS ruled_out_by,
+    CASE WHEN f.ruled_out_by <> '{}' THEN f.available
+      WHEN most.memory_mb < (numa->>'memory_mb')::bigint THEN most.memory_mb
+    END::double precision AS available
+  FROM vacancy.complex_parts_fit(
+    resources, numa, pci, i.inventories, i.allocated, i.numa_free, i.pci_pools, claimed.amounts
+  ) AS f
+  CROSS JOIN LATERAL (
+    -- The most that one cell has.
     SELECT coalesce(max(greatest(m.memory_mb, 0)), 0) AS memory_mb
     FROM vacancy.cells_memory_free(CASE WHEN numa IS NOT NULL THEN i.numa_cells END, claimed.amounts) AS m
   ) AS most
-) AS memory
+  WHERE resources IS NOT NULL OR NOT room.certain
+  OFFSET 0
+) AS parts ON true
 WHERE i.host_id = on_host
 $$;
 
@@ -359,7 +439,8 @@ REVOKE ALL ON FUNCTION
   vacancy.cells_memory_free(jsonb, jsonb), vacancy.cells_that_do(jsonb, jsonb, jsonb, jsonb), vacancy.class_free(text, jsonb, jsonb, jsonb),
   vacancy.complex_parts_fit(jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb, jsonb),
   vacancy.place_pci(jsonb, integer, text[], jsonb[], bigint[]), vacancy.place_complex_parts(text, jsonb, jsonb, jsonb),
-  vacancy.complex_fit(text, jsonb, jsonb, jsonb)
+  vacancy.not_offered(text[], jsonb, jsonb, jsonb, text[], jsonb, jsonb),
+  vacancy.room_by_adding_up(jsonb, jsonb, jsonb, jsonb, jsonb, jsonb), vacancy.complex_fit(text, jsonb, jsonb, jsonb)
 FROM PUBLIC;
 -- Whoever reads the views pci_pool, numa_cell and resource_class calls the functions in them.
 GRANT EXECUTE ON FUNCTION

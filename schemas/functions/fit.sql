@@ -6,8 +6,9 @@
 -- memory_pressure, io_pressure.
 -- PostgreSQL calls it at most once a query, and only if a host in it does not know a figure. STABLE, though it
 -- draws anew each time: a volatile function in usage_fit() would have all hosts read where a claim looks at a sample.
+-- PARALLEL RESTRICTED, so that all of a query's processes compare with the same ones.
 CREATE OR REPLACE FUNCTION vacancy.typical_loads() RETURNS double precision[]
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED AS $$
 DECLARE
   drawn text[] := (vacancy.random_hosts(24)).hosts;
 BEGIN
@@ -26,7 +27,7 @@ $$;
 
 -- The highest of a host's figures of load, with the typical one where it does not know one; null where nobody does.
 CREATE OR REPLACE FUNCTION vacancy.load_of(figures double precision[], typical double precision[]) RETURNS double precision
-LANGUAGE plpgsql IMMUTABLE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
   RETURN greatest(
     coalesce(figures[1], typical[1]), coalesce(figures[2], typical[2]), coalesce(figures[3], typical[3]),
@@ -130,7 +131,7 @@ RETURNS TABLE (
   disk_pool text,
   pool_id text
 )
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT
   f.host_id,
   array_remove(ARRAY[
@@ -249,7 +250,7 @@ RETURNS TABLE (
   io_pressure double precision,
   pool_id text
 )
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT
   i.host_id,
   i.name,
@@ -300,8 +301,38 @@ LEFT JOIN vacancy.usage_fit(request, pools) AS u ON u.host_id = i.host_id
 WHERE NOT i.retired AND NOT i.shares
 $$;
 
+-- The same for people who look at all hosts: what rules each out is computed once, however often it is read.
+-- available: how much the host has of the first dimension that rules it out, null where that has no amount.
+CREATE OR REPLACE FUNCTION vacancy.simple_fit(request vacancy.request, pools vacancy.pools)
+RETURNS TABLE (host_id text, name text, ruled_out_by text[], score double precision, available double precision)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+SELECT
+  h.host_id,
+  h.name,
+  h.ruled_out_by,
+  h.score,
+  CASE WHEN h.ruled_out_by <> '{}' THEN
+    CASE split_part(h.ruled_out_by[1], ' ', 1)  -- of a storage pool's without its name
+      WHEN 'stale' THEN date_part('epoch', h.age)
+      WHEN 'vcpus_free' THEN h.vcpus_free
+      WHEN 'memory_mb_free' THEN h.memory_mb_free
+      WHEN 'disk_gb_free' THEN h.disk_gb_free
+      WHEN 'memory_mb_available' THEN h.memory_mb_available
+      WHEN 'disk_gb_available' THEN h.disk_gb_available
+      WHEN 'cpu_utilization' THEN h.cpu_utilization
+      WHEN 'cpu_steal' THEN h.cpu_steal
+      WHEN 'cpu_pressure' THEN h.cpu_pressure
+      WHEN 'memory_pressure' THEN h.memory_pressure
+      WHEN 'io_pressure' THEN h.io_pressure
+      WHEN 'disk_pool_free' THEN h.disk_gb_free
+      WHEN 'disk_pool_available' THEN h.disk_gb_available
+    END::double precision
+  END
+FROM (SELECT * FROM vacancy.host_fit(request, pools) OFFSET 0) AS h
+$$;
+
 REVOKE ALL ON FUNCTION
   vacancy.typical_loads(), vacancy.load_of(double precision[], double precision[]),
   vacancy.pools_of(vacancy.request, text[], text[], boolean), vacancy.usage_fit(vacancy.request, vacancy.pools),
-  vacancy.host_fit(vacancy.request, vacancy.pools)
+  vacancy.host_fit(vacancy.request, vacancy.pools), vacancy.simple_fit(vacancy.request, vacancy.pools)
 FROM PUBLIC;

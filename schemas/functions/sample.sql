@@ -11,22 +11,47 @@ DECLARE
 BEGIN
   SELECT array_agg(s.host_id), array_agg(s.disk_pool) INTO hosts, disk_pools
   FROM (
+    SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
+    WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key >= place ORDER BY i.sample_key LIMIT sample_size
+  ) AS s;
+  IF cardinality(hosts) = sample_size THEN
+    RETURN;
+  END IF;
+  SELECT hosts || array_agg(s.host_id), disk_pools || array_agg(s.disk_pool) INTO hosts, disk_pools
+  FROM (
+    SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
+    WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key < place
+    ORDER BY i.sample_key LIMIT sample_size - coalesce(cardinality(hosts), 0)
+  ) AS s;
+END
+$$;
+
+-- The same of an availability zone: however few of all hosts are in it, they are found at once.
+CREATE OR REPLACE FUNCTION vacancy.hosts_in_zone(of_zone text, sample_size integer, OUT hosts text[], OUT disk_pools text[])
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  place double precision := random();
+BEGIN
+  SELECT array_agg(s.host_id), array_agg(s.disk_pool) INTO hosts, disk_pools
+  FROM (
     (
       SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
-      WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key >= place ORDER BY i.sample_key LIMIT sample_size
+      WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.zone = of_zone AND i.sample_key >= place
+      ORDER BY i.zone, i.sample_key LIMIT sample_size
     )
     UNION ALL
     (
       SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
-      WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.sample_key < place ORDER BY i.sample_key LIMIT sample_size
+      WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.zone = of_zone AND i.sample_key < place
+      ORDER BY i.zone, i.sample_key LIMIT sample_size
     )
     LIMIT sample_size
   ) AS s;
 END
 $$;
 
--- So many random hosts that have the kinds of devices and the resource classes of a request, free or not; null where it
--- names none. By index: the rare are found as quickly as the common.
+-- So many random hosts that have the kinds of devices and the resource classes of a request, free or not, in its zone and
+-- aggregates; null where it names no devices and classes. By index: the rare are found as quickly as the common.
 CREATE OR REPLACE FUNCTION vacancy.hosts_that_offer(
   request vacancy.request, sample_size integer, OUT hosts text[], OUT disk_pools text[]
 )
@@ -42,21 +67,23 @@ BEGIN
   FROM (
     SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
     WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.pci_kinds @> requested_kinds AND i.resource_classes @> requested_classes
+      AND (request.zone IS NULL OR request.zone = coalesce(i.zone, ''))
+      AND (request.aggregates = '{}' OR i.aggregates && request.aggregates)
     ORDER BY random() LIMIT sample_size
   ) AS s;
 END
 $$;
 
--- So many random hosts in any of a storage pool's aggregates. By index.
+-- So many random hosts in any of some aggregates, a storage pool's or those that a request names. By index.
 CREATE OR REPLACE FUNCTION vacancy.hosts_near(
-  pool_aggregates text[], sample_size integer, OUT hosts text[], OUT disk_pools text[]
+  any_of_aggregates text[], sample_size integer, OUT hosts text[], OUT disk_pools text[]
 )
 LANGUAGE plpgsql VOLATILE SET enable_bitmapscan = on AS $$
 BEGIN
   SELECT coalesce(array_agg(s.host_id), '{}'), array_agg(s.disk_pool) INTO hosts, disk_pools
   FROM (
     SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
-    WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.aggregates && pool_aggregates
+    WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.aggregates && any_of_aggregates
     ORDER BY random() LIMIT sample_size
   ) AS s;
 END
@@ -76,6 +103,6 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-  vacancy.random_hosts(integer), vacancy.hosts_that_offer(vacancy.request, integer), vacancy.hosts_near(text[], integer),
+  vacancy.random_hosts(integer), vacancy.hosts_in_zone(text, integer), vacancy.hosts_that_offer(vacancy.request, integer), vacancy.hosts_near(text[], integer),
   vacancy.hosts_named(text[])
 FROM PUBLIC;

@@ -9,14 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 
+import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 
 from tests.harness.rows import add_roomy_host, query, upsert_usage
 from tests.harness.waiting import wait_until
 from vacancy.connectors.scheduler.adapter import Scheduler
-from vacancy.connectors.scheduler.answers import NoHostFitsError
-from vacancy.connectors.scheduler.bulk import PART, reservation_ids
+from vacancy.connectors.scheduler.answers import ContradictionError, NoHostFitsError
+from vacancy.connectors.scheduler.bulk import MOST_MOVED, PART, reservation_ids
 from vacancy.connectors.scheduler.request import Request
 from vacancy.connectors.settings import SchedulerSettings
 from vacancy.schemas.errors import ConfigError, VacancyError
@@ -142,6 +143,39 @@ def test_what_a_killed_scheduler_has_reserved_is_nobodys_claim_and_expires(
     owner.cursor().execute("UPDATE vacancy.claim SET expires_at = clock_timestamp() + interval '2 s'")
     # Until it has expired this does not fit, and is tried again.
     assert len(scheduler.claim(ONE, count=HOSTS * ROOM)) == HOSTS * ROOM
+
+
+def test_many_move_in_one_step_or_not_at_all(owner: Connection, scheduler: Scheduler) -> None:
+    """Where no claim has to move many are claimed for as ever; of too many that have to none moves."""
+    claims = scheduler.claim(ONE, count=HOSTS * ROOM, move=True)
+    assert query(owner, IN_FLIGHT) == [(HOSTS * ROOM,)]
+    ids = [claim.consumer for claim in claims]
+    assert all(claim.already for claim in scheduler.claim(ONE, ids, move=True))
+    scheduler.release(*ids[MOST_MOVED + 1 :])
+    two = Request(vcpus=2, max_age=HOUR)
+    few, one_more = ids[:MOST_MOVED], ids[: MOST_MOVED + 1]
+    with pytest.raises(ContradictionError):
+        scheduler.claim(two, one_more)
+    with pytest.raises(ConfigError, match=f"{MOST_MOVED} consumers at most"):
+        scheduler.claim(two, one_more, move=True)
+    in_vcpus = "SELECT vcpus, count(*) FROM vacancy.claim GROUP BY vcpus ORDER BY vcpus"
+    assert query(owner, in_vcpus) == [(1, MOST_MOVED + 1)]
+    assert [claim.consumer for claim in scheduler.claim(two, few, move=True)] == few
+    assert query(owner, in_vcpus) == [(1, 1), (2, MOST_MOVED)]
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_one_transaction_is_for_a_few_consumers(owner: Connection) -> None:
+    """Who calls the SQL function claim() is told, and has claimed nothing."""
+    for move in (False, True):
+        with pytest.raises(psycopg2.errors.InvalidParameterValue, match="1 to 64 different ids"):
+            query(
+                owner,
+                "SELECT vacancy.claim(%s::uuid[], '{\"vcpus\": 1}', %s)",
+                [str(uuid.uuid4()) for _ in range(65)],
+                move,
+            )
+    assert query(owner, IN_FLIGHT) == [(0,)]
 
 
 def test_what_makes_no_sense_is_refused_as_ever(scheduler: Scheduler) -> None:

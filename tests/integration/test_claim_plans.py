@@ -28,7 +28,9 @@ OFFERED = """
 UPDATE vacancy.host_inventory SET
   pci_pools = '[{"vendor_id": "10de", "product_id": "20b5", "numa_node": null, "total": 9, "free": 9, "tags": {}}]',
   inventories = inventories || '{"CUSTOM_FPGA": {"total": 9}}',
-  allocated = '{}'
+  allocated = '{}',
+  zone = 'small',
+  aggregates = '{small}'
 WHERE host_id IN ('host-7', 'host-77777')
 """
 USAGE = """
@@ -118,6 +120,33 @@ def test_a_claim_reads_a_sample_whatever_the_number_of_hosts(explaining: Connect
 def test_hosts_that_a_request_names_are_found_by_index(explaining: Connection, named: str, more: str) -> None:
     for plan in plans(explaining, f'{{"vcpus": 1, "include": {named}{more}}}'):
         assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize(
+    "where", ['"zone": "small"', '"aggregates": ["small", "none"]', '"zone": "small", "aggregates": ["small"]']
+)
+@pytest.mark.parametrize(
+    "more", ["", ', "required": ["HW_CPU_X86_AVX2"]', ', "max_cpu_utilization": null, "avoid": ["host-7"]']
+)
+def test_the_few_hosts_of_a_zone_or_an_aggregate_are_found_by_index(
+    explaining: Connection, where: str, more: str
+) -> None:
+    request = f'{{"vcpus": 1, {where}{more}}}'
+    for plan in plans(explaining, request):
+        assert "Seq Scan" not in plan, plan
+    ((host_id, _),) = query(explaining, CLAIM, str(uuid.uuid4()), request)
+    assert host_id in ("host-7", "host-77777")
+
+
+def test_who_meets_others_on_the_few_hosts_that_fit_does_not_look_at_all(explaining: Connection, fleet: str) -> None:
+    """One of two hosts is being claimed from: the other one is found among those that offer what is asked for."""
+    with closing(psycopg2.connect(fleet)) as other:
+        query(other, "SELECT pg_advisory_xact_lock(hashtextextended('host-7', 1))")
+        for more in ('"pci": [{"vendor_id": "10de"}]', '"resources": {"CUSTOM_FPGA": 1}', '"zone": "small"') * 3:
+            explaining.notices.clear()
+            ((host_id, _),) = query(explaining, CLAIM, str(uuid.uuid4()), f'{{"vcpus": 1, {more}}}')
+            assert host_id == "host-77777"
+            assert not [notice for notice in explaining.notices if "Seq Scan" in notice]
 
 
 def test_what_few_hosts_offer_is_found_by_index(explaining: Connection) -> None:

@@ -65,6 +65,7 @@ def hosts(draw: st.DrawFn) -> dict[str, Any]:
             "disk_pool": pool,
             "status": draw(st.sampled_from(["ENABLED", "ENABLED", "DISABLED"])),
             "clock_ahead": draw(st.sampled_from([False, False, True])),
+            "zone": draw(st.sampled_from([None, "one", "two"])),
             "inventories": json.dumps({name: units for name, units in inventories.items() if units}),
         },
     }
@@ -95,7 +96,17 @@ def fill(owner: Connection, fleet: list[dict[str, Any]], pool_gb: int) -> None:
     vcpus=AMOUNTS,
     memory_mb=AMOUNTS,
     disk_gb=AMOUNTS,
-    more=st.sampled_from([{}, {}, {"min_memory_mb_available": 2}, {"weights": {"load": 0}}, {"weights": {"age": 3}}]),
+    more=st.sampled_from(
+        [
+            {},
+            {},
+            {"min_memory_mb_available": 2},
+            {"weights": {"load": 0}},
+            {"weights": {"age": 3}},
+            {"zone": "one"},
+            {"zone": ""},
+        ]
+    ),
 )
 def test_a_plain_request_gets_what_any_other_would(
     owner: Connection,

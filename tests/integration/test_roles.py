@@ -63,7 +63,7 @@ INNER = (
     "SELECT vacancy.are_amounts('{}', 0)",
     "SELECT * FROM vacancy.complex_parts_fit(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
     "SELECT vacancy.requested_pci_kinds('[]')",
-    "SELECT vacancy.best_of_sample(NULL, 1, true, 1)",
+    "SELECT vacancy.best_of_sample(NULL, 1, true)",
     "SELECT vacancy.is_complex(NULL)",
     "SELECT vacancy.place_complex_parts('host-1', NULL, NULL, NULL)",
     "SELECT vacancy.complex_fit('host-1', NULL, NULL, NULL)",
@@ -71,6 +71,8 @@ INNER = (
     "SELECT vacancy.hosts_that_offer(NULL, 1)",
     "SELECT vacancy.hosts_near('{}', 1)",
     "SELECT vacancy.hosts_named('{}')",
+    "SELECT vacancy.hosts_in_zone('zone', 1)",
+    "SELECT * FROM vacancy.simple_fit(NULL, NULL)",
     "SELECT vacancy.keep_unshown_amounts('{}')",
 )
 CLAIMING = (

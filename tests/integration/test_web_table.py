@@ -25,6 +25,18 @@ KINDS = [
     {"vendor_id": "8086", "product_id": "154c", "tags": {}},
 ]
 
+CLASSES = ["CUSTOM_FPGA", "CUSTOM_LICENCE"]
+SIMPLE = {"disabled", "vcpus_unit", "vcpus_free", "memory_mb_free", "memory_mb_available"}
+# The hosts on which all complex parts of a request have a place, by the search that a claim makes.
+PLACED = """
+SELECT i.host_id FROM vacancy.host_inventory AS i
+CROSS JOIN (SELECT vacancy.prepare_request(%s) AS request OFFSET 0) AS one
+CROSS JOIN LATERAL vacancy.place_complex_parts(
+  i.host_id, (one.request).resources, (one.request).numa, (one.request).pci
+) AS p
+WHERE p.held IS NOT NULL
+"""
+
 
 @pytest.fixture
 def settings(database: str) -> Settings:
@@ -104,14 +116,14 @@ def test_what_fits_says_of_each_host_what_why_says(owner: Connection, kept: int 
             {**drawn.choice(KINDS), "numa_node": drawn.choice([None, 0, 1]), "total": 4, "free": drawn.randrange(-1, 6)}
             for _ in range(drawn.randrange(4))
         ]
-        classes = {"CUSTOM_FPGA": {"total": drawn.randrange(1, 4)}} if drawn.random() < 0.5 else {}
+        classes = {name: {"total": drawn.randrange(1, 4)} for name in CLASSES if drawn.random() < 0.5}
         upsert_inventory(
             owner,
             host_id=host,
             name=host,
             status="DISABLED" if number % 9 == 0 else "ENABLED",
             inventories=json.dumps({"VCPU": {"total": 64, "max_unit": 64}, "MEMORY_MB": {"total": 262_144}} | classes),
-            allocated=json.dumps({"CUSTOM_FPGA": drawn.randrange(2)}),
+            allocated=json.dumps({name: drawn.randrange(2) for name in CLASSES}),
             numa_cells=json.dumps(cells),
             pci_pools=json.dumps(pools),
         )
@@ -134,6 +146,8 @@ def test_what_fits_says_of_each_host_what_why_says(owner: Connection, kept: int 
         why = {host: by for host, _, by in query(owner, "SELECT * FROM vacancy.why(%s)", request)}
         found = query(owner, "SELECT host_id, ruled_out_by, dimensions, score FROM vacancy.what_fits(%s)", request)
         assert {row[0] for row in found} == set(why)
+        placed = {host for (host,) in query(owner, PLACED, request)}
+        assert placed == {host for host, by in why.items() if set(by) <= SIMPLE}, request
         for host, first, dimensions, score in found:
             told = why[host]
             assert (first is None) == (dimensions == 0) == (not told), (request, host, told)
@@ -158,8 +172,8 @@ def _request(drawn: Random) -> dict[str, Any]:
         document["pci"] = [
             {"vendor_id": "10de", "count": drawn.choice([1, 2, 5]), "same_cell": drawn.random() < 0.3}
             | ({"product_id": "20b5"} if drawn.random() < 0.5 else {})
-            for _ in range(drawn.choice([1, 1, 2]))
+            for _ in range(drawn.choice([1, 1, 2, 3]))
         ]
     if "resources" in parts:
-        document["resources"] = {"CUSTOM_FPGA": drawn.choice([1, 2])}
+        document["resources"] = {name: drawn.choice([1, 2]) for name in drawn.sample(CLASSES, drawn.choice([1, 1, 2]))}
     return document
