@@ -185,8 +185,9 @@ def _totals(summary: Summary, n_shown: int, matching: int | None) -> Text:
         line.append(f" ({matching:,} match, {n_shown:,} shown)", "dim")
     elif hidden := summary.hosts + summary.pools - n_shown:
         n_out = summary.hosts - summary.schedulable
-        which = f"; `vacancy hosts --out` shows the {n_out:,} that are out" if n_out else ""
-        line.append(f" ({hidden:,} more not shown{which})", "dim")
+        which = "the one that is out" if n_out == 1 else f"the {n_out:,} that are out"
+        more = f"; `vacancy hosts --out` shows {which}" if n_out else ""
+        line.append(f" ({hidden:,} more not shown{more})", "dim")
     return line
 
 
