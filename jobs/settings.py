@@ -49,15 +49,16 @@ _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_|$)")
 class LocalSettings(Section):
     """The local stack of `vacancy up` and the Flink of `vacancy job run`; port 0 picks a free one."""
 
-    kafka_port: int = Field(default=0, ge=0, le=65_535, description="The broker.")
-    postgres_port: int = Field(default=0, ge=0, le=65_535, description="The database server.")
-    flink_port: int = Field(default=0, ge=0, le=65_535, description="Flink's web UI.")
-    web_port: int = Field(default=0, ge=0, le=65_535, description="The fleet page.")
+    kafka_port: int = Field(default=0, ge=0, le=65_535, description="Port of the broker.")
+    postgres_port: int = Field(default=0, ge=0, le=65_535, description="Port of the database server.")
+    flink_port: int = Field(default=0, ge=0, le=65_535, description="Port of Flink's web UI.")
+    web_port: int = Field(default=0, ge=0, le=65_535, description="Port of the fleet page.")
     flink_metrics_port: int | None = Field(
         default=None,
         ge=1,
         le=65_535,
-        description="Port of Flink's Prometheus metrics, on every address of this machine. Unset: no metrics.",
+        description="Port of Flink's Prometheus metrics, which listens on every address of this machine. Unset: no"
+        " metrics.",
     )
     min_free_disk_mb: int = Field(
         default=1024, ge=0, description="`vacancy up` does not start with less free space than this in its data dir."
@@ -65,17 +66,18 @@ class LocalSettings(Section):
 
 
 class WebSettings(Section):
-    """The fleet page, `vacancy web`. It only reads, with `postgres.reader_dsn`."""
+    """The fleet page, `vacancy web`. It only reads, as `postgres.reader_dsn`."""
 
     listen: str = Field(
         default="127.0.0.1:9770",
-        description="Address and port. One that other machines reach needs `token` and `allow_hosts`.",
+        description="Address and port to listen on. If other machines reach it, `token` and `allow_hosts` must be set.",
     )
     allow_hosts: tuple[str, ...] = Field(
-        default=(), description="Names by which browsers call the server, without ports; those of loopback always may."
+        default=(),
+        description="Names by which browsers may call the server, without ports. Names of loopback are always allowed.",
     )
     token: SecretStr | None = Field(
-        default=None, min_length=16, description="What a browser or a proxy must show; better in the environment."
+        default=None, min_length=16, description="Token that a browser or a proxy must send; better in the environment."
     )
     certificate_file: Path | None = Field(
         default=None, description="PEM file with the server's certificate and its intermediates, for TLS."

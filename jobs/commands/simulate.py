@@ -44,7 +44,9 @@ Examples:
     show_default=True,
     help="Storage pools that the disk of three quarters of the hosts comes from.",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which fleet.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Number that the fleet is drawn from."
+)
 @click.option("--for", "for_", metavar="SECONDS", type=DurationType(), help="Stop after this time.")
 @settings_options
 @log_format_option
