@@ -8,15 +8,16 @@ Docker, Kubernetes and systemd hand over secrets), the TOML file, the defaults.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -44,6 +45,11 @@ from vacancy.topology.settings import JobSettings
 CONFIG_NAME = "vacancy.toml"
 _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_|$)")
 """What Kubernetes adds to the environment of a pod for a Service with a name such as vacancy-agent."""
+
+
+_DIRECTORIES = ("VACANCY_DATA_DIR", "VACANCY_SECRETS_DIR")
+"""The other variables that commands read."""
+_JSON = {"list": """'["one", "two"]'""", "table": """'{"key": "value"}'"""}
 
 
 class LocalSettings(Section):
@@ -182,7 +188,7 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
     Raises:
         ConfigError: lists every mistake in one line, without values, since these may be secret.
     """
-    _refuse_misspelt(os.environ)
+    _check_variables(os.environ)
     document: dict[str, Any] = {}
     if file is not None:
         try:
@@ -200,22 +206,40 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
         raise ConfigError(f"{file or 'settings'}: {mistakes}") from None
 
 
-def _refuse_misspelt(names: Iterable[str]) -> None:
-    """Raises ConfigError for a variable that looks like a setting and is none; pydantic passes over these."""
-    settings = [
-        f"VACANCY_{section}__{key}".upper()
+def _check_variables(variables: Mapping[str, str]) -> None:
+    """Raises ConfigError for what pydantic passes over or cannot explain.
+
+    That is a variable that looks like a setting and is none, and a list or a table that is not JSON.
+    """
+    settings = {
+        f"VACANCY_{section}__{key}".upper(): default
         for section, field in Settings.model_fields.items()
-        for key in type(field.default).model_fields
-    ]
+        for key, default in field.default
+    }
     sections = "|".join(Settings.model_fields).upper()
-    unknown = re.compile(rf"VACANCY_(?!({sections})__).*__|VACANCY_({sections})_(?!_)")
+    unknown = re.compile(rf"VACANCY_(?!({sections})__).*__|VACANCY_({sections})(_(?!_)|$)")
     mistakes = []
-    for name in sorted(names):
+    for name in sorted(variables):
+        near = difflib.get_close_matches(name.upper(), settings, 1, cutoff=0.75)
+        near_directory = difflib.get_close_matches(name.upper(), _DIRECTORIES, 1, cutoff=0.8)
+        default = settings.get(name.upper())
         if unknown.match(name.upper()) and not _OF_KUBERNETES.search(name.upper()):
-            near = difflib.get_close_matches(name.upper(), settings, 1, cutoff=0.75)
             mistakes.append(f"{name}: no such setting ({f'is it {near[0]}?' if near else 'see docs/settings.md'})")
+        elif name.startswith("VACANCY_") and near_directory and name not in _DIRECTORIES:
+            mistakes.append(f"{name}: no such variable (is it {near_directory[0]}?)")
+        elif isinstance(default, tuple | dict | BaseModel) and not _is_json(variables[name]):
+            kind = "list" if isinstance(default, tuple) else "table"
+            mistakes.append(f"{name}: write the {kind} as JSON, such as {_JSON[kind]}")
     if mistakes:
         raise ConfigError(f"environment: {'; '.join(mistakes)}")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _mistake(detail: Any) -> str:
