@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from tests.harness.rows import query
 from tests.harness.servers import new_database
 from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.postgres.whole_host import read_host
 from vacancy.jobs.local.postgres_server import PostgresServer
 
 HOSTS = 100_000
@@ -118,6 +119,20 @@ def test_a_claim_reads_a_sample_whatever_the_number_of_hosts(explaining: Connect
 def test_hosts_that_a_request_names_are_found_by_index(explaining: Connection, named: str, more: str) -> None:
     for plan in plans(explaining, f'{{"vcpus": 1, "include": {named}{more}}}'):
         assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize("host", ["host-7", "host-500"])
+def test_one_host_is_read_whole_by_index(explaining: Connection, host: str) -> None:
+    """With what drifts on it: of all other hosts only those that have the same disk."""
+    query(explaining, "UPDATE vacancy.host_inventory SET disk_id = 'shared' WHERE host_id IN ('host-500', 'host-501')")
+    explaining.notices.clear()
+    document = read_host(explaining, host)
+    assert document is not None
+    assert ("shared_disk" in [drift["kind"] for drift in document["drift"]]) == (host == "host-500")
+    found = [notice for notice in explaining.notices if "plan:" in notice and "vacancy.host" in notice]
+    assert found
+    for plan in found:
+        assert "Seq Scan on host" not in plan, plan
 
 
 def test_what_few_hosts_offer_is_found_by_index(explaining: Connection) -> None:
