@@ -53,4 +53,4 @@ def command(config: Path | None, data_dir: Path | None, as_json: bool, limit: in
         table.add_row(row["consumer"], row["host_name"] or row["host_id"], *amounts, f"{row['age']:.1f} s")
     console = table_console()
     console.print(table)
-    console.print(f"{len(rows):,} claims in flight", style="bold")
+    console.print(f"{len(rows):,} claim{'' if len(rows) == 1 else 's'} in flight", style="bold")

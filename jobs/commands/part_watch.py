@@ -62,7 +62,8 @@ def line(parts: Mapping[str, Part]) -> Text:
 def _word(name: str, part: Part) -> Text:
     match name:
         case "claims":
-            return Text(safe(f"{part.text.split()[0]} claims"))
+            number = part.text.split()[0]
+            return Text(safe(f"{number} claim{'' if number == '1' else 's'}"))
         case "fleet page":
             return Text(safe(part.text))
     return Text(f"{name} {'ok' if part.well else 'unknown'}", "green" if part.well else "")
