@@ -283,8 +283,8 @@ def questions(hosts: int, rows: int, saved: bool) -> None:
 def beside(hosts: int, rows: int, seconds: float, saved: bool, turns: int) -> None:
     """Claims a second and rows a second, in turns with the page (20 browsers) and with its server stopped.
 
-    One client claims while rows are rewritten at the rate, each quarter of a second: what shows is how many claims there
-    are, and whether the rate is held. Then one connection rewrites rows as quickly as it can. Both leave a part of two
+    One client claims while rows are rewritten at the rate, in four transactions a second: what shows is how many claims
+    there are, and whether the rate is held. Then one connection rewrites rows as quickly as it can. Both leave a part of two
     cores to the page, so that what shows is whether it stands in the way. The turns are short, since the rates of a
     machine wander by more than the page takes.
     """

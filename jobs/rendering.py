@@ -44,6 +44,11 @@ def percent(fraction: float | None) -> str:
     return f"{fraction:.0%}" if abs(fraction) < 100 else f"{100 * fraction:.3g}%"
 
 
+def counted(number: int, thing: str) -> str:
+    """How many of a thing: ``1 host``, ``1,000 hosts``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def size(n_bytes: float | None) -> str:
     """Bytes in the unit that gives at most three digits before the point: ``12.3 MB``."""
     if n_bytes is None:

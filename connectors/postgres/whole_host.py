@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+
 from vacancy.connectors.postgres.documents import documents
-from vacancy.connectors.postgres.servers import Connection
 from vacancy.schemas.errors import VacancyError
 
 LISTED = 500

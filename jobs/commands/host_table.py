@@ -17,7 +17,7 @@ from rich.text import Text
 
 from vacancy.connectors.postgres.connection import UnreachableError, explained
 from vacancy.connectors.postgres.schedulable_hosts import ALL, HostRow, Selection, count, fetch, fetch_columns
-from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, duration, one_line, percent, size
+from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, counted, duration, one_line, percent, size
 from vacancy.jobs.terminal import safe
 
 _CHROME_LINES = 8
@@ -193,7 +193,7 @@ def _totals(summary: Summary, n_shown: int, matching: int | None) -> Text:
 
 def summary_line(summary: Summary) -> str:
     """The number of hosts, how many are not schedulable and why, and what is free."""
-    counts = [f"{summary.hosts:,} hosts", f"{summary.schedulable:,} schedulable"]
+    counts = [counted(summary.hosts, "host"), f"{summary.schedulable:,} schedulable"]
     counts += [
         f"{count:,} {what}"
         for count, what in (
@@ -202,10 +202,11 @@ def summary_line(summary: Summary) -> str:
             (summary.clock_ahead, "from the future"),
             (summary.disabled, "disabled"),
             (summary.without_usage, "without usage yet"),
-            (summary.pools, "storage pools"),
         )
         if count
     ]
+    if summary.pools:
+        counts.append(counted(summary.pools, "storage pool"))
     if summary.oldest_age is not None:
         counts.append(f"oldest {duration(summary.oldest_age)}")
     free = (

@@ -145,7 +145,7 @@ def see_the_live_view(terminal: Terminal) -> None:
 def test_it_ends_by_itself_after_its_time(directory: Path) -> None:
     with UpAlone(directory, "--for", "1", "--emit", "200ms") as up:
         assert up.process.wait(START_SECONDS) == 0, up.output
-        assert "1 hosts, " in up.output
+        assert "1 host, " in up.output
     assert all_parts(directory) == []
     assert load_settings(directory / "vacancy.toml").job.emit.total_seconds() == 0.2
 
