@@ -284,9 +284,9 @@ def beside(hosts: int, rows: int, seconds: float, saved: bool, turns: int) -> No
     """Claims a second and rows a second, in turns with the page (20 browsers) and with its server stopped.
 
     One client claims while rows are rewritten at the rate, in four transactions a second: what shows is how many claims
-    there are, and whether the rate is held. Then one connection rewrites rows as quickly as it can. Both leave a part of two
-    cores to the page, so that what shows is whether it stands in the way. The turns are short, since the rates of a
-    machine wander by more than the page takes.
+    there are, and whether the rate is held. Then one connection rewrites rows as quickly as it can. Both leave
+    a part of two cores to the page, so that what shows is whether it stands in the way. The turns are short, since the
+    rates of a machine wander by more than the page takes.
     """
     slice_s = min(seconds, 2.0)
     with web_stack(hosts) as stack, Clients(stack.address, BROWSERS) as clients:
