@@ -124,7 +124,10 @@ def test_hosts_that_a_request_names_are_found_by_index(explaining: Connection, n
 @pytest.mark.parametrize("host", ["host-7", "host-500"])
 def test_one_host_is_read_whole_by_index(explaining: Connection, host: str) -> None:
     """With what drifts on it: of all other hosts only those that have the same disk."""
-    query(explaining, "UPDATE vacancy.host_inventory SET disk_id = 'shared' WHERE host_id IN ('host-500', 'host-501')")
+    shared = (
+        "UPDATE vacancy.host_inventory SET disk_id = 'shared' WHERE host_id IN ('host-500', 'host-501') RETURNING 1"
+    )
+    assert len(query(explaining, shared)) == 2
     explaining.notices.clear()
     document = read_host(explaining, host)
     assert document is not None
