@@ -266,6 +266,56 @@ def _first_command(result: Result) -> Iterator[Sequence[str]]:
     )
 
 
+def _web_browser(result: Result) -> Iterator[Sequence[str]]:
+    yield (
+        f"the fleet page, {_fleet(result)} (`bench.web browser`): map painted / work a frame, p95 / longest gap",
+        f"{result['map_painted_ms']['median'] / 1000:.1f} s / {result['work_a_frame_ms']['p95']:.0f} ms / "
+        f"{result['gaps_ms']['max']:.0f} ms",
+        "",
+    )
+
+
+def _web_cost(result: Result) -> Iterator[Sequence[str]]:
+    alone, beside = result["no_browser"], result["20_browsers"]
+    yield (
+        "its server, without a browser / with 20 (`bench.web cost`)",
+        f"{100 * alone['server_cores']:.1f} / {100 * beside['server_cores']:.1f} % of a core, and "
+        f"{100 * max(alone['database_cores'], beside['database_cores']):.1f} % of one in the database",
+        "",
+    )
+
+
+def _web_questions(result: Result) -> Iterator[Sequence[str]]:
+    fits = result["what_fits_ms"]
+    yield (
+        f"what fits a plain request, {_fleet(result)} / why one host is out / a host, whole (`bench.web questions`)",
+        f"{fits['plain'] / 1000:.1f} s / {result['why_one_host_ms']['plain']:.0f} ms / {result['a_host_ms']:.0f} ms",
+        "",
+    )
+
+
+def _web_beside(result: Result) -> Iterator[Sequence[str]]:
+    if "rows_at_the_rate" in result:
+        yield (
+            "claims/s / rows/s at their rate, beside the page as a share of those without it (`bench.web beside`)",
+            f"{result['claims']['ratio_median']:.2f} / {result['rows_at_the_rate']['ratio_median']:.2f}",
+            "",
+        )
+
+
+def _web_live(result: Result) -> Iterator[Sequence[str]]:
+    pixel = result["event_to_pixel_s"]
+    yield (
+        f"append of an event → its pixel, {result['hosts']:,} hosts at 1 Hz (`bench.web live`): p50 / p99",
+        f"{pixel['p50']:.2f} / {pixel['p99']:.2f} s",
+        "",
+    )
+
+
+def _fleet(result: Result) -> str:
+    return f"{result['hosts']:,} hosts, {result['rows_per_s']:,} rows rewritten a second"
+
+
 _ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
     "ingest": _ingest,
     "freshness": _freshness,
@@ -278,6 +328,11 @@ _ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
     "live_claims": _live_claims,
     "agent_cost": _agent,
     "simulate_rate": _simulate,
+    "web_browser": _web_browser,
+    "web_cost": _web_cost,
+    "web_questions": _web_questions,
+    "web_beside": _web_beside,
+    "web_live": _web_live,
     "first_command": _first_command,
 }
 

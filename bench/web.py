@@ -269,12 +269,20 @@ def questions(hosts: int, rows: int, saved: bool) -> None:
     """What fits, for plain and complex requests; why one host is out; a host. Each is asked three times."""
     with web_stack(hosts) as stack, Writer(stack, hosts, rows):
         _wait_until_seen(stack)
-        result: dict[str, Any] = {"hosts": hosts, "rows_per_s": rows, "what_fits_ms": {}, "why_one_host_ms": {}}
+        paths = {("a_host_ms", ""): "/api/host?id=host-20"}
         for name, request in REQUESTS.items():
-            result["what_fits_ms"][name] = _timed(stack, f"/api/fits?request={quote(request)}")
-            result["why_one_host_ms"][name] = _timed(stack, f"/api/why?id=host-20&request={quote(request)}")
-        result["a_host_ms"] = _timed(stack, "/api/host?id=host-20")
-        _finish("web_questions", result, saved=saved)
+            paths["what_fits_ms", name] = f"/api/fits?request={quote(request)}"
+            paths["why_one_host_ms", name] = f"/api/why?id=host-20&request={quote(request)}"
+        took: dict[tuple[str, str], list[float]] = {place: [] for place in paths}
+        for _ in range(3):  # in turns: an answer is kept for a moment
+            for place, path in paths.items():
+                took[place].append(_timed(stack, path))
+            time.sleep(2.1)
+        medians = {place: round(statistics.median(times), 1) for place, times in took.items()}
+        result = {"hosts": hosts, "rows_per_s": rows} | {
+            kind: {name: medians[kind, name] for name in REQUESTS} for kind in ("what_fits_ms", "why_one_host_ms")
+        }
+        _finish("web_questions", result | {"a_host_ms": medians["a_host_ms", ""]}, saved=saved)
 
 
 @main.command()
@@ -283,17 +291,21 @@ def questions(hosts: int, rows: int, saved: bool) -> None:
 def beside(hosts: int, rows: int, seconds: float, saved: bool, turns: int) -> None:
     """Claims a second and rows a second, in turns with the page (20 browsers) and with its server stopped.
 
-    One client claims while rows are rewritten at the rate; then one connection rewrites rows as quickly as it can. Both
-    leave a part of two cores to the page, so that what shows is whether it stands in the way. The turns are short,
-    since the rates of a machine wander by more than the page takes.
+    One client claims while rows are rewritten at the rate, in four transactions a second: what shows is how many claims
+    there are, and whether the rate is held. Then one connection rewrites rows as quickly as it can. Both leave
+    a part of two cores to the page, so that what shows is whether it stands in the way. The turns are short, since the
+    rates of a machine wander by more than the page takes.
     """
     slice_s = min(seconds, 2.0)
     with web_stack(hosts) as stack, Clients(stack.address, BROWSERS) as clients:
         _wait_until_seen(stack)
-        with Writer(stack, hosts, rows), _Claimer(stack.owner_dsn, claim_ttl_of(hosts)) as claimer:
-            claims = _in_turns(stack, claimer.progress, turns, slice_s)
+        with (
+            Writer(stack, hosts, rows // 4, 0.25) as writer,
+            _Claimer(stack.owner_dsn, claim_ttl_of(hosts)) as claimer,
+        ):
+            claims, held = _in_turns(stack, (claimer.progress, writer.progress), turns, slice_s)
         with Writer(stack, hosts, rows, 0.0) as writer:
-            written = _in_turns(stack, writer.progress, turns, slice_s)
+            (written,) = _in_turns(stack, (writer.progress,), turns, slice_s)
         answered = len(clients.bytes)
         updated, hot = _hot(stack)
     result = {
@@ -301,6 +313,7 @@ def beside(hosts: int, rows: int, seconds: float, saved: bool, turns: int) -> No
         "rows_per_s_beside_claims": rows,
         "turns": turns,
         "claims": claims,
+        "rows_at_the_rate": held,
         "rows": written,
         "hot_share": round(hot / max(updated, 1), 5),
         "frames_answered": answered,
@@ -336,22 +349,28 @@ def _claim(dsn: str, claim_ttl: timedelta, claims: Any, stop: Any) -> None:
         claims.value += 1
 
 
-def _in_turns(stack: WebStack, progress: Callable[[], tuple[float, int]], turns: int, slice_s: float) -> dict[str, Any]:
-    """Rates with the page's server and with it stopped, and the median of the ratios of neighbours."""
+def _in_turns(
+    stack: WebStack, progress: Sequence[Callable[[], tuple[float, int]]], turns: int, slice_s: float
+) -> list[dict[str, Any]]:
+    """For each progress its rates with the page's server and with it stopped, and the median of their ratios."""
     server = psutil.Process(stack.pid)
-    rates: dict[str, list[int]] = {"with": [], "without": []}
-    wait_until(lambda: progress()[1] > 0, WAIT_SECONDS, "nothing is claimed or written")
+    rates: list[dict[str, list[int]]] = [{"with": [], "without": []} for _ in progress]
+    wait_until(lambda: all(one()[1] > 0 for one in progress), WAIT_SECONDS, "nothing is claimed or written")
     try:
         for turn in range(turns):
             for way in ("with", "without") if turn % 2 == 0 else ("without", "with"):
                 server.send_signal(signal.SIGCONT if way == "with" else signal.SIGSTOP)
                 time.sleep(1.0)  # the first look after a pause is larger
-                began, before = progress()
+                before = [one() for one in progress]
                 time.sleep(slice_s)  # what is measured: the progress of this time
-                ended, after = progress()
-                rates[way].append(round((after - before) / max(ended - began, 0.001)))
+                for rate, (began, first), (ended, last) in zip(rates, before, [one() for one in progress], strict=True):
+                    rate[way].append(round((last - first) / max(ended - began, 0.001)))
     finally:
         server.send_signal(signal.SIGCONT)
+    return [_compared(rate) for rate in rates]
+
+
+def _compared(rates: dict[str, list[int]]) -> dict[str, Any]:
     ratios = sorted(a / max(b, 1) for a, b in zip(rates["with"], rates["without"], strict=True))
     return {
         "ratio_median": round(statistics.median(ratios), 3),
@@ -500,15 +519,11 @@ def _share(stack: WebStack, seconds: float) -> dict[str, float]:
     }
 
 
-def _timed(stack: WebStack, path: str, times: int = 3) -> float:
-    """The median of so many answers, in ms."""
-    took = []
-    for _ in range(times):
-        began = time.perf_counter()
-        _get(stack, path)
-        took.append((time.perf_counter() - began) * 1000)
-        time.sleep(2.1)  # longer than an answer is kept
-    return round(statistics.median(took), 1)
+def _timed(stack: WebStack, path: str) -> float:
+    """How long an answer takes, in ms."""
+    began = time.perf_counter()
+    _get(stack, path)
+    return (time.perf_counter() - began) * 1000
 
 
 def _p95(values: Sequence[float]) -> dict[str, float]:

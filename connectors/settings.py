@@ -25,10 +25,12 @@ class KafkaSecurity(Section):
     """TLS and authentication for Kafka; the job reads the files on its job manager and task managers."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="Whether the connection is encrypted (SSL) and authenticated (SASL)."
+        default="PLAINTEXT",
+        description="Whether the connection is encrypted (`SSL`), authenticated (`SASL_PLAINTEXT`) or both"
+        " (`SASL_SSL`).",
     )
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        default=None, description="SASL mechanism, for the SASL_* protocols."
+        default=None, description="SASL mechanism, for the protocols with SASL."
     )
     username: str | None = Field(default=None, description="SASL user.")
     password: SecretStr | None = Field(default=None, description="SASL password; better in the environment.")
@@ -75,11 +77,16 @@ class KafkaSecurity(Section):
 class KafkaSettings(Section):
     """The topics and the brokers that hold them."""
 
-    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="Brokers to ask first: host:port, ...")
-    usage_topic: Topic = Field(default="vacancy.usage", description="What each host has in use, every interval.")
-    inventory_topic: Topic = Field(default="vacancy.inventory", description="What each host is; compacted.")
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", description="Brokers to connect to first, as `host:port,host:port`."
+    )
+    usage_topic: Topic = Field(default="vacancy.usage", description="Topic of usage events: what each host has in use.")
+    inventory_topic: Topic = Field(
+        default="vacancy.inventory", description="Topic of inventory events: what each host is. It is compacted."
+    )
     dead_letter_topic: Topic = Field(
-        default="vacancy.dead-letters", description="What is put aside: bad records and refused rows."
+        default="vacancy.dead-letters",
+        description="Topic of dead letters: records that cannot be decoded, and rows that the database refuses.",
     )
     partitions: int = Field(default=4, ge=1, le=10_000, description="Partitions of a topic that is created.")
     replication_factor: int = Field(default=1, ge=1, le=100, description="Replicas of a topic that is created.")
@@ -93,16 +100,20 @@ class PostgresSettings(Section):
     """One connection string per role (libpq's key/value or URI form), each with that role's password if it has one."""
 
     owner_dsn: SecretStr = Field(
-        default=SecretStr("postgresql://127.0.0.1/vacancy"), description="Owns the tables: `vacancy migrate`."
+        default=SecretStr("postgresql://127.0.0.1/vacancy"),
+        description="For the owner of the tables: `vacancy migrate`, `disable`, `enable`.",
     )
     job_dsn: SecretStr = Field(
-        default=SecretStr("postgresql://vacancy_job@127.0.0.1/vacancy"), description="Writes the tables: the job."
+        default=SecretStr("postgresql://vacancy_job@127.0.0.1/vacancy"),
+        description="For the job, which writes the tables.",
     )
     scheduler_dsn: SecretStr = Field(
-        default=SecretStr("postgresql://vacancy_scheduler@127.0.0.1/vacancy"), description="Reads and claims."
+        default=SecretStr("postgresql://vacancy_scheduler@127.0.0.1/vacancy"),
+        description="For schedulers, which read and claim.",
     )
     reader_dsn: SecretStr = Field(
-        default=SecretStr("postgresql://vacancy_reader@127.0.0.1/vacancy"), description="Reads: `vacancy hosts`."
+        default=SecretStr("postgresql://vacancy_reader@127.0.0.1/vacancy"),
+        description="For all that only reads, such as `vacancy hosts`.",
     )
     connect_timeout: Duration = Field(
         default=timedelta(seconds=5),
@@ -134,13 +145,14 @@ class AgentSettings(Section):
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="How far a figure of the node's row may drift before a look is sent: fractions as they are, amounts"
-        " as shares of their capacity, bytes a second as shares of themselves. 0: each look is sent.",
+        description="How far a figure of the node's row may be off what it would be if each look were sent: a fraction"
+        " by this much, an amount by this share of its capacity, bytes a second by this share of the window's largest"
+        " rate. 0: each look is sent.",
     )
     max_silence: Duration = Field(
         default=timedelta(seconds=10),
         description="With `agent.tolerance`, a look is sent after this time in any case. At most half of `job.window`"
-        " and of `scheduler.max_age`.",
+        " and half of `scheduler.max_age`.",
     )
     inventory_interval: Duration = Field(
         default=timedelta(minutes=5), description="Time between two inventory events if nothing changes."
@@ -158,7 +170,7 @@ class AgentSettings(Section):
         default=600,
         ge=1,
         le=1_000_000,
-        description="Most usage events kept while the broker is away; then the oldest are dropped.",
+        description="How many usage events are kept while the broker is away. Of more, the oldest are dropped.",
     )
     metrics_port: int | None = Field(
         default=None, ge=1, le=65_535, description="Port of the agent's Prometheus metrics. Unset: no metrics."
@@ -167,7 +179,7 @@ class AgentSettings(Section):
         default="127.0.0.1",
         description="Address on which `agent.metrics_port` listens; `0.0.0.0` lets a Prometheus elsewhere read it.",
     )
-    disk_path: Path = Field(default=Path("/"), description="A path on the file system of the instances' disks.")
+    disk_path: Path = Field(default=Path("/"), description="A path on the file system that holds the instances' disks.")
     disk_pools: tuple[str, ...] = Field(
         default=(),
         description="Storage pools of libvirt that hold the disks of instances, for `agent.collector` `libvirt`. Unset:"
@@ -193,9 +205,15 @@ class AgentSettings(Section):
     reserved_vcpus: int = Field(default=0, ge=0, description="VCPUs reserved for the host itself.")
     reserved_memory_mb: int = Field(default=512, ge=0, description="MiB of memory reserved for the host itself.")
     reserved_disk_gb: int = Field(default=0, ge=0, description="GiB of disk reserved for the host itself.")
-    vcpu_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often a VCPU may be allocated.")
-    memory_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often memory may be allocated.")
-    disk_allocation_ratio: float = Field(default=1.0, gt=0, le=1000, description="How often disk may be allocated.")
+    vcpu_allocation_ratio: float = Field(
+        default=1.0, gt=0, le=1000, description="How many times a VCPU may be allocated."
+    )
+    memory_allocation_ratio: float = Field(
+        default=1.0, gt=0, le=1000, description="How many times memory may be allocated."
+    )
+    disk_allocation_ratio: float = Field(
+        default=1.0, gt=0, le=1000, description="How many times disk may be allocated."
+    )
 
     @property
     def reporting_interval(self) -> timedelta:
@@ -306,18 +324,22 @@ class SchedulerSettings(Section):
         description="Hosts to examine for a claim; if none of them fits, 16 times as many, and only then all.",
     )
     strategy: Strategy = Field(
-        default="spread", description="Which of the fitting hosts to pick: the emptiest, the fullest or a random one."
+        default="spread",
+        description="Which of the fitting hosts to pick: the emptiest (`spread`), the fullest (`pack`) or a random one"
+        " (`random`).",
     )
-    connections: int = Field(default=4, ge=1, le=1000, description="Most connections that one scheduler process opens.")
+    connections: int = Field(
+        default=4, ge=1, le=1000, description="How many connections one scheduler process may open."
+    )
     statement_timeout: Duration = Field(
         default=timedelta(seconds=5),
-        description="How long one try of a call to the database may take; the server ends it then, or else the client"
-        " a second later.",
+        description="How long one try of a call to the database may take. Then the server ends it, or a second later"
+        " the client.",
     )
     retry_for: Duration = Field(
         default=timedelta(seconds=15),
-        description="How long a call is tried again while the database is away or busy; the last try may take"
-        " `scheduler.statement_timeout` longer.",
+        description="How long a call is tried again while the database is away or busy. The last try may end"
+        " `scheduler.statement_timeout` later.",
     )
 
 
@@ -326,6 +348,7 @@ class ExtenderSettings(Section):
 
     answer_within: Duration = Field(
         default=timedelta(milliseconds=700),
-        description="How long reading the table may take for one request of kube-scheduler; without it all nodes pass."
-        " Must be shorter than the `httpTimeout` of the extender in kube-scheduler's configuration.",
+        description="How long reading the table may take for one request of kube-scheduler. If it takes"
+        " longer, all nodes pass. It must be shorter than the extender's `httpTimeout` in kube-scheduler's"
+        " configuration.",
     )

@@ -34,7 +34,18 @@ class PlainTable(Table):
 def table_console() -> Console:
     """A console for a table: as wide as the terminal, or wide enough for every column without one."""
     # Without a terminal Rich assumes 80 columns.
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH, highlight=False)
+    return _console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH)
+
+
+def line_console(*, stderr: bool = False) -> Console:
+    """A console for lines and a live view: without a terminal, long lines are not wrapped."""
+    return _console(soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty(), stderr=stderr)
+
+
+def _console(**options: Any) -> Console:
+    """A console; a terminal that cannot redraw (``TERM=dumb``) gets lines, as a file does, and no live view."""
+    console = Console(highlight=False, **options)
+    return Console(highlight=False, force_terminal=False, **options) if console.is_dumb_terminal else console
 
 
 def percent(fraction: float | None) -> str:
@@ -42,6 +53,11 @@ def percent(fraction: float | None) -> str:
     if fraction is None:
         return UNKNOWN
     return f"{fraction:.0%}" if abs(fraction) < 100 else f"{100 * fraction:.3g}%"
+
+
+def counted(number: int, thing: str) -> str:
+    """How many of a thing: ``1 host``, ``1,000 hosts``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def size(n_bytes: float | None) -> str:

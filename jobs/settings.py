@@ -8,15 +8,16 @@ Docker, Kubernetes and systemd hand over secrets), the TOML file, the defaults.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -46,18 +47,24 @@ _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_|$)")
 """What Kubernetes adds to the environment of a pod for a Service with a name such as vacancy-agent."""
 
 
+_DIRECTORIES = ("VACANCY_DATA_DIR", "VACANCY_SECRETS_DIR")
+"""The other variables that commands read."""
+_JSON = {"list": """'["one", "two"]'""", "table": """'{"key": "value"}'"""}
+
+
 class LocalSettings(Section):
     """The local stack of `vacancy up` and the Flink of `vacancy job run`; port 0 picks a free one."""
 
-    kafka_port: int = Field(default=0, ge=0, le=65_535, description="The broker.")
-    postgres_port: int = Field(default=0, ge=0, le=65_535, description="The database server.")
-    flink_port: int = Field(default=0, ge=0, le=65_535, description="Flink's web UI.")
-    web_port: int = Field(default=0, ge=0, le=65_535, description="The fleet page.")
+    kafka_port: int = Field(default=0, ge=0, le=65_535, description="Port of the broker.")
+    postgres_port: int = Field(default=0, ge=0, le=65_535, description="Port of the database server.")
+    flink_port: int = Field(default=0, ge=0, le=65_535, description="Port of Flink's web UI.")
+    web_port: int = Field(default=0, ge=0, le=65_535, description="Port of the fleet page.")
     flink_metrics_port: int | None = Field(
         default=None,
         ge=1,
         le=65_535,
-        description="Port of Flink's Prometheus metrics, on every address of this machine. Unset: no metrics.",
+        description="Port of Flink's Prometheus metrics, which listens on every address of this machine. Unset: no"
+        " metrics.",
     )
     min_free_disk_mb: int = Field(
         default=1024, ge=0, description="`vacancy up` does not start with less free space than this in its data dir."
@@ -65,17 +72,18 @@ class LocalSettings(Section):
 
 
 class WebSettings(Section):
-    """The fleet page, `vacancy web`. It only reads, with `postgres.reader_dsn`."""
+    """The fleet page, `vacancy web`. It only reads, as `postgres.reader_dsn`."""
 
     listen: str = Field(
         default="127.0.0.1:9770",
-        description="Address and port. One that other machines reach needs `token` and `allow_hosts`.",
+        description="Address and port to listen on. If other machines reach it, `token` and `allow_hosts` must be set.",
     )
     allow_hosts: tuple[str, ...] = Field(
-        default=(), description="Names by which browsers call the server, without ports; those of loopback always may."
+        default=(),
+        description="Names by which browsers may call the server, without ports. Names of loopback are always allowed.",
     )
     token: SecretStr | None = Field(
-        default=None, min_length=16, description="What a browser or a proxy must show; better in the environment."
+        default=None, min_length=16, description="Token that a browser or a proxy must send; better in the environment."
     )
     certificate_file: Path | None = Field(
         default=None, description="PEM file with the server's certificate and its intermediates, for TLS."
@@ -180,7 +188,7 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
     Raises:
         ConfigError: lists every mistake in one line, without values, since these may be secret.
     """
-    _refuse_misspelt(os.environ)
+    _check_variables(os.environ)
     document: dict[str, Any] = {}
     if file is not None:
         try:
@@ -198,22 +206,40 @@ def load_settings(file: Path | None, flags: Mapping[str, Any] | None = None) -> 
         raise ConfigError(f"{file or 'settings'}: {mistakes}") from None
 
 
-def _refuse_misspelt(names: Iterable[str]) -> None:
-    """Raises ConfigError for a variable that looks like a setting and is none; pydantic passes over these."""
-    settings = [
-        f"VACANCY_{section}__{key}".upper()
+def _check_variables(variables: Mapping[str, str]) -> None:
+    """Raises ConfigError for what pydantic passes over or cannot explain.
+
+    That is a variable that looks like a setting and is none, and a list or a table that is not JSON.
+    """
+    settings = {
+        f"VACANCY_{section}__{key}".upper(): default
         for section, field in Settings.model_fields.items()
-        for key in type(field.default).model_fields
-    ]
+        for key, default in field.default
+    }
     sections = "|".join(Settings.model_fields).upper()
-    unknown = re.compile(rf"VACANCY_(?!({sections})__).*__|VACANCY_({sections})_(?!_)")
+    unknown = re.compile(rf"VACANCY_(?!({sections})__).*__|VACANCY_({sections})(_(?!_)|$)")
     mistakes = []
-    for name in sorted(names):
+    for name in sorted(variables):
+        near = difflib.get_close_matches(name.upper(), settings, 1, cutoff=0.75)
+        near_directory = difflib.get_close_matches(name.upper(), _DIRECTORIES, 1, cutoff=0.8)
+        default = settings.get(name.upper())
         if unknown.match(name.upper()) and not _OF_KUBERNETES.search(name.upper()):
-            near = difflib.get_close_matches(name.upper(), settings, 1, cutoff=0.75)
             mistakes.append(f"{name}: no such setting ({f'is it {near[0]}?' if near else 'see docs/settings.md'})")
+        elif name.startswith("VACANCY_") and near_directory and name not in _DIRECTORIES:
+            mistakes.append(f"{name}: no such variable (is it {near_directory[0]}?)")
+        elif isinstance(default, tuple | dict | BaseModel) and not _is_json(variables[name]):
+            kind = "list" if isinstance(default, tuple) else "table"
+            mistakes.append(f"{name}: write the {kind} as JSON, such as {_JSON[kind]}")
     if mistakes:
         raise ConfigError(f"environment: {'; '.join(mistakes)}")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _mistake(detail: Any) -> str:

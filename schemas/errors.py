@@ -9,6 +9,10 @@ class VacancyError(Exception):
     exit_status = 1
 
 
+class NoAnswerError(VacancyError):
+    """No server answers where the settings say one is."""
+
+
 class ConfigError(VacancyError):
     """The settings or the arguments are wrong; the command ends with status 2."""
 

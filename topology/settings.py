@@ -30,17 +30,17 @@ MAX_PARALLELISM = 1024
 
 
 class JobSettings(BaseModel):
-    """The job's settings."""
+    """The Flink job, which keeps the table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: Duration = Field(
-        default=timedelta(seconds=60), description="Time span of a row's minimum free figures and rates."
+        default=timedelta(seconds=60), description="Time span of a row's rates and of its least free figures."
     )
     emit: Duration = Field(
         default=timedelta(seconds=1),
         ge=timedelta(milliseconds=100),
-        description="How often a host's row may be rewritten; 100 ms or more.",
+        description="Least time between two writes of a host's row: 100 ms or more.",
     )
     idle_timeout: Duration = Field(
         default=timedelta(seconds=1),
@@ -48,7 +48,10 @@ class JobSettings(BaseModel):
         " show; no row waits for the watermark.",
     )
     parallelism: int = Field(
-        default=2, ge=1, le=MAX_PARALLELISM, description="Parallel instances of each operator; savepoints fit any."
+        default=2,
+        ge=1,
+        le=MAX_PARALLELISM,
+        description="Parallel instances of each operator. A savepoint restores with any number of them.",
     )
     state_backend: Literal["hashmap", "rocksdb"] = Field(
         default="hashmap",

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from vacancy.connectors.settings import KafkaSettings
-from vacancy.schemas.errors import ConfigError, VacancyError
+from vacancy.schemas.errors import ConfigError, NoAnswerError, VacancyError
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not in its __all__
@@ -374,7 +374,7 @@ def unreachable(settings: KafkaSettings, waited_s: float, reason: str | None) ->
             f"Kafka at {settings.bootstrap_servers} cannot be used by {_who(settings)}: {reason}; {remedy}"
         )
     why = f": {reason}" if reason else ""
-    return VacancyError(
+    return NoAnswerError(
         f"no Kafka broker answers at {settings.bootstrap_servers} within {waited_s:g} s{why}; "
         "start it, or set kafka.bootstrap_servers and kafka.security"
     )

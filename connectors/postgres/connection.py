@@ -15,7 +15,7 @@ from psycopg2.extensions import parse_dsn
 from pydantic import SecretStr
 
 from vacancy.connectors.postgres.servers import Connection, Cursor, NoServerError, Servers, set_local
-from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.errors import NoAnswerError, VacancyError
 from vacancy.schemas.units import milliseconds_of
 
 STATEMENT_TIMEOUT = timedelta(seconds=30)
@@ -30,7 +30,7 @@ class MissingTablesError(VacancyError):
     """The database has no Vacancy tables."""
 
 
-class UnreachableError(VacancyError):
+class UnreachableError(NoAnswerError):
     """The server cannot be reached, accepts no connections now, or closed the connection: a retry may help."""
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
+
 from vacancy.connectors.postgres.documents import documents
-from vacancy.connectors.postgres.servers import Connection
 from vacancy.schemas.errors import VacancyError
 
 LISTED = 500
@@ -20,7 +21,9 @@ ORDER BY vendor_id, product_id, numa_node
 _CLASSES = (
     "SELECT resource_class, total, free FROM vacancy.resource_class WHERE host_id = %(host)s ORDER BY resource_class"
 )
-_HOST_DRIFT = "SELECT kind, promised, measured FROM vacancy.drifting WHERE host_id = %(host)s ORDER BY kind"  # by index
+_HOST_DRIFT = """
+SELECT kind, promised, measured FROM vacancy.drifting WHERE host_id = %(host)s AND disk_key = %(disk)s ORDER BY kind
+"""
 CLAIMS = """
 SELECT c.consumer, c.host_id, i.name AS host_name, c.vcpus, c.memory_mb, c.disk_gb, c.held, c.claimed_at, c.expires_at,
   statement_timestamp() - c.claimed_at AS age, c.expires_at - statement_timestamp() AS remaining
@@ -35,10 +38,11 @@ _NAMES = "SELECT name, host_id, shares FROM vacancy.host_inventory WHERE NOT ret
 
 def read_host(connection: Connection, host_id: str) -> dict[str, Any] | None:
     """A host by its id, for JSON: its row, cells, pools, classes, claims and drift; None: there is no such host."""
-    values = {"host": host_id, "limit": LISTED}
+    values: dict[str, Any] = {"host": host_id, "limit": LISTED}
     rows = list(documents(connection, _HOST, values))
     if not rows:
         return None
+    values["disk"] = rows[0]["disk_id"] or ""
     return {"row": rows[0], **{name: list(documents(connection, query, values)) for name, query in _PARTS.items()}}
 
 

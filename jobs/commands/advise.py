@@ -142,7 +142,7 @@ def command(hosts: int, boots_per_minute: float | None, limit: float, max_age: t
     """Say how often hosts should report: what each way costs, and what it buys.
 
     What a way buys was measured in a simulated fleet under measured loads, by real claims on a real table;
-    docs/freshness.md says how, and what it cannot say. It needs no database.
+    docs/freshness.md says how, and what this cannot tell. The command needs no database.
 
     \b
     Examples:

@@ -11,7 +11,7 @@ from vacancy.connectors.postgres.connection import explained
 from vacancy.connectors.postgres.documents import documents
 from vacancy.jobs.commands.connections import open_reader
 from vacancy.jobs.options import load, settings_options
-from vacancy.jobs.rendering import PlainTable, table_console
+from vacancy.jobs.rendering import PlainTable, counted, table_console
 from vacancy.jobs.terminal import say_json
 
 _CLAIMS = """
@@ -53,4 +53,4 @@ def command(config: Path | None, data_dir: Path | None, as_json: bool, limit: in
         table.add_row(row["consumer"], row["host_name"] or row["host_id"], *amounts, f"{row['age']:.1f} s")
     console = table_console()
     console.print(table)
-    console.print(f"{len(rows):,} claims in flight", style="bold")
+    console.print(f"{counted(len(rows), 'claim')} in flight", style="bold")

@@ -17,7 +17,7 @@ import click
 
 from vacancy.jobs import logs
 from vacancy.jobs.terminal import write_any_text
-from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.errors import NoAnswerError, VacancyError
 
 
 class _Command(NamedTuple):
@@ -127,9 +127,8 @@ def _without_a_stack(error: VacancyError) -> str:
     """What helps where no server answers because nobody has said where one is."""
     from vacancy.jobs.settings import find_config
 
-    unheard = ("cannot be reached", "no broker answers", "does not answer", "no Flink cluster answers")
-    told = any(name.startswith("VACANCY_") for name in os.environ) or "--config" in sys.argv
-    if told or not any(words in str(error) for words in unheard) or find_config(None, None) is not None:
+    told = any(name.startswith("VACANCY_") and "__" in name for name in os.environ) or "--config" in sys.argv
+    if told or not isinstance(error, NoAnswerError) or find_config(None, None) is not None:
         return ""
     return " (no settings file is here; `vacancy up` runs a whole system on this machine, --config names another's)"
 

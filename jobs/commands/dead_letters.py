@@ -22,7 +22,7 @@ _WIDE = 120
 @click.command(
     help="""Show what was put aside: records that could not be decoded and rows that the database refused.
 
-    Each with where it came from, why, and its bytes.
+    Each is shown with where it came from, the reason, and its bytes.
 
     \b
     A table:                    vacancy dead-letters
@@ -30,14 +30,14 @@ _WIDE = 120
     The bytes of the newest:    vacancy dead-letters --json --limit 1 | jq -r .[].payload | base64 -d
     How many for each reason:   vacancy dead-letters --json | jq 'group_by(.reason)[] | [.[0].reason, length]'
 
-    The table says where each came from as topic/partition/offset, or the table that refused the row; on 120 columns
-    and more it has the payload's length and its first bytes in hex. In JSON the payload is in base64; payload_bytes is
-    its length as a whole: of one that is too large for the topic the beginning is there.
+    A record's place is topic/partition/offset; a row's is the table that refused it. A terminal of 120 columns or more
+    also shows the payload's length and its first bytes in hex. JSON has the payload in base64, and its whole length in
+    payload_bytes: of a payload that is too large for the topic only the beginning is kept.
     """
 )
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print only a JSON array.")
+@click.option("--limit", type=click.IntRange(min=1), help="Show only this many, the newest.  [default: all]")
 def command(config: Path | None, data_dir: Path | None, as_json: bool, limit: int | None) -> None:
     """Prints the dead letters."""
     letters: Iterable[DeadLetter] = read(load(config, data_dir).kafka)

@@ -17,9 +17,9 @@ from vacancy.jobs.terminal import say
 @settings_options
 @click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
 def command(config: Path | None, data_dir: Path | None, hosts: tuple[str, ...]) -> None:
-    """Take back hosts that `vacancy disable` has taken out: they are again what they say themselves.
+    """Take back hosts that `vacancy disable` has taken out. What they report themselves counts again.
 
-    Needs postgres.owner_dsn.
+    This command needs postgres.owner_dsn.
 
     \b
     Example:  vacancy enable compute-17

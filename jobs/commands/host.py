@@ -38,7 +38,7 @@ _MEANINGS = {
 def command(config: Path | None, data_dir: Path | None, host: str, as_json: bool) -> None:
     """Show one host, by name or id: what is promised, measured and claimed, why it is out, what it has.
 
-    What rules it out for a request is said by `vacancy hosts --why --name NAME` and the request's flags.
+    `vacancy hosts --why --name NAME` with the flags of a request says what rules the host out for it.
 
     \b
     Examples:

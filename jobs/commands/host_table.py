@@ -17,7 +17,7 @@ from rich.text import Text
 
 from vacancy.connectors.postgres.connection import UnreachableError, explained
 from vacancy.connectors.postgres.schedulable_hosts import ALL, HostRow, Selection, count, fetch, fetch_columns
-from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, duration, one_line, percent, size
+from vacancy.jobs.rendering import FILE_WIDTH, UNKNOWN, PlainTable, counted, duration, one_line, percent, size
 from vacancy.jobs.terminal import safe
 
 _CHROME_LINES = 8
@@ -185,14 +185,15 @@ def _totals(summary: Summary, n_shown: int, matching: int | None) -> Text:
         line.append(f" ({matching:,} match, {n_shown:,} shown)", "dim")
     elif hidden := summary.hosts + summary.pools - n_shown:
         n_out = summary.hosts - summary.schedulable
-        which = f"; `vacancy hosts --out` shows the {n_out:,} that are out" if n_out else ""
-        line.append(f" ({hidden:,} more not shown{which})", "dim")
+        which = "the one that is out" if n_out == 1 else f"the {n_out:,} that are out"
+        more = f"; `vacancy hosts --out` shows {which}" if n_out else ""
+        line.append(f" ({hidden:,} more not shown{more})", "dim")
     return line
 
 
 def summary_line(summary: Summary) -> str:
     """The number of hosts, how many are not schedulable and why, and what is free."""
-    counts = [f"{summary.hosts:,} hosts", f"{summary.schedulable:,} schedulable"]
+    counts = [counted(summary.hosts, "host"), f"{summary.schedulable:,} schedulable"]
     counts += [
         f"{count:,} {what}"
         for count, what in (
@@ -201,10 +202,11 @@ def summary_line(summary: Summary) -> str:
             (summary.clock_ahead, "from the future"),
             (summary.disabled, "disabled"),
             (summary.without_usage, "without usage yet"),
-            (summary.pools, "storage pools"),
         )
         if count
     ]
+    if summary.pools:
+        counts.append(counted(summary.pools, "storage pool"))
     if summary.oldest_age is not None:
         counts.append(f"oldest {duration(summary.oldest_age)}")
     free = (

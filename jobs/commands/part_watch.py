@@ -50,7 +50,7 @@ class PartWatch:
 def line(parts: Mapping[str, Part]) -> Text:
     """The parts as ``vacancy status`` knows them, in one line of 80 columns if all is well."""
     ill = [name for name, part in parts.items() if part.well is False]
-    words = [Text(f"{name} is not well", "bold red") for name in ill]
+    words = [Text(f"{name} not well", "bold red") for name in ill]
     words += [_word(name, part) for name, part in parts.items() if name not in ill]
     line = Text(", ").join(words)
     if ill:
@@ -62,7 +62,8 @@ def line(parts: Mapping[str, Part]) -> Text:
 def _word(name: str, part: Part) -> Text:
     match name:
         case "claims":
-            return Text(safe(f"{part.text.split()[0]} claims"))
+            number = part.text.split()[0]
+            return Text(safe(f"{number} claim{'' if number == '1' else 's'}"))
         case "fleet page":
             return Text(safe(part.text))
     return Text(f"{name} {'ok' if part.well else 'unknown'}", "green" if part.well else "")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import gc
 import logging
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
 from vacancy.jobs.logs import configure, log_format_option
 from vacancy.jobs.options import DurationType, flags, load, settings_options
+from vacancy.jobs.rendering import line_console
 from vacancy.jobs.signals import StopSignal
 from vacancy.jobs.simulator.simulation import Progress, Simulation, Totals, build_simulation
 from vacancy.jobs.terminal import say
@@ -44,7 +43,9 @@ Examples:
     show_default=True,
     help="Storage pools that the disk of three quarters of the hosts comes from.",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which fleet.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Number that the fleet is drawn from."
+)
 @click.option("--for", "for_", metavar="SECONDS", type=DurationType(), help="Stop after this time.")
 @settings_options
 @log_format_option
@@ -78,10 +79,11 @@ def _run(simulation: Simulation, for_s: float | None, stopped: Callable[[], bool
     """Runs the simulation; shows a live line on a terminal, elsewhere a line every 10 s."""
     if as_json:
         return simulation.run(for_s, stopped, lambda progress: _LOG.info("%s", progress))
-    if not sys.stderr.isatty():
+    console = line_console(stderr=True)
+    if not console.is_terminal:
         return simulation.run(for_s, stopped, lambda progress: say(str(progress), err=True))
     line = Spinner("dots")
-    with Live(line, console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+    with Live(line, console=console, auto_refresh=False, transient=True) as live:
 
         def show(progress: Progress) -> None:
             line.update(text=str(progress))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from contextlib import nullcontext
 from datetime import timedelta
@@ -22,6 +21,7 @@ from vacancy.jobs.flink.address import local_url, with_cluster
 from vacancy.jobs.local.files import exclusive
 from vacancy.jobs.local.stack import STEPS, Fleet, Report, Stack
 from vacancy.jobs.options import DurationType
+from vacancy.jobs.rendering import line_console
 from vacancy.jobs.reporters.identity import host_id_of
 from vacancy.jobs.settings import CONFIG_NAME, Settings, default_data_dir, find_config, load_settings
 from vacancy.jobs.signals import Stop, ignore_signals, stopped_by_signals
@@ -81,10 +81,8 @@ def command(
     flags = {name: value for name, value in (("emit", emit), ("window", window)) if value is not None}
     directory = (data_dir or default_data_dir()).absolute()
     settings = load_settings(find_config(config, None) if config else _file_here(directory), {"job": flags})
-    # Without a terminal, long lines are not wrapped.
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
     try:
-        return up(directory, settings, Fleet(hosts, interval) if hosts else None, seconds, console)
+        return up(directory, settings, Fleet(hosts, interval) if hosts else None, seconds, line_console())
     except OSError as error:
         raise VacancyError(f"{error.filename or directory}: {error.strerror or error}") from None
 

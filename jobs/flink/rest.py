@@ -9,7 +9,7 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from vacancy.schemas.errors import VacancyError
+from vacancy.schemas.errors import NoAnswerError, VacancyError
 
 TIMEOUT_SECONDS = 10.0
 _POLL_SECONDS = 0.2
@@ -143,7 +143,7 @@ class FlinkRest:
             raise VacancyError(f"Flink at {self.url} refuses {path}: {_refusal(error)}") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
-            raise VacancyError(
+            raise NoAnswerError(
                 f"no Flink cluster answers at {self.url}: {reason}; start it, or name another with "
                 "--flink-url or job.flink_url"
             ) from None

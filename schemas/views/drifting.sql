@@ -9,8 +9,10 @@
 --     is divided by the allocation ratio. The tolerance is a fraction of the host's memory:
 --     ALTER DATABASE … SET vacancy.drift_tolerance = '0.2' (without: 0.1).
 --   shared_disk: the host promises a disk that others promise as well.
+-- disk_key: whoever asks for one host names its disk as well ('': not known), so that the other hosts of that disk are found by
+-- index; without it all disks are summed.
 CREATE OR REPLACE VIEW vacancy.drifting AS
-SELECT i.host_id, i.name, i.source, h.observed_at, kinds.kind, kinds.promised, kinds.measured
+SELECT i.host_id, i.name, i.source, h.observed_at, kinds.kind, kinds.promised, kinds.measured, coalesce(i.disk_id, '') AS disk_key
 FROM vacancy.host_inventory AS i
 JOIN vacancy.host AS h ON h.host_id = i.host_id
 CROSS JOIN LATERAL (
@@ -25,7 +27,7 @@ CROSS JOIN LATERAL (
     SELECT greatest(least(coalesce((i.inventories->'MEMORY_MB'->>'allocation_ratio')::double precision, 1), 1e6), 1e-6) AS ratio
   ) AS ratio
 ) AS figures
-LEFT JOIN vacancy.shared_disk AS disk ON disk.disk_id = i.disk_id
+LEFT JOIN vacancy.shared_disk AS disk ON disk.disk_id = coalesce(i.disk_id, '')
 CROSS JOIN LATERAL (
   VALUES
     (

@@ -13,10 +13,10 @@ SELECT
 FROM vacancy.drifting
 LEFT JOIN vacancy.drift AS noted ON noted.host_id = drifting.host_id AND noted.kind = drifting.kind;
 
-COMMENT ON VIEW vacancy.host_drift IS 'Hosts whose promises and measurements do not go together, and for how long.';
+COMMENT ON VIEW vacancy.host_drift IS 'Hosts whose allocations and measurements disagree, and for how long.';
 COMMENT ON COLUMN vacancy.host_drift.kind IS 'allocations_without_instances, instances_without_allocations, memory_missing or shared_disk.';
-COMMENT ON COLUMN vacancy.host_drift.promised IS 'VCPUs that it holds for instances; of memory_missing: MiB that it may still promise; of shared_disk: GiB that all hosts of the disk promise.';
-COMMENT ON COLUMN vacancy.host_drift.measured IS 'Instances that it counts; of memory_missing: MiB that the kernel says can be had; of shared_disk: GiB of the disk.';
-COMMENT ON COLUMN vacancy.host_drift.lasted IS 'At least so long. Null: record_drift() has not seen it.';
+COMMENT ON COLUMN vacancy.host_drift.promised IS 'VCPUs allocated to instances; for memory_missing: MiB that it may still promise; for shared_disk: GiB that all hosts of the disk promise.';
+COMMENT ON COLUMN vacancy.host_drift.measured IS 'Instances that the host counts; for memory_missing: MiB that the kernel reports as available; for shared_disk: GiB of the disk.';
+COMMENT ON COLUMN vacancy.host_drift.lasted IS 'The drift has lasted at least this long. Null: record_drift() has not seen it yet.';
 
 GRANT SELECT ON vacancy.host_drift TO vacancy_reader;

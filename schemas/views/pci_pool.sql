@@ -17,6 +17,6 @@ CROSS JOIN LATERAL vacancy.pci_free(i.pci_pools, claims.amounts) AS p
 WHERE NOT i.retired;
 
 COMMENT ON VIEW vacancy.pci_pool IS 'PCI devices by host and pool, less the claims.';
-COMMENT ON COLUMN vacancy.pci_pool.claimed IS 'Devices that claims take and the inventory does not show yet.';
+COMMENT ON COLUMN vacancy.pci_pool.claimed IS 'Devices that claims hold and the inventory does not show yet.';
 
 GRANT SELECT ON vacancy.pci_pool TO vacancy_reader;

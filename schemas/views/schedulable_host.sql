@@ -66,14 +66,14 @@ FROM vacancy.host_inventory AS i
 LEFT JOIN vacancy.host_free AS f ON f.host_id = i.host_id
 WHERE NOT i.retired;
 
-COMMENT ON VIEW vacancy.schedulable_host IS 'Hosts that are not retired, less the claims in flight; reason is null where one may be picked.';
-COMMENT ON COLUMN vacancy.schedulable_host.age IS 'Since observed_at, by this server''s clock. Null: no usage yet, or from the future.';
-COMMENT ON COLUMN vacancy.schedulable_host.reason IS 'The first that applies: disabled, no usage yet, clock ahead, stale, duplicate id. Null: schedulable.';
+COMMENT ON VIEW vacancy.schedulable_host IS 'Hosts that are not retired, with the claims in flight subtracted. reason is null where a host may be picked.';
+COMMENT ON COLUMN vacancy.schedulable_host.age IS 'Time since observed_at, by this server''s clock. Null: no usage yet, or usage from the future.';
+COMMENT ON COLUMN vacancy.schedulable_host.reason IS 'Why the host is out, the first that applies: disabled, no usage yet, clock ahead, stale, duplicate id. Null: schedulable.';
 COMMENT ON COLUMN vacancy.schedulable_host.vcpus_free IS 'Capacity less what instances hold and claims in flight; memory_mb and disk_gb alike.';
 COMMENT ON COLUMN vacancy.schedulable_host.memory_mb_available IS 'MiB that the kernel says can be had, less claims in flight.';
 COMMENT ON COLUMN vacancy.schedulable_host.disk_gb_available IS 'GiB free on the instances'' file system, less claims in flight.';
 COMMENT ON COLUMN vacancy.schedulable_host.claims IS 'Claims in flight on the host.';
-COMMENT ON COLUMN vacancy.schedulable_host.disk_pool IS 'The storage pool that its disk comes from: its own disk_gb_free is 0, the pool''s is in the pool''s row. Null: it has a disk of its own.';
+COMMENT ON COLUMN vacancy.schedulable_host.disk_pool IS 'The storage pool that its disk comes from. Its own disk_gb_free is 0 then, and the pool''s row says what is free. Null: it has a disk of its own.';
 COMMENT ON COLUMN vacancy.schedulable_host.shares IS 'True: a storage pool, which is never picked.';
 COMMENT ON COLUMN vacancy.schedulable_host.anomalies IS 'Bits: 1 several nodes report under this id, 2 the node''s clock went back, 4 a fraction was above 1.';
 COMMENT ON COLUMN vacancy.schedulable_host.uncertain IS 'Fields of the newest event that are not known for certain. Null: none.';

@@ -29,7 +29,7 @@ FROM (
 ) AS disk
 WHERE disk.hosts > 1 AND disk.promised_gb > disk.capacity_gb;
 
-COMMENT ON VIEW vacancy.shared_disk IS 'Disks that several hosts have, of which they promise more than there is.';
+COMMENT ON VIEW vacancy.shared_disk IS 'Disks that several hosts have, and of which together they promise more than there is.';
 COMMENT ON COLUMN vacancy.shared_disk.names IS 'The hosts, by name.';
 COMMENT ON COLUMN vacancy.shared_disk.promised_gb IS 'GiB that they promise together.';
 COMMENT ON COLUMN vacancy.shared_disk.capacity_gb IS 'GiB of the disk, times the allocation ratio.';

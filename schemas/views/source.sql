@@ -21,9 +21,9 @@ FROM (
 ) AS s
 GROUP BY s.source;
 
-COMMENT ON VIEW vacancy.source IS 'One row a source: how many hosts it speaks for, and how long ago they were heard.';
-COMMENT ON COLUMN vacancy.source.hosts_expected IS 'Those that should report: enabled, or storage pools.';
-COMMENT ON COLUMN vacancy.source.hosts_silent IS 'Of the expected: older than vacancy.max_age(), or without usage.';
+COMMENT ON VIEW vacancy.source IS 'One row per source: how many hosts it reports, and how long ago they last reported.';
+COMMENT ON COLUMN vacancy.source.hosts_expected IS 'Those that should report: enabled hosts, and storage pools.';
+COMMENT ON COLUMN vacancy.source.hosts_silent IS 'How many of them are older than vacancy.max_age(), or have no usage.';
 COMMENT ON COLUMN vacancy.source.age_min_seconds IS 'Age of the newest row of any of its hosts. Null: none has reported.';
 
 GRANT SELECT ON vacancy.source TO vacancy_reader;

@@ -17,9 +17,11 @@ import psutil
 import pytest
 
 from tests.harness.installation import config_file
+from tests.harness.process import vacancy
 from tests.harness.servers import reachable_directory
 from tests.harness.stack import Up, all_parts
 from tests.harness.table import open_table
+from tests.harness.terminal import Terminal
 from tests.harness.waiting import wait_until
 from vacancy.jobs.local.processes import end_leftovers, leftovers
 from vacancy.jobs.settings import load_settings
@@ -27,6 +29,7 @@ from vacancy.jobs.settings import load_settings
 START_SECONDS = 400
 STOP_SECONDS = 60
 HOSTS = 20
+CTRL_C = "\x03"
 ALL_FRESH = rf"{HOSTS + 1} hosts, [1-9]\d* schedulable(?!.*(stale|without))"
 
 
@@ -89,7 +92,7 @@ def refusal(directory: Path, *arguments: str, **environment: str) -> tuple[int, 
 
 @pytest.mark.timeout(1800)
 def test_a_life_of_a_stack(directory: Path) -> None:
-    """Start; refuse a second; restart a killed part; kill -9; resume with nothing lost; end."""
+    """Start; refuse a second; restart a killed part; kill -9; resume on a terminal with nothing lost; Ctrl-C."""
     with UpAlone(directory, "--hosts", str(HOSTS)) as up:
         up.wait_for(ALL_FRESH, START_SECONDS)
         address = up.wait_for(r"Fleet page +http://(127\.0\.0\.1:\d+)/").group(1)
@@ -113,20 +116,36 @@ def test_a_life_of_a_stack(directory: Path) -> None:
         up.process.kill()
         up.process.wait()
 
-    with UpAlone(directory, "--hosts", str(HOSTS)) as up:
-        up.wait_for(ALL_FRESH, START_SECONDS)
+    command = vacancy("up", "--data-dir", directory, "--hosts", str(HOSTS))
+    with Terminal(command, directory.parent, columns=160, lines=50) as terminal:
+        terminal.wait_for(ALL_FRESH, START_SECONDS)
         after = rows(directory)
         assert after.keys() == before.keys()
         assert all(after[host] >= before[host] for host in before)
-        assert up.end(signal.SIGTERM) == 0
+        see_the_live_view(terminal)
+        terminal.type(CTRL_C)
+        assert terminal.wait() == 0
+        assert "All parts have ended." in terminal.screen
+        assert terminal.is_as_before
     assert all_parts(directory) == []
+
+
+def see_the_live_view(terminal: Terminal) -> None:
+    """The parts in one line, a line a host; on a small screen as many hosts as fit, and how many do not."""
+    terminal.wait_for(r"broker ok, database ok, job ok, .*http://127\.0\.0\.1:\d+/")
+    assert sum(bool(re.search(r"\d \(\d+\) / ", line)) for line in terminal.screen) == HOSTS + 1
+    terminal.resize(columns=80, lines=20)
+    terminal.wait_for(rf"{HOSTS + 1} hosts, [^(]*\(1\d more not shown")
+    assert not any("disk, GiB" in line for line in terminal.screen)
+    terminal.resize(columns=160, lines=50)
+    terminal.wait_for(rf"disk, GiB(?![\s\S]*not shown)[\s\S]*\n{HOSTS + 1} hosts, ")
 
 
 @pytest.mark.timeout(900)
 def test_it_ends_by_itself_after_its_time(directory: Path) -> None:
     with UpAlone(directory, "--for", "1", "--emit", "200ms") as up:
         assert up.process.wait(START_SECONDS) == 0, up.output
-        assert "1 hosts, " in up.output
+        assert "1 host, " in up.output
     assert all_parts(directory) == []
     assert load_settings(directory / "vacancy.toml").job.emit.total_seconds() == 0.2
 

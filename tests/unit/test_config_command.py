@@ -127,9 +127,16 @@ def test_where_nothing_is_set_up_the_local_stack_is_mentioned(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("vacancy.jobs.settings.platformdirs.user_state_path", lambda _: tmp_path / "state")
-    with pytest.raises(SystemExit):
-        main(["job", "status", "--flink-url", "http://127.0.0.1:1"])
-    assert "`vacancy up` runs a whole system" in capsys.readouterr().err
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("VACANCY_DATA_DIR", str(tmp_path / "nothing"))  # says where a stack would be, not where it is
+    for arguments in (
+        ["job", "status", "--flink-url", "http://127.0.0.1:1"],
+        ["hosts"],
+        ["disable", "a", "--reason", "b"],
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert "`vacancy up` runs a whole system" in capsys.readouterr().err
     (tmp_path / "vacancy.toml").touch()
     with pytest.raises(SystemExit):
         main(["job", "status", "--flink-url", "http://127.0.0.1:1"])

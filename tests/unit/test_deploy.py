@@ -27,7 +27,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from tests.harness.manifests import KUBERNETES, each_overlay, rendered, schema_of, with_kubectl
+from tests.harness.manifests import KUBERNETES, each_overlay, rendered, schema_of
 from vacancy.jobs.commands.cli import cli
 from vacancy.jobs.settings import Settings, load_settings
 from vacancy.schemas.units import parse_duration
@@ -297,7 +297,6 @@ def test_a_service_of_compose_gets_its_settings(name: str, clean: Path, monkeypa
         assert getattr(getattr(settings, section), key).get_secret_value() == variables[variable]
 
 
-@with_kubectl
 @each_overlay
 @pytest.mark.parametrize(("name", "secret"), [("job", "vacancy-job"), ("agent", "vacancy-agent")])
 def test_the_settings_for_kubernetes_are_settings(overlay: str, name: str, secret: str, clean: Path) -> None:
@@ -317,7 +316,6 @@ def _is_kubernetes_own(item: dict[str, Any]) -> bool:
     return "." not in group or group.endswith(".k8s.io")
 
 
-@with_kubectl
 @each_overlay
 def test_kubernetes_takes_every_object(overlay: str) -> None:
     """By its own schemas; those of operators have tests of their own."""
@@ -329,7 +327,6 @@ def test_kubernetes_takes_every_object(overlay: str) -> None:
     assert kinds >= {"ConfigMap", "DaemonSet", "Deployment", "Job", "NetworkPolicy", "Service"}
 
 
-@with_kubectl
 @each_overlay
 def test_the_operator_of_prometheus_takes_every_monitor(overlay: str) -> None:
     file = ROOT / "tests" / "harness" / "schemas" / "podmonitors-crd.json"
@@ -343,7 +340,6 @@ def test_the_operator_of_prometheus_takes_every_monitor(overlay: str) -> None:
             schema.validate(item | {"spec": item["spec"] | misspelt})
 
 
-@with_kubectl
 @each_overlay
 def test_each_kind_has_a_schema_that_it_is_checked_by(overlay: str) -> None:
     """Kinds of operators have a test each; tests/integration/test_deploy.py has that of Flink's."""
@@ -351,7 +347,6 @@ def test_each_kind_has_a_schema_that_it_is_checked_by(overlay: str) -> None:
     assert kinds == {"PodMonitor", "FlinkDeployment"}
 
 
-@with_kubectl
 @each_overlay
 def test_whatever_pods_refer_to_is_there(overlay: str) -> None:
     """Secrets are in the examples, ConfigMaps in the overlay, mounts in the volumes, keys in the secrets."""
@@ -378,7 +373,6 @@ def test_whatever_pods_refer_to_is_there(overlay: str) -> None:
                     assert value.removeprefix("/etc/vacancy/settings/") in maps["vacancy-settings"]
 
 
-@with_kubectl
 @each_overlay
 def test_selectors_probes_and_monitors_find_what_they_name(overlay: str) -> None:
     items = rendered(overlay)
@@ -405,7 +399,6 @@ def test_selectors_probes_and_monitors_find_what_they_name(overlay: str) -> None
     assert monitored == {"vacancy-agent", "vacancy-job", "vacancy-extender", "vacancy-web"}
 
 
-@with_kubectl
 def test_compute_nodes_of_openstack_have_an_agent_that_sees_their_instances() -> None:
     items = rendered("openstack")
     spec = named(items, "DaemonSet", "vacancy-agent")["spec"]["template"]["spec"]

@@ -179,7 +179,7 @@ def test_the_parts_in_one_line_the_ill_ones_first() -> None:
     assert well == "broker ok, database ok, job ok, sources ok, 12 claims, http://127.0.0.1:27059/"
     assert len(well) <= 80
     ill = str(line(WELL | {"job": Part(False, "not at http://127.0.0.1:1"), "sources": Part(None, "")}))
-    assert ill.startswith("job is not well, broker ok, database ok, sources unknown, ")
+    assert ill.startswith("job not well, broker ok, database ok, sources unknown, ")
     assert ill.endswith("; `vacancy status` says more")
 
 

@@ -25,7 +25,7 @@ def _commands() -> str:
     lines = [
         "# Commands",
         GENERATED,
-        "Each command as it describes itself (`vacancy COMMAND --help`). Errors are one line on stderr that says what",
+        "What each command says of itself (`vacancy COMMAND --help`). Errors are one line on stderr that says what",
         "to do. Status 0: done; 1: a failure; 2: a wrong command line or wrong settings; 3: no host fits; 130: Ctrl-C.",
         "",
         "To have the shell complete commands and options, put one of these lines into `~/.bashrc`, `~/.zshrc` or",
@@ -67,9 +67,9 @@ def _events() -> str:
     lines = [
         "# Events",
         GENERATED,
-        "What agents send, in Avro: the newest version of each event. Every released version is in `schemas/events`,",
-        "and readers take all of them. The key of a record is its `host_id`; a null record on the inventory topic",
-        "retires the host.",
+        "What agents send, in Avro. This page has the newest version of each event; every released version is in",
+        "`schemas/events`, and readers take all of them. The key of a record is its `host_id`; a null record on the",
+        "inventory topic retires the host.",
     ]
     for event in Event:
         newest = released(event)[-1]
@@ -125,9 +125,12 @@ def _sql() -> str:
         "\n## Functions",
     ]
     text = "\n".join(tables.sources().values())
+    allowed: dict[str, list[str]] = {}
     for names, roles in re.findall(r"GRANT EXECUTE ON FUNCTION\s+([^;]*?)\s+TO\s+([\w, ]+);", text):
         for name in re.findall(r"vacancy\.(\w+)\(", names):
-            lines += _function(text, name, roles)
+            allowed.setdefault(name, []).append(roles.strip())
+    for name, roles in allowed.items():
+        lines += _function(text, name, ", ".join(roles))
     lines.append("\n## Views")
     for view, comment in re.findall(r"COMMENT ON VIEW vacancy\.(\w+) IS '((?:[^']|'')*)';", text):
         lines += [f"\n### {view}", f"\n{comment.replace(chr(39) * 2, chr(39))}"]
@@ -143,7 +146,7 @@ def _function(text: str, name: str, roles: str) -> list[str]:
     found = re.search(pattern, text, re.DOTALL | re.MULTILINE)
     assert found, name
     comment = " ".join(line.removeprefix("--").strip() for line in found[1].splitlines())
-    return [f"\n### {name}", f"\n```sql\n{found[2].strip()}\n```", f"\n{comment}\n\nFor: {roles.strip()}."]
+    return [f"\n### {name}", f"\n```sql\n{found[2].strip()}\n```", f"\n{comment}\n\nFor: {roles}."]
 
 
 def _one_line(text: str) -> str:

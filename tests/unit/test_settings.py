@@ -20,11 +20,11 @@ INTRODUCTION = """# Settings
 
 One TOML file: by default `vacancy.toml` in the working directory, else the local stack's (in `--data-dir`, by default
 `VACANCY_DATA_DIR` or the platform's state directory). Environment variables override it: `VACANCY_` + section + `__` +
-key (`VACANCY_KAFKA__USAGE_TOPIC`); one that is misspelt is refused. Flags override variables. A secret may also be in a
-file with the name of its variable, in the directory that `VACANCY_SECRETS_DIR` names; the file overrides the settings
-file, and the variable overrides the file ([how](deploy.md#secrets)). Durations are written `"100 ms"`, `"1 s"`, `"5
-min"`, `"1 h"`, or as a number of seconds. All mistakes are reported at once, including unknown keys. Passwords are
-never printed.
+key (`VACANCY_KAFKA__USAGE_TOPIC`); one that is misspelt is refused. Lists and tables in a variable are JSON
+(`VACANCY_AGENT__TRAITS='["CUSTOM_GPU"]'`). Flags override variables. A secret may also be in a file with the name of
+its variable, in the directory that `VACANCY_SECRETS_DIR` names; the file overrides the settings file, and the variable
+overrides the file ([how](deploy.md#secrets)). Durations are written `"100 ms"`, `"1 s"`, `"5 min"`, `"1 h"`, or as a
+number of seconds. All mistakes are reported at once, including unknown keys. Passwords are never printed.
 """
 
 
@@ -96,6 +96,7 @@ def test_all_mistakes_at_once_and_no_secret(file: Path) -> None:
         ("VACANCY_KAFAK__BOOTSTRAP_SERVERS", "is it VACANCY_KAFKA__BOOTSTRAP_SERVERS?"),
         ("vacancy_agents__interval", "is it VACANCY_AGENT__INTERVAL?"),
         ("VACANCY_SOMETHING__ELSE_ENTIRELY", "see docs/settings.md"),
+        ("VACANCY_EXTENDER", "see docs/settings.md"),
     ],
 )
 def test_a_misspelt_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
@@ -105,11 +106,42 @@ def test_a_misspelt_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch, name
     assert str(error.value) == f"environment: {name}: no such setting ({meant})"
 
 
+@pytest.mark.parametrize(("name", "meant"), [("VACANCY_DATADIR", "DATA_DIR"), ("VACANCY_SECRET_DIR", "SECRETS_DIR")])
+def test_a_misspelt_directory_is_no_variable(monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
+    monkeypatch.setenv(name, "/somewhere")
+    with pytest.raises(ConfigError) as error:
+        load_settings(None)
+    assert str(error.value) == f"environment: {name}: no such variable (is it VACANCY_{meant}?)"
+
+
 @pytest.mark.parametrize(
-    "name", ["VACANCY_TEST_SEED", "VACANCY_AGENT_SERVICE_HOST", "VACANCY_JOB_PORT", "VACANCY_JOB_PORT_8081_TCP_ADDR"]
+    ("name", "kind"),
+    [
+        ("VACANCY_AGENT__AGGREGATES", "list"),
+        ("VACANCY_WEB__ALLOW_HOSTS", "list"),
+        ("VACANCY_JOB__FLINK", "table"),
+        ("VACANCY_KAFKA__SECURITY", "table"),
+    ],
+)
+def test_a_list_in_a_variable_is_json(monkeypatch: pytest.MonkeyPatch, name: str, kind: str) -> None:
+    monkeypatch.setenv(name, "one, two")
+    with pytest.raises(ConfigError, match=f"{name}: write the {kind} as JSON, such as "):
+        load_settings(None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "VACANCY_TEST_SEED",
+        "VACANCY_HOME",
+        "VACANCY_DATA_DIR",
+        "VACANCY_AGENT_SERVICE_HOST",
+        "VACANCY_JOB_PORT",
+        "VACANCY_JOB_PORT_8081_TCP_ADDR",
+    ],
 )
 def test_a_variable_of_others_is_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The last three are what Kubernetes sets for Services that are named as our parts are."""
+    """The last ones are what Kubernetes sets for Services that are named as our parts are."""
     monkeypatch.setenv(name, "tcp://10.0.0.1")
     load_settings(None)
 

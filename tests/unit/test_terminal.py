@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tests.harness.terminal import Terminal
 from vacancy.jobs.logs import configure, fail
 from vacancy.jobs.rendering import PlainTable, one_line
 from vacancy.jobs.terminal import dumps, safe, say, say_json
@@ -35,6 +37,10 @@ STEERING = {
     "blank letter": "\u3164",
     "variation selector": "\ufe0f",
 }
+CONSOLES = """
+from vacancy.jobs.rendering import line_console, table_console
+print(*(console.is_terminal for console in (line_console(), line_console(stderr=True), table_console())))
+"""
 BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0" + "".join(
     map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
 )
@@ -110,3 +116,12 @@ def test_cells_of_a_table_are_text(text: str) -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
     assert f"[red]{safe(text)}x" in shown
     assert all(character.isprintable() for line in shown.split("\n") for character in line)
+
+
+@pytest.mark.parametrize(("term", "live"), [("xterm-256color", True), ("dumb", False)])
+def test_a_terminal_that_cannot_redraw_gets_lines(tmp_path: Path, term: str, live: bool) -> None:
+    with Terminal(
+        [sys.executable, "-c", CONSOLES], tmp_path, columns=80, lines=24, environment={"TERM": term}
+    ) as shown:
+        shown.wait_for(f"^{live} {live} {live}$")
+        assert shown.wait() == 0
