@@ -199,7 +199,7 @@ def test_says_when_it_cannot_keep_up(kafka: KafkaSettings, monkeypatch: pytest.M
     assert "the schedule slipped by" in str(totals)
     late = [str(each) for each in progress if each.lost_s]
     assert late
-    assert re.search(r"cannot keep up: reached [\d,]+ of 20,000,000 usage events/s", late[-1])
+    assert re.search(r"cannot keep up: reached [\d,]+ of 20,000,000 looks/s", late[-1])
 
 
 def test_an_unreachable_broker_is_one_line() -> None:
