@@ -32,7 +32,7 @@ FREE = tuple(f"{resource}{suffix}" for resource in RESOURCES for suffix in (CAPA
 MEASURED = {"memory_mb_available": "memory_mb_capacity", "disk_gb_available": "disk_gb_capacity"}
 """Amounts that may drift, and what their tolerance is a share of."""
 LEAST_BYTES_PER_S = 125_000_000.0
-"""Rates of bytes have no capacity: their tolerance is a share of the larger one, and of this at least."""
+"""Rates of bytes have no capacity: their tolerance is a share of the larger one, and of a gigabit link's at least."""
 _NS_PER_S = 1_000_000_000
 T = TypeVar("T")
 

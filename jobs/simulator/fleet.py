@@ -185,7 +185,8 @@ class Fleet:
                 pressure=self.pressure,
                 window_ns=self._reporting.window_ns,
                 tolerance=self._reporting.tolerance,
-                max_silence_ns=self._reporting.max_silence_ns,
+                # The look that is nearest to the end of the silence.
+                max_silence_ns=self._reporting.max_silence_ns - interval_ns // 2,
             )
 
     def __len__(self) -> int:
