@@ -38,7 +38,7 @@ CATCH_UP_S = 120.0
 
 @contextmanager
 def stack_of(hosts: int, emit: timedelta, settings: Mapping[str, Any] | None = None) -> Iterator[Stack]:
-    """A new local stack with a simulated fleet, all parts running; with 0 hosts there is no fleet.
+    """A new local stack with a simulated fleet, all parts running; with 0 hosts there is no fleet, and no fleet page.
 
     Args:
         hosts: of the fleet.
@@ -53,8 +53,9 @@ def stack_of(hosts: int, emit: timedelta, settings: Mapping[str, Any] | None = N
             stack = Stack(directory, of_all, Fleet(hosts, INTERVAL) if hosts else None)
             try:
                 with CONSOLE.status(f"{hosts:,} hosts, emit {format_duration(emit)}: starting"):
-                    for _, step in STEPS:
-                        step(stack, lambda _: None)
+                    for name_, step in STEPS:
+                        if hosts or name_ != "Fleet page":
+                            step(stack, lambda _: None)
                 yield stack
             finally:
                 stack.stop()

@@ -18,6 +18,7 @@ import numpy as np
 from vacancy.jobs.logs import configure
 from vacancy.jobs.settings import load_settings
 from vacancy.jobs.signals import StopSignal
+from vacancy.jobs.simulator import simulation as simulation_module
 from vacancy.jobs.simulator.fleet import PRESSURE, Fleet, Report
 from vacancy.jobs.simulator.simulation import build_simulation
 from vacancy.jobs.terminal import say
@@ -52,6 +53,8 @@ def main(hosts: int, config: Path, witnessed: int, file: Path) -> None:
     """Runs until SIGTERM."""
     settings = load_settings(config)
     configure(settings.log.format, job="simulate")
+    # A million hosts would take five minutes to begin.
+    simulation_module.INVENTORY_PER_S = max(simulation_module.INVENTORY_PER_S, hosts // 200)
     with StopSignal() as stop, file.open("w", encoding="utf-8") as out:
         simulation = build_simulation(settings, hosts, SEED)
         simulation.fleet.advance = Witness(simulation.fleet, witnessed, out).advance  # type: ignore[method-assign]
