@@ -27,8 +27,6 @@ EXACT = (
     "unknown",
 )
 """Fields of a look of which each change is sent at once."""
-FREE = tuple(f"{resource}{suffix}" for resource in RESOURCES for suffix in (CAPACITY, ALLOCATED))
-"""Where one of these changes the look before is sent too: the least of the window has to know until when it held."""
 MEASURED = {"memory_mb_available": "memory_mb_capacity", "disk_gb_available": "disk_gb_capacity"}
 """Amounts that may drift, and what their tolerance is a share of."""
 LEAST_BYTES_PER_S = 125_000_000.0
@@ -274,10 +272,19 @@ class Reports(Generic[T]):
 
 
 def _is_apart(last: Mapping[str, Any], look: Mapping[str, Any]) -> bool:
-    """Whether both of two looks have to be sent: a counter's step between them is void, or what is free changes."""
-    if any(look[name] != last[name] for name in ("cpu_count", *FREE)):
+    """Whether both of two looks have to be sent.
+
+    A counter's step between them is void, or more of something is free: the least of the window has to know until when
+    there was less.
+    """
+    if look["cpu_count"] != last["cpu_count"] or any(_free(look, name) > _free(last, name) for name in RESOURCES):
         return True
     return any(
         _growth(last[counter.field], look[counter.field]) is None and last[counter.field] is not look[counter.field]
         for counter in COUNTERS
     )
+
+
+def _free(look: Mapping[str, Any], resource: str) -> int:
+    free: int = look[f"{resource}{CAPACITY}"] - look[f"{resource}{ALLOCATED}"]
+    return free

@@ -1,7 +1,7 @@
 """Which looks at the hosts of a fleet are sent: what vacancy.schemas.shown says of one host, for many at once.
 
-Shapes: a column has a value for each of N hosts, as the fleet's have; what is kept of counters is an array of K columns,
-in the order of COUNTERS. Times are ns since the fleet's start, and a rate is what a counter grows by in a ns.
+Shapes: a column has a value for each of N hosts, as those of the fleet; what is kept of counters is K columns, in one
+array and in the order of COUNTERS. Times are ns since the fleet's start, and a rate is a growth in a ns.
 
 What always holds: at each look the row that the job makes of what was sent is within the tolerance of the one that
 sending each look would give (tests/unit/test_fleet_looks.py).
@@ -122,8 +122,8 @@ class Looks:
         # A step as long as the window, or longer, is none.
         begins = looking & (rebooted | (last_ns < begin_ns))
         goes_on = looking & ~begins
-        freed = (self._figures["allocated"][:, rows] != self.last["allocated"][:, rows]).any(axis=0)
-        before = freed | (self._sent_at_ns[rows] < begin_ns)
+        allocated, last_allocated = (figures["allocated"][:, rows] for figures in (self._figures, self.last))
+        before = (allocated < last_allocated).any(axis=0) | (self._sent_at_ns[rows] < begin_ns)
         before[self._bent(rows, at_ns)] = True
         before &= goes_on & (last_ns != self._sent_at_ns[rows])
         before_rows = rows.start + np.flatnonzero(before)
@@ -131,7 +131,8 @@ class Looks:
         self._bent(before_rows, at_ns)
 
         self._leave(rows.start + np.flatnonzero(goes_on & (self._oldest_ns[rows] < begin_ns)), begin_ns)
-        due = freed | (self._sent_at_ns[rows] <= at_ns - self._max_silence_ns)
+        due = (allocated != last_allocated).any(axis=0)
+        due |= self._sent_at_ns[rows] <= at_ns - self._max_silence_ns
         due |= self._figures["listings"][rows] != self.last["listings"][rows]
         due |= self._sent_at_ns[rows] == self._start_ns[rows]
         due |= abs(self._figures["memory_mb_available"][rows] - self._sent_mb[rows]) > self._memory_mb[rows]
