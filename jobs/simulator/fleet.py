@@ -54,9 +54,8 @@ PRESSURE = ("cpu_pressure_us", "memory_pressure_us", "io_pressure_us")
 _VERSION = metadata.version("vacancy")
 _DAY_S = 86_400.0
 _NOISE_MEMORY_S = 30.0  # decay time of the noise in a host's load
-# The last row stands for an empty slot (flavour -1).
 _FLAVOUR_AMOUNTS: Integers = np.array(
-    [(flavour.vcpus, flavour.memory_mb, flavour.disk_gb) for flavour in FLAVOURS] + [(0, 0, 0)], dtype=np.int64
+    [(flavour.vcpus, flavour.memory_mb, flavour.disk_gb) for flavour in FLAVOURS], dtype=np.int64
 )
 _FLAVOUR_BOUNDS: Reals = np.cumsum([flavour.share for flavour in FLAVOURS])
 _SHAPE_BOUNDS: Reals = np.cumsum([shape.share for shape in SHAPES])
@@ -432,7 +431,7 @@ class Fleet:
         swing = mean * 0.7 * load[:, 1]
         angle = 1.5 * (load[:, 2] - 0.5)  # most instances are busy at about the same time of the day
         self._slot_load[rows, slot] = np.stack([mean, swing * np.cos(angle), swing * np.sin(angle)], axis=1)
-        self._sum_slots(rows)
+        self._add(rows, slot, 1)
         return rows
 
     def _delete_instances(self, rows: Integers) -> None:
@@ -440,14 +439,14 @@ class Fleet:
         rows = rows[self.instances[rows] > 0]
         lottery = self._random.random((len(rows), MAX_INSTANCES))
         slot = np.where(self._slot_flavour[rows] >= 0, lottery, -1.0).argmax(axis=1)
+        self._add(rows, slot, -1)
         self._slot_flavour[rows, slot] = -1
-        self._slot_load[rows, slot] = 0.0
-        self._sum_slots(rows)
 
-    def _sum_slots(self, rows: Integers) -> None:
-        self.allocated[rows] = _FLAVOUR_AMOUNTS[self._slot_flavour[rows]].sum(axis=1)
-        self.instances[rows] = (self._slot_flavour[rows] >= 0).sum(axis=1)
-        self._load[rows] = self._slot_load[rows].sum(axis=1)
+    def _add(self, rows: Integers, slot: Integers, sign: int) -> None:
+        """Adds, or takes away, what is in one slot of each of these hosts to what the host has."""
+        self.allocated[rows] += sign * _FLAVOUR_AMOUNTS[self._slot_flavour[rows, slot]]
+        self.instances[rows] += sign
+        self._load[rows] += sign * self._slot_load[rows, slot]
 
     def _allocated_share(self, rows: slice | Integers) -> Reals:
         """How full each host is in its scarcest dimension, 0..1."""
