@@ -107,16 +107,18 @@ def _run(
             connection.autocommit = True
             began_s = time.monotonic()
             with CONSOLE.status(f"{hosts:,} hosts, tolerance {tolerance:g}: beginning"):
-                _wait_until_begun(connection, hosts, begin_within_s, stack)
+                sample = _sample(witnessed, begin_within_s)
+                beginning = _begin(connection, sample, hosts, begin_within_s, stack)
                 begun_s = time.monotonic() - began_s
                 time.sleep(warm_up_s)
             with CONSOLE.status(f"{hosts:,} hosts, tolerance {tolerance:g}: measuring for {seconds:g} s"):
-                measured, readings = _measure(connection, stack, witnessed, seconds)
+                measured, readings = _measure(connection, stack, sample, seconds)
         looks = _looks(witnessed)
     return {
         "tolerance": tolerance,
         "seconds": seconds,
         "all_hosts_after_s": round(begun_s, 1),
+        "beginning": beginning,
         "held": held(measured, EMIT),
         **measured,
         "events_per_s_a_host": round(measured["events_per_s"] / hosts, 4),
@@ -138,21 +140,42 @@ def _fleet(stack: Stack, hosts: int) -> Iterator[Path]:
             process.wait(60)
 
 
-def _wait_until_begun(connection: Connection, hosts: int, within_s: float, stack: Stack) -> None:
+def _sample(witnessed: Path, within_s: float) -> list[str]:
+    """The hosts whose looks are written down; waits until the simulator has said which."""
+    deadline = time.monotonic() + within_s
+    while not (witnessed.exists() and (text := witnessed.read_text(encoding="utf-8")).count("\n")):
+        if time.monotonic() > deadline:
+            raise VacancyError(f"the simulator has not begun after {within_s:g} s; its log is {witnessed.parent}/logs")
+        time.sleep(1.0)
+    sample: list[str] = json.loads(text.splitlines()[0])
+    return sample
+
+
+def _begin(
+    connection: Connection, sample: Sequence[str], hosts: int, within_s: float, stack: Stack
+) -> list[dict[str, Any]]:
+    """Waits until nearly all hosts have a row; how many had one each few seconds, and how late rows were then."""
     deadline = time.monotonic() + within_s
     inserted = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relid = 'vacancy.host'::regclass"
+    late = (
+        "SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin) - observed_at)::float8 FROM vacancy.host"
+        " WHERE host_id = ANY(%s) AND pg_xact_commit_timestamp(xmin) > now() - interval '5 s'"
+    )
+    steps: list[dict[str, Any]] = []
     while (count := _query(connection, inserted)[0][0]) < 0.98 * hosts:
         stack.watch()
         if time.monotonic() > deadline:
-            raise VacancyError(f"after {within_s:g} s only {count:,} of {hosts:,} hosts have a row")
-        time.sleep(1.0)
+            raise VacancyError(f"after {within_s:g} s only {count:,} of {hosts:,} hosts have a row: {steps}")
+        if lags_s := [row[0] for row in _query(connection, late, sample)]:
+            steps.append({"hosts": count, "p99_s": percentiles(lags_s)["p99"], "rows_sampled": len(lags_s)})
+        time.sleep(5.0)
+    return steps
 
 
 def _measure(
-    connection: Connection, stack: Stack, witnessed: Path, seconds: float
+    connection: Connection, stack: Stack, sample: Sequence[str], seconds: float
 ) -> tuple[dict[str, Any], list[Reading]]:
     kafka, log = stack.settings.kafka, stack.directory / "logs" / "simulate.log"
-    sample = sorted({look["host_id"] for _, look in _lines(witnessed)})
     size = log.stat().st_size
     cpu, events, rows = cpu_seconds(), records_of(kafka, kafka.usage_topic), rows_of(connection, "vacancy.host")
     start_s = time.monotonic()
@@ -201,7 +224,7 @@ def _watch(
             if (host_id, observed_at) not in seen:
                 seen.add((host_id, observed_at))
                 latencies_s.append((committed_at - observed_at).total_seconds())
-                if count != instances[host_id]:
+                if count != instances.get(host_id, count):
                     changes_s.append(latencies_s[-1])
                 instances[host_id] = count
         if now_s - read_s >= 1.0:
@@ -213,6 +236,7 @@ def _watch(
 
 def _lines(file: Path) -> Iterator[tuple[float, dict[str, Any]]]:
     with file.open(encoding="utf-8") as lines:
+        next(lines)  # the ids
         for line in lines:
             if line.endswith("\n"):  # the last one may be half written
                 at_s, look = json.loads(line)

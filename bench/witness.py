@@ -2,7 +2,8 @@
 
     python -m bench.witness HOSTS SETTINGS_FILE WITNESSED FILE
 
-A line of FILE is a look: the wall clock in seconds, and the fields of a usage event.
+The first line of FILE has the ids of these hosts. Each other one is a look: the wall clock in seconds, and the fields of
+a usage event.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Witness:
         self._file = file
         self._witnessed = np.zeros(len(fleet), np.bool_)
         self._witnessed[np.linspace(0, len(fleet) - 1, min(hosts, len(fleet))).astype(np.int64)] = True
+        file.write(json.dumps(fleet.host_id[self._witnessed].tolist()) + "\n")
+        file.flush()
 
     def advance(self, now_ms: int) -> Report:
         """Stands for the fleet's."""
