@@ -2,8 +2,8 @@
 
     python -m bench.witness HOSTS SETTINGS_FILE WITNESSED FILE
 
-The first line of FILE has the ids of these hosts. Each other one is a look: the wall clock in seconds, and the fields of
-a usage event.
+The first line of FILE has the ids of these hosts. Each other one is a look: the wall clock in seconds, and the fields
+of a usage event.
 """
 
 from __future__ import annotations
