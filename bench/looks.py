@@ -112,9 +112,10 @@ def _run(
         "agent": {"tolerance": tolerance, "max_silence": max_silence, "inventory_interval": "1 h"},
         "scheduler": {"max_age": 2 * max_silence},
     }
-    with stack_of(0, EMIT, settings) as stack, _fleet(stack, hosts) as witnessed:
+    with stack_of(0, EMIT, settings) as stack:
+        witnessed = stack.directory / "looks"
         dsn = stack.settings.postgres.owner_dsn.get_secret_value()
-        with closing(psycopg2.connect(dsn)) as connection:
+        with _fleet(stack, hosts, witnessed), closing(psycopg2.connect(dsn)) as connection:
             connection.autocommit = True
             began_s = time.monotonic()
             with CONSOLE.status(f"{hosts:,} hosts, tolerance {tolerance:g}: beginning"):
@@ -124,7 +125,7 @@ def _run(
                 time.sleep(warm_up_s)
             with CONSOLE.status(f"{hosts:,} hosts, tolerance {tolerance:g}: measuring for {seconds:g} s"):
                 measured, readings = _measure(connection, stack, sample, seconds)
-        looks = _looks(witnessed)
+        looks = _looks(witnessed, readings[0].at_s - 2 * WINDOW.total_seconds())
     return {
         "tolerance": tolerance,
         "seconds": seconds,
@@ -138,14 +139,13 @@ def _run(
 
 
 @contextmanager
-def _fleet(stack: Stack, hosts: int) -> Iterator[Path]:
-    """The simulator, with the looks of some hosts written to the file that it yields."""
-    witnessed = stack.directory / "looks"
+def _fleet(stack: Stack, hosts: int, witnessed: Path) -> Iterator[None]:
+    """The simulator, with the looks of some hosts written to a file."""
     command = [sys.executable, "-m", "bench.witness", str(hosts), str(stack.config_file), str(SAMPLE_HOSTS)]
     with (stack.directory / "logs" / "simulate.log").open("w") as log:
         process = subprocess.Popen([*command, str(witnessed)], stdout=log, stderr=log)
         try:
-            yield witnessed
+            yield
         finally:
             process.terminate()
             process.wait(60)
@@ -254,8 +254,8 @@ def _lines(file: Path) -> Iterator[tuple[float, dict[str, Any]]]:
                 yield at_s, look
 
 
-def _looks(file: Path) -> dict[str, list[Reading]]:
-    """What each host's row would show if each look were sent, at each look, in order."""
+def _looks(file: Path, since_s: float) -> dict[str, list[Reading]]:
+    """What each host's row would show if each look were sent, at each look since a time, in order."""
     window_ns = int(WINDOW.total_seconds()) * _NS_PER_S
     windows: dict[str, Window] = defaultdict(lambda: Window(window_ns))
     boots: dict[str, str] = {}
@@ -267,6 +267,8 @@ def _looks(file: Path) -> dict[str, list[Reading]]:
             boots[host_id] = look["boot_id"]
             window.clear()
         window.add(Look.of(look))
+        if at_s < since_s:
+            continue
         scaled = [look[name] / max(1, look[capacity]) for name, capacity in MEASURED.items()]
         clock_s = look["monotonic_ns"] / _NS_PER_S
         found[host_id].append(Reading(at_s, clock_s, host_id, look["instances"], [*window.rates(), *scaled]))
