@@ -173,6 +173,7 @@ class Fleet:
             "memory_mb_available": self._memory_mb_available,
             "recent_consumers": self.recent_consumers,
             "listings": self._listings,
+            "boots": self.boots,
         }
         self._looks: Looks | None = None
         if self._reporting.tolerance:
@@ -211,12 +212,12 @@ class Fleet:
         rows = slice(first, end)
         self._forget_consumers(at_ns)
         elapsed_ns = np.full(end - first, self.interval_ns if self.ticks > self.slices else 0, dtype=np.int64)
-        rebooted = self._come_back(rows, at_ns, elapsed_ns)
+        self._come_back(rows, at_ns, elapsed_ns)
         self._boot_and_delete(rows, at_ns)
         self._count(rows, at_ns, elapsed_ns)
         self._fail(rows, at_ns)
         looking = self.silent_until_ns[rows] <= at_ns
-        reporting, usage = self._sent(rows, looking, rebooted, at_ns, now_ms)
+        reporting, usage = self._sent(rows, looking, at_ns, now_ms)
         looks = first + np.flatnonzero(looking)
         inventory_rows = looks[self.inventory_due_ns[looks] <= at_ns]
         # Like agents, a host sends its first inventory at once and the others at its own phase.
@@ -225,13 +226,13 @@ class Fleet:
         return Report(looks, reporting, usage, ~self.pressure[reporting], inventory_rows)
 
     def _sent(
-        self, rows: slice, looking: Flags, rebooted: Flags, at_ns: int, now_ms: int
+        self, rows: slice, looking: Flags, at_ns: int, now_ms: int
     ) -> tuple[Integers, dict[str, npt.NDArray[Any]]]:
         """Which of the hosts that look send that, and which the look before too; and the columns of HostUsage."""
         if self._looks is None:
             now_rows = rows.start + np.flatnonzero(looking)
             return now_rows, self._usage(now_rows, at_ns, now_ms, self._figures)
-        before_rows, now_rows = self._looks.take(rows, looking, rebooted, at_ns)
+        before_rows, now_rows = self._looks.take(rows, looking, at_ns)
         before = self._usage(before_rows, self._looks.last_at_ns[before_rows], now_ms, self._looks.last)
         now = self._usage(now_rows, at_ns, now_ms, self._figures)
         self._looks.keep(rows, looking, at_ns)
@@ -482,14 +483,9 @@ class Fleet:
             length_s = least_s * (most_s / least_s) ** self._random.random()
             self.silent_until_ns[row] = at_ns + max(1, int(length_s * NS_PER_S))
 
-    def _come_back(self, rows: slice, at_ns: int, elapsed_ns: Integers) -> Flags:
-        """Resets hosts whose reboot is over: counters start near 0, and elapsed_ns is set in place to their uptime.
-
-        Returns:
-            Which hosts these are.
-        """
-        rebooted = self._rebooting[rows] & (self.silent_until_ns[rows] <= at_ns)
-        for offset in np.flatnonzero(rebooted).tolist():
+    def _come_back(self, rows: slice, at_ns: int, elapsed_ns: Integers) -> None:
+        """Resets hosts whose reboot is over: counters start near 0, and elapsed_ns is set in place to their uptime."""
+        for offset in np.flatnonzero(self._rebooting[rows] & (self.silent_until_ns[rows] <= at_ns)).tolist():
             row = rows.start + offset
             self._rebooting[row] = False
             self.boots[row] += 1
@@ -500,7 +496,6 @@ class Fleet:
             elapsed_ns[offset] = uptime_ns
             self.inventory_due_ns[row] = at_ns
             self._counts[:, row] = 0
-        return rebooted
 
     # Load
 

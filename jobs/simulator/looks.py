@@ -46,7 +46,7 @@ class Looks:
     Args:
         figures: the fleet's figures, which it changes in place: ``counters`` are columns, those of COUNTERS first;
             ``allocated`` too; ``memory_mb_available`` and whatever else the events have have a value a host.
-            ``listings`` counts the changes of what is exact but for the allocations.
+            ``listings`` counts the changes of what is exact but for the allocations, ``boots`` the reboots.
         cpu_count: of each host.
         memory_mb_capacity: of each host.
         pressure: whether the host has the counters of pressure.
@@ -103,13 +103,12 @@ class Looks:
         self._oldest_ns: Integers = np.full(hosts, NEVER)
         self._newest: Integers = np.zeros(hosts, np.int64)
 
-    def take(self, rows: slice, looking: Flags, rebooted: Flags, at_ns: int) -> tuple[Integers, Integers]:
+    def take(self, rows: slice, looking: Flags, at_ns: int) -> tuple[Integers, Integers]:
         """Takes the looks of some hosts at one time.
 
         Args:
             rows: the hosts.
             looking: which of them look at themselves.
-            rebooted: which of them do so for the first time in a boot.
             at_ns: the time.
 
         Returns:
@@ -119,8 +118,8 @@ class Looks:
         begin_ns = at_ns - self._window_ns
         self._points.forget(begin_ns - self._window_ns)
         last_ns = self.last_at_ns[rows]
-        # A step as long as the window, or longer, is none.
-        begins = looking & (rebooted | (last_ns < begin_ns))
+        # A step that is longer than the window is none.
+        begins = looking & ((self._figures["boots"][rows] != self.last["boots"][rows]) | (last_ns < begin_ns))
         goes_on = looking & ~begins
         allocated, last_allocated = (figures["allocated"][:, rows] for figures in (self._figures, self.last))
         before = (allocated < last_allocated).any(axis=0) | (self._sent_at_ns[rows] < begin_ns)

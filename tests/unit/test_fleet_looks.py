@@ -22,9 +22,9 @@ CALM = Behaviour(changes_per_s=0.0, reboots_per_s=0.0, silences_per_s=0.0)
 behaviours = st.builds(
     Behaviour,
     changes_per_s=st.sampled_from([0.0, 0.05, 0.5]),
-    reboots_per_s=st.sampled_from([0.0, 0.02]),
+    reboots_per_s=st.sampled_from([0.0, 0.02, 0.2]),
     reboot_s=st.just((1.0, 10.0)),
-    silences_per_s=st.sampled_from([0.0, 0.02]),
+    silences_per_s=st.sampled_from([0.0, 0.02, 0.2]),
     silence_s=st.just((1.0, 20.0)),
     lost=st.just(0.02),
 )
