@@ -1,6 +1,6 @@
 """One part of bench.agent_cost, in a process that imports nothing else; prints its figures as JSON.
 
-python -m bench.agent_parts agent 60 1
+python -m bench.agent_parts agent 5 60 1
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROLES = ("agent", "bare producer", "idle")
-WARM_UP_S = 5.0
+ROLES = ("agent", "agent with a tolerance", "bare producer", "idle")
 
 
-def main(role: str, seconds: float, interval_s: float) -> None:
+def main(role: str, warm_up_s: float, seconds: float, interval_s: float) -> None:
     """Runs in the child: does its part while a thread takes the measurements and ends it."""
     parts: dict[str, Callable[[threading.Event], None]] = {
         "agent": lambda _: _agent(interval_s),
+        "agent with a tolerance": lambda _: _agent(interval_s),  # the environment has it
         "bare producer": lambda end: _bare_producer(interval_s, end),
         "idle": lambda end: _idle(end),
     }
     end = threading.Event()
 
     def measure() -> None:
-        time.sleep(WARM_UP_S)
+        time.sleep(warm_up_s)
         before, began_s = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
         time.sleep(seconds)
         after, ended_s = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
@@ -43,7 +43,7 @@ def main(role: str, seconds: float, interval_s: float) -> None:
         }
         print(json.dumps(figures), flush=True)
         end.set()
-        if role == "agent":
+        if role.startswith("agent"):
             os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=measure)
@@ -90,4 +90,4 @@ def _resident_bytes() -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[1], *map(float, sys.argv[2:5]))

@@ -123,6 +123,17 @@ def cpu_seconds(since: Mapping[str, float] | None = None) -> dict[str, float]:
     return {part: total - (since or {}).get(part, 0.0) for part, total in sorted(seconds.items())}
 
 
+def memory_mib() -> dict[str, float]:
+    """Memory by part, in MiB: what is shared by several processes counts once (PSS)."""
+    memory: defaultdict[str, float] = defaultdict(float)
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            memory[_part(process)] += process.memory_full_info().pss / 2**20
+        except psutil.NoSuchProcess:
+            continue
+    return {part: round(size) for part, size in sorted(memory.items())}
+
+
 def _part(process: psutil.Process) -> str:
     command = " ".join(process.cmdline())
     if process.pid == os.getpid():
@@ -130,10 +141,11 @@ def _part(process: psutil.Process) -> str:
     for mark, part in (
         ("kafka.Kafka", "Kafka"),
         ("postgres", "PostgreSQL"),
-        ("-m jobs job", "job client"),
-        ("-m jobs simulate", "simulator"),
-        ("-m jobs agent", "agent"),
+        ("-m vacancy job", "job client"),
+        ("-m vacancy simulate", "simulator"),
+        ("-m vacancy agent", "agent"),
         ("bench/baseline.py", "baseline"),
+        ("bench.witness", "simulator"),
     ):
         if mark in command:
             return part

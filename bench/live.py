@@ -37,17 +37,25 @@ CATCH_UP_S = 120.0
 
 
 @contextmanager
-def stack_of(hosts: int, emit: timedelta) -> Iterator[Stack]:
-    """A new local stack with a simulated fleet, all parts running."""
+def stack_of(hosts: int, emit: timedelta, settings: Mapping[str, Any] | None = None) -> Iterator[Stack]:
+    """A new local stack with a simulated fleet, all parts running; with 0 hosts there is no fleet, and no fleet page.
+
+    Args:
+        hosts: of the fleet.
+        emit: the job's.
+        settings: other sections.
+    """
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name:
         directory = Path(name)
         directory.chmod(0o711)  # for PostgreSQL's user
         with exclusive(directory):
-            stack = Stack(directory, load_settings(None, {"job": {"emit": emit}}), Fleet(hosts, INTERVAL))
+            of_all = load_settings(None, {"job": {"emit": emit}, **(settings or {})})
+            stack = Stack(directory, of_all, Fleet(hosts, INTERVAL) if hosts else None)
             try:
                 with CONSOLE.status(f"{hosts:,} hosts, emit {format_duration(emit)}: starting"):
-                    for _, step in STEPS:
-                        step(stack, lambda _: None)
+                    for name_, step in STEPS:
+                        if hosts or name_ != "Fleet page":
+                            step(stack, lambda _: None)
                 yield stack
             finally:
                 stack.stop()
@@ -81,17 +89,17 @@ def measure(
             sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
             log = stack.directory / "logs" / "simulate.log"
             size = log.stat().st_size
-            cpu, events, rows = cpu_seconds(), records_of(kafka, kafka.usage_topic), _rows(connection, table)
+            cpu, events, rows = cpu_seconds(), records_of(kafka, kafka.usage_topic), rows_of(connection, table)
             start_s = time.monotonic()
             latencies_s = _latencies(connection, table, sample, seconds)
             elapsed_s = time.monotonic() - start_s
             cpu, events = cpu_seconds(cpu), records_of(kafka, kafka.usage_topic) - events
-            written, updated, hot = (now - then for now, then in zip(_rows(connection, table), rows, strict=True))
+            written, updated, hot = (now - then for now, then in zip(rows_of(connection, table), rows, strict=True))
             complaints = [line for line in log.read_text(encoding="utf-8")[size:].splitlines() if "cannot" in line]
     others_s = cpu.pop(OTHERS)
     return {
         "latency_s": percentiles(latencies_s),
-        "latency_p99_s_of_thirds": [percentiles(part)["p99"] for part in _thirds(latencies_s)],
+        "latency_p99_s_of_thirds": [percentiles(part)["p99"] for part in thirds(latencies_s)],
         "rows_sampled": len(latencies_s),
         "events_per_s": round(events / elapsed_s),
         "rows_per_s": round(written / elapsed_s),
@@ -140,7 +148,7 @@ def _latencies(connection: Connection, table: str, sample: Sequence[str], second
     return [(at - version[1]).total_seconds() for version, at in committed_at.items() if version not in before]
 
 
-def _thirds(values: Sequence[float]) -> list[Sequence[float]]:
+def thirds(values: Sequence[float]) -> list[Sequence[float]]:
     """The first, second and last third of some values."""
     size = len(values) // 3
     return [values[:size], values[size:-size], values[-size:]]
@@ -157,7 +165,7 @@ def held(run: Mapping[str, Any], emit: timedelta) -> bool:
     return bool(last_s <= due_s and last_s - first_s < 0.25 * due_s) and run["simulator"] == "kept up"
 
 
-def _rows(connection: Connection, table: str) -> tuple[int, int, int]:
+def rows_of(connection: Connection, table: str) -> tuple[int, int, int]:
     """The numbers of rows of a table written, updated, and updated in place (HOT) so far."""
     counts = (
         "SELECT n_tup_ins + n_tup_upd, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = %s::regclass"

@@ -115,6 +115,23 @@ def _ingest(result: Result) -> Iterator[Sequence[str]]:
             )
 
 
+def _looks(result: Result) -> Iterator[Sequence[str]]:
+    for run in result["runs"]:
+        what = f"{result['hosts']:,} hosts looked at each second, "
+        what += f"tolerance {run['tolerance']:g}, silence {result['max_silence']}" if run["tolerance"] else "each sent"
+        what += " (`bench.looks`): append → committed row, p50 / p99"
+        if "ended" in run:
+            yield what, f"not kept up with: {run['ended']}", ""
+            continue
+        latency, changes = run["latency_s"], run["instance_changes_s"]
+        yield (
+            what,
+            f"{latency['p50']:.2f} / {latency['p99']:.2f} s, {'lag flat' if run['held'] else 'not kept up with'}; "
+            f"{run['events_per_s']:,} events/s; instances p99 {changes['p99']:.2f} s",
+            "",
+        )
+
+
 def _freshness(result: Result) -> Iterator[Sequence[str]]:
     for run in result["runs"]:
         job, baseline = run["job"]["latency_s"], run.get("baseline", {}).get("latency_s")
@@ -318,6 +335,8 @@ def _fleet(result: Result) -> str:
 
 _ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
     "ingest": _ingest,
+    "looks_100000": _looks,
+    "looks_1000000": _looks,
     "freshness": _freshness,
     "catch_up_10m": _catch_up_10m,
     "catch_up": _catch_up,

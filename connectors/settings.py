@@ -147,7 +147,7 @@ class AgentSettings(Section):
         allow_inf_nan=False,
         description="How far a figure of the node's row may be off what it would be if each look were sent: a fraction"
         " by this much, an amount by this share of its capacity, bytes a second by this share of the window's largest"
-        " rate. 0: each look is sent.",
+        " rate or of 125 MB/s, whichever is more. 0: each look is sent.",
     )
     max_silence: Duration = Field(
         default=timedelta(seconds=10),

@@ -27,22 +27,25 @@ EXACT = (
     "unknown",
 )
 """Fields of a look of which each change is sent at once."""
-FREE = tuple(f"{resource}{suffix}" for resource in RESOURCES for suffix in (CAPACITY, ALLOCATED))
-"""Where one of these changes the look before is sent too: the least of the window has to know until when it held."""
 MEASURED = {"memory_mb_available": "memory_mb_capacity", "disk_gb_available": "disk_gb_capacity"}
 """Amounts that may drift, and what their tolerance is a share of."""
-LEAST_BYTES_PER_S = 1_000_000.0
-"""Rates of bytes have no capacity: their tolerance is a share of the larger one, and of this at least."""
+LEAST_BYTES_PER_S = 125_000_000.0
+"""Rates of bytes have no capacity: their tolerance is a share of the larger one, and of a gigabit link's at least."""
 _NS_PER_S = 1_000_000_000
 T = TypeVar("T")
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """A look: when on the node's clock, its CPUs, its counters, None where one is not there."""
 
     at_ns: int
     cpus: int
     counters: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Look:
+        """That of a usage event's fields."""
+        return cls(fields["monotonic_ns"], fields["cpu_count"], tuple(fields[counter.field] for counter in COUNTERS))
 
 
 class _Step(NamedTuple):
@@ -64,13 +67,13 @@ class Window:
     def clear(self) -> None:
         """Forgets all, as at a reboot."""
         self._steps: deque[_Step] = deque()
-        self._newest: _Look | None = None
+        self._newest: Look | None = None
         self._fallen_from: dict[int, int] = {}
         """Where counters had been that fell in the newest step, by number."""
         self._grown = [0] * len(COUNTERS)
         self._ns = [0] * len(COUNTERS)
 
-    def add(self, look: _Look) -> None:
+    def add(self, look: Look) -> None:
         """Takes the next one."""
         before, self._newest = self._newest, look
         start_ns = look.at_ns - self._window_ns
@@ -166,6 +169,8 @@ class Reports(Generic[T]):
         self._last_event: T
         self._shown: Sequence[float | None] = ()
         self._slopes: list[tuple[float, float]] = []
+        self._ns_between = 0
+        """From the look before to this one."""
         self._settled_ns = 0
         """Until then, on the node's clock, the job may know of the host what is not known here."""
 
@@ -187,10 +192,11 @@ class Reports(Generic[T]):
             # The job begins anew as well at a reboot; at another time it knows more of the host than this.
             self._settled_ns = now_ns if rebooted else now_ns + self._window_ns
             last = None
+        self._ns_between = 0 if last is None else now_ns - last["monotonic_ns"]
         # Whether a counter that fell is back shows in the very next step.
         after_fall = self._looked.has_fallen
-        self._looked.add(_look(look))
-        apart = last is not None and _is_apart(last, look)
+        self._looked.add(Look.of(look))
+        apart = last is not None and (_is_apart(last, look) or self._ns_since_sent(look) > self._window_ns)
         if last is not None and last is not self._sent and (apart or not self._goes_on(look)):
             self._tell(last)
             due.append(self._last_event)
@@ -207,16 +213,21 @@ class Reports(Generic[T]):
         return self._shown, self._looked.rates()
 
     def _tell(self, look: Mapping[str, Any]) -> None:
-        self._told.add(_look(look))
+        self._told.add(Look.of(look))
         self._sent = look
         self._shown = self._told.rates()
         self._slopes = [(-inf, inf)] * len(COUNTERS)
+
+    def _ns_since_sent(self, look: Mapping[str, Any]) -> int:
+        assert self._sent is not None  # noqa: S101  # a boot's first look is sent
+        ns: int = look["monotonic_ns"] - self._sent["monotonic_ns"]
+        return ns
 
     def _goes_on(self, look: Mapping[str, Any]) -> bool:
         """Whether the line from the look that was sent to this one is near those between; takes this one in."""
         sent = self._sent
         assert sent is not None  # noqa: S101  # a boot's first look is sent
-        ns = look["monotonic_ns"] - sent["monotonic_ns"]
+        ns = self._ns_since_sent(look)
         for number, counter in enumerate(COUNTERS):
             if look[counter.field] is None:
                 continue
@@ -240,7 +251,8 @@ class Reports(Generic[T]):
     def _has_to_be_told(self, look: Mapping[str, Any]) -> bool:
         sent = self._sent
         assert sent is not None  # noqa: S101  # as above
-        if look["monotonic_ns"] - sent["monotonic_ns"] >= self._max_silence_ns:
+        # The look that is nearest to the end of the silence.
+        if self._ns_since_sent(look) + self._ns_between / 2 >= self._max_silence_ns:
             return True
         if any(look[name] != sent[name] for name in EXACT):
             return True
@@ -260,8 +272,12 @@ class Reports(Generic[T]):
 
 
 def _is_apart(last: Mapping[str, Any], look: Mapping[str, Any]) -> bool:
-    """Whether both of two looks have to be sent: a counter's step between them is void, or what is free changes."""
-    if any(look[name] != last[name] for name in ("cpu_count", *FREE)):
+    """Whether both of two looks have to be sent.
+
+    A counter's step between them is void, or more of something is free: the least of the window has to know until when
+    there was less.
+    """
+    if look["cpu_count"] != last["cpu_count"] or any(_free(look, name) > _free(last, name) for name in RESOURCES):
         return True
     return any(
         _growth(last[counter.field], look[counter.field]) is None and last[counter.field] is not look[counter.field]
@@ -269,5 +285,6 @@ def _is_apart(last: Mapping[str, Any], look: Mapping[str, Any]) -> bool:
     )
 
 
-def _look(fields: Mapping[str, Any]) -> _Look:
-    return _Look(fields["monotonic_ns"], fields["cpu_count"], tuple(fields[counter.field] for counter in COUNTERS))
+def _free(look: Mapping[str, Any], resource: str) -> int:
+    free: int = look[f"{resource}{CAPACITY}"] - look[f"{resource}{ALLOCATED}"]
+    return free

@@ -28,13 +28,27 @@ Examples:
   vacancy simulate --hosts 1000                             a small cloud for the local stack
   vacancy simulate --hosts 30000 --interval 60s             nodes that report each minute
   vacancy simulate --hosts 30000 --interval 1s --for 60     30,000 events/s, for a minute
+  vacancy simulate --hosts 100000 --tolerance 0.02 --max-silence 30s     a look a second, only what is new is sent
 """
 
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--hosts", type=click.IntRange(1, 1_000_000), required=True, help="How many hosts.")
 @click.option(
-    "--interval", type=DurationType(), help="Time between two usage events of a host.  [default: agent.interval]"
+    "--interval",
+    type=DurationType(),
+    help="Time between two looks of a host at itself; each is sent, unless there is a tolerance."
+    "  [default: agent.interval]",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    help="How far a host's row may drift before a look is sent.  [default: agent.tolerance]",
+)
+@click.option(
+    "--max-silence",
+    type=DurationType(),
+    help="With a tolerance, a look is sent after this time in any case.  [default: agent.max_silence]",
 )
 @click.option(
     "--pools",
@@ -52,6 +66,8 @@ Examples:
 def command(
     hosts: int,
     interval: timedelta | None,
+    tolerance: float | None,
+    max_silence: timedelta | None,
     pools: int,
     seed: int,
     for_: timedelta | None,
@@ -64,7 +80,8 @@ def command(
     Instances come and go, load rises and falls, hosts reboot, fall silent and have wrong clocks. The same seed gives
     the same fleet; a restart looks like a reboot of all its hosts.
     """
-    settings = load(config, data_dir, flags(agent={"interval": interval}, log={"format": log_format}))
+    agent = {"interval": interval, "tolerance": tolerance, "max_silence": max_silence}
+    settings = load(config, data_dir, flags(agent=agent, log={"format": log_format}))
     as_json = settings.log.format == "json"
     configure(settings.log.format, job="simulate")
     with StopSignal() as stop:

@@ -30,7 +30,7 @@ STOP_SECONDS = 15
 SUPERUSER = "postgres"
 ROOT_DIRECTORY = Path("/var/lib/vacancy")
 _USERS = ("postgres", "nobody")
-_OPTIONS = {
+OPTIONS = {
     "listen_addresses": ports.HOST,
     "unix_socket_directories": "",
     "log_checkpoints": "off",
@@ -101,7 +101,7 @@ class PostgresServer:
             self._initialize(binaries, link)
         cluster = link.resolve()
         self._end_former(cluster)
-        options = [argument for name, value in _OPTIONS.items() for argument in ("-c", f"{name}={value}")]
+        options = [argument for name, value in OPTIONS.items() for argument in ("-c", f"{name}={value}")]
         self._child = Child(
             "PostgreSQL",
             [binaries / "postgres", "-D", cluster, "-p", str(self.port), *options],

@@ -11,6 +11,7 @@ What always holds:
 - Within a boot no counter decreases, and monotonic_ns grows by the whole time between two events.
 - No figure is negative; allocations never exceed the capacity.
 - ``seq`` starts at 0 with every boot and then grows by one per event.
+- With a tolerance an event is left out if and only if vacancy.jobs.simulator.looks lets it be.
 - ``boot_id`` depends on ``started_ms`` too: all hosts of a restarted fleet look rebooted, so that their counters are
   not compared with those of the previous run.
 """
@@ -27,7 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vacancy.connectors.collectors.disk_pool import SHARES, pool_id
+from vacancy.jobs.simulator.looks import Columns, Looks
 from vacancy.jobs.simulator.shapes import FLAVOURS, MAX_INSTANCES, SHAPES, allocated, inventories, numa_cells, pci_pools
+from vacancy.schemas.usage import COUNTERS
 
 Integers = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
@@ -43,28 +46,16 @@ SLICE_NS = 50_000_000
 NEVER = np.iinfo(np.int64).max
 
 _COUNTERS = (
-    "cpu_busy_ns",
-    "cpu_iowait_ns",
-    "cpu_steal_ns",
-    "disk_read_bytes",
-    "disk_write_bytes",
-    "disk_read_ops",
-    "disk_write_ops",
-    "net_rx_bytes",
-    "net_tx_bytes",
-    "net_rx_packets",
-    "net_tx_packets",
-    "cpu_pressure_us",
-    "memory_pressure_us",
-    "io_pressure_us",
+    *(counter.field for counter in COUNTERS),
+    *("disk_read_ops", "disk_write_ops", "net_rx_packets", "net_tx_packets"),
 )
+"""Those of which the job makes rates come first."""
 PRESSURE = ("cpu_pressure_us", "memory_pressure_us", "io_pressure_us")
 _VERSION = metadata.version("vacancy")
 _DAY_S = 86_400.0
 _NOISE_MEMORY_S = 30.0  # decay time of the noise in a host's load
-# The last row stands for an empty slot (flavour -1).
 _FLAVOUR_AMOUNTS: Integers = np.array(
-    [(flavour.vcpus, flavour.memory_mb, flavour.disk_gb) for flavour in FLAVOURS] + [(0, 0, 0)], dtype=np.int64
+    [(flavour.vcpus, flavour.memory_mb, flavour.disk_gb) for flavour in FLAVOURS], dtype=np.int64
 )
 _FLAVOUR_BOUNDS: Reals = np.cumsum([flavour.share for flavour in FLAVOURS])
 _SHAPE_BOUNDS: Reals = np.cumsum([shape.share for shape in SHAPES])
@@ -92,24 +83,41 @@ class Behaviour:
 
 
 @dataclass(frozen=True)
+class Reporting:
+    """Which looks are sent.
+
+    Attributes:
+        window_ns: the job's.
+        tolerance: as `agent.tolerance`.
+        max_silence_ns: as `agent.max_silence`.
+    """
+
+    window_ns: int = 60 * NS_PER_S
+    tolerance: float = 0.0
+    max_silence_ns: int = 10 * NS_PER_S
+
+
+@dataclass(frozen=True)
 class Report:
     """What the fleet reports in one tick.
 
     Attributes:
-        rows: the n hosts that send a usage event.
+        looks: the hosts that looked at themselves.
+        rows: the n hosts that send a usage event, in this order; one that sends its look before too is in it twice.
         usage: n values by field of HostUsage; agent_time is ms since 1970-01-01, recent_consumers tuples of UUIDs.
             May lack the fields if n is 0.
         without_pressure: which of the n have no PSI: their pressure counters are null, whatever ``usage`` holds.
-        inventory_rows: those of ``rows`` that send an inventory event as well; see :meth:`Fleet.inventory`.
+        inventory_rows: hosts that send an inventory event as well; see :meth:`Fleet.inventory`.
     """
 
+    looks: Integers
     rows: Integers
     usage: dict[str, npt.NDArray[Any]]
     without_pressure: Flags
     inventory_rows: Integers
 
 
-_NOTHING = Report(np.empty(0, np.int64), {}, np.empty(0, np.bool_), np.empty(0, np.int64))
+_NOTHING = Report(np.empty(0, np.int64), np.empty(0, np.int64), {}, np.empty(0, np.bool_), np.empty(0, np.int64))
 
 
 class Fleet:
@@ -117,12 +125,14 @@ class Fleet:
 
     Args:
         hosts: how many, at least 1.
-        interval_ns: time between two usage events of a host, at least 1 ms.
+        interval_ns: time between two looks of a host at itself, at least 1 ms.
         seed: any integer from 0.
         started_ms: wall clock at the start, ms since 1970-01-01; tells the runs of one seed apart.
         inventory_interval_ns: time between two inventory events of a host.
-        inventory_spread_ns: time over which the first inventory events are spread.
+        inventory_spread_ns: time over which the first inventory events are spread, and with a tolerance the first usage
+            events, since a host sends several then.
         behaviour: how often boots, failures and reboots happen.
+        reporting: which looks are sent; by default each.
         pools: storage pools that the disk of three quarters of the hosts comes from; 0: each has a disk of its own.
     """
 
@@ -136,6 +146,7 @@ class Fleet:
         inventory_interval_ns: int = 300 * NS_PER_S,
         inventory_spread_ns: int = 0,
         behaviour: Behaviour | None = None,
+        reporting: Reporting | None = None,
         pools: int = 0,
     ) -> None:
         self.seed = seed
@@ -146,6 +157,7 @@ class Fleet:
         self._started_ms = started_ms
         self._inventory_interval_ns = inventory_interval_ns
         self._behaviour = behaviour or Behaviour()
+        self._reporting = reporting or Reporting()
         self._random = np.random.default_rng([seed, 0])
 
         slice_of = (self._trait("phase", hosts) * self.slices).astype(np.int64)
@@ -154,9 +166,36 @@ class Fleet:
         self._be_built(hosts)
         self._be_filled()
         self._be_running(hosts, inventory_spread_ns)
+        self._figures: Columns = {
+            "counters": self._counts,
+            "allocated": self.allocated.T,
+            "instances": self.instances,
+            "memory_mb_available": self._memory_mb_available,
+            "recent_consumers": self.recent_consumers,
+            "listings": self._listings,
+            "boots": self.boots,
+        }
+        self._looks: Looks | None = None
+        if self._reporting.tolerance:
+            self.silent_until_ns[:] = self.inventory_due_ns
+            self._looks = Looks(
+                self._figures,
+                cpu_count=self.cpu_count,
+                memory_mb_capacity=self.capacity[:, 1],
+                pressure=self.pressure,
+                window_ns=self._reporting.window_ns,
+                tolerance=self._reporting.tolerance,
+                # The look that is nearest to the end of the silence.
+                max_silence_ns=self._reporting.max_silence_ns - interval_ns // 2,
+            )
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def _reporting_interval_ns(self) -> int:
+        """Most time between two usage events of a host."""
+        return max(self.interval_ns, self._reporting.max_silence_ns) if self._reporting.tolerance else self.interval_ns
 
     def tick_at_ns(self, tick: int) -> int:
         """When a tick is due, in ns since the fleet's start."""
@@ -177,13 +216,28 @@ class Fleet:
         self._boot_and_delete(rows, at_ns)
         self._count(rows, at_ns, elapsed_ns)
         self._fail(rows, at_ns)
-        reporting = first + np.flatnonzero(self.silent_until_ns[rows] <= at_ns)
-        self.seq[reporting] += 1
-        inventory_rows = reporting[self.inventory_due_ns[reporting] <= at_ns]
+        looking = self.silent_until_ns[rows] <= at_ns
+        reporting, usage = self._sent(rows, looking, at_ns, now_ms)
+        looks = first + np.flatnonzero(looking)
+        inventory_rows = looks[self.inventory_due_ns[looks] <= at_ns]
         # Like agents, a host sends its first inventory at once and the others at its own phase.
         since_ns = (at_ns - self._inventory_phase_ns[inventory_rows]) % self._inventory_interval_ns
         self.inventory_due_ns[inventory_rows] = at_ns - since_ns + self._inventory_interval_ns
-        return Report(reporting, self._usage(reporting, at_ns, now_ms), ~self.pressure[reporting], inventory_rows)
+        return Report(looks, reporting, usage, ~self.pressure[reporting], inventory_rows)
+
+    def _sent(
+        self, rows: slice, looking: Flags, at_ns: int, now_ms: int
+    ) -> tuple[Integers, dict[str, npt.NDArray[Any]]]:
+        """Which of the hosts that look send that, and which the look before too; and the columns of HostUsage."""
+        if self._looks is None:
+            now_rows = rows.start + np.flatnonzero(looking)
+            return now_rows, self._usage(now_rows, at_ns, now_ms, self._figures)
+        before_rows, now_rows = self._looks.take(rows, looking, at_ns)
+        before = self._usage(before_rows, self._looks.last_at_ns[before_rows], now_ms, self._looks.last)
+        now = self._usage(now_rows, at_ns, now_ms, self._figures)
+        self._looks.keep(rows, looking, at_ns)
+        both = {name: np.concatenate([before[name], column]) for name, column in now.items()}
+        return np.concatenate([before_rows, now_rows]), both
 
     def inventory(self, row: int, now_ms: int) -> dict[str, Any]:
         """One host's HostInventory."""
@@ -210,7 +264,7 @@ class Fleet:
             ],
             "numa_cells": numa_cells(shape, vcpus, memory_mb),
             "pci_pools": pci_pools(shape, int(self.instances[row])),
-            "reporting_interval_ms": self.interval_ns // 1_000_000,
+            "reporting_interval_ms": self._reporting_interval_ns // 1_000_000,
             "agent_version": _VERSION,
             "allocated": allocated(shape, int(self.instances[row])),
             "source": "simulator",
@@ -238,7 +292,7 @@ class Fleet:
             "disk_gb_capacity": capacity,
             "disk_gb_allocated": allocated,
             "memory_mb_available": 0,
-            "disk_gb_available": int((self._disk_gb[rows] - self._disk_used_gb(rows)).sum()),
+            "disk_gb_available": int((self._disk_gb[rows] - self._disk_used_gb(rows, self.allocated[rows])).sum()),
             "cpu_count": 1,
             "cpu_busy_ns": 0,
             "instances": 0,
@@ -317,6 +371,7 @@ class Fleet:
         self.allocated: Integers = np.zeros((hosts, 3), dtype=np.int64)
         self.instances: Integers = np.zeros(hosts, dtype=np.int64)
         self.recent_consumers = _objects([()] * hosts)
+        self._listings: Integers = np.zeros(hosts, dtype=np.int64)  # changes of recent_consumers
         self._recent: deque[tuple[int, int]] = deque()  # (when it ends, row), in this order
         for _ in range(MAX_INSTANCES):
             self._boot_instances(np.flatnonzero(self._allocated_share(slice(None)) < self._fill))
@@ -337,7 +392,8 @@ class Fleet:
         phase = self._of_rows("inventory")
         self._inventory_phase_ns: Integers = (self._inventory_interval_ns * phase).astype(np.int64)
         self.inventory_due_ns: Integers = (inventory_spread_ns * phase).astype(np.int64)
-        self.counters: dict[str, Integers] = {name: np.zeros(hosts, dtype=np.int64) for name in _COUNTERS}
+        self._counts: Integers = np.zeros((len(_COUNTERS), hosts), dtype=np.int64)
+        self.counters: dict[str, Integers] = dict(zip(_COUNTERS, self._counts, strict=True))
         self._memory_mb_available: Integers = np.zeros(hosts, dtype=np.int64)
         self._count(slice(0, hosts), 0, uptime_ns)
 
@@ -358,6 +414,7 @@ class Fleet:
         for row in self._boot_instances(changing[boots]).tolist():
             consumer = uuid.UUID(bytes=self._random.bytes(16), version=4)
             self.recent_consumers[row] = (*self.recent_consumers[row], str(consumer))
+            self._listings[row] += 1
             self._recent.append((at_ns + RECENT_NS, row))
         self._delete_instances(changing[~boots])
 
@@ -375,7 +432,7 @@ class Fleet:
         swing = mean * 0.7 * load[:, 1]
         angle = 1.5 * (load[:, 2] - 0.5)  # most instances are busy at about the same time of the day
         self._slot_load[rows, slot] = np.stack([mean, swing * np.cos(angle), swing * np.sin(angle)], axis=1)
-        self._sum_slots(rows)
+        self._add(rows, slot, 1)
         return rows
 
     def _delete_instances(self, rows: Integers) -> None:
@@ -383,14 +440,14 @@ class Fleet:
         rows = rows[self.instances[rows] > 0]
         lottery = self._random.random((len(rows), MAX_INSTANCES))
         slot = np.where(self._slot_flavour[rows] >= 0, lottery, -1.0).argmax(axis=1)
+        self._add(rows, slot, -1)
         self._slot_flavour[rows, slot] = -1
-        self._slot_load[rows, slot] = 0.0
-        self._sum_slots(rows)
 
-    def _sum_slots(self, rows: Integers) -> None:
-        self.allocated[rows] = _FLAVOUR_AMOUNTS[self._slot_flavour[rows]].sum(axis=1)
-        self.instances[rows] = (self._slot_flavour[rows] >= 0).sum(axis=1)
-        self._load[rows] = self._slot_load[rows].sum(axis=1)
+    def _add(self, rows: Integers, slot: Integers, sign: int) -> None:
+        """Adds, or takes away, what is in one slot of each of these hosts to what the host has."""
+        self.allocated[rows] += sign * _FLAVOUR_AMOUNTS[self._slot_flavour[rows, slot]]
+        self.instances[rows] += sign
+        self._load[rows] += sign * self._slot_load[rows, slot]
 
     def _allocated_share(self, rows: slice | Integers) -> Reals:
         """How full each host is in its scarcest dimension, 0..1."""
@@ -401,6 +458,7 @@ class Fleet:
         while self._recent and self._recent[0][0] <= at_ns:
             _, row = self._recent.popleft()
             self.recent_consumers[row] = self.recent_consumers[row][1:]
+            self._listings[row] += 1
 
     # Failures
 
@@ -437,8 +495,7 @@ class Fleet:
             self.booted_at_ns[row] = at_ns - uptime_ns
             elapsed_ns[offset] = uptime_ns
             self.inventory_due_ns[row] = at_ns
-            for counter in self.counters.values():
-                counter[row] = 0
+            self._counts[:, row] = 0
 
     # Load
 
@@ -492,15 +549,25 @@ class Fleet:
         ):
             counters[name] += (some * elapsed_us).astype(np.int64)
 
-    def _usage(self, rows: Integers, at_ns: int, now_ms: int) -> dict[str, npt.NDArray[Any]]:
-        """The columns of HostUsage for some hosts."""
-        capacity, allocated = self.capacity[rows], self.allocated[rows]
+    def _usage(
+        self, rows: Integers, at_ns: int | Integers, now_ms: int, figures: Columns
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The columns of HostUsage for some hosts' next events, by figures that were so at a time."""
+        self.seq[rows] += 1
+        agent_time = np.maximum(0, now_ms + self.skew_ms[rows])
+        return {**self.look(rows, at_ns, figures), "seq": self.seq[rows], "agent_time": agent_time}
+
+    def look(
+        self, rows: Integers, at_ns: int | Integers, figures: Columns | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What some hosts see of themselves, or saw at a time; an event has its number and its time in addition."""
+        figures = self._figures if figures is None else figures
+        capacity, allocated = self.capacity[rows], figures["allocated"].T[rows]
+        counts = figures["counters"][:, rows]
         own_disk = self.pool[rows] < 0
         return {
             "host_id": self.host_id[rows],
             "boot_id": self.boot_id[rows],
-            "seq": self.seq[rows],
-            "agent_time": np.maximum(0, now_ms + self.skew_ms[rows]),
             "monotonic_ns": at_ns - self.booted_at_ns[rows],
             "vcpus_capacity": capacity[:, 0],
             "vcpus_allocated": allocated[:, 0],
@@ -508,17 +575,17 @@ class Fleet:
             "memory_mb_allocated": allocated[:, 1],
             "disk_gb_capacity": capacity[:, 2] * own_disk,
             "disk_gb_allocated": allocated[:, 2],
-            "memory_mb_available": self._memory_mb_available[rows],
-            "disk_gb_available": (self._disk_gb[rows] - self._disk_used_gb(rows)) * own_disk,
+            "memory_mb_available": figures["memory_mb_available"][rows],
+            "disk_gb_available": (self._disk_gb[rows] - self._disk_used_gb(rows, allocated)) * own_disk,
             "cpu_count": self.cpu_count[rows],
-            **{name: column[rows] for name, column in self.counters.items()},
-            "instances": self.instances[rows].astype(np.int32),
-            "recent_consumers": self.recent_consumers[rows],
+            **dict(zip(_COUNTERS, counts, strict=True)),
+            "instances": figures["instances"][rows].astype(np.int32),
+            "recent_consumers": figures["recent_consumers"][rows],
         }
 
-    def _disk_used_gb(self, rows: Integers) -> Integers:
-        """What the instances of some hosts have written."""
-        used_gb: Integers = (self.allocated[rows, 2] * self._disk_touched[rows]).astype(np.int64)
+    def _disk_used_gb(self, rows: Integers, allocated: Integers) -> Integers:
+        """What the instances of some hosts have written, by what is allocated to them."""
+        used_gb: Integers = (allocated[:, 2] * self._disk_touched[rows]).astype(np.int64)
         return used_gb
 
 

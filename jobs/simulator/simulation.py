@@ -29,7 +29,7 @@ from confluent_kafka import KafkaError, Message
 from vacancy.connectors.kafka.client import ensure_topics, producer
 from vacancy.connectors.settings import KafkaSettings
 from vacancy.jobs.settings import Settings
-from vacancy.jobs.simulator.fleet import NS_PER_S, PRESSURE, Fleet, Report
+from vacancy.jobs.simulator.fleet import NS_PER_S, PRESSURE, Fleet, Report, Reporting
 from vacancy.schemas.codec import Encoder
 from vacancy.schemas.events import Event, newest
 from vacancy.schemas.units import milliseconds_of
@@ -39,7 +39,7 @@ QUEUE_EVENTS = 400_000
 MAX_LAG_S = 1.0
 """How late a tick may be before the schedule gives up the time that was lost."""
 INVENTORY_PER_S = 3_000
-"""How many hosts a second send their first inventory: a tenth of a core."""
+"""How many hosts a second send their first inventory, and with a tolerance begin: a tenth of a core."""
 REPORT_S = 10.0
 FLUSH_S = 10.0
 _LOG = logging.getLogger("vacancy.simulate")
@@ -54,6 +54,7 @@ class Progress:
     Attributes:
         seconds: since its start.
         events_per_s: usage events produced a second since the last report.
+        looks_per_s: looks of hosts at themselves a second since then; without a tolerance each is an event.
         target_per_s: the same if the schedule had been kept.
         acknowledged: events of both kinds that the broker has acknowledged, at least.
         queued: events that wait for it, at most.
@@ -63,6 +64,7 @@ class Progress:
 
     seconds: float
     events_per_s: float
+    looks_per_s: float
     target_per_s: float
     acknowledged: int
     queued: int
@@ -76,7 +78,7 @@ class Progress:
             f"{self.queued:,} queued, {self.dropped:,} dropped"
         )
         if self.lost_s:
-            line += f"; cannot keep up: reached {self.events_per_s:,.0f} of {self.target_per_s:,.0f} usage events/s"
+            line += f"; cannot keep up: reached {self.looks_per_s:,.0f} of {self.target_per_s:,.0f} looks/s"
         return line
 
 
@@ -263,13 +265,13 @@ class Simulation:
     """
 
     def __init__(self, fleet: Fleet, outbox: Outbox, topics: KafkaSettings) -> None:
-        self._fleet = fleet
+        self.fleet = fleet
         self._outbox = outbox
         self._topics = topics
         self._usage = UsageEncoder()
         self._inventory = InventoryEncoder()
         self._pools = PoolEncoder()
-        self._produced = 0
+        self._produced = self._looks = 0
 
     def run(
         self,
@@ -279,8 +281,8 @@ class Simulation:
         tell_every_s: float = REPORT_S,
     ) -> Totals:
         """Runs the fleet on the real clock for a time (None: until stopped), then flushes."""
-        fleet, schedule = self._fleet, Schedule(time.monotonic())
-        told_s, told_produced, told_lost_s = schedule.start_s, 0, 0.0
+        fleet, schedule = self.fleet, Schedule(time.monotonic())
+        told_s, told, told_lost_s = schedule.start_s, (0, 0), 0.0
         while not stopped():
             tick_at_s = fleet.tick_at_ns(fleet.ticks) / NS_PER_S
             now_s = time.monotonic()
@@ -289,8 +291,8 @@ class Simulation:
                 time.sleep(wait_s)
                 break
             if now_s - told_s >= tell_every_s:
-                tell(self._progress(schedule, now_s, told_s, told_produced, told_lost_s))
-                told_s, told_produced, told_lost_s = now_s, self._produced, schedule.lost_s
+                tell(self._progress(schedule, now_s, told_s, told, told_lost_s))
+                told_s, told, told_lost_s = now_s, (self._produced, self._looks), schedule.lost_s
             time.sleep(wait_s)
             self._tick()
         seconds = time.monotonic() - schedule.start_s
@@ -305,25 +307,27 @@ class Simulation:
 
     def _tick(self) -> None:
         now_ms = time.time_ns() // 1_000_000
-        report = self._fleet.advance(now_ms)
-        self._outbox.send(self._topics.inventory_topic, self._inventory.messages(self._fleet, report, now_ms))
+        report = self.fleet.advance(now_ms)
+        self._outbox.send(self._topics.inventory_topic, self._inventory.messages(self.fleet, report, now_ms))
         self._outbox.send(self._topics.usage_topic, self._usage.messages(report))
-        if self._fleet.pools and self._fleet.ticks % self._fleet.slices == 0:  # once an interval, after all hosts
-            usage, inventory = self._pools.messages(self._fleet, now_ms)
+        if self.fleet.pools and self.fleet.ticks % self.fleet.slices == 0:  # once an interval, after all hosts
+            usage, inventory = self._pools.messages(self.fleet, now_ms)
             self._outbox.send(self._topics.inventory_topic, inventory)
             self._outbox.send(self._topics.usage_topic, usage)
         self._outbox.poll()
         self._produced += len(report.rows)
+        self._looks += len(report.looks)
 
     def _progress(
-        self, schedule: Schedule, now_s: float, told_s: float, told_produced: int, told_lost_s: float
+        self, schedule: Schedule, now_s: float, told_s: float, told: tuple[int, int], told_lost_s: float
     ) -> Progress:
         lost_s = schedule.lost_s - told_lost_s
-        produced_per_s = (self._produced - told_produced) / (now_s - told_s)
+        produced, looks = told
         return Progress(
             seconds=now_s - schedule.start_s,
-            events_per_s=produced_per_s,
-            target_per_s=len(self._fleet) * NS_PER_S / self._fleet.interval_ns,
+            events_per_s=(self._produced - produced) / (now_s - told_s),
+            looks_per_s=(self._looks - looks) / (now_s - told_s),
+            target_per_s=len(self.fleet) * NS_PER_S / self.fleet.interval_ns,
             acknowledged=self._outbox.acknowledged,
             queued=self._outbox.queued,
             dropped=self._outbox.dropped,
@@ -347,6 +351,11 @@ def build_simulation(settings: Settings, hosts: int, seed: int, pools: int = 0) 
         time.time_ns() // 1_000_000,
         inventory_interval_ns=inventory_interval_ns,
         inventory_spread_ns=min(hosts * NS_PER_S // INVENTORY_PER_S, inventory_interval_ns),
+        reporting=Reporting(
+            window_ns=milliseconds_of(settings.job.window) * 1_000_000,
+            tolerance=settings.agent.tolerance,
+            max_silence_ns=milliseconds_of(settings.agent.max_silence) * 1_000_000,
+        ),
         pools=pools,
     )
     return Simulation(fleet, Outbox(settings.kafka, hosts * NS_PER_S / interval_ns), settings.kafka)

@@ -129,6 +129,23 @@ def test_a_run_leaves_in_the_topics_what_it_says_was_acknowledged(kafka: KafkaSe
     assert all(record["reporting_interval_ms"] == 500 for record in inventory.values())
 
 
+def test_with_a_tolerance_it_sends_the_first_looks_and_then_its_heartbeat(kafka: KafkaSettings) -> None:
+    tolerant = ("--tolerance", "1", "--max-silence", "1s")
+    with a_command(kafka, "--hosts", "300", "--interval", "100ms", "--for", "3", *tolerant) as process:
+        said = finish(process)
+    assert said == counts(kafka)
+    by_host: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in records(kafka, kafka.usage_topic):
+        by_host[record["host_id"]].append(record)
+    assert len(by_host) == 300
+    # 30 looks each: two at first, and then one each second, or sooner where an instance starts or ends.
+    assert 2 * 300 <= said.usage < 8 * 300
+    for events in by_host.values():
+        assert [event["seq"] for event in events] == list(range(len(events)))
+        assert all(after["monotonic_ns"] - before["monotonic_ns"] > 0 for before, after in pairwise(events))
+    assert {each["reporting_interval_ms"] for each in records(kafka, kafka.inventory_topic)} == {1000}
+
+
 def test_sigterm_flushes_and_counts(kafka: KafkaSettings) -> None:
     ensure_topics(kafka)
     with a_command(kafka, "--hosts", "2000") as process:
@@ -199,7 +216,7 @@ def test_says_when_it_cannot_keep_up(kafka: KafkaSettings, monkeypatch: pytest.M
     assert "the schedule slipped by" in str(totals)
     late = [str(each) for each in progress if each.lost_s]
     assert late
-    assert re.search(r"cannot keep up: reached [\d,]+ of 20,000,000 usage events/s", late[-1])
+    assert re.search(r"cannot keep up: reached [\d,]+ of 20,000,000 looks/s", late[-1])
 
 
 def test_an_unreachable_broker_is_one_line() -> None:

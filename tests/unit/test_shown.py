@@ -168,6 +168,32 @@ def test_what_is_exact_is_sent_at_once(change: dict[str, Any]) -> None:
     assert due[-1] == WINDOW_S + 2
 
 
+def test_looks_that_are_as_far_apart_as_the_silence_are_all_sent_though_they_are_not_quite_on_time() -> None:
+    reports: Reports[int] = Reports(6 * WINDOW_S * S, 0.5, WINDOW_S * S)
+    event = usage_event()
+    times_ns = [number * WINDOW_S * S + number % 3 * 1_000_000 for number in range(1, 12)]
+    sent = [due for time_ns in times_ns for due in reports.take(event | {"monotonic_ns": time_ns}, time_ns)]
+    assert sent == times_ns
+
+
+@pytest.mark.parametrize("silent_s", [3, 6, 8, 12])
+def test_after_looks_were_missed_each_figure_is_within_the_tolerance(silent_s: int) -> None:
+    """The look before them is sent where the step over them would be longer than the window, and so would not count."""
+    reports: Reports[Record] = Reports(WINDOW_S * S, 0.02, 5 * S)
+    looked: list[Record] = []
+    sent: list[Record] = []
+    for second in range(5 * WINDOW_S):
+        if 3 * WINDOW_S + 4 <= second < 3 * WINDOW_S + 4 + silent_s:
+            continue
+        event = usage_event(monotonic_ns=(second + 1) * S, cpu_busy_ns=second * S, seq=second)
+        looked.append(Record(BASE_MS + second * 1000, event))
+        sent += reports.take(event, looked[-1])
+        rows = [oracle.newest_row(records[-3 * WINDOW_S :], WINDOW_S * 1000) for records in (sent, looked)]
+        assert rows[0] is not None
+        assert rows[1] is not None
+        assert max(off([(rows[0], rows[1])]).values()) <= 0.02 + 1e-9, second
+
+
 def test_without_a_tolerance_each_look_is_sent() -> None:
     reports: Reports[int] = Reports(WINDOW_S * S, 0, 5 * S)
     event = usage_event()
