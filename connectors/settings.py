@@ -135,8 +135,8 @@ class AgentSettings(Section):
         le=1,
         allow_inf_nan=False,
         description="How far a figure of the node's row may drift before a look is sent: fractions as they are, amounts"
-        " as shares of their capacity, bytes a second as shares of themselves or of 125 MB/s, whichever is more. 0: each"
-        " look is sent.",
+        " as shares of their capacity, bytes a second as shares of themselves or of 125 MB/s, whichever is more. 0:"
+        " each look is sent.",
     )
     max_silence: Duration = Field(
         default=timedelta(seconds=10),
