@@ -122,6 +122,7 @@ def _run(
                 sample = _sample(witnessed, begin_within_s)
                 beginning = _begin(connection, sample, hosts, begin_within_s, stack)
                 begun_s = time.monotonic() - began_s
+                rows = rows_of(connection, "vacancy.host")[0] - rows_of(connection, "vacancy.host")[1]
                 time.sleep(warm_up_s)
             with CONSOLE.status(f"{hosts:,} hosts, tolerance {tolerance:g}: measuring for {seconds:g} s"):
                 measured, readings = _measure(connection, stack, sample, seconds)
@@ -130,6 +131,7 @@ def _run(
         "tolerance": tolerance,
         "seconds": seconds,
         "all_hosts_after_s": round(begun_s, 1),
+        "hosts_with_a_row": rows,
         "beginning": beginning,
         "held": held(measured, EMIT),
         **measured,
@@ -165,7 +167,7 @@ def _sample(witnessed: Path, within_s: float) -> list[str]:
 def _begin(
     connection: Connection, sample: Sequence[str], hosts: int, within_s: float, stack: Stack
 ) -> list[dict[str, Any]]:
-    """Waits until nearly all hosts have a row; how many had one each few seconds, and how late rows were then."""
+    """Waits until nearly all hosts have a row, or for a time; how many had one each few seconds, how late rows were."""
     deadline = time.monotonic() + within_s
     inserted = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relid = 'vacancy.host'::regclass"
     late = (
@@ -176,7 +178,7 @@ def _begin(
     while (count := _query(connection, inserted)[0][0]) < 0.98 * hosts:
         stack.watch()
         if time.monotonic() > deadline:
-            raise VacancyError(f"after {within_s:g} s only {count:,} of {hosts:,} hosts have a row: {steps}")
+            break  # it is measured as it is
         if lags_s := [row[0] for row in _query(connection, late, sample)]:
             steps.append({"hosts": count, "p99_s": percentiles(lags_s)["p99"], "rows_sampled": len(lags_s)})
         time.sleep(5.0)

@@ -57,7 +57,7 @@ def main(hosts: int, config: Path, witnessed: int, file: Path) -> None:
     settings = load_settings(config)
     configure(settings.log.format, job="simulate")
     # A million hosts would take five minutes to begin.
-    simulation_module.INVENTORY_PER_S = max(simulation_module.INVENTORY_PER_S, hosts // 150)
+    simulation_module.INVENTORY_PER_S = max(simulation_module.INVENTORY_PER_S, hosts // 120)
     with StopSignal() as stop, file.open("w", encoding="utf-8") as out:
         simulation = build_simulation(settings, hosts, SEED)
         simulation.fleet.advance = Witness(simulation.fleet, witnessed, out).advance  # type: ignore[method-assign]
