@@ -111,10 +111,16 @@ BEGIN
             0
           ), 1) + age_weight_per_s * greatest(date_part('epoch', statement_timestamp() - h.observed_at), 0) AS trouble
         FROM vacancy.host AS h
-        LEFT JOIN vacancy.claim AS c ON c.host_id = h.host_id
-          AND c.settled_at IS NULL
-          AND (c.expires_at > statement_timestamp()) IS TRUE
-          AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
+        LEFT JOIN LATERAL (
+          -- OFFSET 0: by host, whatever a plan made while the table was empty would rather join.
+          SELECT c.vcpus, c.memory_mb, c.disk_gb, c.pool_id, c.held
+          FROM vacancy.claim AS c
+          WHERE c.host_id = h.host_id
+            AND c.settled_at IS NULL
+            AND (c.expires_at > statement_timestamp()) IS TRUE
+            AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
+          OFFSET 0
+        ) AS c ON true
         WHERE h.host_id = ANY (sampled) AND h.observed_at >= oldest AND h.anomalies & 1 = 0
         GROUP BY h.host_id
         OFFSET 0

@@ -3,7 +3,7 @@
 -- Every host, and the first that rules it out. Grain: one row a host that is not retired, without storage pools.
 -- ruled_out_by: as in why(); null where the request fits. dimensions: how many of them rule it out. score: null where it
 -- is out. available: how much the host has of the first dimension, null where that has no amount.
--- Planned for each request anew: what it does not ask for costs nothing then. Several processes may share the work.
+-- Planned for each request anew: what it does not ask for costs nothing then.
 CREATE OR REPLACE FUNCTION vacancy.what_fits(request jsonb DEFAULT '{}')
 RETURNS TABLE (host_id text, ruled_out_by text, dimensions integer, score double precision, available double precision)
 LANGUAGE plpgsql SECURITY DEFINER
