@@ -38,6 +38,7 @@ class Arm:
         age_s: the longest regular age of a row, for `max_age`.
         lag_s: from a report to its row.
         request: parts of each request.
+        shrunk: a rule that claims do not have: an old figure counts as nearer to the fleet's mean (table.py).
         nova: decided by Nova's weighers over Placement's candidates, without the table.
     """
 
@@ -50,6 +51,7 @@ class Arm:
     schedulers: int = 1
     counted: bool = True
     measured: bool = True
+    shrunk: bool = False
     load: Load = _USUAL
     nova: bool = False
 
@@ -71,6 +73,7 @@ SILENCES = ((0.01, 10), (0.02, 10), (0.02, 30), (0.05, 30), (0.1, 60))
 """Tolerances, and the longest silences in seconds."""
 _LOAD_ONLY = {"weights": {"vcpus": 0, "memory_mb": 0, "disk_gb": 0}}
 _ALL = {"sample": 1_000_000}
+_NO_AGE, _MUCH_AGE = {"weights": {"age": 0}}, {"weights": {"age": 1}}
 _ROOMY, _FULL, _BRISK, _NOISY = Load(filled=0.7), Load(filled=0.95), Load(requests_per_s=0.02), Load(noise=0.15)
 NOVA = Arm("Nova's weighers, 60 s", lambda: each_and_instances(60), 60, measured=False, nova=True)
 CORE: tuple[Arm, ...] = (
@@ -103,6 +106,14 @@ MORE: tuple[Arm, ...] = (
     ),
     interval(1, "load weight 0", request={"weights": {"load": 0}}),
     *(interval(1, f"window {window_s} s", window_s=window_s) for window_s in (5, 15, 300)),
+    *(interval(seconds, "old figures shrunk", shrunk=True) for seconds in (60, 300)),
+    *(interval(seconds, "age weight 0", request=_NO_AGE) for seconds in (60, 300)),
+    *(interval(seconds, "age weight 1", request=_MUCH_AGE) for seconds in (60, 300)),
+    *(interval(300, f"sample {sample}", request={"sample": sample}) for sample in (2, 8, 100)),
+    *(
+        replace(arm, name=f"{arm.name}, and each instance", due=lambda seconds=arm.age_s: each_and_instances(seconds))
+        for arm in (interval(60), interval(300))
+    ),
     *(
         interval(seconds, strategy, request={"strategy": strategy})
         for seconds in (1, 60)
@@ -152,7 +163,9 @@ def run(
     if dsn is None:
         return made.result(None)
     with sessions(dsn, arm.schedulers) as connections:
-        table = Table(connections, made.world, made.request, measured=arm.measured, counted=arm.counted)
+        table = Table(
+            connections, made.world, made.request, measured=arm.measured, counted=arm.counted, shrunk=arm.shrunk
+        )
         return made.result(table)
 
 
