@@ -124,17 +124,17 @@ class Table:
         if self._shrunk:
             kept = 1 - (1 - KEPT_A_STEP) * np.minimum(1, reporter.ages_s() / STEP_S)
             figures = [figure.mean() + (figure - figure.mean()) * kept for figure in figures]
-        listed = ["{" + ",".join(consumers) + "}" for consumers in reporter.consumers]
+        listed = ['"{' + ",".join(consumers) + '}"' for consumers in reporter.consumers]
         with self._connections[0].cursor() as cursor:
             cursor.execute(
                 _WRITE,
                 (
-                    self._ids,
-                    reporter.ages_s().tolist(),
-                    *(free[:, column].tolist() for column in range(3)),
-                    available.astype(np.int64).tolist(),
-                    *(figure.tolist() for figure in figures),
-                    listed,
+                    _array(self._ids),
+                    _array(reporter.ages_s().tolist()),
+                    *(_array(free[:, column].tolist()) for column in range(3)),
+                    _array(available.astype(np.int64).tolist()),
+                    *(_array(figure.tolist()) for figure in figures),
+                    _array(listed),
                 ),
             )
             if self._released:
@@ -189,6 +189,11 @@ class Table:
             )
             [(host_id,)] = cursor.fetchall()
         return None if host_id is None else self._number[host_id]
+
+
+def _array(values: Sequence[object]) -> str:
+    """A literal of values; PostgreSQL reads it far quicker than the ARRAY[…] with an expression a value of psycopg2."""
+    return "{" + ",".join(map(str, values)) + "}"
 
 
 @contextmanager
