@@ -64,6 +64,11 @@ def interval(seconds: float, name: str = "", **options: Any) -> Arm:
     return Arm(name, lambda: each(whole), whole, 0 if seconds < 1 else LAG_S, window_s, **options)
 
 
+def and_each_instance(seconds: int) -> Arm:
+    """Each host reports so often, and at once when an instance comes or leaves, as the agent does."""
+    return replace(interval(seconds, "and each instance"), due=lambda: each_and_instances(seconds))
+
+
 def changes(tolerance: float, silence_s: int) -> Arm:
     """Each host looks each second and reports what has changed by more than a tolerance."""
     return Arm(f"on change {tolerance:g}, silence {silence_s} s", lambda: on_change(tolerance, silence_s), silence_s)
@@ -110,10 +115,7 @@ MORE: tuple[Arm, ...] = (
     *(interval(seconds, "age weight 0", request=_NO_AGE) for seconds in (60, 300)),
     *(interval(seconds, "age weight 1", request=_MUCH_AGE) for seconds in (60, 300)),
     *(interval(300, f"sample {sample}", request={"sample": sample}) for sample in (2, 8, 100)),
-    *(
-        replace(arm, name=f"{arm.name}, and each instance", due=lambda seconds=arm.age_s: each_and_instances(seconds))
-        for arm in (interval(60), interval(300))
-    ),
+    *(and_each_instance(seconds) for seconds in (60, 300)),
     *(
         interval(seconds, strategy, request={"strategy": strategy})
         for seconds in (1, 60)
