@@ -103,6 +103,20 @@ def table(runs: Runs) -> Table:
     return made
 
 
+def differences(runs: Runs, arm: str, base: str, *, hosts: int | None = None, source: str = "traces") -> Table:
+    """Two arms in the fleets that both have, and by how much they differ. Shares and points are in percent."""
+    made = Table()
+    for column in ("figure", arm, base, "more", "fleets"):
+        made.add_column(column, justify="left" if column == "figure" else "right")
+    for figure, title, scale in _COLUMNS:
+        ours, theirs = (by_fleet(runs, name, figure, hosts=hosts, source=source) for name in (arm, base))
+        both = sorted(ours.keys() & theirs.keys())
+        cells = (_cell(estimate([values[fleet] for fleet in both]), scale) for values in (ours, theirs))
+        delta = difference(runs, arm, base, figure, hosts=hosts, source=source)
+        made.add_row(title, *cells, _cell(delta, scale), str(delta.seeds))
+    return made
+
+
 def _cell(value: Estimate, scale: float) -> str:
     half = "" if math.isinf(value.half) or math.isnan(value.half) else f"±{scale * value.half:.2g}"
     return f"{scale * value.mean:.3g}{half}"

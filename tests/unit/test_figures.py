@@ -6,6 +6,10 @@ import json
 
 from bench import report
 from bench.common import RESULTS
+from bench.decisions.__main__ import ADVICE, PAGE, RAW
+from bench.decisions.advice import advice_of
+from bench.decisions.page import with_tables
+from bench.decisions.summary import read_runs
 
 
 def test_the_readme_shows_five_results() -> None:
@@ -25,3 +29,10 @@ def test_the_page_of_benchmarks_shows_all_results() -> None:
     text = report.PAGE.read_text(encoding="utf-8")
     assert text == report.with_table(text), "python -m bench.report"
     assert text.count("\n| ") > len(list(report.rows()))
+
+
+def test_the_page_on_freshness_and_the_advice_are_those_of_the_saved_runs() -> None:
+    runs, text = read_runs(RAW), PAGE.read_text(encoding="utf-8")
+    assert text == with_tables(text, runs), "python -m bench.decisions advice"
+    assert text.count("\n| ") > 30
+    assert json.loads(ADVICE.read_text(encoding="utf-8")) == advice_of(runs), "python -m bench.decisions advice"
