@@ -29,17 +29,14 @@ import numpy as np
 from bench import plots
 from bench.common import CONSOLE, RESULTS, postgres_server, save
 from bench.decisions import traces
-from bench.decisions.advice import advice_of
+from bench.decisions.advice import ADVICE, advice_of
 from bench.decisions.arms import ARMS, MEASURED_S, Run, interval, run
 from bench.decisions.live import live_table
-from bench.decisions.page import with_tables
-from bench.decisions.summary import differences, estimate, read_runs, table
+from bench.decisions.page import PAGE, with_tables
+from bench.decisions.summary import RAW, differences, estimate, read_runs, table
 from bench.decisions.table import database
 
 NAME = "decisions"
-RAW = RESULTS / f"{NAME}.csv"
-PAGE = RESULTS.parents[1] / "docs" / "freshness.md"
-ADVICE = RESULTS.parents[1] / "jobs" / "advice.json"
 _GENERATED = (4_000, 288)
 _SERVER = {"fsync": "off", "shared_buffers": "512MB"}  # how long a claim takes is not measured
 

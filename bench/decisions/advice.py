@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.common import RESULTS
 from bench.decisions.arms import BUSY, NOVA, SILENCES, changes, interval
 from bench.decisions.summary import Runs, difference, of_arm
 from bench.decisions.world import Load
 
+ADVICE = RESULTS.parents[1] / "jobs" / "advice.json"
 _INTERVALS = (1, 5, 10, 30, 60, 300)
 _OTHER_LOADS = {
     "70 % of the VCPUs promised": "roomy",

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from bench.common import RESULTS
+
+RAW = RESULTS / "decisions.csv"
 # Two-sided 95 % quantiles of Student's t, by degrees of freedom.
 _T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 15: 2.13}
 

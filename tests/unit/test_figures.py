@@ -6,10 +6,9 @@ import json
 
 from bench import report
 from bench.common import RESULTS
-from bench.decisions.__main__ import ADVICE, PAGE, RAW
-from bench.decisions.advice import advice_of
-from bench.decisions.page import with_tables
-from bench.decisions.summary import read_runs
+from bench.decisions.advice import ADVICE, advice_of
+from bench.decisions.page import PAGE, with_tables
+from bench.decisions.summary import RAW, read_runs
 
 
 def test_the_readme_shows_five_results() -> None:
