@@ -249,14 +249,14 @@ def _remarks(
             f"{60 * boots:.3g} boots a minute and host were not measured ({60 * measured['boots_a_host_s']:.3g} to"
             f" {60 * most:.3g} were)."
         )
-    remarks += [
-        f"With {load['name']}: {_share(*beyond(_by_limit(load['each_60s']), limit))} where hosts report each 60 s,"
-        f" {_share(*beyond(_by_limit(load['each_1s']), limit))} each second."
-        for load in measured["other_loads"]
-    ]
+    others = []
+    for load in measured["other_loads"]:
+        slow, quick = (_share(*beyond(_by_limit(load[each]), limit)) for each in ("each_60s", "each_1s"))
+        others.append(f"{slow} and {quick} with {load['name']}")
+    remarks.append(f"Under other loads, with reports each 60 s and each second: {'; '.join(others)}.")
     remarks.append(
-        f"On hypervisors come {measured['events_a_boot'] * boots_per_s:,.1f} events/s: an agent sends as well when an"
-        " instance starts or ends. With an interval of minutes that alone makes placements better."
+        f"Of hypervisors come {measured['events_a_boot'] * boots_per_s:,.1f} events/s more: an agent sends as well when"
+        " an instance starts or ends. With an interval of minutes these alone make placements better."
     )
     if limit not in ways[0].busy:
         remarks.append(f"The shares at {percent(limit)} lie on a straight line between two measured limits.")
