@@ -106,7 +106,7 @@ class LiveTable:
 
     def _rows(self) -> int:
         with self._owner.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM vacancy.schedulable_host WHERE reason IS NULL")
+            cursor.execute("SELECT count(*) FROM vacancy.host JOIN vacancy.host_inventory USING (host_id)")
             [(rows,)] = cursor.fetchall()
         return int(rows)
 
