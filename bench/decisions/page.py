@@ -105,7 +105,7 @@ def _differences(runs: Runs) -> Iterator[str]:
             difference(runs, pair.arm, pair.base, figure, hosts=pair.hosts, source=pair.source)
             for figure in ("busy_0.8", "regret")
         )
-        if busy.seeds > 1:
+        if busy.seeds > 1 or (busy.seeds and pair.hosts):
             yield f"| {pair.what} | {_told(busy)} | {_told(regret)} | {busy.seeds} |"
 
 
@@ -115,6 +115,9 @@ def _points(value: Estimate, digits: int) -> str:
 
 
 def _told(value: Estimate) -> str:
-    """A difference; bold where it is beyond its interval."""
-    text = f"{100 * value.mean:+.1f} ± {100 * value.half:.1f}"
+    """A difference; bold where it is beyond its interval, and alone where it is of one fleet."""
+    text = f"{100 * value.mean:+.1f}"
+    if math.isinf(value.half):
+        return text
+    text += f" ± {100 * value.half:.1f}"
     return f"**{text}**" if abs(value.mean) > value.half else text
