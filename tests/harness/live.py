@@ -176,7 +176,7 @@ class Live:
             why = (latest.get("failed") or {}).get("failure_message")
             return f"the job completes no checkpoint; the last one that failed did so for {why}"
 
-        wait_until(completed, 2 * TABLE_SECONDS, complaint)
+        wait_until(completed, 2 * TABLE_SECONDS, complaint, every_s=0.2)
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Its living processes, by what they are."""

@@ -52,7 +52,7 @@ class Outage:
 
 @dataclass
 class Watch:
-    """Looks at the table ten times a second, past the network that is cut; a context manager.
+    """Looks at the table five times a second, past the network that is cut; a context manager.
 
     A row that goes back in time is a failure.
     """
@@ -98,7 +98,7 @@ class Watch:
 
     def _watch(self) -> None:
         with open_table(self.dsn) as table:
-            while not self._stop.wait(0.1):
+            while not self._stop.wait(0.2):
                 self._look(table)
 
     def _look(self, table: Table) -> None:

@@ -30,11 +30,14 @@ from vacancy.connectors.postgres.migrations import migrate
 from vacancy.connectors.postgres.schedulable_hosts import fetch
 from vacancy.connectors.scheduler.adapter import Scheduler
 from vacancy.connectors.scheduler.answers import NoHostFitsError
+from vacancy.connectors.scheduler.bulk import PART
 from vacancy.connectors.scheduler.request import Numa, Pci, Request, Weights
 from vacancy.connectors.settings import SchedulerSettings
 from vacancy.jobs.commands import doctor
 from vacancy.jobs.commands.cli import cli
 from vacancy.jobs.settings import load_settings
+from vacancy.jobs.web.frames import Frames
+from vacancy.jobs.web.watch import Watch
 
 Json = dict[str, Any]
 LARGE = 4 * 10**18
@@ -303,7 +306,18 @@ def test_no_row_breaks_what_is_read_of_others(
                 scheduler.claim(request.model_copy(update={"include": host}))
         scheduler.candidates(request)
         document = request.document(SchedulerSettings())
-        assert {name for (name,) in query(shared, "SELECT host_id FROM vacancy.why(%s)", document)} <= known
+        why = dict(query(shared, "SELECT host_id, ruled_out_by FROM vacancy.why(%s)", document))
+        assert why.keys() <= known
+        fits = query(shared, "SELECT host_id, ruled_out_by FROM vacancy.what_fits(%s)", document)
+        assert {host: by is None for host, by in fits} == {host: not by for host, by in why.items()}
+        fits = query(shared, "SELECT host_id, ruled_out_by FROM vacancy.fit_of(%s, %s)", names, document)
+        assert all(why[host] == by for host, by in fits)
+    scheduler.claim_many(REQUESTS)
+    for (consumer,) in query(shared, "SELECT consumer FROM vacancy.claim LIMIT 3"):
+        with suppress(NoHostFitsError):
+            scheduler.claim(Request(vcpus=1), [consumer], move=True)
+    with suppress(NoHostFitsError):
+        scheduler.claim(Request(vcpus=1, max_age=timedelta(days=1000)), count=PART + 1)
     assert scheduler.claim(SOUND_REQUEST.model_copy(update={"include": ("sound",)}))[0].host_id == "sound"
     most = 2**31 - 1
     for name in names:
@@ -339,6 +353,18 @@ def test_no_row_breaks_what_is_read_of_others(
     assert "sound" in run(dsn, "hosts")
     for line in ("hosts --why --vcpus 1", "claims", "claims --json", "drift", "drift --json"):
         run(dsn, *line.split())
+    for name in names:
+        run(dsn, "host", name)
+        run(dsn, "disable", name, "--reason", "odd")
+        run(dsn, "enable", name)
+    page = Watch(checks, Frames(1))
+    page.tick()
+    assert page.trouble is None
+    on_page = {page.fleet.document(slot)["host_id"] for slot in page.fleet.slot_of.values()}
+    assert on_page == {
+        host for (host,) in query(shared, "SELECT host_id FROM vacancy.schedulable_host WHERE NOT shares")
+    }
+    page.close()
     run(dsn, "claim", "--vcpus", "1", "--pci", f"{VENDOR}:{PRODUCT}", "--numa-cpus", "1")
     assert query(shared, "SELECT count(*) FROM vacancy.release(ARRAY(SELECT consumer FROM vacancy.claim))")[0][0] > 0
 
