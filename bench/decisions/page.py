@@ -116,7 +116,7 @@ def _points(value: Estimate, digits: int) -> str:
 
 def _told(value: Estimate) -> str:
     """A difference; bold where it is beyond its interval, and alone where it is of one fleet."""
-    text = f"{100 * value.mean:+.1f}"
+    text = f"{round(100 * value.mean, 1) + 0.0:+.1f}"  # no -0.0
     if math.isinf(value.half):
         return text
     text += f" ± {100 * value.half:.1f}"
