@@ -78,7 +78,7 @@ def _decisions(figure: Figure, runs: Runs) -> None:
     )
     age.set(title="claims in flight: placements, %", xlabel="interval, s", xscale="log")
     samples = (1, 2, 8, 24, 100)
-    for seconds in (1, 60):
+    for seconds in (1, 60, 300):
         arms = [f"interval {seconds} s" + ("" if size == 24 else f", sample {size}") for size in samples]
         line(sample, arms, samples, f"interval {seconds} s")
     sample.set(title="placed on busy hosts, %", xlabel="hosts in a sample", xscale="log")

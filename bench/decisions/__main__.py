@@ -8,7 +8,8 @@ there is not run again.
     python -m bench.decisions --hosts 200 --seed 0 --arms 3 --no-save      # by the generator
     python -m bench.decisions summary
     python -m bench.decisions live --traces planetlab_cpu.npz    # one arm on the live stack in real time
-    python -m bench.decisions advice        # jobs/advice.json and docs/decisions.svg
+    python -m bench.decisions compare "interval 300 s" "interval 60 s"
+    python -m bench.decisions advice        # jobs/advice.json, the tables of docs/freshness.md, docs/decisions.svg
     python -m bench.decisions fit planetlab_cpu.npz                                     # bench/decisions/planetlab.json
 """
 
@@ -28,15 +29,14 @@ import numpy as np
 from bench import plots
 from bench.common import CONSOLE, RESULTS, postgres_server, save
 from bench.decisions import traces
-from bench.decisions.advice import advice_of
+from bench.decisions.advice import ADVICE, advice_of
 from bench.decisions.arms import ARMS, MEASURED_S, Run, interval, run
 from bench.decisions.live import live_table
-from bench.decisions.summary import estimate, read_runs, table
+from bench.decisions.page import PAGE, with_tables
+from bench.decisions.summary import RAW, differences, estimate, read_runs, table
 from bench.decisions.table import database
 
 NAME = "decisions"
-RAW = RESULTS / f"{NAME}.csv"
-_ADVICE = RESULTS.parents[1] / "jobs" / "advice.json"
 _GENERATED = (4_000, 288)
 _SERVER = {"fsync": "off", "shared_buffers": "512MB"}  # how long a claim takes is not measured
 
@@ -103,6 +103,20 @@ def summary() -> None:
 
 
 @main.command()
+@click.argument("arm")
+@click.argument("base")
+@click.option("--hosts", type=int, help="Fleets of this size alone.")
+@click.option("--source", type=click.Choice(["traces", "generator"]), default="traces", show_default=True)
+def compare(arm: str, base: str, hosts: int | None, source: str) -> None:
+    """Prints by how much an arm differs from another one in the fleets that both have."""
+    runs = read_runs(RAW)
+    for name in (arm, base):
+        if name not in {run["arm"] for run in runs}:
+            raise click.BadParameter(f"no such arm: {name}; `summary` lists those that ran")
+    CONSOLE.print(differences(runs, arm, base, hosts=hosts, source=source))
+
+
+@main.command()
 @click.option("--hosts", default=150, show_default=True)
 @click.option("--seconds", default=120, show_default=True, help="Time in which decisions are measured.")
 @click.option("--seeds", default=6, show_default=True, help="Runs in simulated time beside the one in real time.")
@@ -136,10 +150,11 @@ def live(hosts: int, seconds: int, seeds: int, traces_file: Path | None, saved: 
 
 @main.command()
 def advice() -> None:
-    """Writes jobs/advice.json, which `vacancy advise` reads, and docs/decisions.svg from what is saved."""
+    """Writes what `vacancy advise` knows, and the tables and plots of docs/freshness.md, from what is saved."""
     runs = read_runs(RAW)
-    _ADVICE.write_text(json.dumps(advice_of(runs), indent=1) + "\n", encoding="utf-8")
-    CONSOLE.print(_ADVICE, *plots.draw(RESULTS, RESULTS.parents[1] / "docs"))
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), runs), encoding="utf-8")
+    ADVICE.write_text(json.dumps(advice_of(runs), indent=1) + "\n", encoding="utf-8")
+    CONSOLE.print(PAGE, ADVICE, *plots.draw(RESULTS, RESULTS.parents[1] / "docs"))
 
 
 @main.command()

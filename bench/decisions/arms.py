@@ -38,6 +38,7 @@ class Arm:
         age_s: the longest regular age of a row, for `max_age`.
         lag_s: from a report to its row.
         request: parts of each request.
+        shrunk: a rule that claims do not have: an old figure counts as nearer to the fleet's mean (table.py).
         nova: decided by Nova's weighers over Placement's candidates, without the table.
     """
 
@@ -50,6 +51,7 @@ class Arm:
     schedulers: int = 1
     counted: bool = True
     measured: bool = True
+    shrunk: bool = False
     load: Load = _USUAL
     nova: bool = False
 
@@ -62,6 +64,11 @@ def interval(seconds: float, name: str = "", **options: Any) -> Arm:
     return Arm(name, lambda: each(whole), whole, 0 if seconds < 1 else LAG_S, window_s, **options)
 
 
+def and_each_instance(seconds: int) -> Arm:
+    """Each host reports so often, and at once when an instance comes or leaves, as the agent does."""
+    return replace(interval(seconds, "and each instance"), due=lambda: each_and_instances(seconds))
+
+
 def changes(tolerance: float, silence_s: int) -> Arm:
     """Each host looks each second and reports what has changed by more than a tolerance."""
     return Arm(f"on change {tolerance:g}, silence {silence_s} s", lambda: on_change(tolerance, silence_s), silence_s)
@@ -71,6 +78,7 @@ SILENCES = ((0.01, 10), (0.02, 10), (0.02, 30), (0.05, 30), (0.1, 60))
 """Tolerances, and the longest silences in seconds."""
 _LOAD_ONLY = {"weights": {"vcpus": 0, "memory_mb": 0, "disk_gb": 0}}
 _ALL = {"sample": 1_000_000}
+_NO_AGE, _MUCH_AGE = {"weights": {"age": 0}}, {"weights": {"age": 1}}
 _ROOMY, _FULL, _BRISK, _NOISY = Load(filled=0.7), Load(filled=0.95), Load(requests_per_s=0.02), Load(noise=0.15)
 NOVA = Arm("Nova's weighers, 60 s", lambda: each_and_instances(60), 60, measured=False, nova=True)
 CORE: tuple[Arm, ...] = (
@@ -103,6 +111,11 @@ MORE: tuple[Arm, ...] = (
     ),
     interval(1, "load weight 0", request={"weights": {"load": 0}}),
     *(interval(1, f"window {window_s} s", window_s=window_s) for window_s in (5, 15, 300)),
+    *(interval(seconds, "old figures shrunk", shrunk=True) for seconds in (60, 300)),
+    *(interval(seconds, "age weight 0", request=_NO_AGE) for seconds in (60, 300)),
+    *(interval(seconds, "age weight 1", request=_MUCH_AGE) for seconds in (60, 300)),
+    *(interval(300, f"sample {sample}", request={"sample": sample}) for sample in (2, 8, 100)),
+    *(and_each_instance(seconds) for seconds in (60, 300)),
     *(
         interval(seconds, strategy, request={"strategy": strategy})
         for seconds in (1, 60)
@@ -152,7 +165,9 @@ def run(
     if dsn is None:
         return made.result(None)
     with sessions(dsn, arm.schedulers) as connections:
-        table = Table(connections, made.world, made.request, measured=arm.measured, counted=arm.counted)
+        table = Table(
+            connections, made.world, made.request, measured=arm.measured, counted=arm.counted, shrunk=arm.shrunk
+        )
         return made.result(table)
 
 

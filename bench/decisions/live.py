@@ -31,7 +31,7 @@ from vacancy.schemas.events import Event
 
 REAL_FROM_S = QUIET_S - 60
 """From this second of the world on it passes in real time: a window before the first request."""
-_READY_S = 60.0
+_READY_S = 120.0
 
 
 @contextmanager
@@ -84,8 +84,7 @@ class LiveTable:
         if world.now < REAL_FROM_S:
             return
         if self._began_s is None:
-            for host in range(world.hosts):
-                self._send_inventory(host)
+            self._wait_for_rows(reporter)
             self._began_s = time.monotonic()
         wait_s = self._began_s + world.now - REAL_FROM_S - time.monotonic()
         self.late_s = max(self.late_s, -wait_s)
@@ -93,6 +92,23 @@ class LiveTable:
         for host in reporter.reported.tolist():
             self._send_usage(host, reporter)
         self._events.serve()
+
+    def _wait_for_rows(self, reporter: Reporter) -> None:
+        """Sends each host's first events, and waits until the table has all hosts: a new job needs some seconds."""
+        for host in range(self._world.hosts):
+            self._send_inventory(host)
+            self._send_usage(host, reporter)
+        until_s = time.monotonic() + _READY_S
+        while (rows := self._rows()) < self._world.hosts:
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"{rows} of {self._world.hosts} hosts have a row after {_READY_S:.0f} s")
+            self._events.serve(0.5)
+
+    def _rows(self) -> int:
+        with self._owner.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM vacancy.host JOIN vacancy.host_inventory USING (host_id)")
+            [(rows,)] = cursor.fetchall()
+        return int(rows)
 
     def write(self, reporter: Reporter) -> None:
         """The job has written; looks how far its rows are from the model's."""

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from bench.common import RESULTS
+
+RAW = RESULTS / "decisions.csv"
 # Two-sided 95 % quantiles of Student's t, by degrees of freedom.
 _T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 15: 2.13}
 
@@ -100,6 +103,20 @@ def table(runs: Runs) -> Table:
         delta = difference(runs, arm, BASE, "busy_0.8", source=source)
         cells = (_cell(of_arm(runs, arm, figure, source=source), scale) for figure, _, scale in _COLUMNS)
         made.add_row(source, arm, str(first.seeds), *cells, _cell(delta, 100))
+    return made
+
+
+def differences(runs: Runs, arm: str, base: str, *, hosts: int | None = None, source: str = "traces") -> Table:
+    """Two arms in the fleets that both have, and by how much they differ. Shares and points are in percent."""
+    made = Table()
+    for column in ("figure", arm, base, "more", "fleets"):
+        made.add_column(column, justify="left" if column == "figure" else "right")
+    for figure, title, scale in _COLUMNS:
+        ours, theirs = (by_fleet(runs, name, figure, hosts=hosts, source=source) for name in (arm, base))
+        both = sorted(ours.keys() & theirs.keys())
+        cells = (_cell(estimate([values[fleet] for fleet in both]), scale) for values in (ours, theirs))
+        delta = difference(runs, arm, base, figure, hosts=hosts, source=source)
+        made.add_row(title, *cells, _cell(delta, scale), str(delta.seeds))
     return made
 
 

@@ -20,6 +20,7 @@ from psycopg2.extras import execute_values
 from pydantic import SecretStr
 
 from bench.decisions.reporting import Reporter
+from bench.decisions.traces import KEPT_A_STEP, STEP_S
 from bench.decisions.world import Integers, World
 from vacancy.connectors.postgres.migrations import migrate
 from vacancy.jobs.local.postgres_server import PostgresServer
@@ -49,6 +50,8 @@ class Table:
         request: what all requests have beside their amounts.
         measured: whether rows say what is measured; otherwise nothing but promises.
         counted: whether claims in flight count.
+        shrunk: whether a figure counts as nearer to the fleet's mean by what its age has changed of it: by the traces
+            the part that is drawn anew each step. A rule that claims do not have; on rows it comes to the same.
     """
 
     def __init__(
@@ -59,9 +62,11 @@ class Table:
         *,
         measured: bool = True,
         counted: bool = True,
+        shrunk: bool = False,
     ) -> None:
         self._connections, self._world, self._request = connections, world, request
         self._measured, self._counted = measured, counted
+        self._shrunk = shrunk
         self._ids = [f"host-{number:05d}" for number in range(world.hosts)]
         self._number = {name: number for number, name in enumerate(self._ids)}
         self._released: list[str] = []
@@ -116,17 +121,20 @@ class Table:
         available = shown.memory_mb_available if self._measured else world.capacity[:, 1]
         zeros = np.zeros(world.hosts)
         figures = [shown.cpu_utilization, shown.cpu_pressure, shown.memory_pressure] if self._measured else [zeros] * 3
-        listed = ["{" + ",".join(consumers) + "}" for consumers in reporter.consumers]
+        if self._shrunk:
+            kept = 1 - (1 - KEPT_A_STEP) * np.minimum(1, reporter.ages_s() / STEP_S)
+            figures = [figure.mean() + (figure - figure.mean()) * kept for figure in figures]
+        listed = ['"{' + ",".join(consumers) + '}"' for consumers in reporter.consumers]
         with self._connections[0].cursor() as cursor:
             cursor.execute(
                 _WRITE,
                 (
-                    self._ids,
-                    reporter.ages_s().tolist(),
-                    *(free[:, column].tolist() for column in range(3)),
-                    available.astype(np.int64).tolist(),
-                    *(figure.tolist() for figure in figures),
-                    listed,
+                    _array(self._ids),
+                    _array(reporter.ages_s().tolist()),
+                    *(_array(free[:, column].tolist()) for column in range(3)),
+                    _array(available.astype(np.int64).tolist()),
+                    *(_array(figure.tolist()) for figure in figures),
+                    _array(listed),
                 ),
             )
             if self._released:
@@ -181,6 +189,11 @@ class Table:
             )
             [(host_id,)] = cursor.fetchall()
         return None if host_id is None else self._number[host_id]
+
+
+def _array(values: Sequence[object]) -> str:
+    """A literal of values; PostgreSQL reads it far quicker than the ARRAY[…] with an expression a value of psycopg2."""
+    return "{" + ",".join(map(str, values)) + "}"
 
 
 @contextmanager

@@ -23,6 +23,8 @@ Reals = npt.NDArray[np.float64]
 
 STEP_S = 300
 FITTED = Path(__file__).with_name("planetlab.json")
+KEPT_A_STEP = 0.72
+"""The autocorrelation of the traces from one step to the next (planetlab.json); for hours it stays there."""
 _LAGS = (1, 12, 144)
 _NORMAL = NormalDist()
 _GRID = np.linspace(-6, 6, 2_401)

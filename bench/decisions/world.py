@@ -153,27 +153,33 @@ class World:
     def _place_first(self, chance: np.random.Generator, first: int) -> None:
         """Puts each of the first instances on the emptier of two random hosts, by promise."""
         pairs = chance.integers(0, self.hosts, (first, 4))
-        capacity = self.capacity.tolist()
-        held = np.zeros((self.hosts, 3)).tolist()
-        amounts = self.amounts[:first].tolist()
-        for instance, tried in enumerate(pairs.tolist()):
-            wants = amounts[instance]
-            fitting = [
-                host
-                for host in tried
-                if all(h + w <= c for h, w, c in zip(held[host], wants, capacity[host], strict=True))
-            ]
-            if not fitting:
+        room = self.capacity.tolist()
+        whole = self.capacity[:, 0].tolist()
+        for instance, (tried, (vcpus, memory, disk)) in enumerate(
+            zip(pairs.tolist(), self.amounts[:first].tolist(), strict=True)
+        ):
+            host, least, fitting = -1, 2.0, 0
+            for one in tried:
+                left = room[one]
+                if vcpus <= left[0] and memory <= left[1] and disk <= left[2]:
+                    fitting += 1
+                    held = (whole[one] - left[0]) / whole[one]
+                    if held < least:
+                        host, least = one, held
+                    if fitting == 2:
+                        break
+            if host < 0:
                 self.leaves_at[instance] = -1
                 continue
-            host = min(fitting[:2], key=lambda host: held[host][0] / capacity[host][0])
-            held[host] = [h + w for h, w in zip(held[host], wants, strict=True)]
+            left = room[host]
+            room[host] = [left[0] - vcpus, left[1] - memory, left[2] - disk]
             self.host[instance] = host
             self.counts_from[instance] = -NEVER
             self.leaves_at[instance] = leaves_at = QUIET_S + int(self._stays[instance])
             if leaves_at < NEVER:
                 self._calendar.setdefault(leaves_at, []).append((False, instance))
-        self._live = np.flatnonzero(self.host >= 0)
+        self._there = self.host >= 0
+        self._live = np.flatnonzero(self._there)
         np.add.at(self.counted, self.host[self._live], self.amounts[self._live])
         self.allocated[:] = self.counted
 
@@ -225,7 +231,8 @@ class World:
             self.counted[host] -= self.amounts[instance]
             self.allocated[host] -= self.amounts[instance]
         if events:
-            self._live = np.setdiff1d(np.concatenate([self._live, came]), left)
+            self._there[came], self._there[left] = True, False
+            self._live = np.flatnonzero(self._there)
             self._live_changed = True
         self._measure()
         return came, left

@@ -18,8 +18,9 @@ import click
 
 from vacancy.jobs.options import DurationType
 from vacancy.jobs.rendering import PlainTable, percent, size, table_console
-from vacancy.jobs.settings import Settings
+from vacancy.jobs.settings import load_settings
 from vacancy.jobs.terminal import say, say_json
+from vacancy.schemas.errors import ConfigError
 from vacancy.schemas.units import format_duration
 
 _JOB_US, _POSTGRES_US, _BROKER_US, _CLAIM_US = 17, 10, 3, 1_000
@@ -31,6 +32,10 @@ _GOOD_ENOUGH = 0.01
 
 
 _EVENTS_A_MAX_AGE = 3
+
+
+Share = tuple[float, float | None]
+"""A mean over fleets, and half of its 95 % confidence interval; None with one fleet."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +55,41 @@ class Way:
     name: str
     settings: Mapping[str, str] | None
     events_a_host_s: float
-    busy: Mapping[float, tuple[float, float | None]]
+    busy: Mapping[float, Share]
     silence_s: int
     fleets: int
 
     @property
     def possible(self) -> bool:
-        """Whether this release has the settings."""
+        """Whether this release takes the settings together."""
         if self.settings is None:
             return False
-        names = (setting.split(".") for setting in self.settings)
-        return all(
-            name in getattr(Settings.model_fields[section].annotation, "model_fields", {}) for section, name in names
-        )
+        nested: dict[str, dict[str, str]] = {}
+        for setting, value in self.settings.items():
+            section, _, name = setting.partition(".")
+            nested.setdefault(section, {})[name] = value
+        try:
+            load_settings(None, nested)
+        except ConfigError:
+            return False
+        return True
 
-    def busy_beyond(self, limit: float) -> tuple[float, float | None]:
-        """The share at a limit; between two measured limits on a straight line."""
-        limits = sorted(self.busy)
-        above = next(known for known in limits if known >= limit)
-        below = max(known for known in limits if known <= limit)
-        if above == below:
-            return self.busy[above]
-        part = (limit - below) / (above - below)
-        (low, low_half), (high, high_half) = self.busy[below], self.busy[above]
-        half = None if low_half is None or high_half is None else max(low_half, high_half)
-        return low + part * (high - low), half
+    def busy_beyond(self, limit: float) -> Share:
+        """The share at a limit."""
+        return beyond(self.busy, limit)
+
+
+def beyond(busy: Mapping[float, Share], limit: float) -> Share:
+    """The share at a limit; between two measured limits on a straight line."""
+    limits = sorted(busy)
+    above = next(known for known in limits if known >= limit)
+    below = max(known for known in limits if known <= limit)
+    if above == below:
+        return busy[above]
+    part = (limit - below) / (above - below)
+    (low, low_half), (high, high_half) = busy[below], busy[above]
+    half = None if low_half is None or high_half is None else max(low_half, high_half)
+    return low + part * (high - low), half
 
 
 @dataclass(frozen=True)
@@ -99,11 +114,12 @@ def cost(hosts: int, events_a_host_s: float, boots_per_s: float) -> Cost:
 def known_ways() -> tuple[list[Way], dict[str, Any]]:
     """The ways that were measured, and the rest of the document."""
     document = json.loads(resources.files("vacancy.jobs").joinpath("advice.json").read_text(encoding="utf-8"))
-    ways = [
-        Way(**{**way, "busy": {float(limit): tuple(share) for limit, share in way["busy"].items()}})
-        for way in document.pop("ways")
-    ]
+    ways = [Way(**{**way, "busy": _by_limit(way["busy"])}) for way in document.pop("ways")]
     return ways, document
+
+
+def _by_limit(busy: Mapping[str, Sequence[Any]]) -> dict[float, Share]:
+    return {float(limit): (mean, half) for limit, (mean, half) in busy.items()}
 
 
 def recommended(ways: Sequence[Way], limit: float, max_age_s: float) -> Way:
@@ -149,6 +165,7 @@ def command(hosts: int, boots_per_minute: float | None, limit: float, max_age: t
       vacancy advise --hosts 30000
       vacancy advise --hosts 5000 --boots-per-minute 600 --limit 0.9
     """
+    load_settings(None)  # says what is wrong in the environment
     ways, measured = known_ways()
     boots_per_s = measured["boots_a_host_s"] * hosts if boots_per_minute is None else boots_per_minute / 60
     best = recommended(ways, limit, max_age.total_seconds())
@@ -216,10 +233,10 @@ def _remarks(
 ) -> list[str]:
     """What is not measured but concluded."""
     sizes, fleets = measured["hosts"], min(way.fleets for way in ways)
+    listed = [f"{count:,}" for count in sizes]
     remarks = [
-        f"Measured with {' and '.join(f'{count:,}' for count in sizes)} hosts, {fleets} fleets or more, loads of 2011"
-        f" in steps of 5 minutes, and a mean CPU demand of {percent(measured['fleet_cpu'])}; a fleet with more room"
-        " gains less."
+        f"Measured with {', '.join(listed[:-1])} and {listed[-1]} hosts, {fleets} fleets or more, loads of 2011"
+        f" in steps of 5 minutes, and a mean CPU demand of {percent(measured['fleet_cpu'])}."
     ]
     if hosts not in sizes:
         remarks.append(
@@ -232,6 +249,15 @@ def _remarks(
             f"{60 * boots:.3g} boots a minute and host were not measured ({60 * measured['boots_a_host_s']:.3g} to"
             f" {60 * most:.3g} were)."
         )
+    others = []
+    for load in measured["other_loads"]:
+        slow, quick = (_share(*beyond(_by_limit(load[each]), limit)) for each in ("each_60s", "each_1s"))
+        others.append(f"{slow} and {quick} with {load['name']}")
+    remarks.append(f"Under other loads, with reports each 60 s and each second: {'; '.join(others)}.")
+    remarks.append(
+        f"Of hypervisors come {measured['events_a_boot'] * boots_per_s:,.1f} events/s more: an agent sends as well when"
+        " an instance starts or ends. With an interval of minutes these alone make placements better."
+    )
     if limit not in ways[0].busy:
         remarks.append(f"The shares at {percent(limit)} lie on a straight line between two measured limits.")
     return remarks

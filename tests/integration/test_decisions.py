@@ -59,6 +59,15 @@ def test_the_table_says_what_the_arm_says(fleet: World, connections: list[Connec
     assert set(reasons) == {None}
 
 
+def test_a_shrunk_figure_is_nearer_to_the_mean_by_its_age(fleet: World, connections: list[Connection]) -> None:
+    _, reporter = prepared(fleet, connections, 100, shrunk=True)
+    rows = query(connections[0], "SELECT cpu_utilization FROM vacancy.host ORDER BY host_id")
+    shown, mean = reporter.shown.cpu_utilization, reporter.shown.cpu_utilization.mean()
+    kept = 1 - 0.28 * reporter.ages_s() / 300
+    assert [utilization for (utilization,) in rows] == pytest.approx(mean + (shown - mean) * kept)
+    assert kept.min() < 0.992 < kept.max()
+
+
 def test_a_claim_counts_until_the_row_lists_its_instance(fleet: World, connections: list[Connection]) -> None:
     table, reporter = prepared(fleet, connections[:1], 100)
     while not len(asked := fleet.requests()):

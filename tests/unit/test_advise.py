@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from vacancy.jobs.commands.advise import Way, command, cost, known_ways, recommended
+from vacancy.jobs.settings import load_settings
 
 
 def run(*arguments: str) -> str:
@@ -47,10 +48,28 @@ def test_the_cheapest_of_those_that_are_as_good_is_recommended() -> None:
     assert ways[1].busy_beyond(0.75)[0] == pytest.approx(0.075)
 
 
+@pytest.mark.parametrize("max_age", ["3s", "30s", "100s", "10min", "1d"])
+def test_what_is_recommended_is_accepted_as_settings(max_age: str) -> None:
+    settings = json.loads(run("--hosts", "1000", "--max-age", max_age, "--json"))["settings"]
+    nested: dict[str, dict[str, str]] = {}
+    for setting, value in settings.items():
+        section, name = setting.split(".")
+        nested.setdefault(section, {})[name] = value
+    load_settings(None, nested)
+
+
+def test_a_silence_that_the_window_does_not_allow_is_not_possible() -> None:
+    tolerant = {"agent.interval": "1s", "agent.tolerance": "0.1"}
+    assert way("half a window", 0.02, 0.1, tolerant | {"agent.max_silence": "30s"}).possible
+    assert not way("a window", 0.02, 0.1, tolerant | {"agent.max_silence": "60s"}).possible
+
+
 def test_what_was_measured_is_whole() -> None:
     ways, measured = known_ways()
     assert measured["boots_a_host_s"] > 0
     assert any(one.possible for one in ways)
+    assert 0.5 < measured["events_a_boot"] < 3
+    assert len(measured["other_loads"]) >= 4
     for one in ways:
         assert sorted(one.busy) == [0.6, 0.7, 0.8, 0.9, 1.0]
         shares = [one.busy[limit][0] for limit in sorted(one.busy)]
