@@ -493,7 +493,9 @@ def test_nothing_is_in_the_way_of_anybody(browser: Browser, stack: Stack, theme:
         found.page.locator("#host h2", has_text="compute-000020").wait_for()
         found.page.locator("#fits .answer").wait_for()
         # Colours are the themes' alone; what else there is to find shows in one of them.
-        rules = "{}" if theme == "dark" else "{runOnly: ['color-contrast', 'link-in-text-block']}"
+        rules = (
+            "{}" if theme == "dark" else "{runOnly: {type: 'rule', values: ['color-contrast', 'link-in-text-block']}}"
+        )
         others = ("Claims", "Drift", "Dead letters", "Sources", "Freshness") if theme == "dark" else ()
         for view in ("Map", "Table", *others):
             found.page.get_by_role("link", name=view).click()
