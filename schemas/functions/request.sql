@@ -72,8 +72,8 @@ RETURN jsonb_strip_nulls(document) - ARRAY[
 
 -- A request from JSON, with the defaults for what is missing or null.
 -- Raises invalid_parameter_value for an unknown key and for a value that makes no sense.
--- Most requests are for amounts alone, and are read key by key: jsonb_populate_record() looks up the types of all attributes anew in
--- each transaction, which takes longer than to claim a host.
+-- Most requests are for amounts alone, and are read key by key: jsonb_populate_record() looks at all attributes in
+-- each transaction anew.
 CREATE OR REPLACE FUNCTION vacancy.parse_request(document jsonb) RETURNS vacancy.request
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
