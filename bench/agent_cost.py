@@ -47,7 +47,7 @@ WARM_UP_S = WINDOW.total_seconds() + 5
 @click.option("--interval", type=DurationType(), default="1s", show_default=True)
 @click.option("--tolerance", default=0.02, show_default=True)
 @click.option("--max-silence", type=DurationType(), default="10s", show_default=True)
-@click.option("--seconds", default=60.0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(min=5), default=60.0, show_default=True)
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
 def main(interval: timedelta, tolerance: float, max_silence: timedelta, seconds: float, saved: bool) -> None:
     """Runs the four twice; prints a table, writes bench/results/agent_cost.json."""
@@ -107,6 +107,7 @@ def _run_all(
         children[role] = subprocess.Popen(
             [sys.executable, *part], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **environment}
         )
+    # Two seconds within what the parts measure, at both ends: they do not begin at the same moment.
     time.sleep(WARM_UP_S + 2)
     before = {role: records_of(kafka, topic) for role, topic in topics.items()}
     time.sleep(seconds - 4)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
@@ -28,6 +28,7 @@ from vacancy.jobs.settings import load_settings
 from vacancy.schemas.errors import VacancyError
 from vacancy.schemas.units import format_duration
 
+T = TypeVar("T")
 INTERVAL = timedelta(seconds=1)
 SAMPLE_HOSTS = 500
 POLL_S = 0.25
@@ -76,7 +77,6 @@ def measure(
     With ``caught_up``, the time between two rows of a host, it also waits, up to a limit, until the events that came
     during the start are processed.
     """
-    kafka = stack.settings.kafka
     with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
         connection.autocommit = True
         with CONSOLE.status(f"{table}: filling"):
@@ -87,15 +87,29 @@ def measure(
         with CONSOLE.status(f"{table}: measuring for {seconds:g} s"):
             ids = [row[0] for row in _query(connection, f"SELECT host_id FROM {table}")]
             sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
-            log = stack.directory / "logs" / "simulate.log"
-            size = log.stat().st_size
-            cpu, events, rows = cpu_seconds(), records_of(kafka, kafka.usage_topic), rows_of(connection, table)
-            start_s = time.monotonic()
-            latencies_s = _latencies(connection, table, sample, seconds)
-            elapsed_s = time.monotonic() - start_s
-            cpu, events = cpu_seconds(cpu), records_of(kafka, kafka.usage_topic) - events
-            written, updated, hot = (now - then for now, then in zip(rows_of(connection, table), rows, strict=True))
-            complaints = [line for line in log.read_text(encoding="utf-8")[size:].splitlines() if "cannot" in line]
+            return counted(stack, connection, table, lambda: (_latencies(connection, table, sample, seconds), None))[0]
+
+
+def counted(
+    stack: Stack, connection: Connection, table: str, watch: Callable[[], tuple[list[float], T]]
+) -> tuple[dict[str, Any], T]:
+    """What the stack does and uses while rows are watched, with their latencies; and what else was seen.
+
+    Args:
+        stack: with a fleet, whose simulator has a log.
+        connection: in autocommit mode.
+        table: of the rows.
+        watch: takes as long as is measured; seconds from append to commit of the rows that it saw, and whatever else.
+    """
+    kafka, log = stack.settings.kafka, stack.directory / "logs" / "simulate.log"
+    size = log.stat().st_size
+    cpu, events, rows = cpu_seconds(), records_of(kafka, kafka.usage_topic), rows_of(connection, table)
+    start_s = time.monotonic()
+    latencies_s, seen = watch()
+    elapsed_s = time.monotonic() - start_s
+    cpu, events = cpu_seconds(cpu), records_of(kafka, kafka.usage_topic) - events
+    written, updated, hot = (now - then for now, then in zip(rows_of(connection, table), rows, strict=True))
+    complaints = [line for line in log.read_text(encoding="utf-8")[size:].splitlines() if "cannot" in line]
     others_s = cpu.pop(OTHERS)
     return {
         "latency_s": percentiles(latencies_s),
@@ -107,7 +121,7 @@ def measure(
         "cores_busy": {part: round(cpu_s / elapsed_s, 3) for part, cpu_s in cpu.items()},
         "others_cores_busy": round(others_s / elapsed_s, 2),
         "simulator": complaints[-1] if complaints else "kept up",
-    }
+    }, seen
 
 
 def wait_until_full(connection: Connection, table: str, hosts: int, check: Callable[[], object]) -> None:

@@ -31,9 +31,8 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from rich.table import Table
 
-from bench.backlog import records_of
-from bench.common import CONSOLE, OTHERS, cpu_seconds, memory_mib, percentiles, save
-from bench.live import POLL_S, SAMPLE_HOSTS, held, rows_of, stack_of, thirds
+from bench.common import CONSOLE, memory_mib, percentiles, save
+from bench.live import POLL_S, SAMPLE_HOSTS, counted, held, rows_of, stack_of
 from vacancy.jobs.local import postgres_server
 from vacancy.jobs.local.stack import Stack
 from vacancy.jobs.options import DurationType
@@ -122,7 +121,7 @@ def _run(
                 sample = _sample(witnessed, begin_within_s)
                 beginning = _begin(connection, sample, hosts, begin_within_s, stack)
                 begun_s = time.monotonic() - began_s
-                rows = rows_of(connection, "vacancy.host")[0] - rows_of(connection, "vacancy.host")[1]
+                written, updated, _ = rows_of(connection, "vacancy.host")
                 time.sleep(warm_up_s)
             with CONSOLE.status(f"{hosts:,} hosts, tolerance {tolerance:g}: measuring for {seconds:g} s"):
                 measured, readings = _measure(connection, stack, sample, seconds)
@@ -131,7 +130,7 @@ def _run(
         "tolerance": tolerance,
         "seconds": seconds,
         "all_hosts_after_s": round(begun_s, 1),
-        "hosts_with_a_row": rows,
+        "hosts_with_a_row": written - updated,
         "beginning": beginning,
         "held": held(measured, EMIT),
         **measured,
@@ -188,36 +187,21 @@ def _begin(
 def _measure(
     connection: Connection, stack: Stack, sample: Sequence[str], seconds: float
 ) -> tuple[dict[str, Any], list[Reading]]:
-    kafka, log = stack.settings.kafka, stack.directory / "logs" / "simulate.log"
-    size = log.stat().st_size
-    cpu, events, rows = cpu_seconds(), records_of(kafka, kafka.usage_topic), rows_of(connection, "vacancy.host")
-    start_s = time.monotonic()
-    latencies_s, changes_s, readings = _watch(connection, sample, seconds)
-    elapsed_s = time.monotonic() - start_s
-    cpu, events = cpu_seconds(cpu), records_of(kafka, kafka.usage_topic) - events
-    written, updated, hot = (now - then for now, then in zip(rows_of(connection, "vacancy.host"), rows, strict=True))
-    complaints = [line for line in log.read_text(encoding="utf-8")[size:].splitlines() if "cannot" in line]
-    others_s = cpu.pop(OTHERS)
+    measured, (changes_s, readings) = counted(
+        stack, connection, "vacancy.host", lambda: _watch(connection, sample, seconds)
+    )
     stack.watch()
     return {
-        "latency_s": percentiles(latencies_s),
-        "latency_p99_s_of_thirds": [percentiles(part)["p99"] for part in thirds(latencies_s)],
-        "rows_sampled": len(latencies_s),
+        **measured,
         "instance_changes_s": percentiles(changes_s) if changes_s else None,
         "instance_changes_sampled": len(changes_s),
-        "events_per_s": round(events / elapsed_s),
-        "rows_per_s": round(written / elapsed_s),
-        "hot_share": round(hot / updated, 4) if updated else None,
-        "cores_busy": {part: round(cpu_s / elapsed_s, 3) for part, cpu_s in cpu.items()},
-        "others_cores_busy": round(others_s / elapsed_s, 2),
         "memory_mib": memory_mib(),
-        "simulator": complaints[-1] if complaints else "kept up",
     }, readings
 
 
 def _watch(
     connection: Connection, sample: Sequence[str], seconds: float
-) -> tuple[list[float], list[float], list[Reading]]:
+) -> tuple[list[float], tuple[list[float], list[Reading]]]:
     """Watches rows: seconds from append to commit of each version and of those with other instances, and readings."""
     shares = (f"{name}::float8 / greatest(1, {capacity})" for name, capacity in MEASURED.items())
     columns = ", ".join([*(counter.rate for counter in COUNTERS), *shares])
@@ -244,7 +228,7 @@ def _watch(
             read_s = now_s
             readings += [Reading(at_s, 0.0, host_id, count, figures) for host_id, _, _, count, at_s, *figures in rows]
         time.sleep(POLL_S)
-    return latencies_s, changes_s, readings
+    return latencies_s, (changes_s, readings)
 
 
 def _lines(file: Path) -> Iterator[tuple[float, dict[str, Any]]]:
