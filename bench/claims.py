@@ -380,10 +380,16 @@ def decider(dsn: str, claim_ttl: timedelta, batch: int = 1) -> Decide:
     """A client that claims repeatedly from a fleet in which every host fits, for so many requests in a call."""
     scheduler = Scheduler(dsn, _settings(claim_ttl))
     request = Request(vcpus=VCPUS, memory_mb=MEMORY_MB, disk_gb=DISK_GB)
+    # Of three sizes, which take as much as the one does.
+    sizes = [
+        Request(vcpus=VCPUS * part // 2, memory_mb=MEMORY_MB * part // 2, disk_gb=DISK_GB * part // 2)
+        for part in (1, 2, 3)
+    ]
+    queue = [sizes[number % 3] for number in range(batch)]
 
     def decide() -> str | None:
         if batch > 1:
-            others = [each for each in scheduler.claim_many([request] * batch) if not isinstance(each, Claim)]
+            others = [each for each in scheduler.claim_many(queue) if not isinstance(each, Claim)]
             return type(others[0]).__name__ if others else None
         try:
             scheduler.claim(request)

@@ -336,7 +336,7 @@ def _fleet(result: Result) -> str:
 _ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
     "ingest": _ingest,
     "looks_100000": _looks,
-    "looks_1000000": _looks,
+    "looks_200000": _looks,
     "freshness": _freshness,
     "catch_up_10m": _catch_up_10m,
     "catch_up": _catch_up,

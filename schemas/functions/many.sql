@@ -2,6 +2,182 @@
 -- The locks are those of claim.sql: all consumers first, in order. Who holds a host or a pool already waits for neither: what others
 -- are claiming from at that moment is not waited for, and an answer may be that it was contended.
 
+-- Claims hosts, all at once, for those requests that are for amounts alone and whose consumers have no claim: what it takes to set up a
+-- statement is paid once, and not for each of them. They share a sample, a quarter of what they would draw one by one, which is
+-- ranked by the mean of what they ask for; each gets another host, the largest the best. The others, and who gets none here, are left
+-- to the caller, who holds the locks of the consumers. Numbers and times are read here where they are written as the adapter
+-- writes them; any others are left, too.
+-- made: the consumers that got a host; hosts, names, claimed_at, expires_at: theirs, in the same order; null: none did.
+-- holds_hosts: whether this transaction holds locks of hosts now. contended: hosts that others were claiming from.
+CREATE OR REPLACE FUNCTION vacancy.claim_plain(
+  consumers uuid[], requests jsonb[],
+  OUT made uuid[], OUT hosts text[], OUT names text[], OUT claimed_at timestamptz[], OUT expires_at timestamptz[],
+  OUT holds_hosts boolean, OUT contended integer
+)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  asking uuid[];
+  asked jsonb[];
+  vcpus integer[];
+  memory_mb integer[];
+  disk_gb integer[];
+  ttls interval[];
+  mean_vcpus double precision;
+  mean_memory_mb double precision;
+  mean_disk_gb double precision;
+  sample_size integer;
+  max_age interval;
+  sampled text[];
+  free text[];
+  oldest timestamptz;
+BEGIN
+  contended := 0;
+  holds_hosts := false;
+  SELECT
+    array_agg(r.consumer), array_agg(r.asked), array_agg(r.vcpus), array_agg(r.memory_mb), array_agg(r.disk_gb), array_agg(r.ttl),
+    avg(r.vcpus::double precision), avg(r.memory_mb::double precision), avg(r.disk_gb::double precision),
+    ceil(sum(r.sample) / 4.0), min(r.max_age)
+  INTO asking, asked, vcpus, memory_mb, disk_gb, ttls, mean_vcpus, mean_memory_mb, mean_disk_gb, sample_size, max_age
+  FROM (
+    SELECT
+      one.consumer,
+      vacancy.asked_for(one.request) AS asked,
+      coalesce((one.request->>'vcpus')::integer, 0) AS vcpus,
+      coalesce((one.request->>'memory_mb')::integer, 0) AS memory_mb,
+      coalesce((one.request->>'disk_gb')::integer, 0) AS disk_gb,
+      coalesce((one.request->>'sample')::integer, 24) AS sample,
+      coalesce((one.request->>'max_age')::interval, vacancy.max_age()) AS max_age,
+      coalesce((one.request->>'claim_ttl')::interval, '2 min') AS ttl
+    FROM (
+      SELECT one.consumer, one.request
+      FROM unnest(consumers, requests) AS one (consumer, request)
+      WHERE CASE WHEN jsonb_typeof(one.request) = 'object' THEN
+        one.request - '{vcpus,memory_mb,disk_gb,strategy,sample,max_age,claim_ttl}'::text[] = '{}'
+          AND coalesce(one.request->>'strategy', 'spread') = 'spread'
+          AND coalesce(one.request->>'vcpus', '0') ~ '^[0-9]{1,9}$'
+          AND coalesce(one.request->>'memory_mb', '0') ~ '^[0-9]{1,9}$'
+          AND coalesce(one.request->>'disk_gb', '0') ~ '^[0-9]{1,9}$'
+          AND coalesce(one.request->>'sample', '1') ~ '^[1-9][0-9]{0,3}$'
+          AND coalesce(one.request->>'max_age', '1 ms') ~ '^[1-9][0-9]{0,11} ms$'
+          AND coalesce(one.request->>'claim_ttl', '1 ms') ~ '^[1-9][0-9]{0,11} ms$'
+      END
+      OFFSET 0
+    ) AS one
+    WHERE NOT EXISTS (SELECT FROM vacancy.claim AS c WHERE c.consumer = one.consumer)
+    ORDER BY 4 DESC, 3 DESC, 5 DESC
+  ) AS r
+  -- A claim that draws from a storage pool takes more locks than that of its host.
+  WHERE r.disk_gb = 0 OR NOT EXISTS (SELECT FROM vacancy.host_inventory AS i WHERE i.disk_pool IS NOT NULL AND NOT i.retired);
+  IF coalesce(cardinality(asking), 0) < 2 THEN
+    RETURN;
+  END IF;
+  oldest := statement_timestamp() - max_age;
+  sampled := (vacancy.random_hosts(sample_size)).hosts;
+  -- By the rule of best_of_sample() for one plain request.
+  SELECT array_agg(l.host_id ORDER BY l.place), coalesce(max(l.place) - count(*), 0)
+  INTO free, contended
+  FROM (
+    SELECT r.host_id, r.place
+    FROM unnest(ARRAY(
+      SELECT s.host_id
+      FROM (
+        SELECT
+          h.host_id,
+          greatest(h.vcpus_free, -4000000000000000000) - coalesce(sum(c.vcpus), 0) - mean_vcpus AS vcpus_left,
+          h.vcpus_capacity,
+          least(
+            greatest(h.memory_mb_free, -4000000000000000000) - coalesce(sum(c.memory_mb), 0),
+            greatest(h.memory_mb_available, -4000000000000000000) - coalesce(sum(
+              CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
+            ), 0)
+          ) - mean_memory_mb AS memory_mb_left,
+          h.memory_mb_capacity,
+          greatest(least(h.disk_gb_free, h.disk_gb_available), -4000000000000000000) - coalesce(sum(c.disk_gb), 0) - mean_disk_gb AS disk_gb_left,
+          h.disk_gb_capacity,
+          least(greatest(
+            CASE num_nulls(h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure)
+              WHEN 0 THEN greatest(h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure)
+              ELSE vacancy.load_of(
+                ARRAY[h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure], (SELECT vacancy.typical_loads())
+              )
+            END,
+            0
+          ), 1)
+            + 0.1 * greatest(date_part('epoch', statement_timestamp() - h.observed_at), 0) / date_part('epoch', max_age) AS trouble
+        FROM vacancy.host AS h
+        LEFT JOIN LATERAL (
+          SELECT c.vcpus, c.memory_mb, c.disk_gb, c.held
+          FROM vacancy.claim AS c
+          WHERE c.host_id = h.host_id
+            AND c.settled_at IS NULL
+            AND (c.expires_at > statement_timestamp()) IS TRUE
+            AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
+          OFFSET 0
+        ) AS c ON true
+        WHERE h.host_id = ANY (sampled) AND h.observed_at >= oldest AND h.anomalies & 1 = 0
+        GROUP BY h.host_id
+        OFFSET 0
+      ) AS s
+      WHERE (s.vcpus_left >= 0 OR mean_vcpus = 0) AND (s.memory_mb_left >= 0 OR mean_memory_mb = 0)
+        AND (s.disk_gb_left >= 0 OR mean_disk_gb = 0)
+      ORDER BY
+        greatest(
+          1 - s.vcpus_left / nullif(s.vcpus_capacity, 0),
+          1 - s.memory_mb_left / nullif(s.memory_mb_capacity, 0),
+          1 - s.disk_gb_left / nullif(s.disk_gb_capacity, 0)
+        ) + s.trouble,
+        random()
+    )) WITH ORDINALITY AS r (host_id, place)
+    WHERE pg_try_advisory_xact_lock(hashtextextended(r.host_id, 1))
+    LIMIT cardinality(asking)
+  ) AS l;
+  holds_hosts := free IS NOT NULL;
+  IF NOT holds_hosts THEN
+    RETURN;
+  END IF;
+  -- A statement whose snapshot is newer than the locks; by the rule of claim_host() for a plain request.
+  WITH made AS (
+    INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked)
+    SELECT r.consumer, h.host_id, r.vcpus, r.memory_mb, r.disk_gb, at, at + r.ttl, r.asked
+    FROM unnest(asking, free, vcpus, memory_mb, disk_gb, ttls, asked)
+        AS r (consumer, host_id, vcpus, memory_mb, disk_gb, ttl, asked)
+    CROSS JOIN clock_timestamp() AS at
+    JOIN vacancy.host_inventory AS i ON i.host_id = r.host_id
+    JOIN vacancy.host AS h ON h.host_id = r.host_id
+    CROSS JOIN LATERAL (
+      SELECT
+        coalesce(sum(c.vcpus), 0) AS vcpus,
+        coalesce(sum(c.memory_mb), 0) AS memory_mb,
+        coalesce(sum(
+          CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
+        ), 0) AS memory_mb_not_in_pages,
+        coalesce(sum(CASE WHEN c.pool_id IS NULL THEN c.disk_gb END), 0) AS disk_gb
+      FROM vacancy.claim AS c
+      WHERE c.host_id = r.host_id AND c.settled_at IS NULL AND (c.expires_at > statement_timestamp()) IS TRUE
+        AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
+    ) AS claimed
+    WHERE NOT i.retired AND NOT i.shares AND i.status <> 'DISABLED' AND NOT i.clock_ahead
+      AND h.observed_at >= oldest AND NOT h.clock_ahead AND h.observed_at <= statement_timestamp() + vacancy.max_clock_ahead()
+      AND h.anomalies & 1 = 0
+      AND (r.vcpus = 0 OR r.vcpus + claimed.vcpus <= h.vcpus_free AND (
+        r.vcpus BETWEEN i.vcpus_min_unit AND i.vcpus_max_unit AND r.vcpus % nullif(i.vcpus_step_size, 0) = 0
+      ) IS NOT FALSE)
+      AND (r.memory_mb = 0 OR r.memory_mb + claimed.memory_mb <= h.memory_mb_free
+        AND r.memory_mb + claimed.memory_mb_not_in_pages <= h.memory_mb_available AND (
+          r.memory_mb BETWEEN i.memory_mb_min_unit AND i.memory_mb_max_unit AND r.memory_mb % nullif(i.memory_mb_step_size, 0) = 0
+        ) IS NOT FALSE)
+      AND (r.disk_gb = 0 OR i.disk_pool IS NULL AND r.disk_gb + claimed.disk_gb <= least(h.disk_gb_free, h.disk_gb_available) AND (
+        r.disk_gb BETWEEN i.disk_gb_min_unit AND i.disk_gb_max_unit AND r.disk_gb % nullif(i.disk_gb_step_size, 0) = 0
+      ) IS NOT FALSE)
+    RETURNING c.consumer, c.host_id, c.claimed_at, c.expires_at
+  )
+  SELECT array_agg(m.consumer), array_agg(m.host_id), array_agg(i.name), array_agg(m.claimed_at), array_agg(m.expires_at)
+  INTO made, hosts, names, claimed_at, expires_at
+  FROM made AS m JOIN vacancy.host_inventory AS i ON i.host_id = m.host_id;
+END
+$$;
+
 -- Claims a host for each consumer by its own request; the n-th request is for the n-th consumer.
 -- Rows: one a consumer, in their order, each as claim() would answer for it alone; what claim() raises is in error and detail instead:
 -- error is its SQLSTATE (22023: the request makes no sense; VC001: the consumer has a claim that is not true to it, which detail has as
@@ -33,6 +209,8 @@ DECLARE
   told jsonb;
   result record;
   setting text;
+  plain record;
+  number integer;
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     -- An older snapshot would not see what was claimed meanwhile.
@@ -43,6 +221,8 @@ BEGIN
     OR vacancy.lock_consumers(consumers) <> cardinality(consumers) THEN
     RAISE EXCEPTION 'consumers must be 1 to 64 different ids, and requests as many' USING ERRCODE = 'invalid_parameter_value';
   END IF;
+  plain := vacancy.claim_plain(consumers, requests);
+  holds_host := plain.holds_hosts;
   -- What is no amount is refused below.
   SELECT coalesce(sum(greatest(least((asked->>'disk_gb')::numeric, 1e15), 0)), 0)::bigint INTO draws_gb
   FROM unnest(requests) AS asked WHERE jsonb_typeof(asked->'disk_gb') = 'number';
@@ -57,7 +237,17 @@ BEGIN
     held := NULL;
     error := NULL;
     detail := NULL;
-    contended := 0;
+    contended := CASE WHEN place = 1 THEN plain.contended ELSE 0 END;
+    number := array_position(plain.made, consumer);
+    IF number IS NOT NULL THEN
+      host_id := plain.hosts[number];
+      host_name := plain.names[number];
+      claimed_at := plain.claimed_at[number];
+      expires_at := plain.expires_at[number];
+      already := false;
+      RETURN NEXT;
+      CONTINUE;
+    END IF;
     BEGIN
       setting := set_config('vacancy.max_age', max_age, true);
       prepared := vacancy.prepare_request(coalesce(requests[place], '{}'));
@@ -84,7 +274,7 @@ BEGIN
           PERFORM vacancy.delete_expired(ARRAY[consumers[place]]);
         END IF;
         result := vacancy.claim_host(prepared, consumers[place], draws_gb, holds_host, held_pools);
-        contended := result.contended;
+        contended := contended + result.contended;
         IF result.host IS NULL THEN
           IF vacancy.other_reservations(ARRAY[consumers[place]]) IS NOT NULL THEN
             RAISE EXCEPTION 'bulk claims under way have reserved what would fit' USING ERRCODE = 'serialization_failure';
@@ -116,5 +306,5 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION vacancy.claim_many(uuid[], jsonb[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vacancy.claim_plain(uuid[], jsonb[]), vacancy.claim_many(uuid[], jsonb[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION vacancy.claim_many(uuid[], jsonb[]) TO vacancy_scheduler;

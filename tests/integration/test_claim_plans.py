@@ -107,6 +107,27 @@ def test_the_sampled_path_reads_by_index_alone(explaining: Connection) -> None:
                     assert "claim_expired" not in plan, plan
 
 
+def test_many_claims_at_once_are_made_by_index_alone(explaining: Connection) -> None:
+    """With an empty table of claims and, by the same plans, with one that has filled."""
+    requests = ['{"vcpus": 1}', '{"vcpus": 2, "memory_mb": 1024, "disk_gb": 1}'] * 8
+    for _ in range(60):
+        explaining.notices.clear()
+        answers = query(
+            explaining,
+            "SELECT host_id FROM vacancy.claim_many(%s::uuid[], %s::jsonb[])",
+            [str(uuid.uuid4()) for _ in requests],
+            requests,
+        )
+        assert len({host for (host,) in answers} - {None}) == len(requests)
+    found = [notice for notice in explaining.notices if "plan:" in notice]
+    assert len(found) < len(requests)
+    for plan in found:
+        assert "Seq Scan" not in plan, plan
+        if SAMPLED in plan or "INSERT INTO vacancy.claim" in plan:
+            assert "claim_in_flight" in plan, plan
+            assert "claim_expired" not in plan, plan
+
+
 @pytest.mark.parametrize("more", ["", ', "required": ["HW_CPU_X86_AVX2"]'])
 def test_a_claim_reads_a_sample_whatever_the_number_of_hosts(explaining: Connection, more: str) -> None:
     query(explaining, "SELECT set_config('auto_explain.log_analyze', 'on', false)")

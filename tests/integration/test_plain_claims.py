@@ -143,5 +143,70 @@ def test_a_plain_request_gets_what_any_other_would(
         assert scores[host] == pytest.approx(best, abs=1e-6)
 
 
+@given(
+    fleet=st.lists(hosts(), min_size=1, max_size=4),
+    pool_gb=st.sampled_from([3, 3000]),
+    asked=st.lists(st.tuples(AMOUNTS, AMOUNTS, AMOUNTS), min_size=2, max_size=6),
+)
+def test_many_plain_requests_get_what_fits_and_no_more(
+    owner: Connection, fleet: list[dict[str, Any]], pool_gb: int, asked: list[tuple[int, int, int]]
+) -> None:
+    fill(owner, fleet, pool_gb)
+    requests = [
+        {"vcpus": vcpus, "memory_mb": memory_mb, "disk_gb": disk_gb, "max_age": "3600000 ms", "claim_ttl": "60000 ms"}
+        for vcpus, memory_mb, disk_gb in asked
+    ]
+    consumers = [str(uuid.uuid4()) for _ in requests]
+    fitted = [_fitting(owner, request) for request in requests]
+
+    answers = query(
+        owner,
+        "SELECT consumer::text, host_id, host_name, refusal IS NOT NULL, error, expires_at - claimed_at"
+        " FROM vacancy.claim_many(%s::uuid[], %s::jsonb[])",
+        consumers,
+        [json.dumps(request) for request in requests],
+    )
+
+    assert [answer[0] for answer in answers] == consumers
+    stored = {
+        row[0]: row[1:]
+        for row in query(owner, "SELECT consumer::text, host_id, vcpus, memory_mb, disk_gb FROM vacancy.claim")
+    }
+    for (consumer, host, name, refused, error, ttl), request, before, amounts in zip(
+        answers, requests, fitted, asked, strict=True
+    ):
+        assert error is None
+        if refused:
+            assert host is None and not _fitting(owner, request)
+        else:
+            assert host in before and name == f"name of {host}" and ttl == timedelta(seconds=60)
+            assert stored.pop(consumer) == (host, *amounts)
+    assert not stored
+    for column, position in (("vcpus_free", 0), ("memory_mb_free", 1), ("memory_mb_available", 1), ("disk_gb_free", 2)):
+        taken = {
+            host
+            for (_, host, *_), amounts in zip(answers, asked, strict=True)
+            if host and amounts[position] and not (column.startswith("disk") and _pool_of(host, fleet))
+        }
+        assert all(
+            free >= 0
+            for (free,) in query(owner, f"SELECT {column} FROM vacancy.host_free WHERE host_id = ANY (%s)", list(taken))
+        )
+    assert query(owner, "SELECT disk_gb_free >= 0 FROM vacancy.host_free WHERE host_id = %s", POOL) == [(True,)]
+
+
+def _fitting(owner: Connection, request: dict[str, Any]) -> set[str]:
+    return {
+        host
+        for host, ruled_out_by in query(owner, "SELECT host_id, ruled_out_by FROM vacancy.why(%s)", json.dumps(request))
+        if not ruled_out_by
+    }
+
+
+def _pool_of(host: str, fleet: list[dict[str, Any]]) -> str | None:
+    pool: str | None = fleet[NAMES.index(host)]["inventory"]["disk_pool"]
+    return pool
+
+
 def _almost(more: dict[str, Any]) -> dict[str, Any]:
     return {"weights": more.get("weights", {}) | ALMOST["weights"]}

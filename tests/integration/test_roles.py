@@ -57,6 +57,7 @@ INNER = (
     "SELECT vacancy.pools_of(NULL, NULL, NULL, false)",
     "SELECT * FROM vacancy.pool_room('pool', true)",
     "SELECT vacancy.claim_host(NULL, gen_random_uuid(), 1, false, '{}')",
+    "SELECT vacancy.claim_plain('{}', '{}')",
     "SELECT vacancy.sweep_claims()",
     "SELECT * FROM vacancy.host_free",
     "SELECT vacancy.parse_pci('[]')",
