@@ -2,11 +2,11 @@
 -- The locks are those of claim.sql: all consumers first, in order. Who holds a host or a pool already waits for neither: what others
 -- are claiming from at that moment is not waited for, and an answer may be that it was contended.
 
--- Claims hosts, all at once, for those requests that are for amounts alone and whose consumers have no claim: what it takes to set up a
--- statement is paid once, and not for each of them. They share a sample, a quarter of what they would draw one by one, which is
--- ranked by the mean of what they ask for; each gets another host, the largest the best. The others, and who gets none here, are left
--- to the caller, who holds the locks of the consumers. Numbers and times are read here where they are written as the adapter
--- writes them; any others are left, too.
+-- Claims hosts, all at once, for those requests that are for amounts alone, in the first one's zone if it names one, and whose
+-- consumers have no claim: what it takes to set up a statement is paid once, and not for each of them. They share a sample: what
+-- one draws alone, and for more than four a quarter of what all would. It is ranked by the mean of what they ask for; each gets
+-- another host, the largest the best. The others, and who gets none here, are left to the caller, who holds the consumers' locks.
+-- Numbers and times are read here where they are written as the adapter writes them; any others are left, too.
 -- made: the consumers that got a host; hosts, names, claimed_at, expires_at: theirs, in the same order; null: none did.
 -- holds_hosts: whether this transaction holds locks of hosts now. contended: hosts that others were claiming from.
 CREATE OR REPLACE FUNCTION vacancy.claim_plain(
@@ -28,16 +28,20 @@ DECLARE
   mean_disk_gb double precision;
   sample_size integer;
   max_age interval;
+  of_zone text := requests[1]->>'zone';
   sampled text[];
   free text[];
   oldest timestamptz;
 BEGIN
   contended := 0;
   holds_hosts := false;
+  IF of_zone = '' THEN
+    RETURN;  -- hosts without a zone, which no index finds
+  END IF;
   SELECT
     array_agg(r.consumer), array_agg(r.asked), array_agg(r.vcpus), array_agg(r.memory_mb), array_agg(r.disk_gb), array_agg(r.ttl),
     avg(r.vcpus::double precision), avg(r.memory_mb::double precision), avg(r.disk_gb::double precision),
-    ceil(sum(r.sample) / 4.0), min(r.max_age)
+    ceil(sum(r.sample)::double precision / least(count(*), 4)), min(r.max_age)
   INTO asking, asked, vcpus, memory_mb, disk_gb, ttls, mean_vcpus, mean_memory_mb, mean_disk_gb, sample_size, max_age
   FROM (
     SELECT
@@ -53,7 +57,8 @@ BEGIN
       SELECT one.consumer, one.request
       FROM unnest(consumers, requests) AS one (consumer, request)
       WHERE CASE WHEN jsonb_typeof(one.request) = 'object' THEN
-        one.request - '{vcpus,memory_mb,disk_gb,strategy,sample,max_age,claim_ttl}'::text[] = '{}'
+        one.request - '{vcpus,memory_mb,disk_gb,zone,strategy,sample,max_age,claim_ttl}'::text[] = '{}'
+          AND one.request->>'zone' IS NOT DISTINCT FROM of_zone
           AND coalesce(one.request->>'strategy', 'spread') = 'spread'
           AND coalesce(one.request->>'vcpus', '0') ~ '^[0-9]{1,9}$'
           AND coalesce(one.request->>'memory_mb', '0') ~ '^[0-9]{1,9}$'
@@ -69,11 +74,15 @@ BEGIN
   ) AS r
   -- A claim that draws from a storage pool takes more locks than that of its host.
   WHERE r.disk_gb = 0 OR NOT EXISTS (SELECT FROM vacancy.host_inventory AS i WHERE i.disk_pool IS NOT NULL AND NOT i.retired);
-  IF coalesce(cardinality(asking), 0) < 2 THEN
+  IF asking IS NULL THEN
     RETURN;
   END IF;
   oldest := statement_timestamp() - max_age;
-  sampled := (vacancy.random_hosts(sample_size)).hosts;
+  IF of_zone IS NULL THEN
+    sampled := (vacancy.random_hosts(sample_size)).hosts;
+  ELSE
+    sampled := (vacancy.hosts_in_zone(of_zone, sample_size)).hosts;
+  END IF;
   -- By the rule of best_of_sample() for one plain request.
   SELECT array_agg(l.host_id ORDER BY l.place), coalesce(max(l.place) - count(*), 0)
   INTO free, contended
@@ -158,6 +167,7 @@ BEGIN
         AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
     ) AS claimed
     WHERE NOT i.retired AND NOT i.shares AND i.status <> 'DISABLED' AND NOT i.clock_ahead
+      AND (of_zone IS NULL OR i.zone = of_zone)
       AND h.observed_at >= oldest AND NOT h.clock_ahead AND h.observed_at <= statement_timestamp() + vacancy.max_clock_ahead()
       AND h.anomalies & 1 = 0
       AND (r.vcpus = 0 OR r.vcpus + claimed.vcpus <= h.vcpus_free AND (
