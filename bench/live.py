@@ -83,7 +83,7 @@ def measure(
             wait_until_full(connection, table, hosts, check)
             time.sleep(warm_up_s)
             if caught_up is not None:
-                _wait_until_caught_up(connection, table, hosts, caught_up, check)
+                wait_until_caught_up(connection, table, hosts, caught_up, check)
         with CONSOLE.status(f"{table}: measuring for {seconds:g} s"):
             ids = [row[0] for row in _query(connection, f"SELECT host_id FROM {table}")]
             sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
@@ -136,7 +136,7 @@ def wait_until_full(connection: Connection, table: str, hosts: int, check: Calla
         time.sleep(POLL_S)
 
 
-def _wait_until_caught_up(
+def wait_until_caught_up(
     connection: Connection, table: str, hosts: int, emit: timedelta, check: Callable[[], object]
 ) -> None:
     """Waits until nearly every row is as fresh as possible, or the time limit is over."""

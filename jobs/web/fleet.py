@@ -102,7 +102,8 @@ class Fleet:
         self._apply_usage(look.usage)
         self._judge()
         step_s = HISTORY_STEP_SECONDS if len(self) <= MANY_HOSTS else LONG_HISTORY_STEP_SECONDS
-        if not self.history or look.now - self.history[-1][0] >= step_s:
+        # Rounded: while nobody has the page open, looks come as seldom as steps.
+        if not self.history or round(look.now - self.history[-1][0]) >= step_s:
             self.history.append((look.now, tuple(steps(name, self.figures) for name in HISTORY)))
         found = set(look.usage.hosts) if new else set()
         return [host for host in new if host not in found]

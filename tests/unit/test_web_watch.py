@@ -1,0 +1,36 @@
+"""How often the fleet page looks at the tables."""
+
+from __future__ import annotations
+
+from tests.harness.clock import Clock
+from vacancy.jobs.settings import load_settings
+from vacancy.jobs.web.frames import Frames
+from vacancy.jobs.web.watch import IDLE_SECONDS, Watch
+
+
+def test_looks_are_few_while_nobody_has_the_page_open() -> None:
+    clock = Clock()
+    watch = Watch(load_settings(None), Frames(1), clock)
+    assert watch.every == IDLE_SECONDS
+    assert not watch.noticed(), "there was no look yet, so the browser has to wait for one"
+    assert watch.every == 0.5
+    clock.now += 5
+    assert watch.watched
+    watch.noticed()
+    clock.now += 9.9
+    assert watch.every == 0.5, "a browser that asks keeps the looks quick"
+    clock.now += 0.2
+    assert not watch.watched
+    assert watch.every == IDLE_SECONDS
+
+
+def test_a_browser_waits_for_a_look_only_if_the_newest_is_old() -> None:
+    clock = Clock()
+    watch = Watch(load_settings(None), Frames(1), clock)
+    watch.ticked = clock.now
+    assert watch.noticed()
+    assert watch.until_next() == 0.5
+    clock.now += 0.7
+    assert watch.noticed(), "the next look is about to end"
+    clock.now += 0.5
+    assert not watch.noticed()
