@@ -295,19 +295,18 @@ def beside(hosts: int, rows: int, seconds: float, saved: bool, turns: int) -> No
 
     One client claims while rows are rewritten at the rate, in four transactions a second: what shows is how many claims
     there are, and whether the rate is held. Then one connection rewrites rows as quickly as it can. Both leave
-    a part of two cores to the page, so that what shows is whether it stands in the way. The turns are short, since the
-    rates of a machine wander by more than the page takes.
+    a part of two cores to the page, so that what shows is whether it stands in the way. The turns are as short as can
+    be, since the rates of a machine wander by more than the page takes: where looks take long, they are seconds apart.
     """
-    slice_s = min(seconds, 2.0)
     with web_stack(hosts) as stack, Clients(stack.address, BROWSERS) as clients:
         _wait_until_seen(stack)
         with (
             Writer(stack, hosts, rows // 4, 0.25) as writer,
             _Claimer(stack.owner_dsn, claim_ttl_of(hosts)) as claimer,
         ):
-            claims, held = _in_turns(stack, (claimer.progress, writer.progress), turns, slice_s)
+            claims, held = _in_turns(stack, (claimer.progress, writer.progress), turns, min(seconds, 2.0))
         with Writer(stack, hosts, rows, 0.0) as writer:
-            (written,) = _in_turns(stack, (writer.progress,), turns, slice_s)
+            (written,) = _in_turns(stack, (writer.progress,), turns, seconds)
         answered = len(clients.bytes)
         updated, hot = _hot(stack)
     result = {

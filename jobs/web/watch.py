@@ -26,6 +26,11 @@ IDLE_SECONDS = 10.0
 """Seconds between two looks while nobody has the page open: enough for metrics and for the last minutes of a host."""
 _WATCHED_SECONDS = 10.0
 """Somebody looks: a browser has asked within this time."""
+_QUICK_HOSTS = 50_000
+"""Up to so many hosts a look without changes costs little, so that there are two a second."""
+_EASY_SECONDS = 0.3
+"""Looks that take so long are made each second, those that take twice as long each 4 s: a long look reads many rows,
+and keeps PostgreSQL for as long from removing old versions of rows, so that it is in the way of whoever writes them."""
 _FRESHEN_SECONDS = 3.0
 """A browser that has just come waits no longer than this for a look."""
 _PAINTED_SECONDS = 60.0
@@ -53,7 +58,8 @@ class Watch:
         """Rows that have changed since the start."""
         self.looks = 0
         self.failed_looks = 0
-        self.look_seconds = 0.0
+        self.took = deque([0.0], maxlen=2)
+        """How long the newest looks took, in seconds."""
         self.frame_bytes = 0
         """Of the newest frame that a browser got."""
         self.trouble: dict[str, Any] | None = None
@@ -78,10 +84,12 @@ class Watch:
 
     @property
     def every(self) -> float:
-        """Seconds between the beginnings of two looks; many where nobody has the page open."""
+        """Seconds between the beginnings of two looks; many where nobody has the page open or a look takes long."""
         if not self.watched:
             return IDLE_SECONDS
-        return 0.5 if len(self.fleet) <= 20_000 else 1.0
+        least = 0.5 if len(self.fleet) <= _QUICK_HOSTS else 1.0
+        # One slow look says little.
+        return min(max(least, (min(self.took) / _EASY_SECONDS) ** 2), IDLE_SECONDS)
 
     @property
     def watched(self) -> bool:
@@ -147,7 +155,7 @@ class Watch:
             self._forget_paints()
             self.frames.publish(self.fleet.shown(), self._summary, self.fleet.now)
         self.looks += 1
-        self.look_seconds = time.perf_counter() - began
+        self.took.append(time.perf_counter() - began)
         with self._turn:
             self.ticked = self._clock()
             self._turn.notify_all()
