@@ -26,7 +26,7 @@ class _Metrics(Collector):
         yield CounterMetricFamily("vacancy_web_looks", "Looks at the tables.", watch.looks)
         yield CounterMetricFamily("vacancy_web_failed_looks", "Looks that failed.", watch.failed_looks)
         yield CounterMetricFamily("vacancy_web_rows", "Changed rows that the looks found.", watch.rows)
-        yield GaugeMetricFamily("vacancy_web_look_seconds", "How long the newest look took.", watch.took[-1])
+        yield GaugeMetricFamily("vacancy_web_look_seconds", "How long the newest look took.", watch.look_seconds)
         yield GaugeMetricFamily("vacancy_web_frame_bytes", "Size of the newest frame.", watch.frame_bytes)
         questions = CounterMetricFamily("vacancy_web_questions", "Questions to the database.", labels=["kind"])
         questions.add_metric(["host"], application.questions.asking.asked)

@@ -58,8 +58,9 @@ class Watch:
         """Rows that have changed since the start."""
         self.looks = 0
         self.failed_looks = 0
+        self.look_seconds = 0.0
         self.took = deque([0.0], maxlen=2)
-        """How long the newest looks took, in seconds."""
+        """Seconds that the newest looks took, of those since a browser came: while nobody has the page open they find more."""
         self.frame_bytes = 0
         """Of the newest frame that a browser got."""
         self.trouble: dict[str, Any] | None = None
@@ -116,6 +117,7 @@ class Watch:
         """Notes that a browser asks, so that looks follow quickly; whether the newest is as new as they are then."""
         with self._turn:
             if not self.watched:
+                self.took.extend((0.0, 0.0))
                 self._turn.notify_all()
             self._asked_at = now = self._clock()
             return now - self.ticked < 2 * self.every
@@ -155,7 +157,8 @@ class Watch:
             self._forget_paints()
             self.frames.publish(self.fleet.shown(), self._summary, self.fleet.now)
         self.looks += 1
-        self.took.append(time.perf_counter() - began)
+        self.look_seconds = time.perf_counter() - began
+        self.took.append(self.look_seconds)
         with self._turn:
             self.ticked = self._clock()
             self._turn.notify_all()
