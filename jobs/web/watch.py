@@ -60,7 +60,7 @@ class Watch:
         self.failed_looks = 0
         self.look_seconds = 0.0
         self.took = deque([0.0], maxlen=2)
-        """Seconds that the newest looks took, of those since a browser came: while nobody has the page open they find more."""
+        """Seconds that the newest looks took, of those since a browser came; while nobody has it open they are long."""
         self.frame_bytes = 0
         """Of the newest frame that a browser got."""
         self.trouble: dict[str, Any] | None = None
