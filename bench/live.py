@@ -143,7 +143,7 @@ def wait_until_full(connection: Connection, table: str, hosts: int, check: Calla
             )[0]
             others = cpu_seconds(cpu)[OTHERS] / (time.monotonic() - began)
             raise VacancyError(
-                f"after {FILL_S:g} s only {count} of {hosts} hosts are fresh in {table}; of its {rows} rows the newest is"
+                f"after {FILL_S:g} s only {count} of {hosts} hosts are fresh in {table}; its newest of {rows} rows is"
                 f" {age_s or 0:.0f} s old; other programs took {others:.2f} of {os.cpu_count()} cores"
             )
         time.sleep(POLL_S)
