@@ -179,7 +179,7 @@ def cost(hosts: int, rows: int, seconds: float, saved: bool) -> None:
         _wait_until_seen(stack)
         time.sleep(IDLE_S)
         others, began, before = cpu_seconds(), time.monotonic(), writer.rows
-        alone = _share(stack, seconds)
+        alone = _share(stack, 3 * seconds)  # looks come each 30 s
         with Clients(stack.address, BROWSERS) as clients:
             time.sleep(SETTLE_S)  # the snapshots of those that have just come
             first, asked = len(clients.bytes), time.monotonic()

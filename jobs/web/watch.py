@@ -22,12 +22,12 @@ from vacancy.schemas.errors import VacancyError
 T = TypeVar("T")
 FRESHNESS_STEP_SECONDS = 10.0
 FRESHNESS_SECONDS = 3600
-IDLE_SECONDS = 10.0
-"""Seconds between two looks while nobody has the page open: enough for metrics and for the last minutes of a host."""
 _WATCHED_SECONDS = 10.0
 """Somebody looks: a browser has asked within this time."""
 _QUICK_HOSTS = 50_000
 """Up to so many hosts a look without changes costs little, so that there are two a second."""
+_MOST_SECONDS = 10.0
+"""Seconds between two looks at most, while somebody has the page open."""
 _EASY_SECONDS = 0.3
 """Looks that take so long are made each second, those that take twice as long each 4 s: a long look reads many rows,
 and keeps PostgreSQL for as long from removing old versions of rows, so that it is in the way of whoever writes them."""
@@ -86,11 +86,11 @@ class Watch:
     @property
     def every(self) -> float:
         """Seconds between the beginnings of two looks; many where nobody has the page open or a look takes long."""
-        if not self.watched:
-            return IDLE_SECONDS
+        if not self.watched:  # what the last minutes of a host need, and the metrics
+            return self.fleet.history_step_s
         least = 0.5 if len(self.fleet) <= _QUICK_HOSTS else 1.0
         # One slow look says little.
-        return min(max(least, (min(self.took) / _EASY_SECONDS) ** 2), IDLE_SECONDS)
+        return min(max(least, (min(self.took) / _EASY_SECONDS) ** 2), _MOST_SECONDS)
 
     @property
     def watched(self) -> bool:
@@ -210,7 +210,7 @@ class Watch:
             self.rows += look.changed
             # In a longer time a row may be written several times, and is found once.
             gap_s = look.now - before
-            self._summarize(look.changed / max(gap_s, 0.001) if gap_s < IDLE_SECONDS / 2 else None, look.claims)
+            self._summarize(look.changed / max(gap_s, 0.001) if gap_s < _MOST_SECONDS / 2 else None, look.claims)
 
     def _summarize(self, rows_per_s: float | None, claims: int) -> None:
         """Makes the summary; without a rate, where the looks do not tell it, the page shows none."""

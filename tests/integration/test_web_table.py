@@ -16,9 +16,10 @@ from tests.harness.seeds import draws, seed_of
 from tests.harness.waiting import wait_until
 from vacancy.connectors.settings import PostgresSettings
 from vacancy.jobs.settings import Settings
+from vacancy.jobs.web.fleet import HISTORY_STEP_SECONDS
 from vacancy.jobs.web.frames import Frames
 from vacancy.jobs.web.table import FIGURES
-from vacancy.jobs.web.watch import IDLE_SECONDS, Watch
+from vacancy.jobs.web.watch import Watch
 
 KINDS = [
     {"vendor_id": "10de", "product_id": "20b5", "tags": {}},
@@ -105,15 +106,15 @@ def test_a_browser_that_comes_sees_the_table_as_it_is_now(owner: Connection, set
     watch.start()
     try:
         wait_until(lambda: watch.ticked > 0, 20, "there is no first look")
-        assert watch.every == IDLE_SECONDS
+        assert watch.every == HISTORY_STEP_SECONDS
         looks, ticked = watch.looks, watch.ticked
-        watch.ticked -= IDLE_SECONDS  # nobody has come for a while
+        watch.ticked -= HISTORY_STEP_SECONDS  # nobody has come for a while
         upsert_usage(owner, host_id="host", observed_at=now(owner), vcpus_free=7, recent_consumers="{}")
         watch.freshen()
         assert watch.looks > looks
         assert watch.fleet.figures["vcpus_free"].tolist() == [7]
         # Far sooner than the look that was due.
-        assert watch.ticked - ticked < IDLE_SECONDS
+        assert watch.ticked - ticked < HISTORY_STEP_SECONDS
     finally:
         watch.stop()
 

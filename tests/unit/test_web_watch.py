@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from tests.harness.clock import Clock
 from vacancy.jobs.settings import load_settings
+from vacancy.jobs.web.fleet import HISTORY_STEP_SECONDS
 from vacancy.jobs.web.frames import Frames
-from vacancy.jobs.web.watch import IDLE_SECONDS, Watch
+from vacancy.jobs.web.watch import Watch
 
 
 def test_looks_are_few_while_nobody_has_the_page_open() -> None:
     clock = Clock()
     watch = Watch(load_settings(None), Frames(1), clock)
-    assert watch.every == IDLE_SECONDS
+    assert watch.every == HISTORY_STEP_SECONDS
     assert not watch.noticed(), "there was no look yet, so the browser has to wait for one"
     assert watch.every == 0.5
     clock.now += 5
@@ -21,7 +22,7 @@ def test_looks_are_few_while_nobody_has_the_page_open() -> None:
     assert watch.every == 0.5, "a browser that asks keeps the looks quick"
     clock.now += 0.2
     assert not watch.watched
-    assert watch.every == IDLE_SECONDS
+    assert watch.every == HISTORY_STEP_SECONDS
 
 
 def test_looks_that_take_long_are_made_less_often() -> None:
@@ -32,7 +33,7 @@ def test_looks_that_take_long_are_made_less_often() -> None:
     for took_s in (0.2, 0.9, 0.6, 0.6, 0.1, 5.0, 5.0):
         watch.took.append(took_s)
         periods_s.append(round(watch.every, 3))
-    assert periods_s == [0.5, 0.5, 4.0, 4.0, 0.5, 0.5, IDLE_SECONDS]
+    assert periods_s == [0.5, 0.5, 4.0, 4.0, 0.5, 0.5, 10.0]
     clock.now += 100
     watch.took.extend((0.6, 0.6))  # of ten seconds each
     watch.noticed()
