@@ -28,7 +28,7 @@ _QUICK_HOSTS = 50_000
 """Up to so many hosts a look without changes costs little, so that there are two a second."""
 _MOST_SECONDS = 10.0
 """Seconds between two looks at most, while somebody has the page open."""
-_EASY_SECONDS = 0.3
+_EASY_SECONDS = 0.5
 """Looks that take so long are made each second, those that take twice as long each 4 s: a long look reads many rows,
 and keeps PostgreSQL for as long from removing old versions of rows, so that it is in the way of whoever writes them."""
 _FRESHEN_SECONDS = 3.0

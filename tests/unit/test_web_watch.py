@@ -30,12 +30,12 @@ def test_looks_that_take_long_are_made_less_often() -> None:
     watch = Watch(load_settings(None), Frames(1), clock)
     watch.noticed()
     periods_s = []
-    for took_s in (0.2, 0.9, 0.6, 0.6, 0.1, 5.0, 5.0):
+    for took_s in (0.2, 1.5, 1.0, 1.0, 0.1, 5.0, 5.0):
         watch.took.append(took_s)
         periods_s.append(round(watch.every, 3))
     assert periods_s == [0.5, 0.5, 4.0, 4.0, 0.5, 0.5, 10.0]
     clock.now += 100
-    watch.took.extend((0.6, 0.6))  # of ten seconds each
+    watch.took.extend((1.0, 1.0))  # of ten seconds each
     watch.noticed()
     assert watch.every == 0.5
 
