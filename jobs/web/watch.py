@@ -74,7 +74,8 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="look", daemon=True)
         self._inventory = _Paced(0.4, 30)
         self._ages = _Paced(0.4, 100)
-        self._drift = _Paced(10.0, 40)
+        # It takes as long as many looks, which wait for it.
+        self._drift = _Paced(60.0, 200)
         self._drifting = 0
         self._connection: Connection | None = None
         self._table: Table | None = None
