@@ -8,6 +8,7 @@ such a version was never in the table and is not counted.
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import time
@@ -83,7 +84,7 @@ def measure(
             wait_until_full(connection, table, hosts, check)
             time.sleep(warm_up_s)
             if caught_up is not None:
-                _wait_until_caught_up(connection, table, hosts, caught_up, check)
+                wait_until_caught_up(connection, table, hosts, caught_up, check)
         with CONSOLE.status(f"{table}: measuring for {seconds:g} s"):
             ids = [row[0] for row in _query(connection, f"SELECT host_id FROM {table}")]
             sample = random.Random(0).sample(sorted(ids), min(SAMPLE_HOSTS, len(ids)))  # noqa: S311  # no secret
@@ -125,18 +126,30 @@ def counted(
 
 
 def wait_until_full(connection: Connection, table: str, hosts: int, check: Callable[[], object]) -> None:
-    """Waits until nearly every host's row is fresh."""
-    deadline = time.monotonic() + FILL_S
+    """Waits until nearly every host's row is fresh.
+
+    Raises:
+        VacancyError: that took too long. A job that is behind by more than 10 s has no fresh row at all.
+    """
+    began, cpu = time.monotonic(), cpu_seconds()
+    deadline = began + FILL_S
     fresh = f"SELECT count(*) FROM {table} WHERE observed_at > now() - interval '10 s'"
     # Some hosts of a fleet are silent at any time.
     while (count := _query(connection, fresh)[0][0]) < 0.99 * hosts:
         check()
         if time.monotonic() > deadline:
-            raise VacancyError(f"after {FILL_S:g} s only {count} of {hosts} hosts are fresh in {table}")
+            rows, age_s = _query(
+                connection, f"SELECT count(*), date_part('epoch', now() - max(observed_at)) FROM {table}"
+            )[0]
+            others = cpu_seconds(cpu)[OTHERS] / (time.monotonic() - began)
+            raise VacancyError(
+                f"after {FILL_S:g} s only {count} of {hosts} hosts are fresh in {table}; its newest of {rows} rows is"
+                f" {age_s or 0:.0f} s old; other programs took {others:.2f} of {os.cpu_count()} cores"
+            )
         time.sleep(POLL_S)
 
 
-def _wait_until_caught_up(
+def wait_until_caught_up(
     connection: Connection, table: str, hosts: int, emit: timedelta, check: Callable[[], object]
 ) -> None:
     """Waits until nearly every row is as fresh as possible, or the time limit is over."""

@@ -69,7 +69,8 @@ class Application:
         token = web.token.get_secret_value() if web.token else None
         return Starlette(
             routes=[
-                *(Route(path, _file(name)) for path, name in _pages()),
+                # Whoever opens the page will ask for a frame in a moment: the look for it begins now.
+                *(Route(path, _file(name, self.watch.noticed)) for path, name in _pages()),
                 Route("/healthz", self.health),
                 Route("/metrics", self.metrics),
                 Route("/api/meta", self.meta),
@@ -119,7 +120,8 @@ class Application:
     async def frame(self, request: HttpRequest) -> Response:
         """What a browser needs to have the newest state; 204: it has that. X-Next: ms until there is a newer one."""
         watch = self.watch
-        watch.looked_at = time.monotonic()
+        if not watch.noticed():
+            await run_in_threadpool(watch.freshen)
         epoch, number = _number(request, "epoch"), _number(request, "since")
         paint = request.query_params.get("paint", "")
         paint = paint if paint in DIMENSIONS else PAINTED[0]
@@ -242,6 +244,7 @@ class Application:
 
     def csv(self, _: HttpRequest) -> Response:
         """All hosts as CSV."""
+        self.watch.freshen()
         with self.watch.lock:
             fleet = self.watch.fleet
             rows = [fleet.document(slot) for slot in fleet.order("name")]
@@ -332,8 +335,8 @@ def _pages() -> Iterable[tuple[str, str]]:
     yield "/static/vendor/lit-html/lit-html.js", "vendor/lit-html/lit-html.js"
 
 
-def _file(name: str) -> Callable[[HttpRequest], Awaitable[Response]]:
-    """Serves a file of the page, compressed once."""
+def _file(name: str, noticed: Callable[[], object]) -> Callable[[HttpRequest], Awaitable[Response]]:
+    """Serves a file of the page, compressed once; says that somebody has the page open."""
     body = resources.files(__package__).joinpath("static", *name.split("/")).read_bytes()
     packed = gzip.compress(body, 9, mtime=0)
     tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
@@ -341,6 +344,7 @@ def _file(name: str) -> Callable[[HttpRequest], Awaitable[Response]]:
     headers = {"etag": tag, "cache-control": "no-cache", "vary": "accept-encoding"}
 
     async def serve(request: HttpRequest) -> Response:
+        noticed()
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         if "gzip" in request.headers.get("accept-encoding", ""):

@@ -95,14 +95,19 @@ class Fleet:
     def __len__(self) -> int:
         return len(self.hosts)
 
+    @property
+    def history_step_s(self) -> float:
+        """Seconds between two steps of :attr:`history`."""
+        return HISTORY_STEP_SECONDS if len(self) <= MANY_HOSTS else LONG_HISTORY_STEP_SECONDS
+
     def apply(self, look: Look) -> list[str]:
         """Takes a look in; returns hosts of which the figures are still to be read."""
         self.now, self._max_ahead_s = look.now, look.max_ahead_s
         new = self._apply_inventory(look.inventory) if look.inventory else []
         self._apply_usage(look.usage)
         self._judge()
-        step_s = HISTORY_STEP_SECONDS if len(self) <= MANY_HOSTS else LONG_HISTORY_STEP_SECONDS
-        if not self.history or look.now - self.history[-1][0] >= step_s:
+        # Rounded: while nobody has the page open, looks come as seldom as steps.
+        if not self.history or round(look.now - self.history[-1][0]) >= self.history_step_s:
             self.history.append((look.now, tuple(steps(name, self.figures) for name in HISTORY)))
         found = set(look.usage.hosts) if new else set()
         return [host for host in new if host not in found]

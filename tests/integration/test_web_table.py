@@ -13,8 +13,10 @@ from pydantic import SecretStr
 
 from tests.harness.rows import query, retire, upsert_inventory, upsert_pool, upsert_usage
 from tests.harness.seeds import draws, seed_of
+from tests.harness.waiting import wait_until
 from vacancy.connectors.settings import PostgresSettings
 from vacancy.jobs.settings import Settings
+from vacancy.jobs.web.fleet import HISTORY_STEP_SECONDS
 from vacancy.jobs.web.frames import Frames
 from vacancy.jobs.web.table import FIGURES
 from vacancy.jobs.web.watch import Watch
@@ -95,6 +97,26 @@ def test_the_memory_of_the_page_is_what_the_view_says(owner: Connection, setting
         free = sum(max(row[1 + FIGURES.index("vcpus_free")], 0) for row in view.values() if row[0] is None)
         assert watch.fleet.totals[0] == free
     watch.close()
+
+
+def test_a_browser_that_comes_sees_the_table_as_it_is_now(owner: Connection, settings: Settings) -> None:
+    upsert_inventory(owner, host_id="host", name="host", observed_at=now(owner))
+    upsert_usage(owner, host_id="host", observed_at=now(owner), vcpus_free=1, recent_consumers="{}")
+    watch = Watch(settings, Frames(1))
+    watch.start()
+    try:
+        wait_until(lambda: watch.ticked > 0, 20, "there is no first look")
+        assert watch.every == HISTORY_STEP_SECONDS
+        looks, ticked = watch.looks, watch.ticked
+        watch.ticked -= HISTORY_STEP_SECONDS  # nobody has come for a while
+        upsert_usage(owner, host_id="host", observed_at=now(owner), vcpus_free=7, recent_consumers="{}")
+        watch.freshen()
+        assert watch.looks > looks
+        assert watch.fleet.figures["vcpus_free"].tolist() == [7]
+        # Far sooner than the look that was due.
+        assert watch.ticked - ticked < HISTORY_STEP_SECONDS
+    finally:
+        watch.stop()
 
 
 @draws()
