@@ -23,9 +23,12 @@ hypothesis.settings.load_profile("vacancy")
 
 
 def pytest_configure() -> None:
-    """Sets how Java runs, and gives each worker ports of its own: two could be told that the same one is free."""
+    """Sets how Java and Python run, and gives each worker its own ports: two could be told that one port is free."""
     # Tests are short: half of what their JVMs used was the second compiler and the threads of the collector.
     os.environ["JVM_ARGS"] = "-XX:MaxRAMPercentage=20 -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+    # Tests start a thousand Pythons, most of them ours: where the environment forbids to keep compiled modules, each of
+    # them takes twice as long.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if worker and workers:
         from vacancy.jobs import ports
