@@ -383,8 +383,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-  prepared vacancy.request;
-  plain record;
+  prepared vacancy.request := vacancy.prepare_request(request);
   already_claimed uuid[] := '{}';
   to_compare boolean;
   contradicting uuid[];
@@ -407,25 +406,6 @@ BEGIN
     RAISE EXCEPTION 'consumers must be 1 to 64 different ids'
       USING ERRCODE = 'invalid_parameter_value', HINT = 'For more of them claim by the adapter, which reserves in parts.';
   END IF;
-  IF cardinality(consumers) = 1 THEN
-    -- What most calls are.
-    plain := vacancy.claim_plain(consumers, ARRAY[request]);
-    IF plain.made IS NOT NULL THEN
-      IF random() < 1.0 / 16 THEN
-        PERFORM vacancy.sweep_claims();
-      END IF;
-      consumer := plain.made[1];
-      host_id := plain.hosts[1];
-      host_name := plain.names[1];
-      claimed_at := plain.claimed_at[1];
-      expires_at := plain.expires_at[1];
-      already := false;
-      contended := plain.contended;
-      RETURN NEXT;
-      RETURN;
-    END IF;
-  END IF;
-  prepared := vacancy.prepare_request(request);
   PERFORM FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers);
   IF FOUND THEN
     SELECT
