@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -247,6 +248,17 @@ def _placement_per_s(pair: Result) -> float:
     return float(sum(rates) / len(rates))
 
 
+def _many_claims(result: Result) -> Iterator[Sequence[str]]:
+    rates = {way: statistics.median(run["claims_per_s"] for run in runs) for way, runs in result["runs"].items()}
+    (alone, together), (_, way) = rates.values(), rates
+    to_floor = statistics.median(run["to_floor"] for run in result["runs"][way])
+    yield (
+        f"claims, {result['clients']} clients, {result['hosts']:,} hosts, {way} of `claim_many` (`bench.claims many`)",
+        f"{together:,.0f}/s, {to_floor:.2f} of as many durable inserts of one row",
+        f"{alone:,.0f}/s one by one",
+    )
+
+
 def _live_claims(result: Result) -> Iterator[Sequence[str]]:
     events_per_s = _round(result["live"]["events_per_s"])
     yield (
@@ -344,6 +356,7 @@ _ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
     "poison": _poison,
     "decode": _decode,
     "claims": _claims,
+    "many_claims": _many_claims,
     "live_claims": _live_claims,
     "agent_cost": _agent,
     "simulate_rate": _simulate,
