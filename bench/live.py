@@ -34,6 +34,8 @@ INTERVAL = timedelta(seconds=1)
 SAMPLE_HOSTS = 500
 POLL_S = 0.25
 """Much shorter than the time between two events of a host."""
+SILENCE = timedelta(seconds=10)
+"""Far longer than a host that sends each look is silent."""
 FILL_S = 180.0
 CATCH_UP_S = 120.0
 
@@ -63,6 +65,12 @@ def stack_of(hosts: int, emit: timedelta, settings: Mapping[str, Any] | None = N
                 stack.stop()
 
 
+def with_tolerance(tolerance: float, max_silence: timedelta) -> dict[str, Any]:
+    """Settings with which hosts send only what is new; with a tolerance of 0 none."""
+    agent = {"tolerance": tolerance, "max_silence": max_silence}
+    return {"agent": agent, "scheduler": {"max_age": 2 * max_silence}} if tolerance else {}
+
+
 def measure(
     stack: Stack,
     table: str,
@@ -72,16 +80,17 @@ def measure(
     check: Callable[[], object],
     *,
     caught_up: timedelta | None = None,
+    silence: timedelta = SILENCE,
 ) -> dict[str, Any]:
     """Waits until a table holds every host, warms up, and measures for a while.
 
     With ``caught_up``, the time between two rows of a host, it also waits, up to a limit, until the events that came
-    during the start are processed.
+    during the start are processed. Hosts are silent for ``silence`` at most.
     """
     with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
         connection.autocommit = True
         with CONSOLE.status(f"{table}: filling"):
-            wait_until_full(connection, table, hosts, check)
+            wait_until_full(connection, table, hosts, check, silence)
             time.sleep(warm_up_s)
             if caught_up is not None:
                 wait_until_caught_up(connection, table, hosts, caught_up, check)
@@ -125,17 +134,19 @@ def counted(
     }, seen
 
 
-def wait_until_full(connection: Connection, table: str, hosts: int, check: Callable[[], object]) -> None:
-    """Waits until nearly every host's row is fresh.
+def wait_until_full(
+    connection: Connection, table: str, hosts: int, check: Callable[[], object], silence: timedelta = SILENCE
+) -> None:
+    """Waits until nearly every host's row is fresh: not older than hosts are silent at most.
 
     Raises:
-        VacancyError: that took too long. A job that is behind by more than 10 s has no fresh row at all.
+        VacancyError: that took too long. A job that is behind by more than the silence has no fresh row at all.
     """
     began, cpu = time.monotonic(), cpu_seconds()
     deadline = began + FILL_S
-    fresh = f"SELECT count(*) FROM {table} WHERE observed_at > now() - interval '10 s'"
+    fresh = f"SELECT count(*) FROM {table} WHERE observed_at > now() - %s"
     # Some hosts of a fleet are silent at any time.
-    while (count := _query(connection, fresh)[0][0]) < 0.99 * hosts:
+    while (count := _query(connection, fresh, silence)[0][0]) < 0.99 * hosts:
         check()
         if time.monotonic() > deadline:
             rows, age_s = _query(

@@ -4,6 +4,7 @@ On one stack the simulator is paused and resumed in turns. Schedulers, simulator
 cores, and the schedulers use all that the others leave, so the ratio shows how much the stream takes from them.
 
     python -m bench.live_claims
+    python -m bench.live_claims --hosts 100000 --tolerance 0.02
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import psutil
 import psycopg2
 
 from bench.backlog import records_of
-from bench.claims import claim_ttl_of, decider, figures
+from bench.claims import claim_ttl_of, decider, figures, floor
 from bench.closed_loop import closed_loop
 from bench.common import CONSOLE, OTHERS, cpu_seconds, save
-from bench.live import stack_of, wait_until_full
+from bench.live import SILENCE, stack_of, wait_until_full, with_tolerance
 from vacancy.jobs.local.stack import Stack
 from vacancy.jobs.options import DurationType
 from vacancy.schemas.units import format_duration
@@ -32,18 +33,22 @@ SETTLE_S = 10.0
 
 
 @click.command()
-@click.option("--hosts", type=click.IntRange(1), default=30_000, show_default=True, help="At 1 Hz.")
+@click.option("--hosts", type=click.IntRange(1), default=30_000, show_default=True, help="Looked at each second.")
+@click.option("--tolerance", default=0.0, show_default=True, help="What hosts leave unsent.")
+@click.option("--max-silence", type=DurationType(), default="30s", show_default=True, help="With a tolerance.")
 @click.option("--emit", type=DurationType(), default="1s", show_default=True)
 @click.option("--seconds", default=15.0, show_default=True, help="Length of each turn.")
 @click.option("--turns", default=3, show_default=True)
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
-def main(hosts: int, emit: timedelta, seconds: float, turns: int, saved: bool) -> None:
-    """Measures both in turns; prints them, writes bench/results/live_claims.json."""
+def main(
+    hosts: int, tolerance: float, max_silence: timedelta, emit: timedelta, seconds: float, turns: int, saved: bool
+) -> None:
+    """Measures both in turns; prints them, writes live_claims.json, with a tolerance live_claims_HOSTS.json."""
     runs: dict[str, list[dict[str, Any]]] = {"live": [], "idle": []}
-    with stack_of(hosts, emit) as stack:
+    with stack_of(hosts, emit, with_tolerance(tolerance, max_silence)) as stack:
         with CONSOLE.status("filling"), psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value()) as table:
             table.autocommit = True
-            wait_until_full(table, "vacancy.host", hosts, stack.watch)
+            wait_until_full(table, "vacancy.host", hosts, stack.watch, max_silence if tolerance else SILENCE)
         (simulator,) = (child for child in psutil.Process().children() if "simulate" in child.cmdline())
         for turn in range(turns):
             for state in ("live", "idle") if turn % 2 == 0 else ("idle", "live"):
@@ -61,18 +66,22 @@ def main(hosts: int, emit: timedelta, seconds: float, turns: int, saved: bool) -
     CONSOLE.print(f"of its idle rate: {ratio:.0%}")
     if saved:
         result = {"hosts": hosts, "emit": format_duration(emit), "clients": CLIENTS, "ratio": ratio, **middle}
-        CONSOLE.print(save("live_claims", result | {"turns": runs}))
+        if tolerance:
+            result |= {"tolerance": tolerance, "max_silence": format_duration(max_silence)}
+        CONSOLE.print(save(f"live_claims_{hosts}" if tolerance else "live_claims", result | {"turns": runs}))
 
 
 def _run(stack: Stack, hosts: int, seconds: float) -> dict[str, Any]:
     kafka = stack.settings.kafka
     dsn = stack.settings.postgres.owner_dsn.get_secret_value()
+    floor_per_s = floor(dsn, CLIENTS)
     cpu, events, start_s = cpu_seconds(), records_of(kafka, kafka.usage_topic), time.monotonic()
     ttl = claim_ttl_of(hosts)
     seen = closed_loop(decider, [dsn, ttl], clients=CLIENTS, warm_up_s=ttl.total_seconds() + 1, seconds=seconds)
     elapsed_s = time.monotonic() - start_s
     cpu = cpu_seconds(cpu)
     return {
+        "floor_per_s": floor_per_s,
         **figures(seen),
         "events_per_s": round((records_of(kafka, kafka.usage_topic) - events) / elapsed_s),
         "cores_busy": {part: round(cpu_s / elapsed_s, 2) for part, cpu_s in cpu.items() if part != OTHERS},

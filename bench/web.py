@@ -15,6 +15,7 @@ are upper bounds on a machine that others use as well.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import signal
 import statistics
@@ -36,9 +37,10 @@ from playwright.sync_api import Page, sync_playwright
 
 from bench.claims import claim_ttl_of, decider
 from bench.common import CONSOLE, OTHERS, cpu_seconds, percentiles, save
-from bench.live import measure, stack_of, wait_until_caught_up
+from bench.live import SILENCE, measure, stack_of, wait_until_caught_up, with_tolerance
 from bench.web_stack import CHROMIUM, WAIT_SECONDS, WebStack, wait_for, web_stack
 from tests.harness.waiting import wait_until
+from vacancy.jobs.options import DurationType
 
 BROWSERS = 20
 SETTLE_S = 5.0
@@ -382,42 +384,49 @@ def _compared(rates: dict[str, list[int]]) -> dict[str, Any]:
 
 
 @main.command()
-@click.option("--hosts", default=30_000, show_default=True, help="At 1 Hz.")
+@click.option("--hosts", default=30_000, show_default=True, help="Looked at each second.")
+@click.option("--tolerance", default=0.0, show_default=True, help="What hosts leave unsent.")
+@click.option("--max-silence", type=DurationType(), default="30s", show_default=True, help="With a tolerance.")
 @click.option("--seconds", default=30.0, show_default=True)
 @click.option("--warm-up", "warm_up_s", default=60.0, show_default=True, help="With a full table.")
 @click.option("--save/--no-save", "saved", default=True, show_default=True)
-def live(hosts: int, seconds: float, warm_up_s: float, saved: bool) -> None:
+def live(hosts: int, tolerance: float, max_silence: timedelta, seconds: float, warm_up_s: float, saved: bool) -> None:
     """The whole stack: from an event's append to the picture that shows it, and to its row with the page and without.
 
     A row that was committed before a look began is in that look's frame; so the picture of the first frame of which the
     time is after the commit shows it, and at times an earlier one does.
     """
     emit = timedelta(seconds=1)
-    with stack_of(hosts, emit) as stack, ExitStack() as opened:
+    caught_up, silence = (None, max_silence) if tolerance else (emit, SILENCE)
+    with stack_of(hosts, emit, with_tolerance(tolerance, max_silence)) as stack, ExitStack() as opened:
         address = f"http://127.0.0.1:{stack.settings.local.web_port}"
         server = _page_server(stack.settings.local.web_port)
-        run = measure(stack, "vacancy.host", hosts, seconds, warm_up_s, stack.watch, caught_up=emit)
-        result: dict[str, Any] = {"hosts": hosts, "no_browser": run}
+        measuring = functools.partial(
+            measure, stack, "vacancy.host", hosts, seconds, check=stack.watch, silence=silence
+        )
+        result: dict[str, Any] = {"hosts": hosts, "tolerance": tolerance}
+        result["no_browser"] = measuring(warm_up_s=warm_up_s, caught_up=caught_up)
         opened.enter_context(Clients(address, BROWSERS - 1))
         page = opened.enter_context(_page(address))
         wait_for(page, "window.vacancy?.names.length > 0")
-        with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
-            connection.autocommit = True
-            # The start of a browser takes a core for seconds, in which the job falls behind on two of them.
-            wait_until_caught_up(connection, "vacancy.host", hosts, emit, stack.watch)
+        if caught_up:
+            with closing(psycopg2.connect(stack.settings.postgres.owner_dsn.get_secret_value())) as connection:
+                connection.autocommit = True
+                # The start of a browser takes a core for seconds, in which the job falls behind on two of them.
+                wait_until_caught_up(connection, "vacancy.host", hosts, caught_up, stack.watch)
         time.sleep(SETTLE_S)
         page.evaluate(PIXELS)
         seen: list[tuple[float, float]] = []
         with _Versions(stack.settings.postgres.owner_dsn.get_secret_value()) as versions:
-            result[f"{BROWSERS}_browsers"] = measure(stack, "vacancy.host", hosts, seconds, 0, stack.watch)
+            result[f"{BROWSERS}_browsers"] = measuring(warm_up_s=0)
             time.sleep(3.0)  # the pictures of the last rows
             seen = versions.seen()
         pixels = [(now, at) for now, at in page.evaluate("() => pixels")]
         result["event_to_pixel_s"] = percentiles(_event_to_pixel(seen, pixels))
         server.send_signal(signal.SIGSTOP)
-        result["page_stopped"] = measure(stack, "vacancy.host", hosts, seconds, SETTLE_S, stack.watch)
+        result["page_stopped"] = measuring(warm_up_s=SETTLE_S)
         server.send_signal(signal.SIGCONT)
-    _finish("web_live", result, saved=saved)
+    _finish("web_live_tolerance" if tolerance else "web_live", result, saved=saved)
 
 
 class _Versions:
