@@ -24,7 +24,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -485,12 +485,15 @@ def _event_to_pixel(versions: Sequence[tuple[float, float]], pixels: Sequence[tu
 
 
 def _page_server(port: int) -> psutil.Process:
-    (server,) = (
-        child
-        for child in psutil.Process().children(recursive=True)
-        if any(place.laddr.port == port for place in child.net_connections("tcp") if place.status == psutil.CONN_LISTEN)
-    )
+    (server,) = (child for child in psutil.Process().children(recursive=True) if _listens(child, port))
     return server
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        listening = (place for place in process.net_connections("tcp") if place.status == psutil.CONN_LISTEN)
+        return any(place.laddr.port == port for place in listening)
+    return False  # one that has ended
 
 
 @contextmanager
