@@ -224,7 +224,7 @@ def main(events: int, rounds: int, names: tuple[str, ...], saved: bool, name_of_
     cases = [case for case in CASES if not names or case.name in names]
     runs: dict[str, list[Run]] = {case.name: [] for case in cases}
     with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as name, postgres_server() as postgres:
-        prepare_java(Path(name) / "logs")
+        prepare_java(Path(name))
         cpu, start_s = cpu_seconds(), time.monotonic()
         migrate(SecretStr(postgres.owner_dsn))
         with broker(Path(name)) as kafka:

@@ -44,7 +44,7 @@ def submit_job(settings: Settings, savepoint: str | None = None, *, allow_non_re
         VacancyError: the cluster refuses it.
     """
     with tempfile.TemporaryDirectory(prefix="vacancy-submit-") as directory:
-        prepare_java(Path(directory, "logs"))
+        prepare_java(Path(directory))
         if not settings.job.ship:
             # The planner needs the jars here even if they are not sent along.
             add_to_class_path(*flink_jars())

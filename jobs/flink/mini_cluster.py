@@ -5,9 +5,13 @@ It resumes from the newest checkpoint. Code that it shares with the job on a clu
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import json
 import logging
 import os
+import re
+import shutil
 import tempfile
 import time
 import urllib.request
@@ -51,7 +55,7 @@ def run_job(settings: Settings, stop: StopSignal, *, fresh: bool = False) -> Non
     """
     checkpoints = checkpoint_directory(settings.job.checkpoint_dir)
     _check(settings, checkpoints)
-    prepare_java(checkpoints.parent / "logs", settings.log.format)
+    prepare_java(checkpoints.parent, settings.log.format)
     # PyFlink reads the environment variables for Java and its log directory when it is imported.
     from pyflink.common import JobStatus
 
@@ -225,18 +229,46 @@ def savepoint_directory(job: JobSettings) -> str:
     return job.savepoint_dir or f"{job.checkpoint_dir.rstrip('/').rpartition('/')[0]}/savepoints"
 
 
-def prepare_java(log_dir: Path, log_format: Format = "plain") -> None:
-    """Sets PyFlink's Java runtime (the wheel's unless JAVA_HOME is set), log directory and JVM limits."""
+def prepare_java(directory: Path, log_format: Format = "plain") -> None:
+    """Sets PyFlink's Java runtime (the wheel's unless JAVA_HOME is set), its logs, temporary files and JVM limits.
+
+    Args:
+        directory: gets the directories `logs` and `tmp`.
+        log_format: the format of the logs.
+    """
     log4j = "log4j-json.properties" if log_format == "json" else "log4j.properties"
-    log_dir.mkdir(parents=True, exist_ok=True)
+    logs = directory / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_directory(directory / "tmp")
     os.environ["JAVA_HOME"] = str(java_home())
-    os.environ.setdefault("FLINK_LOG_DIR", str(log_dir))
+    os.environ.setdefault("FLINK_LOG_DIR", str(logs))
     os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("vacancy.jobs.flink").joinpath(log4j)))
     os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
+    if not re.search(r"\s", str(temporary)):  # PyFlink splits the arguments at white space
+        os.environ["JVM_ARGS"] = f"-Djava.io.tmpdir={temporary} {os.environ['JVM_ARGS']}"
     # A mini cluster loads no plugins, so the metrics reporter must be on the class path.
     add_to_class_path(flink_home() / "plugins" / "metrics-prometheus" / "*")
     # The job has no Python workers. Without this variable PyFlink prepares for workers in this process and loads Beam.
     os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112  # PyFlink's own spelling
+
+
+def _temporary_directory(parent: Path) -> Path:
+    """A directory that goes with this process; whatever processes that were killed have left beside it goes at once.
+
+    Flink itself leaves some 70 MB in it, most of that jars.
+    """
+    parent.mkdir(exist_ok=True)
+    held = os.open(parent, os.O_RDONLY)  # until this process ends: whoever works below holds a shared lock
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for former in parent.iterdir():
+            shutil.rmtree(former, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    fcntl.flock(held, fcntl.LOCK_SH)
+    directory = Path(tempfile.mkdtemp(dir=parent))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 def add_to_class_path(*entries: Path) -> None:
@@ -269,7 +301,6 @@ def _options(job: JobSettings) -> dict[str, str]:
 def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None) -> dict[str, str]:
     options = {
         "pipeline.jars": ";".join(jar.as_uri() for jar in flink_jars()),
-        "io.tmp.dirs": tempfile.gettempdir(),
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
         "rest.bind-port": str(port),

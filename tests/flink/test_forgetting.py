@@ -26,7 +26,7 @@ def test_a_host_is_forgotten_after_days_of_silence(tmp_path: Path) -> None:
         )
         for hour, host in events
     ]
-    # One reader alone: a second one, which has nothing to read, would hold the watermark back until it has started and ended.
+    # One reader alone: a second one, which has nothing to read, would hold the watermark back until it has ended.
     output = run_graph(tmp_path, JobSettings(window=timedelta(hours=1), parallelism=1), records)
     rows = Counter(row["host_id"] for row in output.host)
     assert rows == {"silent": 2, "seldom": 3, "often": 60}

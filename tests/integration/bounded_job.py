@@ -25,7 +25,7 @@ def main(file: Path) -> None:
     log4j = file.with_name("log4j.properties")
     log4j.write_text("\n".join(line for line in logging if not line.startswith("logger.kafka")), encoding="utf-8")
     os.environ["LOG4J_PROPERTIES"] = str(log4j)
-    prepare_java(file.parent / "logs")
+    prepare_java(file.parent)
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 

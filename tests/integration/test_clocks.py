@@ -225,7 +225,7 @@ def test_a_clock_that_was_ahead_holds_no_row(installation: Settings, fleet: Flee
         fleet.inventory("inventory", status="DISABLED", status_reason="full")
         fleet.wait_for("inventory", reason="disabled: full")
         fleet.inventory("retired")
-        # Usage that is written before the host is back counts as late and is left out, and no second event follows here.
+        # Usage that is written before the host is back is late and left out, and no second event follows here.
         fleet.wait_for("retired", reason="no usage yet")
         fleet.usage("retired", 3)
         fleet.wait_for("retired", free=3, reason=None)
