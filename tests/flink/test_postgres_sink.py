@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from tests.harness.pgbouncer import running_pgbouncer
 from tests.harness.topic import own_topics
+from tests.harness.waiting import wait_until
 from vacancy.connectors.flink.edges import jdbc_url, with_clause
 from vacancy.connectors.kafka import dead_letters
 from vacancy.connectors.kafka.client import ensure_topics
@@ -150,8 +151,21 @@ def test_the_newest_row_of_a_key_stands(run: Run, table: Connection) -> None:
     ]
 
 
+def scans(table: Connection) -> tuple[int, int]:
+    """How often the table was read in full, and by an index."""
+    with table.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")  # of this connection, which has made the indexes
+        cursor.execute("SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relid = 'test.seen'::regclass")
+        ((full, by_index),) = cursor.fetchall()
+    return full, by_index
+
+
 def test_more_rows_than_a_statement_takes(run: Run, table: Connection) -> None:
-    """Of each key the last row stands, in however many flushes they came."""
+    """Of each key the last row stands, in however many flushes they came.
+
+    The statements are planned once, while the table is empty; and they do not read all rows for each batch later.
+    """
+    full_before, _ = scans(table)
     keys, times = 9_000, 3
     source = (
         "CREATE TEMPORARY TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'fields.n.kind' = 'sequence', "
@@ -162,6 +176,8 @@ def test_more_rows_than_a_statement_takes(run: Run, table: Connection) -> None:
         f"SELECT CAST(n % {keys} AS STRING), TO_TIMESTAMP_LTZ(n, 3), 0, n, n / {keys}, {nothing} FROM numbers",
         source=source,
     )
+    wait_until(lambda: scans(table)[1] >= keys, 30, lambda: f"scans of the table: {scans(table)}")
+    assert scans(table)[0] == full_before
     found = rows(table)
     assert len(found) == keys
     assert {many for _, _, many, *_ in found} == {times - 1}

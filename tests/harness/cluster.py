@@ -332,8 +332,9 @@ class FlinkCluster:
         file = self.conf / "config.yaml"
         java_options = re.search(r"^ +all: (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
         assert java_options is not None
+        quick, temporary = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1", self.directory / "tmp"
         options: dict[str, str] = {
-            "env.java.opts.all": f"{java_options[1]} -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+            "env.java.opts.all": f"{java_options[1]} {quick} -Djava.io.tmpdir={temporary}",
             "jobmanager.rpc.address": ports.HOST,
             "jobmanager.rpc.port": str(ports.free_port(self.port)),
             "jobmanager.bind-host": ports.HOST,
@@ -348,7 +349,6 @@ class FlinkCluster:
             "rest.address": ports.HOST,
             "rest.bind-address": ports.HOST,
             "rest.port": str(self.port),
-            "io.tmp.dirs": str(self.directory / "tmp"),
             # A TaskManager that is gone is found out within seconds; the defaults are 10 s and 50 s.
             "heartbeat.interval": "1 s",
             "heartbeat.timeout": "8 s",
@@ -356,5 +356,5 @@ class FlinkCluster:
             "taskmanager.load-balance.mode": "SLOTS",
             **more,
         }
-        (self.directory / "tmp").mkdir()
+        temporary.mkdir()
         file.write_text("".join(f"{key}: {value}\n" for key, value in options.items()), encoding="utf-8")

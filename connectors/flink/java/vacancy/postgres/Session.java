@@ -42,6 +42,12 @@ final class Session implements AutoCloseable {
     private static final String LIMIT = "statement_timeout = '8 s'";
 
     /**
+     * By index, also in triggers: what is planned while a table is empty, as at the start of a fleet, would else read all of
+     * it each time until the first ANALYZE a minute later, when it has all hosts.
+     */
+    private static final String BY_INDEX = "enable_seqscan = off";
+
+    /**
      * Classes of SQLSTATE that are about a row's content, which is refused again next time: cardinality, data, integrity,
      * a view's check, the server's limits, what a trigger raises. All others, as a missing right or table, are about us.
      */
@@ -101,12 +107,15 @@ final class Session implements AutoCloseable {
             ours.setPrepareThreshold(0);
         } else {
             try (Statement statement = connection.createStatement()) {
-                // Planned once, for few rows: each is looked up in the index, however many there are.
+                // Planned once: each row is looked up in the index, however many there are.
                 statement.execute(
-                        "SET plan_cache_mode = force_generic_plan; SET tcp_keepalives_idle = 10;"
+                        "SET plan_cache_mode = force_generic_plan; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+                                + " SET tcp_keepalives_idle = 10;"
                                 + " SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
                                 + " SET client_connection_check_interval = '2 s'; SET "
-                                + LIMIT);
+                                + LIMIT
+                                + "; SET "
+                                + BY_INDEX);
             }
         }
         try (PreparedStatement query =
@@ -163,7 +172,7 @@ final class Session implements AutoCloseable {
                 open();
                 if (pooled) {
                     try (Statement statement = connection.createStatement()) {
-                        statement.execute("SET LOCAL " + LIMIT);
+                        statement.execute("SET LOCAL " + LIMIT + "; SET LOCAL " + BY_INDEX);
                     }
                 }
                 if (execute(update, part) < part.size()) {
