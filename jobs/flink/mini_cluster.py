@@ -245,7 +245,7 @@ def prepare_java(directory: Path, log_format: Format = "plain") -> None:
     os.environ.setdefault("LOG4J_PROPERTIES", str(resources.files("vacancy.jobs.flink").joinpath(log4j)))
     os.environ.setdefault("JVM_ARGS", _JVM_ARGS)
     if not re.search(r"\s", str(temporary)):  # PyFlink splits the arguments at white space
-        os.environ["JVM_ARGS"] = f"-Djava.io.tmpdir={temporary} {os.environ['JVM_ARGS']}"
+        os.environ["JVM_ARGS"] = f"{os.environ['JVM_ARGS']} -Djava.io.tmpdir={temporary}"
     # A mini cluster loads no plugins, so the metrics reporter must be on the class path.
     add_to_class_path(flink_home() / "plugins" / "metrics-prometheus" / "*")
     # The job has no Python workers. Without this variable PyFlink prepares for workers in this process and loads Beam.

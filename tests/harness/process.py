@@ -27,7 +27,7 @@ def vacancy(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "vacancy", *map(str, arguments)]
 
 
-_OF_JAVA = frozenset({"FLINK_LOG_DIR", "JVM_ARGS", "LOG4J_PROPERTIES", "HADOOP_CLASSPATH"})
+_OF_JAVA = frozenset({"FLINK_LOG_DIR", "LOG4J_PROPERTIES", "HADOOP_CLASSPATH"})
 """What tests with Flink in this very process have set, by prepare_java()."""
 
 

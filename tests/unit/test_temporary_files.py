@@ -13,8 +13,8 @@ import os, sys
 from pathlib import Path
 from vacancy.jobs.flink.mini_cluster import prepare_java
 prepare_java(Path(sys.argv[1]))
-(option,) = [each for each in os.environ["JVM_ARGS"].split() if each.startswith("-Djava.io.tmpdir=")]
-Path(option.partition("=")[2], "left").touch()
+option = os.environ["JVM_ARGS"].split()[-1]
+Path(option.removeprefix("-Djava.io.tmpdir="), "left").touch()
 print("ready", flush=True)
 sys.stdin.read()
 """
