@@ -4,7 +4,7 @@
 
 -- Claims hosts, all at once, for those requests that are for amounts alone, in the first one's zone if it names one, and whose
 -- consumers have no claim: what it takes to set up a statement is paid once, and not for each of them. They share a sample: what
--- one draws alone, and for more than four a quarter of what all would. It is ranked by the mean of what they ask for; each gets
+-- one draws alone, and for more than eight an eighth of what all would. It is ranked by the mean of what they ask for; each gets
 -- another host, the largest the best. The others, and who gets none here, are left to the caller, who holds the consumers' locks.
 -- Numbers and times are read here where they are written as the adapter writes them; any others are left, too.
 -- made: the consumers that got a host; hosts, names, claimed_at, expires_at: theirs, in the same order; null: none did.
@@ -41,7 +41,7 @@ BEGIN
   SELECT
     array_agg(r.consumer), array_agg(r.asked), array_agg(r.vcpus), array_agg(r.memory_mb), array_agg(r.disk_gb), array_agg(r.ttl),
     avg(r.vcpus::double precision), avg(r.memory_mb::double precision), avg(r.disk_gb::double precision),
-    ceil(sum(r.sample)::double precision / least(count(*), 4)), min(r.max_age)
+    ceil(sum(r.sample)::double precision / least(count(*), 8)), min(r.max_age)
   INTO asking, asked, vcpus, memory_mb, disk_gb, ttls, mean_vcpus, mean_memory_mb, mean_disk_gb, sample_size, max_age
   FROM (
     SELECT
