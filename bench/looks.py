@@ -269,8 +269,9 @@ def _off(looks: dict[str, list[Reading]], readings: Sequence[Reading], tolerance
     times = {host_id: [look.at_s for look in found] for host_id, found in looks.items()}
     for reading in readings:
         of_host = looks[reading.host_id]
-        end = bisect_right(times[reading.host_id], reading.at_s)
-        begin = bisect_right(times[reading.host_id], reading.at_s - FRESH_S)
+        seen_s = times.get(reading.host_id, [])
+        end = bisect_right(seen_s, reading.at_s)
+        begin = bisect_right(seen_s, reading.at_s - FRESH_S)
         if begin == end:
             continue  # the host does not look at itself
         window = of_host[max(0, end - round(WINDOW.total_seconds())) : end]
