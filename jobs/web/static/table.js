@@ -1,4 +1,4 @@
-// The hosts as a table, equal to the map: the same hosts, the same filter. Only the rows in sight are in the document.
+// The hosts as a table, with the map's hosts and filter. Only the rows in sight are in the document.
 import { html, nothing, render } from './vendor/lit-html/lit-html.js';
 import { fleet, get, getJson } from './feed.js';
 import { show, shown } from './address.js';
@@ -15,7 +15,7 @@ const COLUMNS = [
   ['memory_pressure', 'memory pressure', (r) => percent(r.memory_pressure), 1], ['instances', 'instances', (r) => count(r.instances), 1],
   ['claims', 'claims', (r) => count(r.claims), 1], ['age', 'age', (r) => duration(r.age), 1], ['source', 'source', (r) => clean(r.source)],
 ];
-// A phone shows some three columns at once.
+// A phone has room for four.
 const narrow = matchMedia('(max-width: 600px)'), FIRST = ['name', 'vcpus_free', 'memory_mb_free', 'reason'];
 const columns = () => (narrow.matches ? [...FIRST.map((name) => COLUMNS.find((column) => column[0] === name)), ...COLUMNS.filter(([name]) => !FIRST.includes(name))] : COLUMNS);
 const of = (free, all, unit) => (free == null ? '–' : html`${unit(free)}<span class="soft"> / ${unit(all)}</span>`);
@@ -28,7 +28,7 @@ export class HostTable {
   get descending() { return shown.sort.startsWith('-'); }
   get by() { return shown.sort.replace(/^-/, ''); }
 
-  /** Sorts anew, from time to time: rows that jump under the eye help nobody. */
+  /** Sorts anew now and then: rows that jump help nobody. */
   async sort(force = false) {
     if (!force && Date.now() - this.ordered < 10000) return;
     this.ordered = Date.now();
