@@ -588,10 +588,11 @@ def test_a_phone_gets_the_totals_and_the_table(browser: Browser, stack: Stack) -
     found = Sight(context.new_page()).open(stack.address)
     try:
         found.page.locator("table.hosts tbody tr").nth(5).wait_for()
-        # What somebody looks for comes first: figures, and not an empty column.
-        third = "document.querySelector('table.hosts th:nth-child(3)')"
-        assert found.ask(f"{third}.textContent") == "memory free"
-        assert found.ask(f"{third}.getBoundingClientRect().right <= innerWidth")
+        # What somebody looks for comes first: figures, and why a host is out, of which the first words are in sight.
+        for number, label, edge in ((3, "memory free", "right"), (4, "out because", "left + 80")):
+            head = f"document.querySelector('table.hosts th:nth-child({number})')"
+            assert found.ask(f"{head}.textContent") == label
+            assert found.ask(f"{head}.getBoundingClientRect().{edge} <= innerWidth"), label
         for view in ("Table", "Sources", "Freshness"):
             found.page.get_by_role("link", name=view).click()
             found.page.get_by_role("link", name=view, exact=True).wait_for()
