@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -256,17 +256,25 @@ def _temporary_directory(parent: Path) -> Path:
     """A directory that goes with this process; whatever processes that were killed have left beside it goes at once.
 
     Flink itself leaves some 70 MB in it, most of that jars.
+
+    Raises:
+        VacancyError: it cannot be made.
     """
-    parent.mkdir(exist_ok=True)
-    held = os.open(parent, os.O_RDONLY)  # until this process ends: whoever works below holds a shared lock
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for former in parent.iterdir():
-            shutil.rmtree(former, ignore_errors=True)
-    except BlockingIOError:
-        pass
-    fcntl.flock(held, fcntl.LOCK_SH)
-    directory = Path(tempfile.mkdtemp(dir=parent))
+        parent.mkdir(exist_ok=True)
+        held = os.open(parent, os.O_RDONLY)  # until this process ends: whoever works below holds a shared lock
+        with suppress(OSError):  # another one works there, or the file system has no locks
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for former in parent.iterdir():
+                shutil.rmtree(former, ignore_errors=True)
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_SH)
+        directory = Path(tempfile.mkdtemp(dir=parent))
+    except OSError as error:
+        raise VacancyError(
+            f"no directory for temporary files can be made in {parent}: {error.strerror}; set job.checkpoint_dir to"
+            " where the job may write and has room"
+        ) from None
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
 

@@ -72,7 +72,7 @@ class KafkaServer:
         """Starts it without waiting."""
         # Its native libraries are unpacked there, and stay after a kill.
         shutil.rmtree(self._temporary, ignore_errors=True)
-        self._temporary.mkdir(parents=True)
+        self._temporary.mkdir(parents=True, exist_ok=True)
         data = self.directory / "data"
         if not data.exists():
             self._format(data)

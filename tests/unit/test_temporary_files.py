@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.harness.process import own_environment
+from vacancy.jobs.flink.mini_cluster import prepare_java
+from vacancy.schemas.errors import VacancyError
 
 JOB = """
 import os, sys
@@ -57,3 +61,9 @@ def test_temporary_files_go_with_the_job_or_with_the_next_one(tmp_path: Path) ->
     assert left(tmp_path) == 1
     third.end()
     assert left(tmp_path) == 0
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tmp").write_text("a file")
+    with pytest.raises(VacancyError, match=r"made in .*/tmp: File exists; set job\.checkpoint_dir"):
+        prepare_java(tmp_path)
