@@ -18,6 +18,7 @@ from vacancy.jobs.flink.job_jars import flink_jars
 from vacancy.jobs.flink.mini_cluster import (
     add_to_class_path,
     checkpoint_directory,
+    flink_path,
     graph,
     prepare_java,
     savepoint_directory,
@@ -92,7 +93,7 @@ def recovery(savepoint: str | None, *, allow_non_restored_state: bool) -> dict[s
     if savepoint is None:
         return {}
     return {
-        "execution.state-recovery.path": savepoint,
+        "execution.state-recovery.path": flink_path(savepoint),
         "execution.state-recovery.claim-mode": "NO_CLAIM",
         "execution.state-recovery.ignore-unclaimed-state": str(allow_non_restored_state).lower(),
     }

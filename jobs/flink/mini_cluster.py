@@ -218,6 +218,11 @@ def checkpoint_directory(uri: str) -> Path:
     return Path(unquote(parts.path))
 
 
+def flink_path(uri: str) -> str:
+    """A file URI as Flink reads it, for which `%20` is a part of the name; any other URI as it is."""
+    return f"file://{unquote(urlparse(uri).path)}" if uri.startswith("file:") else uri
+
+
 def newest_checkpoint(directory: Path) -> Path | None:
     """The newest complete checkpoint under a checkpoint directory; None if there is none."""
     complete = [(file.stat().st_mtime_ns, file.parent) for file in directory.glob("*/chk-*/_metadata")]
@@ -294,8 +299,8 @@ def _options(job: JobSettings) -> dict[str, str]:
         "execution.checkpointing.incremental": "true",  # only RocksDB supports it
         "execution.checkpointing.interval": f"{milliseconds_of(job.checkpoint_interval)} ms",
         "execution.checkpointing.timeout": f"{milliseconds_of(job.checkpoint_timeout)} ms",
-        "execution.checkpointing.dir": job.checkpoint_dir,
-        "execution.checkpointing.savepoint-dir": savepoint_directory(job),
+        "execution.checkpointing.dir": flink_path(job.checkpoint_dir),
+        "execution.checkpointing.savepoint-dir": flink_path(savepoint_directory(job)),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "execution.checkpointing.tolerable-failed-checkpoints": "10",
         # Restart without limit: the job continues once the database or broker is back.
@@ -317,7 +322,7 @@ def _mini_cluster_options(settings: Settings, port: int, checkpoint: Path | None
         options["metrics.reporter.prometheus.factory.class"] = _PROMETHEUS
         options["metrics.reporter.prometheus.port"] = str(settings.local.flink_metrics_port)
     if checkpoint is not None:
-        options["execution.state-recovery.path"] = checkpoint.as_uri()
+        options["execution.state-recovery.path"] = flink_path(checkpoint.as_uri())
         options["execution.state-recovery.claim-mode"] = "CLAIM"
     return options
 

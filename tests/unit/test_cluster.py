@@ -11,7 +11,7 @@ import pytest
 from vacancy.jobs.commands.job import as_object, as_text, load_for_cluster, require_cluster
 from vacancy.jobs.flink.address import forget, remember
 from vacancy.jobs.flink.cluster import newest_state, recovery, shipping
-from vacancy.jobs.flink.mini_cluster import savepoint_directory
+from vacancy.jobs.flink.mini_cluster import flink_path, savepoint_directory
 from vacancy.jobs.flink.rest import Checkpoint, Failure, FlinkRest, Job, Status, explained, innermost_cause
 from vacancy.schemas.errors import ConfigError, VacancyError
 from vacancy.topology.settings import JobSettings
@@ -149,3 +149,9 @@ def test_a_memory_that_is_no_address_is_none(tmp_path: Path) -> None:
     for content in (b"", b"\xff\n", b"ftp://x\n"):
         (tmp_path / "flink_url").write_bytes(content)
         assert load_for_cluster(file, None, None)[1].url == "http://127.0.0.1:18081"
+
+
+def test_flink_reads_no_percent_signs(tmp_path: Path) -> None:
+    directory = tmp_path / "with space, % and ü"
+    assert flink_path(directory.as_uri()) == f"file://{directory}"
+    assert flink_path("s3://bucket/with%20space") == "s3://bucket/with%20space"
