@@ -220,7 +220,7 @@ def checkpoint_directory(uri: str) -> Path:
 
 def flink_path(uri: str) -> str:
     """A file URI as Flink reads it, for which `%20` is a part of the name; any other URI as it is."""
-    return f"file://{unquote(urlparse(uri).path)}" if uri.startswith("file:") else uri
+    return unquote(uri) if uri.startswith("file:") else uri
 
 
 def newest_checkpoint(directory: Path) -> Path | None:
