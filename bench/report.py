@@ -370,6 +370,7 @@ _ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
     "claims": _claims,
     "many_claims": _many_claims,
     "live_claims": _live_claims,
+    "live_claims_30000": _live_claims,
     "live_claims_100000": _live_claims,
     "agent_cost": _agent,
     "simulate_rate": _simulate,
