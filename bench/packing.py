@@ -217,12 +217,14 @@ def spread_of_load(
 def every_row_read(connection: Connection) -> Iterator[None]:
     """Makes claims examine all hosts at once; otherwise they do so only if no host of the sample fits."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_functiondef('vacancy.best_of_sample'::regproc)")
-        (as_it_was,) = cursor.fetchone() or ("",)
         cursor.execute(
-            "CREATE OR REPLACE FUNCTION vacancy.best_of_sample("
-            "request vacancy.request, sample_size integer, quick boolean, max_results integer DEFAULT 8,"
-            " OUT best text[], OUT pools vacancy.pools) LANGUAGE plpgsql AS"
+            "SELECT pg_get_functiondef(oid), pg_get_function_arguments(oid) FROM pg_proc"
+            " WHERE oid = 'vacancy.best_of_sample'::regproc"
+        )
+        as_it_was, arguments = cursor.fetchone() or ("", "")
+        # By its own arguments: with others it would be a second function, which nobody calls.
+        cursor.execute(
+            f"CREATE OR REPLACE FUNCTION vacancy.best_of_sample({arguments}) LANGUAGE plpgsql AS"
             " $$ BEGIN best := (vacancy.best_of_all(request, NULL)).best; END $$"
         )
         try:

@@ -3,13 +3,13 @@
 -- The ids of the best of so many random hosts, best first, of which 8 at most; empty where none of them fits. And what the storage
 -- pools of the sample have, roughly; null without any. A request with complex parts gets all that fit but for these: to place them
 -- on a host costs as much as to look at several hosts' usage, and is left to who tries one host after the other.
--- quick: the cheap first try. It ranks by usage alone where the request says nothing of what hosts are, which is a third
--- cheaper; units of a host's inventories may still rule it out when it is claimed. It looks at any hosts, and of these only at
--- such as have the devices and classes that are asked for. Without it the sample is of hosts that offer what is asked for, are
--- near the storage pool or in one of the aggregates. A zone's hosts are the sample always.
--- Of a request that names its hosts (include) these are the sample.
+-- any_hosts: the sample is of any hosts, and of these only such count as have the devices and classes that are asked for. Without it
+-- the sample is of hosts that offer what is asked for, are near the storage pool or in one of the aggregates. A zone's hosts are the
+-- sample always. Of a request that names its hosts (include) these are the sample.
+-- by_usage: ranks by usage alone where the request says nothing of what hosts are, which is a third cheaper; units of a host's
+-- inventories may still rule it out when it is claimed.
 CREATE OR REPLACE FUNCTION vacancy.best_of_sample(
-  request vacancy.request, sample_size integer, quick boolean, OUT best text[], OUT pools vacancy.pools
+  request vacancy.request, sample_size integer, any_hosts boolean, by_usage boolean, OUT best text[], OUT pools vacancy.pools
 )
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -21,15 +21,16 @@ DECLARE
   asked_kinds jsonb;
   asked_classes text[];
   weights vacancy.weights;
+  measured_mb bigint := coalesce((request.numa->>'memory_mb')::bigint, request.memory_mb);
   pools_used double precision[];
   oldest timestamptz;
   age_weight_per_s double precision;
 BEGIN
   IF request.include <> '{}' THEN
     drawn := vacancy.hosts_named(request.include);
-  ELSIF request.zone <> '' AND quick THEN
+  ELSIF request.zone <> '' AND any_hosts THEN
     drawn := vacancy.hosts_in_zone(request.zone, sample_size);
-  ELSIF quick THEN
+  ELSIF any_hosts THEN
     drawn := vacancy.random_hosts(sample_size);
   ELSIF request.near IS NOT NULL THEN
     drawn := vacancy.hosts_near(request.near_aggregates, sample_size);
@@ -44,7 +45,7 @@ BEGIN
   END IF;
   sampled := drawn.hosts;
   disk_pools := drawn.disk_pools;
-  IF complex AND quick AND (request.pci IS NOT NULL OR request.resources IS NOT NULL) THEN
+  IF complex AND any_hosts AND (request.pci IS NOT NULL OR request.resources IS NOT NULL) THEN
     -- Few or none, where few hosts have such devices at all: then there is nothing to rank.
     asked_kinds := vacancy.requested_pci_kinds(request.pci);
     asked_classes := coalesce(vacancy.resource_classes(request.resources), '{}');
@@ -60,7 +61,7 @@ BEGIN
     pools := vacancy.pools_of(request, sampled, disk_pools, true);
   END IF;
   weights := request.weights;
-  IF quick AND request.strategy = 'spread' AND weights.vcpus = 1 AND weights.memory_mb = 1 AND weights.disk_gb = 1
+  IF by_usage AND request.strategy = 'spread' AND weights.vcpus = 1 AND weights.memory_mb = 1 AND weights.disk_gb = 1
     AND vacancy.is_plain(request) THEN
     -- The same hosts in the same order as below, but for what rules few of them out, which the claim finds; with few expressions, and
     -- the claims of all these hosts summed by one node of the plan, where host_free sets one going for each host.
@@ -91,11 +92,9 @@ BEGIN
           greatest(h.vcpus_free, -4000000000000000000) - coalesce(sum(c.vcpus), 0) - request.vcpus AS vcpus_left,
           h.vcpus_capacity,
           least(
-            greatest(h.memory_mb_free, -4000000000000000000) - coalesce(sum(c.memory_mb), 0),
-            greatest(h.memory_mb_available, -4000000000000000000) - coalesce(sum(
-              CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
-            ), 0)
-          ) - request.memory_mb AS memory_mb_left,
+            greatest(h.memory_mb_free, -4000000000000000000) - coalesce(sum(c.memory_mb), 0) - request.memory_mb,
+            greatest(h.memory_mb_available, -4000000000000000000) - coalesce(sum(c.memory_mb_not_in_pages), 0) - measured_mb
+          ) AS memory_mb_left,
           h.memory_mb_capacity,
           greatest(least(h.disk_gb_free, h.disk_gb_available), -4000000000000000000)
             - coalesce(sum(CASE WHEN c.pool_id IS NULL THEN c.disk_gb END), 0) - request.disk_gb AS disk_gb_left,
@@ -113,7 +112,7 @@ BEGIN
         FROM vacancy.host AS h
         LEFT JOIN LATERAL (
           -- OFFSET 0: by host, whatever a plan made while the table was empty would rather join.
-          SELECT c.vcpus, c.memory_mb, c.disk_gb, c.pool_id, c.held
+          SELECT c.vcpus, c.memory_mb, c.memory_mb_not_in_pages, c.disk_gb, c.pool_id
           FROM vacancy.claim AS c
           WHERE c.host_id = h.host_id
             AND c.settled_at IS NULL
@@ -137,7 +136,7 @@ BEGIN
         random()
       LIMIT max_ranked
     );
-  ELSIF quick AND request.near IS NULL AND request.zone IS DISTINCT FROM '' AND request.any_of = '[]'
+  ELSIF by_usage AND request.near IS NULL AND request.zone IS DISTINCT FROM '' AND request.any_of = '[]'
     AND request.required || request.forbidden || request.aggregates || request.include || request.avoid = '{}' THEN
     best := ARRAY(
       SELECT u.host_id FROM vacancy.usage_fit(request, pools) AS u
@@ -268,7 +267,7 @@ DECLARE
   pools vacancy.pools;
 BEGIN
   IF prepared.include = '{}' THEN
-    best := (vacancy.best_of_sample(prepared, prepared.sample, false)).best;
+    best := (vacancy.best_of_sample(prepared, prepared.sample, false, false)).best;
     IF vacancy.is_complex(prepared) THEN
       best := ARRAY(
         SELECT ranked.host_id FROM unnest(best) WITH ORDINALITY AS ranked (host_id, place)
@@ -310,7 +309,7 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-  vacancy.best_of_sample(vacancy.request, integer, boolean), vacancy.best_of_all(vacancy.request, vacancy.pools),
+  vacancy.best_of_sample(vacancy.request, integer, boolean, boolean), vacancy.best_of_all(vacancy.request, vacancy.pools),
   vacancy.candidates(jsonb), vacancy.why(jsonb)
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION vacancy.candidates(jsonb), vacancy.why(jsonb) TO vacancy_scheduler;

@@ -79,7 +79,8 @@ $$;
 -- Raises serialization_failure where hosts fit but others were always there first.
 CREATE OR REPLACE FUNCTION vacancy.claim_host(
   request vacancy.request, for_consumer uuid, draws_gb bigint, holds_host boolean, INOUT held_pools jsonb,
-  OUT host text, OUT contended integer, OUT refusal jsonb, OUT claimed_at timestamptz, OUT expires_at timestamptz, OUT held jsonb
+  OUT host text, OUT host_name text, OUT contended integer, OUT refusal jsonb, OUT claimed_at timestamptz, OUT expires_at timestamptz,
+  OUT held jsonb
 )
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -96,10 +97,9 @@ DECLARE
   place integer;
   pool text;
   pool_now vacancy.pools;
-  made_at timestamptz;
-  oldest timestamptz;
-  latest timestamptz;
-  measured_mb bigint;
+  oldest timestamptz := statement_timestamp() - vacancy.max_age();
+  latest timestamptz := statement_timestamp() + vacancy.max_clock_ahead();
+  measured_mb bigint := coalesce((request.numa->>'memory_mb')::bigint, request.memory_mb) + request.min_memory_mb_available;
   slot integer;
 BEGIN
   contended := 0;
@@ -116,7 +116,8 @@ BEGIN
       sampled := vacancy.best_of_sample(
         request,
         CASE WHEN round < samples THEN request.sample ELSE 16 * request.sample END,
-        round = 1 AND request.include = '{}'
+        round = 1 AND request.include = '{}',
+        round < samples
       );
       candidates := sampled.best;
       CONTINUE WHEN candidates = '{}';
@@ -173,35 +174,15 @@ BEGIN
         CONTINUE WHEN pool_now.outs[1] IS NOT NULL OR pool_now.elsewhere[1] OR pool_now.ids[1] IS DISTINCT FROM pool
           OR slot > 0 AND least(pool_now.free[1], pool_now.available[1]) < pool_now.capacities[1] / 16;
       END IF;
-      IF complex THEN
-        INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id, held)
-        SELECT
-          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
-          h.pool_id,
-          p.held
-        FROM vacancy.host_fit(request, pool_now) AS h
-        CROSS JOIN LATERAL vacancy.place_complex_parts(h.host_id, request.resources, request.numa, request.pci) AS p
-        CROSS JOIN clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND p.held IS NOT NULL AND h.pool_id IS NOT DISTINCT FROM pool
-        RETURNING c.claimed_at, c.expires_at, c.held INTO claimed_at, expires_at, held;
-      ELSIF plain THEN
+      IF plain THEN
         -- What host_fit() rules out for a plain request, and what host_free counts; with few expressions, and sums on the side of the
         -- request, which never overflow. A test holds this to the same answers.
-        made_at := clock_timestamp();
-        oldest := statement_timestamp() - vacancy.max_age();
-        latest := statement_timestamp() + vacancy.max_clock_ahead();
-        measured_mb := request.memory_mb + request.min_memory_mb_available;
-        INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id)
-        SELECT
-          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, made_at, made_at + request.claim_ttl,
-          request.asked, pool
+        SELECT i.name INTO host_name
         FROM vacancy.host_inventory AS i, vacancy.host AS h, LATERAL (
           SELECT
             coalesce(sum(c.vcpus), 0) AS vcpus,
             coalesce(sum(c.memory_mb), 0) AS memory_mb,
-            coalesce(sum(
-              CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
-            ), 0) AS memory_mb_not_in_pages,
+            coalesce(sum(c.memory_mb_not_in_pages), 0) AS memory_mb_not_in_pages,
             coalesce(sum(CASE WHEN c.pool_id IS NULL THEN c.disk_gb END), 0) AS disk_gb
           FROM vacancy.claim AS c
           WHERE c.host_id = candidate AND c.settled_at IS NULL AND (c.expires_at > statement_timestamp()) IS TRUE
@@ -226,30 +207,35 @@ BEGIN
               request.disk_gb BETWEEN i.disk_gb_min_unit AND i.disk_gb_max_unit
               AND request.disk_gb % nullif(i.disk_gb_step_size, 0) = 0
             ) IS NOT FALSE
-          END
-        RETURNING c.claimed_at, c.expires_at INTO claimed_at, expires_at;
+          END;
       ELSE
-        INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id)
-        SELECT
-          for_consumer, h.host_id, request.vcpus, request.memory_mb, request.disk_gb, at, at + request.claim_ttl, request.asked,
-          h.pool_id
-        FROM vacancy.host_fit(request, pool_now) AS h, clock_timestamp() AS at
-        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND h.pool_id IS NOT DISTINCT FROM pool
-        RETURNING c.claimed_at, c.expires_at INTO claimed_at, expires_at;
+        SELECT h.name INTO host_name
+        FROM vacancy.host_fit(request, pool_now) AS h
+        WHERE h.host_id = candidate AND h.ruled_out_by = '{}' AND h.pool_id IS NOT DISTINCT FROM pool;
       END IF;
-      IF FOUND THEN
-        IF pool IS NOT NULL THEN
-          PERFORM vacancy.draw_from_pool(pool, slot, request.disk_gb);
-          -- Its host shows it already: it counts until the pool's sum shows it, too.
-          PERFORM FROM vacancy.host AS h WHERE h.host_id = candidate AND for_consumer = ANY (h.recent_consumers);
-          IF FOUND THEN
-            UPDATE vacancy.claim AS c SET settled_at = clock_timestamp(), settled_xid = pg_current_xact_id()
-            WHERE c.consumer = for_consumer;
-          END IF;
+      CONTINUE WHEN NOT FOUND;
+      IF complex THEN
+        placed := vacancy.place_complex_parts(candidate, request.resources, request.numa, request.pci);
+        CONTINUE WHEN placed.held IS NULL;
+        held := placed.held;
+      END IF;
+      host := candidate;
+      claimed_at := clock_timestamp();
+      expires_at := claimed_at + request.claim_ttl;
+      INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked, pool_id, held)
+      VALUES (
+        for_consumer, candidate, request.vcpus, request.memory_mb, request.disk_gb, claimed_at, expires_at, request.asked, pool, held
+      );
+      IF pool IS NOT NULL THEN
+        PERFORM vacancy.draw_from_pool(pool, slot, request.disk_gb);
+        -- Its host shows it already: it counts until the pool's sum shows it, too.
+        PERFORM FROM vacancy.host AS h WHERE h.host_id = candidate AND for_consumer = ANY (h.recent_consumers);
+        IF FOUND THEN
+          UPDATE vacancy.claim AS c SET settled_at = clock_timestamp(), settled_xid = pg_current_xact_id()
+          WHERE c.consumer = for_consumer;
         END IF;
-        host := candidate;
-        RETURN;
       END IF;
+      RETURN;
     END LOOP;
   END LOOP;
   RAISE EXCEPTION 'every host that fits was being claimed from by others'
@@ -449,13 +435,19 @@ BEGIN
       prepared, next_consumer, prepared.disk_gb * cardinality(consumers), newly_claimed <> '{}', held_pools
     );
     IF result.host IS NOT NULL AND cardinality(consumers) = 1 THEN
-      -- What most calls are: nothing is looked up again but the name.
+      -- What most calls are: nothing is looked up again.
       IF random() < 1.0 / 16 THEN
         PERFORM vacancy.sweep_claims();
       END IF;
-      RETURN QUERY SELECT
-        next_consumer, result.host, (SELECT i.name FROM vacancy.host_inventory AS i WHERE i.host_id = result.host), result.claimed_at,
-        result.expires_at, false, result.contended, NULL::jsonb, result.held;
+      consumer := next_consumer;
+      host_id := result.host;
+      host_name := result.host_name;
+      claimed_at := result.claimed_at;
+      expires_at := result.expires_at;
+      already := false;
+      contended := result.contended;
+      held := result.held;
+      RETURN NEXT;
       RETURN;
     END IF;
     held_pools := result.held_pools;

@@ -97,9 +97,7 @@ BEGIN
           h.vcpus_capacity,
           least(
             greatest(h.memory_mb_free, -4000000000000000000) - coalesce(sum(c.memory_mb), 0),
-            greatest(h.memory_mb_available, -4000000000000000000) - coalesce(sum(
-              CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
-            ), 0)
+            greatest(h.memory_mb_available, -4000000000000000000) - coalesce(sum(c.memory_mb_not_in_pages), 0)
           ) - mean_memory_mb AS memory_mb_left,
           h.memory_mb_capacity,
           greatest(least(h.disk_gb_free, h.disk_gb_available), -4000000000000000000) - coalesce(sum(c.disk_gb), 0) - mean_disk_gb AS disk_gb_left,
@@ -116,7 +114,7 @@ BEGIN
             + 0.1 * greatest(date_part('epoch', statement_timestamp() - h.observed_at), 0) / date_part('epoch', max_age) AS trouble
         FROM vacancy.host AS h
         LEFT JOIN LATERAL (
-          SELECT c.vcpus, c.memory_mb, c.disk_gb, c.held
+          SELECT c.vcpus, c.memory_mb, c.memory_mb_not_in_pages, c.disk_gb
           FROM vacancy.claim AS c
           WHERE c.host_id = h.host_id
             AND c.settled_at IS NULL
@@ -158,9 +156,7 @@ BEGIN
       SELECT
         coalesce(sum(c.vcpus), 0) AS vcpus,
         coalesce(sum(c.memory_mb), 0) AS memory_mb,
-        coalesce(sum(
-          CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
-        ), 0) AS memory_mb_not_in_pages,
+        coalesce(sum(c.memory_mb_not_in_pages), 0) AS memory_mb_not_in_pages,
         coalesce(sum(CASE WHEN c.pool_id IS NULL THEN c.disk_gb END), 0) AS disk_gb
       FROM vacancy.claim AS c
       WHERE c.host_id = r.host_id AND c.settled_at IS NULL AND (c.expires_at > statement_timestamp()) IS TRUE
@@ -292,7 +288,7 @@ BEGIN
           refusal := result.refusal || '{"claimable": 0, "count": 1}';
         ELSE
           host_id := result.host;
-          SELECT i.name INTO host_name FROM vacancy.host_inventory AS i WHERE i.host_id = result.host;
+          host_name := result.host_name;
           claimed_at := result.claimed_at;
           expires_at := result.expires_at;
           held := result.held;

@@ -46,7 +46,7 @@ LEFT JOIN hosts_with_claims AS w ON w.host_id = h.host_id
 LEFT JOIN LATERAL (
   SELECT
     sum(c.vcpus)::bigint AS vcpus,
-    sum(greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0))::bigint AS memory_mb
+    sum(c.memory_mb_not_in_pages) AS memory_mb
   FROM vacancy.claim AS c
   WHERE c.host_id = w.host_id
     AND c.settled_at IS NULL

@@ -10,16 +10,4 @@ RETURN (
   WHERE CASE WHEN size.key ~ '^[0-9]{4,12}$' THEN size.key::bigint >= 1024 END
 );
 
--- The same of what a claim holds (claim.held, which has keys such as "numa 0 pages 2048").
-CREATE OR REPLACE FUNCTION vacancy.claimed_mb_in_pages(held jsonb) RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN held IS NULL THEN 0 ELSE (
-  SELECT coalesce(sum(vacancy.memory_mb_in_pages(jsonb_build_object(split_part(part.key, ' ', 4), part.value))), 0)::bigint
-  FROM jsonb_each_text(held) AS part
-  WHERE part.key LIKE 'numa % pages %'
-) END;
-
-REVOKE ALL ON FUNCTION vacancy.memory_mb_in_pages(jsonb), vacancy.claimed_mb_in_pages(jsonb) FROM PUBLIC;
--- Whoever reads schedulable_host calls them.
-GRANT EXECUTE ON FUNCTION vacancy.memory_mb_in_pages(jsonb), vacancy.claimed_mb_in_pages(jsonb)
-TO vacancy_scheduler, vacancy_reader;
+REVOKE ALL ON FUNCTION vacancy.memory_mb_in_pages(jsonb) FROM PUBLIC, vacancy_scheduler, vacancy_reader;

@@ -189,13 +189,13 @@ CREATE OR REPLACE FUNCTION vacancy.is_complex(request vacancy.request) RETURNS b
 LANGUAGE sql IMMUTABLE
 RETURN (request).resources IS NOT NULL OR (request).numa IS NOT NULL OR (request).pci IS NOT NULL;
 
--- Whether a request is for amounts of VCPUs, memory and disk alone, as most are: it says nothing of what the host is but its zone,
--- limits no measured figure, and has no complex parts. Such ones are looked at and claimed by statements of their own (best_of_sample(),
--- claim_host()): what sets up a statement is the number of its expressions, and these have a quarter of host_fit()'s.
+-- Whether a request says nothing of what the host is but its zone, and limits no measured figure, as most do; its complex parts are
+-- looked at by themselves. Such ones are ranked and checked by statements of their own (best_of_sample(), claim_host()): what
+-- sets up a statement is the number of its expressions, and these have a quarter of host_fit()'s.
 CREATE OR REPLACE FUNCTION vacancy.is_plain(request vacancy.request) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN num_nonnulls(
-    (request).resources, (request).numa, (request).pci, (request).near, (request).max_cpu_utilization, (request).max_cpu_steal,
+    (request).near, (request).max_cpu_utilization, (request).max_cpu_steal,
     (request).max_cpu_pressure, (request).max_memory_pressure, (request).max_io_pressure
   ) = 0
   AND (request).required || (request).forbidden || (request).aggregates || (request).include || (request).avoid = '{}'

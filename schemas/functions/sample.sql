@@ -52,6 +52,7 @@ $$;
 
 -- So many random hosts that have the kinds of devices and the resource classes of a request, free or not, in its zone and
 -- aggregates; null where it names no devices and classes. By index: the rare are found as quickly as the common.
+-- Each way asks the index for what the request names alone: every host contains nothing, so all of the index would be read for that.
 CREATE OR REPLACE FUNCTION vacancy.hosts_that_offer(
   request vacancy.request, sample_size integer, OUT hosts text[], OUT disk_pools text[]
 )
@@ -65,10 +66,19 @@ BEGIN
   END IF;
   SELECT coalesce(array_agg(s.host_id), '{}'), array_agg(s.disk_pool) INTO hosts, disk_pools
   FROM (
-    SELECT i.host_id, i.disk_pool FROM vacancy.host_inventory AS i
-    WHERE NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares AND i.pci_kinds @> requested_kinds AND i.resource_classes @> requested_classes
-      AND (request.zone IS NULL OR request.zone = coalesce(i.zone, ''))
-      AND (request.aggregates = '{}' OR i.aggregates && request.aggregates)
+    SELECT offers.host_id, offers.disk_pool
+    FROM (
+      SELECT i.host_id, i.disk_pool, i.zone, i.aggregates FROM vacancy.host_inventory AS i
+      WHERE request.pci IS NOT NULL AND NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares
+        AND i.pci_kinds @> requested_kinds
+        AND (requested_classes = '{}' OR i.resource_classes @> requested_classes)
+      UNION ALL
+      SELECT i.host_id, i.disk_pool, i.zone, i.aggregates FROM vacancy.host_inventory AS i
+      WHERE request.pci IS NULL AND NOT i.retired AND i.status = 'ENABLED' AND NOT i.shares
+        AND i.resource_classes @> requested_classes
+    ) AS offers
+    WHERE (request.zone IS NULL OR request.zone = coalesce(offers.zone, ''))
+      AND (request.aggregates = '{}' OR offers.aggregates && request.aggregates)
     ORDER BY random() LIMIT sample_size
   ) AS s;
 END

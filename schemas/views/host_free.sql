@@ -53,9 +53,7 @@ CROSS JOIN LATERAL (
     count(*) AS claims,
     coalesce(sum(c.vcpus), 0) AS vcpus,
     coalesce(sum(c.memory_mb), 0) AS memory_mb,
-    coalesce(sum(
-      CASE WHEN c.held IS NULL THEN c.memory_mb ELSE greatest(c.memory_mb - vacancy.claimed_mb_in_pages(c.held), 0)::integer END
-    ), 0) AS memory_mb_not_in_pages,
+    coalesce(sum(c.memory_mb_not_in_pages), 0) AS memory_mb_not_in_pages,
     coalesce(sum(c.disk_gb) FILTER (WHERE c.pool_id IS NULL), 0) AS disk_gb,
     CASE WHEN h.vcpus_capacity = 0 THEN vacancy.pool_counts(h.host_id) END AS of_pool
   FROM vacancy.claim AS c

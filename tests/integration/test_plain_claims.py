@@ -28,9 +28,9 @@ POOL = "ceph"
 RANKED = """
 SELECT plain.best, general.best
 FROM (SELECT vacancy.prepare_request(%s) AS request OFFSET 0) AS one
-CROSS JOIN LATERAL vacancy.best_of_sample(one.request, 24, true) AS plain
+CROSS JOIN LATERAL vacancy.best_of_sample(one.request, 24, true, true) AS plain
 CROSS JOIN (SELECT vacancy.prepare_request(%s) AS request OFFSET 0) AS other
-CROSS JOIN LATERAL vacancy.best_of_sample(other.request, 24, true) AS general
+CROSS JOIN LATERAL vacancy.best_of_sample(other.request, 24, true, true) AS general
 """
 ALMOST = {"weights": {"disk_gb": 1.000000001}}
 

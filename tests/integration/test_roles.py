@@ -64,7 +64,7 @@ INNER = (
     "SELECT vacancy.are_amounts('{}', 0)",
     "SELECT * FROM vacancy.complex_parts_fit(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
     "SELECT vacancy.requested_pci_kinds('[]')",
-    "SELECT vacancy.best_of_sample(NULL, 1, true)",
+    "SELECT vacancy.best_of_sample(NULL, 1, true, true)",
     "SELECT vacancy.is_complex(NULL)",
     "SELECT vacancy.place_complex_parts('host-1', NULL, NULL, NULL)",
     "SELECT vacancy.complex_fit('host-1', NULL, NULL, NULL)",
