@@ -50,6 +50,7 @@ NEW = [
     "disk_pool",
     "pool_id",
     "settled_xid",
+    "memory_mb_not_in_pages",
 ]
 """Columns that a database of the earlier version does not have."""
 SLOW = "CREATE TABLE vacancy.half (); SELECT pg_sleep(300)"
