@@ -69,7 +69,8 @@ BEGIN
       END
       OFFSET 0
     ) AS one
-    WHERE NOT EXISTS (SELECT FROM vacancy.claim AS c WHERE c.consumer = one.consumer)
+    -- Looked up one by one, whatever a plan made while the table was empty would rather join.
+    WHERE (SELECT true FROM vacancy.claim AS c WHERE c.consumer = one.consumer) IS NULL
     ORDER BY 4 DESC, 3 DESC, 5 DESC
   ) AS r
   -- A claim that draws from a storage pool takes more locks than that of its host.
