@@ -45,7 +45,8 @@ $$;
 -- processors to ordinary claims.
 CREATE OR REPLACE FUNCTION vacancy.reserve(ids uuid[], request jsonb)
 RETURNS TABLE (host_id text, contended integer, refusal jsonb)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 BEGIN
   FOR look IN 1..2 LOOP
     -- Without the lock first: most of those that wait are told here.
@@ -80,7 +81,7 @@ RETURNS TABLE (
   held jsonb
 )
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
   expired uuid[];
@@ -102,12 +103,13 @@ BEGIN
     ));
     DELETE FROM vacancy.claim AS c
     USING unnest(ids, consumers) AS r (id, for_consumer)
-    WHERE c.consumer = r.id AND r.for_consumer = ANY (already_claimed);
+    WHERE c.consumer = ANY (ids) AND c.consumer = r.id AND r.for_consumer = ANY (already_claimed);
   END IF;
+  -- ANY: by consumer, whatever a plan made while the table was empty would rather join.
   UPDATE vacancy.claim AS c
   SET consumer = r.for_consumer, claimed_at = at, expires_at = at + claim_ttl
   FROM unnest(ids, consumers) AS r (id, for_consumer), clock_timestamp() AS at
-  WHERE c.consumer = r.id AND c.expires_at > statement_timestamp();
+  WHERE c.consumer = ANY (ids) AND c.consumer = r.id AND c.expires_at > statement_timestamp();
   GET DIAGNOSTICS taken = ROW_COUNT;
   IF taken + cardinality(already_claimed) <> cardinality(consumers) THEN
     RAISE EXCEPTION 'what was reserved has expired' USING ERRCODE = 'serialization_failure';
@@ -117,13 +119,15 @@ BEGIN
     FROM unnest(consumers) WITH ORDINALITY AS r (for_consumer, number)
     JOIN vacancy.claim AS c ON c.consumer = r.for_consumer
     LEFT JOIN vacancy.host_inventory AS i ON i.host_id = c.host_id
+    WHERE c.consumer = ANY (consumers)
     ORDER BY r.number;
 END
 $$;
 
 -- Which of these consumers have a claim that has not expired.
 CREATE OR REPLACE FUNCTION vacancy.claimed(consumers uuid[]) RETURNS SETOF uuid
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off AS $$
   SELECT c.consumer FROM vacancy.claim AS c WHERE c.consumer = ANY (consumers) AND c.expires_at > statement_timestamp()
 $$;
 

@@ -34,9 +34,10 @@ LANGUAGE sql VOLATILE AS $$
   INSERT INTO vacancy.claim
     (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, settled_at, shown_at, held)
   SELECT gen_random_uuid(), c.host_id, 0, 0, 0, c.claimed_at, statement_timestamp(), c.settled_at, c.shown_at, c.held
-  FROM vacancy.claim AS c
+  -- OFFSET 0: by consumer, whatever a plan made while no claim held anything would rather read.
+  FROM (SELECT * FROM vacancy.claim WHERE consumer = ANY (consumers) OFFSET 0) AS c
   JOIN vacancy.host_inventory AS i ON i.host_id = c.host_id
-  WHERE c.consumer = ANY (consumers) AND c.held IS NOT NULL AND i.observed_at <= c.shown_at
+  WHERE c.held IS NOT NULL AND i.observed_at <= c.shown_at
 $$;
 
 -- Deletes the claims of some consumers that have expired; what they hold of a storage pool, and what is not shown yet, stays counted.

@@ -165,7 +165,7 @@ BEGIN
       UPDATE vacancy.claim AS c
       SET consumer = l.stand_in, vcpus = 0, memory_mb = 0, held = NULL, shown_at = NULL,
         expires_at = least(c.expires_at, statement_timestamp())
-      FROM leaving AS l WHERE c.consumer = l.consumer
+      FROM leaving AS l WHERE c.consumer = ANY (consumers) AND c.consumer = l.consumer
       RETURNING l.consumer, l.counted
     )
     SELECT r.consumer FROM renamed AS r WHERE r.counted;

@@ -143,6 +143,41 @@ def test_many_claims_at_once_are_made_by_index_alone(explaining: Connection) -> 
             assert "claim_expired" not in plan, plan
 
 
+def test_a_consumers_claim_is_found_by_index_whatever_is_done_with_it(explaining: Connection) -> None:
+    """By plans that were made while there were no claims, when there are many, and many that hold devices."""
+    one, reservation = (str(uuid.uuid4()), "ffffffff-ffff-4000-8000-000000000000")
+
+    def use_all() -> None:
+        query(explaining, CLAIM, one, '{"vcpus": 1}')
+        query(explaining, "SELECT * FROM vacancy.claim(ARRAY[%s]::uuid[], '{\"vcpus\": 2}', true)", one)
+        query(explaining, "SELECT * FROM vacancy.release(ARRAY[%s]::uuid[])", one)
+        query(explaining, "SELECT vacancy.note_claim(%s, 'host-500', 1, 1, 1, '1 min')", one)
+        query(explaining, "SELECT vacancy.claimed(ARRAY[%s]::uuid[])::text", one)
+        query(explaining, "SELECT * FROM vacancy.release(ARRAY[%s]::uuid[])", one)
+        ids = [reservation]
+        query(explaining, 'SELECT * FROM vacancy.reserve(%s::uuid[], \'{"vcpus": 1, "claim_ttl": "1 min"}\')', ids)
+        query(explaining, "SELECT * FROM vacancy.take_reserved(%s::uuid[], ARRAY[%s]::uuid[], '1 min')", ids, one)
+        query(explaining, "SELECT * FROM vacancy.release(ARRAY[%s]::uuid[])", one)
+
+    for _ in range(2):
+        use_all()
+    explaining.cursor().execute("VACUUM ANALYZE vacancy.claim")
+    use_all()
+    query(
+        explaining,
+        "INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, held)"
+        " SELECT gen_random_uuid(), 'host-' || i, 1, 1, 1, now(), now() + interval '1 h', '{\"CUSTOM_FPGA\": 1}'"
+        " FROM generate_series(1, 3000) AS i RETURNING 1",
+    )
+    explaining.notices.clear()
+    use_all()
+    found = [notice for notice in explaining.notices if "plan:" in notice]
+    assert len(found) > 20
+    for plan in found:
+        assert "Seq Scan on claim" not in plan, plan
+        assert not whole_reads_of_claims(plan), plan
+
+
 @pytest.mark.parametrize("more", ["", ', "required": ["HW_CPU_X86_AVX2"]'])
 def test_a_claim_reads_a_sample_whatever_the_number_of_hosts(explaining: Connection, more: str) -> None:
     query(explaining, "SELECT set_config('auto_explain.log_analyze', 'on', false)")
