@@ -24,6 +24,20 @@ from vacancy.jobs.local.postgres_server import PostgresServer
 EMPTY = "TRUNCATE vacancy.host, vacancy.host_inventory, vacancy.claim, vacancy.pool_claimed, vacancy.pool_allocated"
 NAMES = ("a", "b", "c", "d")
 POOL = "ceph"
+CELLS = [
+    {
+        "id": 0,
+        "cpus": [0, 1],
+        "free_cpus": [0, 1],
+        "memory_mb": 1000,
+        "pages": [{"size_kb": 2048, "total": 9, "free": 9}],
+    }
+]
+IN_PAGES = """
+INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, held)
+VALUES (gen_random_uuid(), 'a', 1, 3, 0, now(), now() + interval '1 h', '{"numa 0 pages 2048": 1}')
+"""
+"""A claim of 3 MiB of memory, of which 2 are in a huge page."""
 # `general` is the way of a request that is not plain for its weights alone; they differ by nothing that shows.
 RANKED = """
 SELECT plain.best, general.best
@@ -66,6 +80,7 @@ def hosts(draw: st.DrawFn) -> dict[str, Any]:
             "status": draw(st.sampled_from(["ENABLED", "ENABLED", "DISABLED"])),
             "clock_ahead": draw(st.sampled_from([False, False, True])),
             "zone": draw(st.sampled_from([None, "one", "two"])),
+            "numa_cells": json.dumps(CELLS),
             "inventories": json.dumps({name: units for name, units in inventories.items() if units}),
         },
     }
@@ -105,8 +120,11 @@ def fill(owner: Connection, fleet: list[dict[str, Any]], pool_gb: int) -> None:
             {"weights": {"age": 3}},
             {"zone": "one"},
             {"zone": ""},
+            {"numa": {"cpus": 1}},
+            {"numa": {"pages": {"2048": 1}}},
         ]
     ),
+    in_pages=st.booleans(),
 )
 def test_a_plain_request_gets_what_any_other_would(
     owner: Connection,
@@ -116,8 +134,11 @@ def test_a_plain_request_gets_what_any_other_would(
     memory_mb: int,
     disk_gb: int,
     more: dict[str, Any],
+    in_pages: bool,
 ) -> None:
     fill(owner, fleet, pool_gb)
+    if in_pages:
+        owner.cursor().execute(IN_PAGES)
     request = {"vcpus": vcpus, "memory_mb": memory_mb, "disk_gb": disk_gb, "max_age": "1 h", "sample": 24} | more
     fits = dict(query(owner, "SELECT host_id, ruled_out_by FROM vacancy.why(%s)", json.dumps(request)))
     scores = dict(query(owner, "SELECT host_id, score FROM vacancy.candidates(%s)", json.dumps(request)))
