@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class that psycopg2 names like a function
 from pydantic import SecretStr
@@ -86,6 +86,20 @@ def hosts(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+LITTLE_MEASURED: dict[str, Any] = {
+    "usage": {
+        f"{name}_{what}": 10
+        for name in ("vcpus", "memory_mb", "disk_gb")
+        for what in ("capacity", "free", "available")
+        if (name, what) != ("vcpus", "available")
+    }
+    | {"memory_mb_available": 3},
+    "age": timedelta(0),
+    "inventory": {"numa_cells": json.dumps(CELLS)},
+}
+"""A host that promises more memory than the kernel has left."""
+
+
 @pytest.fixture(scope="module")
 def owner(postgres_server: PostgresServer) -> Iterator[Connection]:
     with new_database(postgres_server) as dsn:
@@ -126,6 +140,16 @@ def fill(owner: Connection, fleet: list[dict[str, Any]], pool_gb: int) -> None:
     ),
     in_pages=st.booleans(),
 )
+@example(
+    fleet=[LITTLE_MEASURED],
+    pool_gb=3,
+    vcpus=1,
+    memory_mb=5,
+    disk_gb=1,
+    more={"numa": {"pages": {"2048": 1}}},
+    in_pages=False,
+)
+@example(fleet=[LITTLE_MEASURED], pool_gb=3, vcpus=1, memory_mb=2, disk_gb=1, more={}, in_pages=True)
 def test_a_plain_request_gets_what_any_other_would(
     owner: Connection,
     fleet: list[dict[str, Any]],
