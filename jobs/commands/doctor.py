@@ -43,7 +43,7 @@ TIMEOUT_SECONDS = 5.0
 _CLOCK_SKEW = timedelta(seconds=1)
 """How far the broker's and the database server's clocks may be apart before it matters to an age."""
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE"})
-_CALLED_BY_THE_VIEW = ("memory_mb_in_pages()", "claimed_mb_in_pages()", "pool_counts()", "disk_gb_free()")
+_CALLED_BY_THE_VIEW = ("pool_counts()", "disk_gb_free()")
 """Functions that whoever reads `schedulable_host` calls through it."""
 _MAY: Mapping[str, frozenset[tuple[str, str]]] = {
     "job": frozenset(
