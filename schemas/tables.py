@@ -27,6 +27,7 @@ SOURCES = (
     "functions/request",
     "functions/sample",
     "functions/fit",
+    "functions/plain",
     "functions/complex",
     "functions/candidate",
     "functions/claim",

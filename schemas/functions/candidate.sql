@@ -63,8 +63,7 @@ BEGIN
   weights := request.weights;
   IF by_usage AND request.strategy = 'spread' AND weights.vcpus = 1 AND weights.memory_mb = 1 AND weights.disk_gb = 1
     AND vacancy.is_plain(request) THEN
-    -- The same hosts in the same order as below, but for what rules few of them out, which the claim finds; with few expressions, and
-    -- the claims of all these hosts summed by one node of the plan, where host_free sets one going for each host.
+    -- The same hosts in the same order as below.
     IF pools.names IS NOT NULL THEN
       -- Of each host's pool the share that would be in use; -Infinity: it has a disk of its own.
       pools_used := ARRAY(
@@ -85,55 +84,11 @@ BEGIN
     oldest := statement_timestamp() - vacancy.max_age();
     age_weight_per_s := weights.age / date_part('epoch', vacancy.max_age());
     best := ARRAY(
-      SELECT s.host_id
-      FROM (
-        SELECT
-          h.host_id,
-          greatest(h.vcpus_free, -4000000000000000000) - coalesce(sum(c.vcpus), 0) - request.vcpus AS vcpus_left,
-          h.vcpus_capacity,
-          least(
-            greatest(h.memory_mb_free, -4000000000000000000) - coalesce(sum(c.memory_mb), 0) - request.memory_mb,
-            greatest(h.memory_mb_available, -4000000000000000000) - coalesce(sum(c.memory_mb_not_in_pages), 0) - measured_mb
-          ) AS memory_mb_left,
-          h.memory_mb_capacity,
-          greatest(least(h.disk_gb_free, h.disk_gb_available), -4000000000000000000)
-            - coalesce(sum(CASE WHEN c.pool_id IS NULL THEN c.disk_gb END), 0) - request.disk_gb AS disk_gb_left,
-          h.disk_gb_capacity,
-          CASE WHEN pools_used IS NOT NULL THEN pools_used[array_position(sampled, h.host_id)] END AS pool_used,
-          weights.load * least(greatest(
-            CASE num_nulls(h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure)
-              WHEN 0 THEN greatest(h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure)
-              ELSE vacancy.load_of(
-                ARRAY[h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure], (SELECT vacancy.typical_loads())
-              )
-            END,
-            0
-          ), 1) + age_weight_per_s * greatest(date_part('epoch', statement_timestamp() - h.observed_at), 0) AS trouble
-        FROM vacancy.host AS h
-        LEFT JOIN LATERAL (
-          -- OFFSET 0: by host, whatever a plan made while the table was empty would rather join.
-          SELECT c.vcpus, c.memory_mb, c.memory_mb_not_in_pages, c.disk_gb, c.pool_id
-          FROM vacancy.claim AS c
-          WHERE c.host_id = h.host_id
-            AND c.settled_at IS NULL
-            AND (c.expires_at > statement_timestamp()) IS TRUE
-            AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
-          OFFSET 0
-        ) AS c ON true
-        WHERE h.host_id = ANY (sampled) AND h.observed_at >= oldest AND h.anomalies & 1 = 0
-        GROUP BY h.host_id
-        OFFSET 0
-      ) AS s
-      WHERE (s.vcpus_left >= 0 OR request.vcpus = 0) AND (s.memory_mb_left >= 0 OR request.memory_mb = 0)
-        AND (s.disk_gb_left >= 0 OR request.disk_gb = 0 OR s.pool_used BETWEEN 0 AND 1)
-      ORDER BY
-        greatest(
-          1 - s.vcpus_left::double precision / nullif(s.vcpus_capacity, 0),
-          1 - s.memory_mb_left::double precision / nullif(s.memory_mb_capacity, 0),
-          1 - s.disk_gb_left::double precision / nullif(s.disk_gb_capacity, 0),
-          s.pool_used
-        ) + s.trouble,
-        random()
+      SELECT r.host_id
+      FROM vacancy.plain_ranking(
+        sampled, pools_used, oldest, request.vcpus, request.memory_mb, measured_mb, request.disk_gb
+      ) AS r
+      ORDER BY r.fullest + weights.load * r.busiest + age_weight_per_s * r.age_s, random()
       LIMIT max_ranked
     );
   ELSIF by_usage AND request.near IS NULL AND request.zone IS DISTINCT FROM '' AND request.any_of = '[]'

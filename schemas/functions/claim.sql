@@ -99,7 +99,6 @@ DECLARE
   pool text;
   pool_now vacancy.pools;
   oldest timestamptz := statement_timestamp() - vacancy.max_age();
-  latest timestamptz := statement_timestamp() + vacancy.max_clock_ahead();
   measured_mb bigint := coalesce((request.numa->>'memory_mb')::bigint, request.memory_mb) + request.min_memory_mb_available;
   slot integer;
 BEGIN
@@ -176,39 +175,10 @@ BEGIN
           OR slot > 0 AND least(pool_now.free[1], pool_now.available[1]) < pool_now.capacities[1] / 16;
       END IF;
       IF plain THEN
-        -- What host_fit() rules out for a plain request, and what host_free counts; with few expressions, and sums on the side of the
-        -- request, which never overflow. A test holds this to the same answers.
-        SELECT i.name INTO host_name
-        FROM vacancy.host_inventory AS i, vacancy.host AS h, LATERAL (
-          SELECT
-            coalesce(sum(c.vcpus), 0) AS vcpus,
-            coalesce(sum(c.memory_mb), 0) AS memory_mb,
-            coalesce(sum(c.memory_mb_not_in_pages), 0) AS memory_mb_not_in_pages,
-            coalesce(sum(CASE WHEN c.pool_id IS NULL THEN c.disk_gb END), 0) AS disk_gb
-          FROM vacancy.claim AS c
-          WHERE c.host_id = candidate AND c.settled_at IS NULL AND (c.expires_at > statement_timestamp()) IS TRUE
-            AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
-        ) AS claimed
-        WHERE i.host_id = candidate AND NOT i.retired AND NOT i.shares AND i.status <> 'DISABLED' AND NOT i.clock_ahead
-          AND (i.zone = request.zone OR request.zone IS NULL)
-          AND h.host_id = candidate AND h.observed_at >= oldest AND NOT h.clock_ahead AND h.observed_at <= latest
-          AND h.anomalies & 1 = 0
-          AND (request.vcpus = 0 OR request.vcpus + claimed.vcpus <= h.vcpus_free AND (
-            request.vcpus BETWEEN i.vcpus_min_unit AND i.vcpus_max_unit AND request.vcpus % nullif(i.vcpus_step_size, 0) = 0
-          ) IS NOT FALSE)
-          AND (request.memory_mb = 0 OR request.memory_mb + claimed.memory_mb <= h.memory_mb_free AND (
-            request.memory_mb BETWEEN i.memory_mb_min_unit AND i.memory_mb_max_unit
-            AND request.memory_mb % nullif(i.memory_mb_step_size, 0) = 0
-          ) IS NOT FALSE)
-          AND (measured_mb = 0 OR measured_mb + claimed.memory_mb_not_in_pages <= h.memory_mb_available)
-          AND CASE
-            WHEN request.disk_gb = 0 THEN true
-            WHEN pool IS NOT NULL THEN i.disk_pool = pool_now.names[1] AND h.disk_gb_capacity = 0
-            ELSE i.disk_pool IS NULL AND request.disk_gb + claimed.disk_gb <= least(h.disk_gb_free, h.disk_gb_available) AND (
-              request.disk_gb BETWEEN i.disk_gb_min_unit AND i.disk_gb_max_unit
-              AND request.disk_gb % nullif(i.disk_gb_step_size, 0) = 0
-            ) IS NOT FALSE
-          END;
+        SELECT f.name INTO host_name
+        FROM vacancy.plain_fit(
+          candidate, request.zone, pool_now.names[1], oldest, request.vcpus, request.memory_mb, measured_mb, request.disk_gb
+        ) AS f;
       ELSE
         SELECT h.name INTO host_name
         FROM vacancy.host_fit(request, pool_now) AS h

@@ -32,6 +32,7 @@ DECLARE
   sampled text[];
   free text[];
   oldest timestamptz;
+  max_age_s double precision;
 BEGIN
   contended := 0;
   holds_hosts := false;
@@ -79,63 +80,20 @@ BEGIN
     RETURN;
   END IF;
   oldest := statement_timestamp() - max_age;
+  max_age_s := date_part('epoch', max_age);
   IF of_zone IS NULL THEN
     sampled := (vacancy.random_hosts(sample_size)).hosts;
   ELSE
     sampled := (vacancy.hosts_in_zone(of_zone, sample_size)).hosts;
   END IF;
-  -- By the rule of best_of_sample() for one plain request.
   SELECT array_agg(l.host_id ORDER BY l.place), coalesce(max(l.place) - count(*), 0)
   INTO free, contended
   FROM (
     SELECT r.host_id, r.place
     FROM unnest(ARRAY(
       SELECT s.host_id
-      FROM (
-        SELECT
-          h.host_id,
-          greatest(h.vcpus_free, -4000000000000000000) - coalesce(sum(c.vcpus), 0) - mean_vcpus AS vcpus_left,
-          h.vcpus_capacity,
-          least(
-            greatest(h.memory_mb_free, -4000000000000000000) - coalesce(sum(c.memory_mb), 0),
-            greatest(h.memory_mb_available, -4000000000000000000) - coalesce(sum(c.memory_mb_not_in_pages), 0)
-          ) - mean_memory_mb AS memory_mb_left,
-          h.memory_mb_capacity,
-          greatest(least(h.disk_gb_free, h.disk_gb_available), -4000000000000000000) - coalesce(sum(c.disk_gb), 0) - mean_disk_gb AS disk_gb_left,
-          h.disk_gb_capacity,
-          least(greatest(
-            CASE num_nulls(h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure)
-              WHEN 0 THEN greatest(h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure)
-              ELSE vacancy.load_of(
-                ARRAY[h.cpu_utilization, h.cpu_pressure, h.memory_pressure, h.io_pressure], (SELECT vacancy.typical_loads())
-              )
-            END,
-            0
-          ), 1)
-            + 0.1 * greatest(date_part('epoch', statement_timestamp() - h.observed_at), 0) / date_part('epoch', max_age) AS trouble
-        FROM vacancy.host AS h
-        LEFT JOIN LATERAL (
-          SELECT c.vcpus, c.memory_mb, c.memory_mb_not_in_pages, c.disk_gb
-          FROM vacancy.claim AS c
-          WHERE c.host_id = h.host_id
-            AND c.settled_at IS NULL
-            AND (c.expires_at > statement_timestamp()) IS TRUE
-            AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
-          OFFSET 0
-        ) AS c ON true
-        WHERE h.host_id = ANY (sampled) AND h.observed_at >= oldest AND h.anomalies & 1 = 0
-        GROUP BY h.host_id
-        OFFSET 0
-      ) AS s
-      WHERE (s.vcpus_left >= 0 OR mean_vcpus = 0) AND (s.memory_mb_left >= 0 OR mean_memory_mb = 0)
-        AND (s.disk_gb_left >= 0 OR mean_disk_gb = 0)
-      ORDER BY
-        greatest(
-          1 - s.vcpus_left / nullif(s.vcpus_capacity, 0),
-          1 - s.memory_mb_left / nullif(s.memory_mb_capacity, 0),
-          1 - s.disk_gb_left / nullif(s.disk_gb_capacity, 0)
-        ) + s.trouble,
-        random()
+      FROM vacancy.plain_ranking(sampled, NULL, oldest, mean_vcpus, mean_memory_mb, mean_memory_mb, mean_disk_gb) AS s
+      ORDER BY s.fullest + s.busiest + 0.1 * s.age_s / max_age_s, random()
     )) WITH ORDINALITY AS r (host_id, place)
     WHERE pg_try_advisory_xact_lock(hashtextextended(r.host_id, 1))
     LIMIT cardinality(asking)
@@ -144,39 +102,14 @@ BEGIN
   IF NOT holds_hosts THEN
     RETURN;
   END IF;
-  -- A statement whose snapshot is newer than the locks; by the rule of claim_host() for a plain request.
+  -- A statement whose snapshot is newer than the locks.
   WITH made AS (
     INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked)
-    SELECT r.consumer, h.host_id, r.vcpus, r.memory_mb, r.disk_gb, at, at + r.ttl, r.asked
+    SELECT r.consumer, r.host_id, r.vcpus, r.memory_mb, r.disk_gb, at, at + r.ttl, r.asked
     FROM unnest(asking, free, vcpus, memory_mb, disk_gb, ttls, asked)
         AS r (consumer, host_id, vcpus, memory_mb, disk_gb, ttl, asked)
     CROSS JOIN clock_timestamp() AS at
-    JOIN vacancy.host_inventory AS i ON i.host_id = r.host_id
-    JOIN vacancy.host AS h ON h.host_id = r.host_id
-    CROSS JOIN LATERAL (
-      SELECT
-        coalesce(sum(c.vcpus), 0) AS vcpus,
-        coalesce(sum(c.memory_mb), 0) AS memory_mb,
-        coalesce(sum(c.memory_mb_not_in_pages), 0) AS memory_mb_not_in_pages,
-        coalesce(sum(CASE WHEN c.pool_id IS NULL THEN c.disk_gb END), 0) AS disk_gb
-      FROM vacancy.claim AS c
-      WHERE c.host_id = r.host_id AND c.settled_at IS NULL AND (c.expires_at > statement_timestamp()) IS TRUE
-        AND (c.resized OR NOT (c.consumer = ANY (h.recent_consumers)))
-    ) AS claimed
-    WHERE NOT i.retired AND NOT i.shares AND i.status <> 'DISABLED' AND NOT i.clock_ahead
-      AND (of_zone IS NULL OR i.zone = of_zone)
-      AND h.observed_at >= oldest AND NOT h.clock_ahead AND h.observed_at <= statement_timestamp() + vacancy.max_clock_ahead()
-      AND h.anomalies & 1 = 0
-      AND (r.vcpus = 0 OR r.vcpus + claimed.vcpus <= h.vcpus_free AND (
-        r.vcpus BETWEEN i.vcpus_min_unit AND i.vcpus_max_unit AND r.vcpus % nullif(i.vcpus_step_size, 0) = 0
-      ) IS NOT FALSE)
-      AND (r.memory_mb = 0 OR r.memory_mb + claimed.memory_mb <= h.memory_mb_free
-        AND r.memory_mb + claimed.memory_mb_not_in_pages <= h.memory_mb_available AND (
-          r.memory_mb BETWEEN i.memory_mb_min_unit AND i.memory_mb_max_unit AND r.memory_mb % nullif(i.memory_mb_step_size, 0) = 0
-        ) IS NOT FALSE)
-      AND (r.disk_gb = 0 OR i.disk_pool IS NULL AND r.disk_gb + claimed.disk_gb <= least(h.disk_gb_free, h.disk_gb_available) AND (
-        r.disk_gb BETWEEN i.disk_gb_min_unit AND i.disk_gb_max_unit AND r.disk_gb % nullif(i.disk_gb_step_size, 0) = 0
-      ) IS NOT FALSE)
+    CROSS JOIN LATERAL vacancy.plain_fit(r.host_id, of_zone, NULL, oldest, r.vcpus, r.memory_mb, r.memory_mb, r.disk_gb) AS f
     RETURNING c.consumer, c.host_id, c.claimed_at, c.expires_at
   )
   SELECT array_agg(m.consumer), array_agg(m.host_id), array_agg(i.name), array_agg(m.claimed_at), array_agg(m.expires_at)

@@ -42,8 +42,9 @@ INSERT INTO vacancy.host
 SELECT 'host-' || i, now(), now(), now(), 1, 64, 32, 32, 65536, 32768, 32768, 32768, 100, 50, 50, 50, 0, '{}'
 FROM generate_series(1, %s) AS i
 """
-SAMPLED = "host_id = ANY (sampled)"
-CHECKED = "h.host_id = candidate"
+RANKS = ("vacancy.plain_ranking(", "host_id = ANY (sampled)")
+CHECKS = ("vacancy.plain_fit(", "vacancy.host_fit(request, pool_now)")
+"""In the texts of the statements that rank a sample and check a host under its lock: for plain requests, for others."""
 """In the text of the statements that look at a sample."""
 CLAIM = "SELECT host_id, refusal FROM vacancy.claim(ARRAY[%s]::uuid[], %s)"
 
@@ -90,8 +91,13 @@ def plans(connection: Connection, request: str) -> list[str]:
     ((host_id, _),) = query(connection, CLAIM, str(uuid.uuid4()), request)
     assert host_id
     found = [notice for notice in connection.notices if "plan:" in notice]
-    assert any(SAMPLED in plan for plan in found), found
+    assert any(is_one_of(RANKS, plan) for plan in found), found
     return found
+
+
+def is_one_of(statements: tuple[str, ...], plan: str) -> bool:
+    """Whether the plan is of one of these statements."""
+    return any(statement in plan for statement in statements)
 
 
 def whole_reads_of_claims(plan: str) -> list[str]:
@@ -111,11 +117,11 @@ def test_the_sampled_path_reads_by_index_alone(explaining: Connection) -> None:
             query(explaining, CLAIM, str(uuid.uuid4()), '{"vcpus": 1}')
         for request in ('{"vcpus": 1}', '{"vcpus": 1, "required": ["HW_CPU_X86_AVX2"]}'):
             found = plans(explaining, request)
-            assert any(CHECKED in plan for plan in found), found
+            assert any(is_one_of(CHECKS, plan) for plan in found), found
             for plan in found:
                 assert "Seq Scan" not in plan, plan
                 assert not whole_reads_of_claims(plan), plan
-                if SAMPLED in plan or CHECKED in plan:
+                if is_one_of(RANKS + CHECKS, plan):
                     # By host, and not by time of expiry, which would read all that is in flight.
                     assert "claim_in_flight" in plan, plan
                     assert "claim_expired" not in plan, plan
@@ -138,7 +144,7 @@ def test_many_claims_at_once_are_made_by_index_alone(explaining: Connection) -> 
     for plan in found:
         assert "Seq Scan" not in plan, plan
         assert not whole_reads_of_claims(plan), plan
-        if SAMPLED in plan or "INSERT INTO vacancy.claim" in plan:
+        if is_one_of(RANKS + CHECKS, plan):
             assert "claim_in_flight" in plan, plan
             assert "claim_expired" not in plan, plan
 
@@ -182,7 +188,7 @@ def test_a_consumers_claim_is_found_by_index_whatever_is_done_with_it(explaining
 def test_a_claim_reads_a_sample_whatever_the_number_of_hosts(explaining: Connection, more: str) -> None:
     query(explaining, "SELECT set_config('auto_explain.log_analyze', 'on', false)")
     query(explaining, "SELECT set_config('auto_explain.log_buffers', 'on', false)")
-    sampled = next(plan for plan in plans(explaining, f'{{"vcpus": 1, "sample": 32{more}}}') if SAMPLED in plan)
+    sampled = next(plan for plan in plans(explaining, f'{{"vcpus": 1, "sample": 32{more}}}') if is_one_of(RANKS, plan))
     pages = int(sampled.partition("Buffers: shared hit=")[2].split()[0])
     assert pages < 32 * 16, sampled
 
