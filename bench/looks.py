@@ -7,7 +7,7 @@ that sending each look would give, at the looks of the last two seconds before a
 than its event.
 
     python -m bench.looks --hosts 100000
-    python -m bench.looks --hosts 1000000 --tolerance 0.05 --seconds 120 --begin-within 300
+    python -m bench.looks --hosts 1000000 --tolerance 0.05 --checkpoint-interval 1min --begin-within 900
     python -m bench.looks --hosts 2000 --tolerance 0.02 --seconds 20 --warm-up 40 --no-save
 """
 
@@ -75,6 +75,7 @@ class Reading(NamedTuple):
 @click.option("--hosts", type=click.IntRange(1, 1_000_000), default=100_000, show_default=True)
 @click.option("--tolerance", "tolerances", type=float, multiple=True, default=(0.02, 0.0), show_default=True)
 @click.option("--max-silence", type=DurationType(), default="30s", show_default=True)
+@click.option("--checkpoint-interval", type=DurationType(), default="10s", show_default=True, help="The job's.")
 @click.option("--seconds", default=180.0, show_default=True, help="Length of the measurement.")
 @click.option("--warm-up", default=90.0, show_default=True, help="Seconds before it, once all hosts have a row.")
 @click.option("--begin-within", default=180.0, show_default=True, help="Most seconds until all hosts have a row.")
@@ -83,6 +84,7 @@ def main(
     hosts: int,
     tolerances: Sequence[float],
     max_silence: timedelta,
+    checkpoint_interval: timedelta,
     seconds: float,
     warm_up: float,
     begin_within: float,
@@ -93,21 +95,32 @@ def main(
     postgres_server.OPTIONS |= SERVER
     for tolerance in tolerances:
         try:
-            runs.append(_run(hosts, tolerance, max_silence, seconds, warm_up, begin_within))
+            runs.append(_run(hosts, tolerance, max_silence, checkpoint_interval, seconds, warm_up, begin_within))
         except VacancyError as error:
             runs.append({"tolerance": tolerance, "held": False, "ended": str(error)})
         CONSOLE.print(_table(hosts, runs))
         CONSOLE.print_json(data=runs[-1])
         if saved:
-            what = {"hosts": hosts, "max_silence": format_duration(max_silence), "window": format_duration(WINDOW)}
+            what = {
+                "hosts": hosts,
+                "max_silence": format_duration(max_silence),
+                "window": format_duration(WINDOW),
+                "checkpoint_interval": format_duration(checkpoint_interval),
+            }
             CONSOLE.print(save(f"looks_{hosts}", {**what, "runs": runs}))
 
 
 def _run(
-    hosts: int, tolerance: float, max_silence: timedelta, seconds: float, warm_up_s: float, begin_within_s: float
+    hosts: int,
+    tolerance: float,
+    max_silence: timedelta,
+    checkpoint_interval: timedelta,
+    seconds: float,
+    warm_up_s: float,
+    begin_within_s: float,
 ) -> dict[str, Any]:
     settings = {
-        "job": {"emit": EMIT, "window": WINDOW},
+        "job": {"emit": EMIT, "window": WINDOW, "checkpoint_interval": checkpoint_interval},
         "agent": {"tolerance": tolerance, "max_silence": max_silence, "inventory_interval": "1 h"},
         "scheduler": {"max_age": 2 * max_silence},
     }

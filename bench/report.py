@@ -44,7 +44,7 @@ def five() -> Iterator[tuple[str, str]]:
     """What a reader asks first, and its figure."""
     ingest, claims, many, looks, agent = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("ingest", "claims", "many_claims", "looks_200000", "agent_cost")
+        for name in ("ingest", "claims", "many_claims", "looks_500000", "agent_cost")
     )
     run = ingest["sustained"][0]
     yield (
@@ -360,7 +360,8 @@ def _fleet(result: Result) -> str:
 _ROWS: dict[str, Callable[[Result], Iterator[Sequence[str]]]] = {
     "ingest": _ingest,
     "looks_100000": _looks,
-    "looks_200000": _looks,
+    "looks_500000": _looks,
+    "looks_1000000": _looks,
     "freshness": _freshness,
     "catch_up_10m": _catch_up_10m,
     "catch_up": _catch_up,
