@@ -65,6 +65,8 @@ INNER = (
     "SELECT * FROM vacancy.complex_parts_fit(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
     "SELECT vacancy.requested_pci_kinds('[]')",
     "SELECT vacancy.best_of_sample(NULL, 1, true, true)",
+    "SELECT vacancy.plain_ranking('{}', NULL, now(), 0, 0, 0, 0)",
+    "SELECT vacancy.plain_fit('host-1', NULL, NULL, now(), 0, 0, 0, 0)",
     "SELECT vacancy.is_complex(NULL)",
     "SELECT vacancy.place_complex_parts('host-1', NULL, NULL, NULL)",
     "SELECT vacancy.complex_fit('host-1', NULL, NULL, NULL)",
