@@ -82,7 +82,7 @@ def fullness(host: Measured, needs: Amount, total: Amount, limits: Limits) -> tu
     worst, by = -1.0, ""
     known = _fraction(host.cpu_utilization)
     if known is not None and total.vcpus > 0:
-        coming = needs.vcpus + (host.vcpus_claimed if host.vcpus_claimed and host.vcpus_claimed > 0 else 0)
+        coming = needs.vcpus + (host.vcpus_claimed if host.vcpus_claimed and 0 < host.vcpus_claimed < math.inf else 0)
         worst, by = (known + coming / total.vcpus) / limits.cpu_utilization, "cpu_utilization"
     available = host.memory_mb_available
     if available is not None and math.isfinite(available) and total.memory_mb > 0:

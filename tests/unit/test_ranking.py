@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vacancy.connectors.scheduler.ranking import (
@@ -75,6 +75,7 @@ def test_a_host_is_over_a_limit_not_at_it() -> None:
 
 
 @given(st.builds(Measured, *[anything] * 8))
+@example(Measured(1.0, cpu_utilization=0.0, vcpus_claimed=math.inf))
 def test_garbage_never_raises_and_never_yields_what_is_no_number(row: Measured) -> None:
     full = fullness(row, REQUEST, MACHINE, LIMITS)
     assert full is None or math.isfinite(full[0])
