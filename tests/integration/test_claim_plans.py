@@ -45,7 +45,6 @@ FROM generate_series(1, %s) AS i
 RANKS = ("vacancy.plain_ranking(", "host_id = ANY (sampled)")
 CHECKS = ("vacancy.plain_fit(", "vacancy.host_fit(request, pool_now)")
 """In the texts of the statements that rank a sample and check a host under its lock: for plain requests, for others."""
-"""In the text of the statements that look at a sample."""
 CLAIM = "SELECT host_id, refusal FROM vacancy.claim(ARRAY[%s]::uuid[], %s)"
 
 
