@@ -103,18 +103,19 @@ BEGIN
     RETURN;
   END IF;
   -- A statement whose snapshot is newer than the locks.
-  WITH made AS (
-    INSERT INTO vacancy.claim AS c (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked)
-    SELECT r.consumer, r.host_id, r.vcpus, r.memory_mb, r.disk_gb, at, at + r.ttl, r.asked
+  WITH fitting AS (
+    SELECT r.consumer, r.host_id, f.name, r.vcpus, r.memory_mb, r.disk_gb, at AS made_at, at + r.ttl AS ends_at, r.asked
     FROM unnest(asking, free, vcpus, memory_mb, disk_gb, ttls, asked)
         AS r (consumer, host_id, vcpus, memory_mb, disk_gb, ttl, asked)
     CROSS JOIN clock_timestamp() AS at
     CROSS JOIN LATERAL vacancy.plain_fit(r.host_id, of_zone, NULL, oldest, r.vcpus, r.memory_mb, r.memory_mb, r.disk_gb) AS f
-    RETURNING c.consumer, c.host_id, c.claimed_at, c.expires_at
+  ), inserted AS (
+    INSERT INTO vacancy.claim (consumer, host_id, vcpus, memory_mb, disk_gb, claimed_at, expires_at, asked)
+    SELECT f.consumer, f.host_id, f.vcpus, f.memory_mb, f.disk_gb, f.made_at, f.ends_at, f.asked FROM fitting AS f
   )
-  SELECT array_agg(m.consumer), array_agg(m.host_id), array_agg(i.name), array_agg(m.claimed_at), array_agg(m.expires_at)
+  SELECT array_agg(f.consumer), array_agg(f.host_id), array_agg(f.name), array_agg(f.made_at), array_agg(f.ends_at)
   INTO made, hosts, names, claimed_at, expires_at
-  FROM made AS m JOIN vacancy.host_inventory AS i ON i.host_id = m.host_id;
+  FROM fitting AS f;
 END
 $$;
 
