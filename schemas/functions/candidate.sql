@@ -91,8 +91,7 @@ BEGIN
       ORDER BY r.fullest + weights.load * r.busiest + age_weight_per_s * r.age_s, random()
       LIMIT max_ranked
     );
-  ELSIF by_usage AND request.near IS NULL AND request.zone IS DISTINCT FROM '' AND request.any_of = '[]'
-    AND request.required || request.forbidden || request.aggregates || request.include || request.avoid = '{}' THEN
+  ELSIF by_usage AND vacancy.takes_any_host(request) THEN
     best := ARRAY(
       SELECT u.host_id FROM vacancy.usage_fit(request, pools) AS u
       WHERE u.host_id = ANY (sampled) AND u.ruled_out_by = '{}'

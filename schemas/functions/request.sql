@@ -189,18 +189,23 @@ CREATE OR REPLACE FUNCTION vacancy.is_complex(request vacancy.request) RETURNS b
 LANGUAGE sql IMMUTABLE
 RETURN (request).resources IS NOT NULL OR (request).numa IS NOT NULL OR (request).pci IS NOT NULL;
 
--- Whether a request says nothing of what the host is but its zone, and limits no measured figure, as most do; its complex parts are
--- looked at by themselves. Such ones are ranked and checked by statements of their own (best_of_sample(), claim_host()): what
--- sets up a statement is the number of its expressions, and these have a quarter of host_fit()'s.
-CREATE OR REPLACE FUNCTION vacancy.is_plain(request vacancy.request) RETURNS boolean
+-- Whether a request says nothing of what the host is but its zone; its complex parts are looked at by themselves.
+CREATE OR REPLACE FUNCTION vacancy.takes_any_host(request vacancy.request) RETURNS boolean
 LANGUAGE sql IMMUTABLE
-RETURN num_nonnulls(
-    (request).near, (request).max_cpu_utilization, (request).max_cpu_steal,
-    (request).max_cpu_pressure, (request).max_memory_pressure, (request).max_io_pressure
-  ) = 0
+RETURN (request).near IS NULL
   AND (request).required || (request).forbidden || (request).aggregates || (request).include || (request).avoid = '{}'
   AND (request).any_of = '[]'
   AND (request).zone IS DISTINCT FROM '';  -- that of hosts without one, which no index finds
+
+-- Whether it limits no measured figure either, as most do. Such ones are ranked and checked by statements of their own
+-- (best_of_sample(), claim_host()): what sets up a statement is the number of its expressions, and these have a quarter of host_fit()'s.
+CREATE OR REPLACE FUNCTION vacancy.is_plain(request vacancy.request) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN num_nonnulls(
+    (request).max_cpu_utilization, (request).max_cpu_steal, (request).max_cpu_pressure, (request).max_memory_pressure,
+    (request).max_io_pressure
+  ) = 0
+  AND vacancy.takes_any_host(request);
 
 -- The kinds of devices that a request's `pci` asks for: host_inventory.pci_kinds of a host that has them contains these.
 CREATE OR REPLACE FUNCTION vacancy.requested_pci_kinds(pci jsonb) RETURNS jsonb
@@ -209,6 +214,6 @@ RETURN coalesce(jsonb_path_query_array(pci, '$[*].pool'), '[]');
 
 REVOKE ALL ON FUNCTION
   vacancy.are_amounts(jsonb, bigint), vacancy.parse_pci(jsonb), vacancy.asked_for(jsonb), vacancy.parse_request(jsonb),
-  vacancy.prepare_request(jsonb), vacancy.is_complex(vacancy.request), vacancy.is_plain(vacancy.request),
+  vacancy.prepare_request(jsonb), vacancy.is_complex(vacancy.request), vacancy.takes_any_host(vacancy.request), vacancy.is_plain(vacancy.request),
   vacancy.requested_pci_kinds(jsonb)
 FROM PUBLIC;

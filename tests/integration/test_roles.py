@@ -68,6 +68,7 @@ INNER = (
     "SELECT vacancy.plain_ranking('{}', NULL, now(), 0, 0, 0, 0)",
     "SELECT vacancy.plain_fit('host-1', NULL, NULL, now(), 0, 0, 0, 0)",
     "SELECT vacancy.is_complex(NULL)",
+    "SELECT vacancy.takes_any_host(NULL)",
     "SELECT vacancy.place_complex_parts('host-1', NULL, NULL, NULL)",
     "SELECT vacancy.complex_fit('host-1', NULL, NULL, NULL)",
     "SELECT vacancy.place_pci('[]', 0, '{}', '{}', '{}')",
